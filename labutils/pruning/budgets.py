@@ -1,0 +1,184 @@
+"""How many weights each matrix of a model drops: an allocation's name, resolved on the dense model.
+
+An allocation that depends on activations looks at the *dense* model, in one pass over the calibration tokens before
+anything is pruned. `ALLOCATIONS` names every allocation; a new one is a function from `DenseModel` to sparsities.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from labutils.models import prunable_layers, weight_matrix
+from labutils.pruning import allocation as rules
+from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.importance import wanda_score
+from labutils.pruning.matrices import MatrixMethod, matrix_score
+from labutils.pruning.options import PruneOptions
+from labutils.pruning.reconstruction import factor_hessian
+
+
+@dataclass
+class DenseModel:
+    """What an allocation may look at. Statistics are gathered when first asked for, and once.
+
+    Attributes:
+        walk: the model and its calibration, standing at the first block.
+        method: the method that will prune, for allocations that rank weights by its score.
+        sizes: prunable weights per block, float64.
+    """
+
+    walk: BlockWalk
+    method: MatrixMethod
+    sparsity: float
+    options: PruneOptions
+    sizes: Tensor = field(init=False)
+    _wanda: tuple[list[float], list[float]] | None = None
+
+    def __post_init__(self) -> None:
+        counts = [sum(layer.weight.numel() for layer in prunable_layers(block).values()) for block in self.walk.blocks]
+        self.sizes = torch.tensor(counts, dtype=torch.float64)
+
+    def _wanda_statistics(self) -> tuple[list[float], list[float]]:
+        """Per block: outlier share and mean of the Wanda scores of all its matrices."""
+        if self._wanda is None:
+            shares, means = [], []
+            for index, block in enumerate(self.walk.blocks):
+                statistics = self.walk.collect_and_advance(index, hessian=False)
+                layers = prunable_layers(block)
+                scores = [wanda_score(weight_matrix(layers[name]).float(), s.norms) for name, s in statistics.items()]
+                shares.append(rules.outlier_share(scores, self.options.outlier_multiple))
+                means.append(sum(s.sum().item() for s in scores) / sum(s.numel() for s in scores))
+            self.walk.rewind()
+            self._wanda = shares, means
+        return self._wanda
+
+    def outlier_shares(self) -> Tensor:
+        """OWL's D per block, in percent."""
+        return torch.tensor(self._wanda_statistics()[0], dtype=torch.float64)
+
+    def mean_activations(self) -> Tensor:
+        """Mean Wanda score per block (DLP's A)."""
+        return torch.tensor(self._wanda_statistics()[1], dtype=torch.float64)
+
+    def hill_exponents(self) -> Tensor:
+        """Mean Hill exponent of a block's matrices."""
+        means = []
+        for block in self.walk.blocks:
+            found = [rules.hill_exponent(weight_matrix(layer)) for layer in prunable_layers(block).values()]
+            finite = [value for value in found if value != float("inf")]
+            means.append(sum(finite) / len(finite) if finite else 1.0)
+        return torch.tensor(means, dtype=torch.float64)
+
+
+Allocation = Callable[[DenseModel], Tensor]
+
+
+def _uniform(dense: DenseModel) -> Tensor:
+    return torch.full_like(dense.sizes, dense.sparsity)
+
+
+def _owl(dense: DenseModel) -> Tensor:
+    deviation = 0.08 if dense.options.deviation is None else dense.options.deviation
+    return rules.owl(dense.outlier_shares(), dense.sparsity, dense.sizes, deviation=deviation)
+
+
+def _dlp(dense: DenseModel) -> Tensor:
+    deviation = 0.15 if dense.options.deviation is None else dense.options.deviation
+    return rules.dlp(dense.mean_activations(), dense.sparsity, dense.sizes, deviation=deviation)
+
+
+def _alpha(dense: DenseModel) -> Tensor:
+    return rules.alpha(dense.hill_exponents(), dense.sparsity, dense.sizes, epsilon=dense.options.epsilon)
+
+
+def _arithmetic(dense: DenseModel) -> Tensor:
+    return rules.arithmetic(len(dense.sizes), dense.sparsity, dense.sizes, slope=dense.options.slope)
+
+
+def _optiprune(dense: DenseModel) -> Tensor:
+    options = dense.options
+    deviation = rules.adaptive_deviation(
+        dense.sparsity, low=options.deviation_low, high=options.deviation_high, largest=options.largest_deviation
+    )
+    if deviation == 0:
+        return _uniform(dense)
+    return rules.owl(dense.outlier_shares(), dense.sparsity, dense.sizes, deviation=deviation)
+
+
+ALLOCATIONS: dict[str, Allocation] = {
+    "uniform": _uniform,
+    "owl": _owl,
+    "alpha": _alpha,
+    "dlp": _dlp,
+    "arithmetic": _arithmetic,
+    "optiprune": _optiprune,
+}
+
+
+def block_sparsities(dense: DenseModel, allocation: str | Sequence[float]) -> Tensor:
+    """One sparsity per block, by an allocation's name or as given.
+
+    Raises:
+        LookupError: no such allocation.
+        ValueError: numbers that are not one per block, lie outside [0, 0.99], or do not average to the target.
+    """
+    if isinstance(allocation, str):
+        if allocation not in ALLOCATIONS:
+            known = [*ALLOCATIONS, "global"]
+            nearest = difflib.get_close_matches(allocation, known, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            raise LookupError(f"There is no allocation {allocation!r}.{hint} Known: {', '.join(known)}, or one number per block.")
+        return ALLOCATIONS[allocation](dense)
+    given = torch.tensor([float(value) for value in allocation], dtype=torch.float64)
+    if len(given) != len(dense.sizes) or given.min() < 0 or given.max() > rules.UPPER_SPARSITY:
+        raise ValueError(
+            f"The allocation must be {len(dense.sizes)} numbers, one per block, within [0, {rules.UPPER_SPARSITY}]; got {given.tolist()}."
+        )
+    mean = ((given * dense.sizes).sum() / dense.sizes.sum()).item()
+    if abs(mean - dense.sparsity) > 1e-3:
+        raise ValueError(f"The allocation's parameter-weighted mean is {mean:.4f}, not the target sparsity {dense.sparsity}.")
+    return rules.project_to_budget(given, dense.sizes, dense.sparsity)
+
+
+def matrix_budgets(dense: DenseModel, allocation: str | Sequence[float]) -> dict[tuple[int, str], int]:
+    """How many weights each matrix drops, keyed by (block index, layer name); the total is round(S · N) exactly."""
+    keys, sizes, blocks = [], [], []
+    for index, block in enumerate(dense.walk.blocks):
+        for name, layer in prunable_layers(block).items():
+            keys.append((index, name))
+            sizes.append(layer.weight.numel())
+            blocks.append(index)
+    if allocation == "global":
+        sparsities = _global_sparsities(dense, sizes)
+    else:
+        per_block = block_sparsities(dense, allocation)
+        sparsities = [per_block[index].item() for index in blocks]
+    return dict(zip(keys, rules.integer_budgets(sizes, sparsities, dense.sparsity), strict=True))
+
+
+def _global_sparsities(dense: DenseModel, sizes: list[int]) -> list[float]:
+    """One threshold for all matrices: the share of each that lies among the lowest S · N scores of the model."""
+    scores = []
+    for index, block in enumerate(dense.walk.blocks):
+        statistics = dense.walk.collect_and_advance(index, hessian=dense.method.needs_hessian)
+        factors = {}
+        for name, layer in prunable_layers(block).items():
+            own = statistics[name]
+            if dense.method.score is None and id(own) not in factors:
+                factors[id(own)] = factor_hessian(own.hessian, damping=dense.options.damping)
+            score = matrix_score(weight_matrix(layer), own, dense.method, factor=factors.get(id(own))).float()
+            scores.append(_standardised(score) if dense.options.standardise else score)
+    dense.walk.rewind()
+    everything = torch.cat([score.reshape(-1) for score in scores])
+    count = round(dense.sparsity * len(everything))
+    threshold = everything.kthvalue(count).values if count else -torch.inf
+    shares = torch.tensor([(score <= threshold).double().mean().item() for score in scores], dtype=torch.float64)
+    return rules.project_to_budget(shares, torch.tensor(sizes, dtype=torch.float64), dense.sparsity).tolist()
+
+
+def _standardised(score: Tensor) -> Tensor:
+    deviation = score.std()
+    return (score - score.mean()) / (deviation if deviation > 0 else 1.0)

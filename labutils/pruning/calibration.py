@@ -1,0 +1,294 @@
+"""One pass of calibration statistics per block, with the already pruned blocks before it.
+
+`BlockWalk` runs a model block by block over the calibration batches. For each block: `collect` runs it as it is and
+gathers the statistics of all its linear layers in that one pass; after its weights were changed, `advance` runs it
+again to make the inputs of the next block. Whatever a block receives from the model is captured and replayed, so the
+walk does not depend on the architecture. Padding is left out of the statistics, and the batch size changes nothing
+but the last digits. Protocol: SparseGPT, Wanda and their successors.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from labutils.models import find_blocks, prunable_layers
+
+SAMPLE_TOKENS = 256
+
+Calibration = Tensor | Mapping[str, Tensor]
+
+
+class _Stop(Exception):
+    """Raised inside a forward pass when nothing after this point is needed."""
+
+
+@dataclass
+class Statistics:
+    """What the calibration tokens say about the input of one or several linear layers.
+
+    Attributes:
+        hessian: (2 / sequences) XᵀX, or None when only the norms were asked for.
+        norms: ‖X_:j‖₂ over all tokens, per input.
+        sample: the first tokens' inputs, on which an output error is estimated when there is no Hessian.
+        n_tokens: tokens seen, without padding.
+    """
+
+    hessian: Float[Tensor, "in in"] | None
+    norms: Float[Tensor, "in"]
+    sample: Float[Tensor, "sample in"]
+    n_tokens: int
+
+
+class _Accumulator:
+    """Running sums over batches; the activations themselves are never kept."""
+
+    def __init__(self, width: int, device: torch.device, hessian: bool):
+        shape = (width, width) if hessian else (width,)
+        self.products = torch.zeros(shape, dtype=torch.float32, device=device)
+        self.sample = torch.zeros((0, width), dtype=torch.float32, device=device)
+        self.n_tokens = 0
+
+    def add(self, inputs: Float[Tensor, "tokens in"]) -> None:
+        inputs = inputs.float()
+        if self.products.dim() == 2:
+            self.products.addmm_(inputs.T, inputs)
+        else:
+            self.products += torch.linalg.vector_norm(inputs, dim=0) ** 2
+        if len(self.sample) < SAMPLE_TOKENS:
+            self.sample = torch.cat([self.sample, inputs[: SAMPLE_TOKENS - len(self.sample)]])
+        self.n_tokens += len(inputs)
+
+    def result(self, n_sequences: int) -> Statistics:
+        if self.products.dim() == 1:
+            return Statistics(None, self.products.sqrt(), self.sample, self.n_tokens)
+        norms = self.products.diagonal().clamp_min(0).sqrt()
+        return Statistics(self.products * (2 / n_sequences), norms, self.sample, self.n_tokens)
+
+
+class BlockWalk:
+    """A model, walked block by block over calibration batches.
+
+    Attributes:
+        blocks: the model's blocks; `prefix` is their name in the model.
+        hidden: per batch, the inputs of the block that comes next.
+    """
+
+    def __init__(self, model: PreTrainedModel, calibration: Calibration, *, batch_size: int = 8):
+        """Check the calibration and bring its hidden states to the first block.
+
+        Args:
+            calibration: int64 token ids [n, seq_len], or a mapping with `input_ids` and, for padding, `attention_mask`.
+            batch_size: sequences that run together; a matter of memory and speed only.
+
+        Raises:
+            ValueError: no sequences, ids outside the vocabulary, wrong shape or type.
+            LookupError: the model's blocks cannot be found.
+        """
+        self.model = model
+        self.prefix, self.blocks = find_blocks(model)
+        inputs = check_calibration(calibration, model)
+        self.n_sequences = len(inputs["input_ids"])
+        self.hidden: list[Tensor] = []
+        self._start: list[Tensor] = []
+        self._calls: list[list[tuple[tuple, dict]]] = []
+        self._masks: list[Tensor | None] = []
+        self._returns_tuple: bool | None = None  # learnt by running the first block once
+        with _quiet(model):
+            for start in range(0, self.n_sequences, batch_size):
+                batch = {key: value[start : start + batch_size].to(model.device) for key, value in inputs.items()}
+                self._capture(batch)
+
+    def _capture(self, batch: dict[str, Tensor]) -> None:
+        """Record what every block is called with; the blocks themselves hand their input on, at no cost."""
+        calls: list[tuple[tuple, dict]] = []
+        first: list[Tensor] = []
+        first_block = self.blocks[0].forward
+
+        def record(args: tuple, kwargs: dict) -> Any:
+            if self._returns_tuple is None:
+                self._returns_tuple = isinstance(first_block(*args, **kwargs), tuple)
+            hidden, args, kwargs = _split(args, kwargs)
+            first.append(hidden)
+            calls.append((args, kwargs))
+            if len(calls) == len(self.blocks):
+                raise _Stop
+            return (hidden,) if self._returns_tuple else hidden
+
+        with _forwards_replaced(self.blocks, record):
+            try:
+                self.model(**batch, **({"use_cache": False} if "use_cache" in self._forward_names() else {}))
+            except _Stop:
+                pass
+        if len(calls) != len(self.blocks):
+            raise LookupError(f"Only {len(calls)} of the {len(self.blocks)} blocks in {self.prefix!r} were reached by a forward pass.")
+        self.hidden.append(first[0])
+        self._start.append(first[0])
+        self._calls.append(calls)
+        mask = batch.get("attention_mask")
+        self._masks.append(mask.bool() if mask is not None and not mask.all() else None)
+
+    def _forward_names(self) -> tuple[str, ...]:
+        code = type(self.model).forward.__code__
+        return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+    def collect(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
+        """Run block `index` as it is and return the statistics of its linear layers, by their name in the block.
+
+        Layers that read the same tensor (query, key and value; gate and up) share one `Statistics` object. After the
+        first batch has shown the order, a batch stops at the block's last linear layer, whose output nobody needs.
+
+        Raises:
+            ValueError: the activations that enter a layer are not finite; the layer is named.
+        """
+        with _Collector(prunable_layers(self.blocks[index]), hessian, stop_early=True) as collector:
+            self._run_all(index, collector)
+        return collector.results(f"{self.prefix}.{index}", self.n_sequences)
+
+    def collect_and_advance(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
+        """As `collect`, and move on with the outputs of the same pass: for a model that stays as it is."""
+        with _Collector(prunable_layers(self.blocks[index]), hessian, stop_early=False) as collector:
+            self.hidden = self._run_all(index, collector)
+        return collector.results(f"{self.prefix}.{index}", self.n_sequences)
+
+    def run(self, index: int) -> list[Tensor]:
+        """The outputs of block `index` on the present hidden states, per batch; the walk does not move."""
+        return self._run_all(index, None)
+
+    def advance(self, index: int) -> None:
+        """Run block `index` and move on to the next: its outputs replace the hidden states."""
+        self.hidden = self.run(index)
+
+    def rewind(self) -> None:
+        """Back to the first block."""
+        self.hidden = list(self._start)
+
+    def _run_all(self, index: int, collector: "_Collector | None") -> list[Tensor]:
+        outputs = []
+        with _quiet(self.model):
+            for batch, hidden in enumerate(self.hidden):
+                if collector:
+                    collector.start(self._masks[batch])
+                args, kwargs = self._calls[batch][index]
+                try:
+                    output = self.blocks[index](hidden, *args, **kwargs)
+                except _Stop:
+                    continue
+                outputs.append(output[0] if isinstance(output, tuple) else output)
+        return outputs
+
+
+class _Collector:
+    """Hooks on the linear layers of one block, owned by a `with` statement."""
+
+    def __init__(self, layers: dict[str, nn.Module], hessian: bool, stop_early: bool):
+        self.layers, self.hessian, self.stop_early = layers, hessian, stop_early
+        self.sums: dict[str, _Accumulator] = {}
+        self.reads: dict[str, str] = {}  # layer → the layer that accumulates their common input
+        self.order: list[str] = []
+        self.n_batches = 0
+
+    def __enter__(self) -> "_Collector":
+        self.handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in self.layers.items()]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def start(self, mask: Tensor | None) -> None:
+        self.mask = mask
+        self.seen: dict[str, Tensor] = {}
+        self.n_batches += 1
+
+    def _hook(self, name: str):
+        def collect(layer: nn.Module, args: tuple) -> None:
+            inputs = args[0]
+            if self.n_batches == 1:
+                self.reads[name] = next((other for other, tensor in self.seen.items() if tensor is inputs), name)
+                self.seen[name] = inputs
+                self.order.append(name)
+            if self.reads[name] == name:
+                self._add(name, inputs)
+            if self.stop_early and self.n_batches > 1 and name == self.order[-1]:
+                raise _Stop
+
+        return collect
+
+    def _add(self, name: str, inputs: Tensor) -> None:
+        if name not in self.sums:
+            self.sums[name] = _Accumulator(inputs.shape[-1], inputs.device, self.hessian)
+        if self.mask is not None and inputs.shape[:-1] == self.mask.shape:
+            self.sums[name].add(inputs[self.mask])
+        else:
+            self.sums[name].add(inputs.reshape(-1, inputs.shape[-1]))
+
+    def results(self, block: str, n_sequences: int) -> dict[str, Statistics]:
+        shared = {}
+        for name, sums in self.sums.items():
+            if not torch.isfinite(sums.products).all():
+                raise ValueError(f"The inputs of {block}.{name} contain NaN or infinite values on the calibration tokens.")
+            shared[name] = sums.result(n_sequences)
+        return {name: shared[source] for name, source in self.reads.items()}
+
+
+def check_calibration(calibration: Calibration, model: PreTrainedModel) -> dict[str, Int64[Tensor, "n seq_len"]]:
+    """The calibration as a dictionary of tensors on the CPU, or a ValueError that says what is wrong with it."""
+    inputs = dict(calibration) if isinstance(calibration, Mapping) else {"input_ids": calibration}
+    ids = inputs.get("input_ids")
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.dtype != torch.int64:
+        raise ValueError("The calibration must be an int64 tensor [sequences, length], or a mapping with such `input_ids`.")
+    if ids.numel() == 0:
+        raise ValueError(f"The calibration is empty ({tuple(ids.shape)}); give at least one sequence, see `load_tokens`.")
+    vocabulary = model.get_input_embeddings().num_embeddings
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocabulary:
+        raise ValueError(
+            f"The calibration has token ids from {low} to {high}, but the model's vocabulary is 0 to {vocabulary - 1}; "
+            "tokenize with this model's own tokenizer."
+        )
+    return {key: value.cpu() for key, value in inputs.items()}
+
+
+def _split(args: tuple, kwargs: dict) -> tuple[Tensor, tuple, dict]:
+    """Separate the hidden states, which the walk replaces, from everything else that a block receives."""
+    if args:
+        return args[0], args[1:], kwargs
+    kwargs = dict(kwargs)
+    return kwargs.pop("hidden_states"), (), kwargs
+
+
+@contextmanager
+def _forwards_replaced(blocks: nn.ModuleList, record: Any) -> Iterator[None]:
+    own = [block.__dict__.get("forward") for block in blocks]  # set where another library wrapped the block
+    for block in blocks:
+        block.forward = lambda *args, **kwargs: record(args, kwargs)
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            _set_forward(block, forward)
+
+
+def _set_forward(block: nn.Module, forward: Any) -> None:
+    if forward is None:
+        block.__dict__.pop("forward", None)
+    else:
+        block.forward = forward
+
+
+@contextmanager
+def _quiet(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the training mode returns afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

@@ -1,0 +1,124 @@
+"""Prune one weight matrix: a score or SparseGPT chooses the mask, the Hessian may repair what is left.
+
+A method name is `sparsegpt`, a registered score (`magnitude`, `wanda`, `ri`, `ria`, …), or a score followed by `+obs`:
+that score's mask, then the optimal-brain-surgeon update of the survivors.
+"""
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from labutils.pruning.calibration import Statistics
+from labutils.pruning.importance import SCORES
+from labutils.pruning.patterns import channel_permutation, n_of_m_mask, unstructured_mask
+from labutils.pruning.reconstruction import Factor, factor_hessian, obs_update, relative_output_error, sparsegpt
+
+
+@dataclass(frozen=True)
+class MatrixMethod:
+    """How one matrix is pruned: which score (None: SparseGPT's own), and whether the survivors are updated."""
+
+    name: str
+    score: str | None
+    update: bool
+
+    @property
+    def needs_hessian(self) -> bool:
+        return self.update
+
+
+@dataclass(frozen=True)
+class MatrixResult:
+    """A pruned matrix. `order` is the channel permutation under which the mask is N:M, or None."""
+
+    weight: Float[Tensor, "out in"]
+    mask: Bool[Tensor, "out in"]
+    order: Int[Tensor, "in"] | None
+
+
+def matrix_method(name: str) -> MatrixMethod:
+    """The method of that name.
+
+    Raises:
+        LookupError: no such method; the nearest known one is named.
+    """
+    if name == "sparsegpt":
+        return MatrixMethod(name, None, True)
+    score = name.removesuffix("+obs")
+    if score not in SCORES:
+        known = [*SCORES, "sparsegpt", *(f"{other}+obs" for other in SCORES), "optiprune", "optiprune-auto"]
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise LookupError(f"There is no pruning method {name!r}.{hint} Known: {', '.join(known)}.")
+    return MatrixMethod(name, score, name.endswith("+obs"))
+
+
+def matrix_score(
+    weight: Float[Tensor, "out in"], statistics: Statistics, method: MatrixMethod, *, factor: Factor | None = None
+) -> Float[Tensor, "out in"]:
+    """The score by which `method` would rank the weights of a matrix that has not been touched yet."""
+    if method.score is None:
+        return (weight.to(factor.upper.dtype) / factor.upper.diagonal()) ** 2
+    return SCORES[method.score].function(weight.float(), statistics.norms)
+
+
+def prune_matrix(
+    weight: Float[Tensor, "out in"],
+    statistics: Statistics,
+    method: MatrixMethod,
+    *,
+    n_drop: int,
+    pattern: tuple[int, int] | None = None,
+    permute: bool = False,
+    factor: Factor | None = None,
+    block_size: int = 128,
+    group: Literal["row", "matrix"] | None = None,
+) -> MatrixResult:
+    """Drop `n_drop` weights of a matrix, or those outside an N:M pattern; the given weight is left as it is.
+
+    Args:
+        factor: the factorised Hessian, for methods that need one.
+        permute: search the channel permutation first (N:M only).
+        group: compare scores by "row" or over the "matrix", instead of the score's own default.
+    """
+    if permute and pattern:
+        score = matrix_score(weight, statistics, method, factor=factor)
+        order = channel_permutation(score, *pattern)
+        return _prune_permuted(weight, statistics, method, order, pattern, factor, block_size)
+    if method.score is None:
+        pruned, mask = sparsegpt(weight, factor, n_drop=None if pattern else n_drop, pattern=pattern, block_size=block_size)
+        return MatrixResult(pruned, mask, None)
+    score = matrix_score(weight, statistics, method)
+    if pattern:
+        mask = n_of_m_mask(score, *pattern)
+    else:
+        mask = unstructured_mask(score, n_drop, group=group or SCORES[method.score].group)
+    pruned = obs_update(weight, mask, factor, block_size=block_size) if method.update else weight.masked_fill(~mask, 0.0)
+    return MatrixResult(pruned, mask, None)
+
+
+def _prune_permuted(
+    weight: Tensor, statistics: Statistics, method: MatrixMethod, order: Tensor, pattern: tuple[int, int],
+    factor: Factor | None, block_size: int,
+) -> MatrixResult:  # fmt: skip
+    """Prune in permuted order and bring the result back to the layer's own order."""
+    hessian = None if statistics.hessian is None else statistics.hessian[order][:, order]
+    moved = Statistics(hessian, statistics.norms[order], statistics.sample[:, order], statistics.n_tokens)
+    if factor is not None:
+        factor = factor_hessian(hessian, damping=factor.damping)
+    result = prune_matrix(weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size)
+    back = order.argsort()
+    return MatrixResult(result.weight[:, back], result.mask[:, back], order)
+
+
+def output_error(weight: Float[Tensor, "out in"], pruned: Float[Tensor, "out in"], statistics: Statistics) -> float:
+    """Relative squared error of the layer's output: exact from the Hessian, else on the sampled calibration tokens."""
+    if statistics.hessian is not None:
+        return relative_output_error(weight, pruned, statistics.hessian)
+    total = torch.linalg.vector_norm(statistics.sample @ weight.float().T).item() ** 2
+    error = torch.linalg.vector_norm(statistics.sample @ (pruned - weight).float().T).item() ** 2
+    return error / total if total > 0 else 0.0

@@ -1,0 +1,67 @@
+"""Everything that `prune` accepts beyond its named arguments, with units and defaults."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """Options of `prune`.
+
+    Attributes:
+        batch_size: calibration sequences that run together; speed and memory only.
+        damping: share of the Hessian's mean diagonal that is added to it (SparseGPT's 0.01).
+        block_size: columns whose SparseGPT mask is chosen together.
+        group: compare scores by "row" or "matrix" instead of the score's own default.
+        deviation: half the range of the block densities in OWL (0.08) and DLP (0.15); None takes their own.
+        outlier_multiple: OWL's M: an outlier is above M × the block's mean score.
+        epsilon: half the relative range of AlphaPruning's block sparsities.
+        slope: sparsity added per block by the arithmetic allocation.
+        standardise: whether the global allocation compares scores in standard deviations of their own matrix.
+        threshold: OptiPrune's τ: below this sparsity `below` prunes, from it on `above`.
+        threshold_on: compare τ with the model's sparsity ("global") or with each block's ("layer").
+        deviation_low, deviation_high, largest_deviation: OptiPrune's λ(S) rises from 0 to the largest between them.
+        held_out: share of the calibration sequences on which `optiprune-auto` compares its candidates.
+    """
+
+    batch_size: int = 8
+    damping: float = 0.01
+    block_size: int = 128
+    group: Literal["row", "matrix"] | None = None
+    deviation: float | None = None
+    outlier_multiple: float = 5.0
+    epsilon: float = 0.3
+    slope: float = 0.02
+    standardise: bool = True
+    threshold: float = 0.5
+    threshold_on: Literal["global", "layer"] = "global"
+    below: str = "ria"
+    above: str = "sparsegpt"
+    deviation_low: float = 0.4
+    deviation_high: float = 0.7
+    largest_deviation: float = 0.08
+    held_out: float = 0.25
+
+
+def read_options(given: dict) -> PruneOptions:
+    """The options, with defaults for what is not given.
+
+    Raises:
+        ValueError: an unknown option (the nearest known one is named), or a value outside its range.
+    """
+    known = [field.name for field in dataclasses.fields(PruneOptions)]
+    for name in given:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            raise ValueError(f"prune has no option {name!r}.{hint} Options: {', '.join(known)}.")
+    options = PruneOptions(**given)
+    if options.batch_size < 1 or options.block_size < 1:
+        raise ValueError(f"batch_size ({options.batch_size}) and block_size ({options.block_size}) must be at least 1.")
+    if options.group not in (None, "row", "matrix") or options.threshold_on not in ("global", "layer"):
+        raise ValueError(f'group={options.group!r} must be None, "row" or "matrix"; threshold_on={options.threshold_on!r} "global" or "layer".')
+    if not 0 < options.held_out < 1 or options.damping <= 0:
+        raise ValueError(f"held_out ({options.held_out}) must lie inside (0, 1), damping ({options.damping}) above 0.")
+    return options

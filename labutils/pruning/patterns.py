@@ -1,0 +1,119 @@
+"""From scores to masks: exact budgets, N:M patterns and the channel permutation that helps them.
+
+A mask is a boolean matrix, True = keep. Among equal scores the lower column, then the lower row, is dropped first, as
+the stable sort of Wanda's code does. `n_drop` counts weights, so that a matrix reaches its budget to the weight; the
+reference codes round per row or drop one entry too many.
+"""
+
+import re
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+
+def unstructured_mask(
+    score: Float[Tensor, "out in"], n_drop: int, *, group: Literal["row", "matrix"] = "matrix"
+) -> Bool[Tensor, "out in"]:
+    """Keep all but the `n_drop` lowest scores.
+
+    With `group="row"` every row first drops floor(n_drop / rows) of its own lowest scores, and what is left of the
+    budget goes to the lowest remaining scores of the matrix.
+
+    Raises:
+        ValueError: `n_drop` is outside [0, number of weights], or a score is NaN.
+    """
+    rows = score.shape[0]
+    if not 0 <= n_drop <= score.numel():
+        raise ValueError(f"n_drop={n_drop} is outside [0, {score.numel()}] for a matrix of {tuple(score.shape)}.")
+    if torch.isnan(score).any():
+        raise ValueError("The scores contain NaN; check the weights and the calibration activations.")
+    mask = torch.ones_like(score, dtype=torch.bool)
+    rest = n_drop
+    if group == "row" and (per_row := n_drop // rows) > 0:
+        mask.scatter_(1, score.argsort(dim=1, stable=True)[:, :per_row], False)
+        rest -= per_row * rows
+        score = score.masked_fill(~mask, torch.inf)
+    if rest > 0:
+        position = _lowest(score.T.reshape(-1), rest)  # column by column, for the rule on ties
+        mask[position % rows, position // rows] = False
+    return mask
+
+
+def _lowest(values: Float[Tensor, "n"], count: int) -> Int[Tensor, "count"]:
+    """Positions of the `count` lowest values, earlier positions first among equals, without sorting them all."""
+    cut = values.kthvalue(count).values
+    below = (values < cut).nonzero().squeeze(1)
+    ties = (values == cut).nonzero().squeeze(1)
+    return torch.cat([below, ties[: count - len(below)]])
+
+
+def parse_pattern(pattern: str) -> tuple[int, int] | None:
+    """None for "unstructured"; (N, M) for "N:M", which keeps N of every M consecutive inputs of a row.
+
+    Raises:
+        ValueError: neither form, or not 0 < N < M.
+    """
+    if pattern == "unstructured":
+        return None
+    found = re.fullmatch(r"(\d+):(\d+)", pattern)
+    if not found or not 0 < int(found[1]) < int(found[2]):
+        raise ValueError(f'pattern={pattern!r} is neither "unstructured" nor "N:M" with 0 < N < M, such as "2:4".')
+    return int(found[1]), int(found[2])
+
+
+def n_of_m_mask(score: Float[Tensor, "out in"], keep_n: int, group_m: int) -> Bool[Tensor, "out in"]:
+    """Keep the `keep_n` highest scores among every `group_m` consecutive inputs of a row.
+
+    Raises:
+        ValueError: `group_m` does not divide the input width.
+    """
+    rows, columns = score.shape
+    if columns % group_m:
+        raise ValueError(f"A {keep_n}:{group_m} pattern needs an input width divisible by {group_m}; this one is {columns}.")
+    grouped = score.reshape(rows, columns // group_m, group_m)
+    highest = grouped.argsort(dim=2, stable=True)[..., group_m - keep_n :]
+    mask = torch.zeros_like(grouped, dtype=torch.bool).scatter_(2, highest, True)
+    return mask.reshape(rows, columns)
+
+
+def channel_permutation(score: Float[Tensor, "out in"], keep_n: int, group_m: int) -> Int[Tensor, "in"]:
+    """An order of the inputs under which an N:M mask retains more of the score (Zhang et al. 2024).
+
+    First the columns, sorted by their summed score, are dealt to M strips in snake order; every group then takes one
+    column from each strip. Then, strip by strip, the strip's columns are reassigned to the groups by linear sum
+    assignment, maximising the score that the N:M mask retains. Of the result and the identity the better is returned.
+
+    Returns:
+        `order`, with `score[:, order]` the permuted matrix and `order.argsort()` its inverse.
+    """
+    columns = score.shape[1]
+    n_groups = columns // group_m
+    strips = score.sum(dim=0).argsort(descending=True, stable=True).reshape(group_m, n_groups)
+    strips[1::2] = strips[1::2].flip(1)
+    for strip in range(group_m):
+        gain = _retained_scores(score, strips, strip, keep_n)
+        _, chosen = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
+        strips[strip] = strips[strip, torch.as_tensor(chosen, device=strips.device)]
+    order = strips.T.reshape(-1)
+    identity = torch.arange(columns, device=score.device)
+    return max((identity, order), key=lambda candidate: _retained(score[:, candidate], keep_n, group_m))
+
+
+def _retained(score: Float[Tensor, "out in"], keep_n: int, group_m: int) -> float:
+    return score[n_of_m_mask(score, keep_n, group_m)].sum(dtype=torch.float64).item()
+
+
+def _retained_scores(
+    score: Float[Tensor, "out in"], strips: Int[Tensor, "m groups"], strip: int, keep_n: int
+) -> Float[Tensor, "groups groups"]:
+    """gain[g, c]: the score that group g retains when it takes column c of the strip beside its other columns."""
+    others = torch.cat([strips[:strip], strips[strip + 1 :]])
+    fixed = score[:, others].sort(dim=1, descending=True).values  # (out, m − 1, groups)
+    base = fixed[:, : keep_n - 1].sum(dim=1)
+    weakest = fixed[:, keep_n - 1]  # what a newcomer has to beat
+    newcomers = score[:, strips[strip]]
+    gain = [base[:, g].sum() + torch.maximum(weakest[:, g, None], newcomers).sum(dim=0) for g in range(strips.shape[1])]
+    return torch.stack(gain)

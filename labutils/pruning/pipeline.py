@@ -1,0 +1,215 @@
+"""Prune a model in place: calibration, allocation, and one method for each block.
+
+The order of work in every block follows SparseGPT and Wanda: statistics of all its matrices from the block as it is,
+then every matrix pruned, then the pruned block's outputs as inputs of the next one. A failure at any point leaves the
+model as it was.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from labutils.models import check_finite, prunable_layers, weight_matrix
+from labutils.progress import progress
+from labutils.pruning.budgets import DenseModel, matrix_budgets
+from labutils.pruning.calibration import BlockWalk, Calibration, Statistics
+from labutils.pruning.matrices import MatrixMethod, MatrixResult, matrix_method, output_error, prune_matrix
+from labutils.pruning.options import PruneOptions, read_options
+from labutils.pruning.patterns import parse_pattern
+from labutils.pruning.reconstruction import Factor, factor_hessian
+
+LAYER_COLUMNS = [
+    "name", "block", "rows", "cols", "target", "sparsity", "damping", "dead_columns", "relative_error", "seconds",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What `prune` did.
+
+    Attributes:
+        layers: one row per weight matrix: name, block, rows, cols, target and reached sparsity, damping used (NaN
+            without a Hessian), dead input columns, relative squared error of the layer's output on the calibration
+            tokens, seconds.
+        sparsity: share of zeros over all pruned matrices.
+        strategy: the method that pruned each block, and why where there was a choice.
+        options: everything that `prune` was called with.
+        permutations: layer name → channel order under which its mask is N:M.
+    """
+
+    layers: pd.DataFrame
+    sparsity: float
+    strategy: pd.DataFrame
+    options: dict
+    permutations: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def block_sparsity(self) -> pd.Series:
+        """Reached sparsity per block, weighted by parameters."""
+        weights = self.layers["rows"] * self.layers["cols"]
+        zeros = (weights * self.layers["sparsity"]).groupby(self.layers["block"]).sum()
+        return (zeros / weights.groupby(self.layers["block"]).sum()).rename("sparsity")
+
+
+def prune(
+    model: PreTrainedModel,
+    calibration: Calibration,
+    *,
+    method: str = "optiprune",
+    sparsity: float,
+    allocation: str | Sequence[float] | None = None,
+    pattern: str = "unstructured",
+    permute: bool = False,
+    seed: int = 0,
+    **options: object,
+) -> PruneReport:
+    """Set a share of the weights of a model's blocks to zero, in place; embeddings, norms and head stay as they are.
+
+    Args:
+        calibration: int64 token ids [n, seq_len], or a mapping with `input_ids` and `attention_mask`.
+        method: `magnitude`, `wanda`, `ri`, `ria`, `sparsegpt`, a score with `+obs`, `optiprune`, `optiprune-auto`.
+        sparsity: share of zeros over all block matrices, in [0, 1); for an N:M pattern it must be 1 − N/M.
+        allocation: how the sparsity is spread over the blocks: `uniform`, `owl`, `alpha`, `dlp`, `arithmetic`,
+            `global`, `optiprune`, or one number per block. Default: `optiprune` for OptiPrune's methods, else uniform.
+        pattern: "unstructured", or "N:M" to keep N of every M consecutive inputs.
+        permute: search a channel permutation for the N:M pattern.
+        seed: which sequences `optiprune-auto` holds out; nothing else is random.
+        **options: see `PruneOptions`.
+
+    Raises:
+        ValueError, LookupError: an argument that cannot be used, or weights or activations that are not finite. The
+            message names it and the way out; the model is as it was.
+    """
+    settings = read_options(options)
+    _check_request(sparsity, pattern, permute, allocation)
+    request = {
+        "method": method, "sparsity": sparsity, "allocation": allocation, "pattern": pattern, "permute": permute,
+        "seed": seed, **dataclasses.asdict(settings),
+    }  # fmt: skip
+    check_finite(model)
+    if method == "optiprune-auto":
+        from labutils.pruning.selection import prune_by_measurement  # it builds on this module
+
+        return prune_by_measurement(model, calibration, sparsity, allocation, pattern, permute, seed, settings, request)
+    walk = BlockWalk(model, calibration, batch_size=settings.batch_size)
+    if method == "optiprune":
+        chosen = settings.below if sparsity < settings.threshold else settings.above
+        allocation = allocation or "optiprune"
+    else:
+        chosen = method
+    dense = DenseModel(walk, matrix_method(chosen), sparsity, settings)
+    budgets = matrix_budgets(dense, "uniform" if pattern != "unstructured" else allocation or "uniform")
+    methods = [dense.method] * len(walk.blocks)
+    if method == "optiprune" and settings.threshold_on == "layer":
+        methods = _methods_by_block(dense, budgets)
+    with restored_on_failure(walk):
+        return prune_walk(walk, methods, budgets, settings, request)
+
+
+def prune_walk(
+    walk: BlockWalk, methods: list[MatrixMethod], budgets: dict[tuple[int, str], int], options: PruneOptions, request: dict
+) -> PruneReport:
+    """Prune every block of a walk with its method and budgets; returns the report."""
+    pattern, rows, permutations = parse_pattern(request["pattern"]), [], {}
+    for index in progress(range(len(walk.blocks)), description=f"prune {request['method']}", unit="block"):
+        statistics = walk.collect(index, hessian=methods[index].needs_hessian)
+        factors = factor_all(statistics, options.damping) if methods[index].needs_hessian else {}
+        for name, layer in prunable_layers(walk.blocks[index]).items():
+            started = time.perf_counter()
+            own, weight, full_name = statistics[name], weight_matrix(layer), f"{walk.prefix}.{index}.{name}"
+            result = prune_matrix(
+                weight, own, methods[index], n_drop=budgets[index, name], pattern=pattern, permute=request["permute"],
+                factor=factors.get(id(own)), block_size=options.block_size, group=options.group,
+            )  # fmt: skip
+            if result.order is not None:
+                permutations[full_name] = result.order.cpu()
+            error = output_error(weight, result.weight, own)
+            weight.copy_(result.weight)
+            rows.append(layer_row(full_name, index, result, own, factors.get(id(own)), budgets[index, name], error, started))
+        if index + 1 < len(walk.blocks):
+            walk.advance(index)
+    strategy = pd.DataFrame({"block": range(len(methods)), "method": [method.name for method in methods]})
+    return make_report(rows, strategy, request, permutations)
+
+
+def factor_all(statistics: dict[str, Statistics], damping: float) -> dict[int, Factor]:
+    """One factorisation per distinct input, keyed by the identity of its statistics."""
+    return {id(own): factor_hessian(own.hessian, damping=damping) for own in {id(s): s for s in statistics.values()}.values()}
+
+
+def layer_row(
+    name: str, block: int, result: MatrixResult, statistics: Statistics, factor: Factor | None, n_drop: int, error: float, started: float
+) -> dict:
+    """One row of `PruneReport.layers`; `started` is the perf_counter reading at which work on the matrix began."""
+    rows, columns = result.weight.shape
+    return {
+        "name": name,
+        "block": block,
+        "rows": rows,
+        "cols": columns,
+        "target": n_drop / result.weight.numel(),
+        "sparsity": (result.weight == 0).double().mean().item(),
+        "damping": factor.damping if factor else float("nan"),
+        "dead_columns": int((statistics.norms == 0).sum()),
+        "relative_error": error,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def make_report(rows: list[dict], strategy: pd.DataFrame, request: dict, permutations: dict[str, Tensor]) -> PruneReport:
+    """The report of the rows gathered."""
+    layers = pd.DataFrame(rows, columns=LAYER_COLUMNS)
+    weights = layers["rows"] * layers["cols"]
+    return PruneReport(layers, float((layers["sparsity"] * weights).sum() / weights.sum()), strategy, request, permutations)
+
+
+class restored_on_failure:
+    """A context in which an exception puts all prunable weights of a walk's model back as they were."""
+
+    def __init__(self, walk: BlockWalk):
+        self.layers = [layer for block in walk.blocks for layer in prunable_layers(block).values()]
+
+    def __enter__(self) -> "restored_on_failure":
+        self.backup = [layer.weight.detach().clone() for layer in self.layers]
+        return self
+
+    def __exit__(self, kind: type | None, *details: object) -> None:
+        if kind is not None:
+            self.restore()
+        self.backup = []
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the weights back now."""
+        for layer, weight in zip(self.layers, self.backup, strict=True):
+            layer.weight.copy_(weight)
+
+
+def _methods_by_block(dense: DenseModel, budgets: dict[tuple[int, str], int]) -> list[MatrixMethod]:
+    """OptiPrune's threshold applied to each block's own sparsity."""
+    methods = []
+    for index, size in enumerate(dense.sizes.tolist()):
+        share = sum(count for (block, _), count in budgets.items() if block == index) / size
+        methods.append(matrix_method(dense.options.below if share < dense.options.threshold else dense.options.above))
+    return methods
+
+
+def _check_request(sparsity: float, pattern: str, permute: bool, allocation: object) -> None:
+    if isinstance(sparsity, bool) or not isinstance(sparsity, int | float) or not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity={sparsity!r} must be a share in [0, 1): 0.5 removes half of the weights.")
+    parsed = parse_pattern(pattern)
+    if parsed is None:
+        if permute:
+            raise ValueError('permute=True needs an N:M pattern, for example pattern="2:4".')
+        return
+    keep_n, group_m = parsed
+    if abs(sparsity - (1 - keep_n / group_m)) > 1e-9:
+        raise ValueError(f"A {pattern} pattern has the sparsity {1 - keep_n / group_m:g}; got sparsity={sparsity}.")
+    if allocation not in (None, "uniform"):
+        raise ValueError(f"A {pattern} pattern gives every block the same sparsity; leave out allocation={allocation!r}.")

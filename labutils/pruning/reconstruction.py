@@ -1,0 +1,175 @@
+"""Hessian-based pruning of one weight matrix: SparseGPT's mask and the optimal-brain-surgeon update.
+
+The layer-wise Hessian is H = (2 / sequences) XᵀX. Everything here works in the dtype of the Hessian (float32 in the
+pipeline, float64 in the proofs) and on one factorisation per input, shared by every matrix that reads that input.
+Source: Frantar & Alistarh 2023 (SparseGPT).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from labutils.pruning.patterns import n_of_m_mask
+
+DAMPING_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factorised Hessian.
+
+    Attributes:
+        upper: U, the upper Cholesky factor of (H + damping · mean(diag H) · I)⁻¹.
+        dead: inputs that were zero on every calibration token; their weights can go for free.
+        damping: the share of the mean diagonal that was added, raised where the first try could not be factorised.
+    """
+
+    upper: Float[Tensor, "in in"]
+    dead: Bool[Tensor, "in"]
+    damping: float
+
+
+def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01) -> Factor:
+    """Factorise the damped inverse of a Hessian.
+
+    A dead input (H_jj = 0) gets H_jj = 1. If the factorisation fails, the damping is raised tenfold, up to three
+    times; the value that worked is in the result.
+
+    Raises:
+        ValueError: not finite, or not positive definite even with the largest damping.
+    """
+    if not torch.isfinite(hessian).all():
+        raise ValueError("The Hessian is not finite: the layer's inputs contain NaN or infinite values.")
+    dead = hessian.diagonal() == 0
+    live = hessian + torch.diag(dead.to(hessian.dtype))
+    mean = live.diagonal().mean()
+    for attempt in range(DAMPING_ATTEMPTS):
+        used = damping * 10**attempt
+        damped = live + torch.diag((used * mean).expand(len(live)))
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not failed:
+            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+        if not failed and torch.isfinite(upper).all():
+            return Factor(upper, dead, used)
+    raise ValueError(
+        f"The Hessian is not positive definite even with a damping of {used:g} of its mean diagonal. "
+        "Use more calibration tokens, or a larger `damping`."
+    )
+
+
+def sparsegpt(
+    weight: Float[Tensor, "out in"],
+    factor: Factor,
+    *,
+    n_drop: int | None = None,
+    pattern: tuple[int, int] | None = None,
+    block_size: int = 128,
+) -> tuple[Float[Tensor, "out in"], Bool[Tensor, "out in"]]:
+    """Choose a mask by w² / U_jj² on already updated weights, and update the survivors.
+
+    Args:
+        n_drop: weights to drop. Each block of columns drops its share of it, rounded so that the running total is
+            never more than half a weight off; the total is exact.
+        pattern: (N, M) instead of `n_drop`; a group's mask is chosen when its first column is reached.
+        block_size: columns whose mask is chosen together.
+
+    Returns:
+        the new weight (zero where dropped) and the mask (True = kept).
+    """
+    _check_columns(weight, factor, pattern, block_size)
+    weight = weight.masked_fill(factor.dead, 0.0)
+    return _sweep(weight, factor.upper, _ScoreMask(weight.shape, n_drop, pattern), block_size)
+
+
+def obs_update(
+    weight: Float[Tensor, "out in"], mask: Bool[Tensor, "out in"], factor: Factor, *, block_size: int = 128
+) -> Float[Tensor, "out in"]:
+    """Remove the weights outside a given mask, column by column, and let the columns to the right make up for them."""
+    weight = weight.masked_fill(factor.dead, 0.0)
+    return _sweep(weight, factor.upper, _GivenMask(mask), block_size)[0]
+
+
+def relative_output_error(
+    weight: Float[Tensor, "out in"], new_weight: Float[Tensor, "out in"], hessian: Float[Tensor, "in in"]
+) -> float:
+    """‖X Dᵀ‖² / ‖X Wᵀ‖² with D = new − old, from the Hessian alone; 0 where the layer's output is zero anyway."""
+    change = (new_weight - weight).to(hessian.dtype)
+    old = weight.to(hessian.dtype)
+    total = ((old @ hessian) * old).sum().item()
+    error = ((change @ hessian) * change).sum().item()
+    return error / total if total > 0 else 0.0
+
+
+class _GivenMask:
+    def __init__(self, mask: Bool[Tensor, "out in"]):
+        self.mask = mask
+
+    def for_block(self, weight: Tensor, diagonal: Tensor, start: int) -> Tensor | None:
+        return self.mask[:, start : start + weight.shape[1]]
+
+    def for_group(self, weight: Tensor, diagonal: Tensor, column: int) -> Tensor | None:
+        return None
+
+
+class _ScoreMask:
+    """Chooses masks during the sweep: a whole column block at once, or N:M group by group."""
+
+    def __init__(self, shape: torch.Size, n_drop: int | None, pattern: tuple[int, int] | None):
+        if (n_drop is None) == (pattern is None):
+            raise ValueError("Give either n_drop or pattern, not both and not neither.")
+        self.shape, self.n_drop, self.pattern = shape, n_drop, pattern
+
+    def for_block(self, weight: Tensor, diagonal: Tensor, start: int) -> Tensor | None:
+        if self.n_drop is None:
+            return torch.ones_like(weight, dtype=torch.bool)
+        before = round(self.n_drop * start / self.shape[1])
+        after = round(self.n_drop * (start + weight.shape[1]) / self.shape[1])
+        mask = torch.ones(weight.shape[::-1], dtype=torch.bool, device=weight.device)
+        if after > before:
+            score = ((weight / diagonal) ** 2).T.reshape(-1)
+            mask.view(-1)[score.argsort(stable=True)[: after - before]] = False
+        return mask.T
+
+    def for_group(self, weight: Tensor, diagonal: Tensor, column: int) -> Tensor | None:
+        """The mask of the group that starts here, from weights updated up to here; None inside a group."""
+        if self.pattern is None or column % self.pattern[1]:
+            return None
+        keep_n, group_m = self.pattern
+        return n_of_m_mask((weight[:, :group_m] / diagonal[:group_m]) ** 2, keep_n, group_m)
+
+
+def _sweep(
+    weight: Float[Tensor, "out in"], upper: Float[Tensor, "in in"], masks: _GivenMask | _ScoreMask, block_size: int
+) -> tuple[Float[Tensor, "out in"], Bool[Tensor, "out in"]]:
+    """Columns left to right in blocks; each column's error is spread over the columns right of it.
+
+    The matrix is held transposed, so that a column is contiguous and an update is one rank-one or one matrix product.
+    """
+    width = weight.shape[1]
+    columns = weight.T.to(upper.dtype).contiguous()
+    keep = torch.empty_like(columns, dtype=torch.bool)
+    for start in range(0, width, block_size):
+        stop = min(start + block_size, width)
+        block, local = columns[start:stop], upper[start:stop, start:stop]
+        diagonal = local.diagonal()
+        keep[start:stop] = masks.for_block(block.T, diagonal, start).T
+        errors = torch.empty_like(block)
+        for i in range(stop - start):
+            if (group := masks.for_group(block[i:].T, diagonal[i:], start + i)) is not None:
+                keep[start + i : start + i + group.shape[1]] = group.T
+            errors[i] = block[i].masked_fill(keep[start + i], 0.0) / diagonal[i]
+            block[i:].addr_(local[i, i:], errors[i], alpha=-1.0)
+        columns[stop:].addmm_(upper[start:stop, stop:].T, errors, alpha=-1.0)
+    return columns.masked_fill(~keep, 0.0).T.to(weight.dtype).contiguous(), keep.T.contiguous()
+
+
+def _check_columns(weight: Tensor, factor: Factor, pattern: tuple[int, int] | None, block_size: int) -> None:
+    if weight.shape[1] != factor.upper.shape[0]:
+        raise ValueError(f"A {tuple(weight.shape)} matrix does not read the {factor.upper.shape[0]} inputs of this Hessian.")
+    if pattern and (weight.shape[1] % pattern[1] or block_size % pattern[1]):
+        raise ValueError(
+            f"A {pattern[0]}:{pattern[1]} pattern needs an input width ({weight.shape[1]}) and a block size ({block_size}) "
+            f"divisible by {pattern[1]}."
+        )
