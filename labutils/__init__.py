@@ -1,0 +1,43 @@
+"""Shared analysis code of the collection: `import labutils as lab`.
+
+Public names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {  # fmt: skip
+    "models": ["load_model", "list_lab_models", "find_blocks"],
+    "corpora": ["load_texts", "load_tokens"],
+    "tasks": ["load_task"],
+    "evaluation": ["sequence_losses", "perplexity", "score_task", "load_evaluation", "item_losses"],
+    "similarity": ["score_similarity"],
+    "pruning": ["prune", "prune_grid", "PruneReport", "register_score"],
+    "sweeps": ["sweep", "Setting", "dense_loss", "dense_check", "scope", "split_cell"],
+    "stats": ["crossed_bootstrap", "paired_differences", "slope", "crossover", "heterogeneity"],
+    "contrasts": [
+        "contrast", "contrast_interval", "advantage_over", "smallest_advantage", "regret_table", "expected_sign_share",
+        "stratum_estimates", "expected_signs",
+    ],
+    "claims": ["judge", "not_testable", "Verdict"],
+    "ledger": ["ledger", "ledger_table", "tensions_table"],
+    "provenance": ["provenance"],
+    "studies": ["conclude", "run_studies", "run_folder"],
+    "progress": ["progress"],
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["plots", "world", *_MODULE_OF]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("plots", "world"):
+        return import_module(f"labutils.{name}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"labutils has no {name!r}. Public names: {', '.join(sorted(__all__))}.")
+    return getattr(import_module(f"labutils.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

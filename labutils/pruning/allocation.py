@@ -132,3 +132,27 @@ def hill_exponent(weight: Float[Tensor, "out in"]) -> float:
     tail = eigenvalues[: half + 1].clamp_min(1e-300)
     logs = (tail[:half] / tail[-1]).log().sum().item() if half else 0.0
     return 1 + half / logs if logs > 0 else float("inf")
+
+
+def equal_marginal_damage(
+    levels: tuple[float, float], damages: Float[Tensor, "2 blocks"], sparsity: float, sizes: Blocks
+) -> Blocks:
+    """The allocation that minimises the summed damage, when each block's damage grows exponentially with its sparsity.
+
+    Block l's damage is taken as a_l · exp(b_l · s), through its measured damage at two sparsities. At the minimum of the
+    sum under the budget, one more weight removed costs the same in every block: a_l b_l exp(b_l s_l) / size_l is equal.
+
+    Args:
+        levels: the two sparsities, rising.
+        damages: damage of pruning one block alone at each level; not-growing damages count as barely growing.
+    """
+    low, high = damages.double().clamp_min(1e-12)
+    rate = ((high / low).log() / (levels[1] - levels[0])).clamp_min(1e-2)
+    log_scale = low.log() - rate * levels[0]
+    share = sizes.double() / sizes.sum()
+    bottom, top = -100.0, 100.0
+    for _ in range(200):  # bisection on the logarithm of the common marginal damage
+        marginal = (bottom + top) / 2
+        chosen = ((marginal + share.log() - log_scale - rate.log()) / rate).clamp(0, UPPER_SPARSITY)
+        bottom, top = (marginal, top) if (chosen * share).sum() < sparsity else (bottom, marginal)
+    return project_to_budget(chosen, sizes, sparsity)

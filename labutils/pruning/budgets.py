@@ -6,7 +6,8 @@ anything is pruned. `ALLOCATIONS` names every allocation; a new one is a functio
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,49 +21,35 @@ from labutils.pruning.options import PruneOptions
 from labutils.pruning.reconstruction import factor_hessian
 
 
-@dataclass
-class DenseModel:
-    """What an allocation may look at. Statistics are gathered when first asked for, and once.
+class DenseStatistics:
+    """What the dense model says about its blocks, gathered when first asked for, and once for any number of prunings."""
 
-    Attributes:
-        walk: the model and its calibration, standing at the first block.
-        method: the method that will prune, for allocations that rank weights by its score.
-        sizes: prunable weights per block, float64.
-    """
+    def __init__(self, walk: BlockWalk):
+        self.walk = walk
+        self._wanda: dict[float, tuple[Tensor, Tensor]] = {}
 
-    walk: BlockWalk
-    method: MatrixMethod
-    sparsity: float
-    options: PruneOptions
-    sizes: Tensor = field(init=False)
-    _wanda: tuple[list[float], list[float]] | None = None
-
-    def __post_init__(self) -> None:
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Prunable weights per block."""
         counts = [sum(layer.weight.numel() for layer in prunable_layers(block).values()) for block in self.walk.blocks]
-        self.sizes = torch.tensor(counts, dtype=torch.float64)
+        return torch.tensor(counts, dtype=torch.float64)
 
-    def _wanda_statistics(self) -> tuple[list[float], list[float]]:
-        """Per block: outlier share and mean of the Wanda scores of all its matrices."""
-        if self._wanda is None:
+    def wanda_statistics(self, multiple: float) -> tuple[Tensor, Tensor]:
+        """Per block, of the Wanda scores of all its matrices: outlier share in percent (OWL's D), and mean (DLP's A)."""
+        if multiple not in self._wanda:
             shares, means = [], []
+            self.walk.rewind()
             for index, block in enumerate(self.walk.blocks):
                 statistics = self.walk.collect_and_advance(index, hessian=False)
                 layers = prunable_layers(block)
-                scores = [wanda_score(weight_matrix(layers[name]).float(), s.norms) for name, s in statistics.items()]
-                shares.append(rules.outlier_share(scores, self.options.outlier_multiple))
+                scores = [wanda_score(weight_matrix(layers[name]).float(), own.norms) for name, own in statistics.items()]
+                shares.append(rules.outlier_share(scores, multiple))
                 means.append(sum(s.sum().item() for s in scores) / sum(s.numel() for s in scores))
             self.walk.rewind()
-            self._wanda = shares, means
-        return self._wanda
+            self._wanda[multiple] = (torch.tensor(shares, dtype=torch.float64), torch.tensor(means, dtype=torch.float64))
+        return self._wanda[multiple]
 
-    def outlier_shares(self) -> Tensor:
-        """OWL's D per block, in percent."""
-        return torch.tensor(self._wanda_statistics()[0], dtype=torch.float64)
-
-    def mean_activations(self) -> Tensor:
-        """Mean Wanda score per block (DLP's A)."""
-        return torch.tensor(self._wanda_statistics()[1], dtype=torch.float64)
-
+    @cached_property
     def hill_exponents(self) -> Tensor:
         """Mean Hill exponent of a block's matrices."""
         means = []
@@ -71,6 +58,31 @@ class DenseModel:
             finite = [value for value in found if value != float("inf")]
             means.append(sum(finite) / len(finite) if finite else 1.0)
         return torch.tensor(means, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class DenseModel:
+    """One request for budgets: the dense model's statistics, and what is asked of it.
+
+    Attributes:
+        method: the method that will prune, for allocations that rank weights by its score.
+    """
+
+    statistics: DenseStatistics
+    method: MatrixMethod
+    sparsity: float
+    options: PruneOptions
+
+    @property
+    def walk(self) -> BlockWalk:
+        return self.statistics.walk
+
+    @property
+    def sizes(self) -> Tensor:
+        return self.statistics.sizes
+
+    def wanda_statistics(self) -> tuple[Tensor, Tensor]:
+        return self.statistics.wanda_statistics(self.options.outlier_multiple)
 
 
 Allocation = Callable[[DenseModel], Tensor]
@@ -82,16 +94,16 @@ def _uniform(dense: DenseModel) -> Tensor:
 
 def _owl(dense: DenseModel) -> Tensor:
     deviation = 0.08 if dense.options.deviation is None else dense.options.deviation
-    return rules.owl(dense.outlier_shares(), dense.sparsity, dense.sizes, deviation=deviation)
+    return rules.owl(dense.wanda_statistics()[0], dense.sparsity, dense.sizes, deviation=deviation)
 
 
 def _dlp(dense: DenseModel) -> Tensor:
     deviation = 0.15 if dense.options.deviation is None else dense.options.deviation
-    return rules.dlp(dense.mean_activations(), dense.sparsity, dense.sizes, deviation=deviation)
+    return rules.dlp(dense.wanda_statistics()[1], dense.sparsity, dense.sizes, deviation=deviation)
 
 
 def _alpha(dense: DenseModel) -> Tensor:
-    return rules.alpha(dense.hill_exponents(), dense.sparsity, dense.sizes, epsilon=dense.options.epsilon)
+    return rules.alpha(dense.statistics.hill_exponents, dense.sparsity, dense.sizes, epsilon=dense.options.epsilon)
 
 
 def _arithmetic(dense: DenseModel) -> Tensor:
@@ -105,7 +117,7 @@ def _optiprune(dense: DenseModel) -> Tensor:
     )
     if deviation == 0:
         return _uniform(dense)
-    return rules.owl(dense.outlier_shares(), dense.sparsity, dense.sizes, deviation=deviation)
+    return rules.owl(dense.wanda_statistics()[0], dense.sparsity, dense.sizes, deviation=deviation)
 
 
 ALLOCATIONS: dict[str, Allocation] = {

@@ -7,6 +7,7 @@ walk does not depend on the architecture. Padding is left out of the statistics,
 but the last digits. Protocol: SparseGPT, Wanda and their successors.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class BlockWalk:
 
     Attributes:
         blocks: the model's blocks; `prefix` is their name in the model.
+        inputs: the checked calibration.
         hidden: per batch, the inputs of the block that comes next.
     """
 
@@ -92,12 +94,14 @@ class BlockWalk:
         """
         self.model = model
         self.prefix, self.blocks = find_blocks(model)
-        inputs = check_calibration(calibration, model)
+        self.inputs = inputs = check_calibration(calibration, model)
         self.n_sequences = len(inputs["input_ids"])
         self.hidden: list[Tensor] = []
         self._start: list[Tensor] = []
         self._calls: list[list[tuple[tuple, dict]]] = []
         self._masks: list[Tensor | None] = []
+        takes = inspect.signature(model.forward).parameters
+        self._no_cache = {"use_cache": False} if "use_cache" in takes else {}  # a cache would grow with every replay
         self._returns_tuple: bool | None = None  # learnt by running the first block once
         with _quiet(model):
             for start in range(0, self.n_sequences, batch_size):
@@ -122,7 +126,7 @@ class BlockWalk:
 
         with _forwards_replaced(self.blocks, record):
             try:
-                self.model(**batch, **({"use_cache": False} if "use_cache" in self._forward_names() else {}))
+                self.model(**batch, **self._no_cache)
             except _Stop:
                 pass
         if len(calls) != len(self.blocks):
@@ -132,10 +136,6 @@ class BlockWalk:
         self._calls.append(calls)
         mask = batch.get("attention_mask")
         self._masks.append(mask.bool() if mask is not None and not mask.all() else None)
-
-    def _forward_names(self) -> tuple[str, ...]:
-        code = type(self.model).forward.__code__
-        return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
     def collect(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """Run block `index` as it is and return the statistics of its linear layers, by their name in the block.

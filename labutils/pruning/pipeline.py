@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from labutils.models import check_finite, prunable_layers, weight_matrix
 from labutils.progress import progress
-from labutils.pruning.budgets import DenseModel, matrix_budgets
+from labutils.pruning.budgets import DenseModel, DenseStatistics, matrix_budgets
 from labutils.pruning.calibration import BlockWalk, Calibration, Statistics
 from labutils.pruning.matrices import MatrixMethod, MatrixResult, matrix_method, output_error, prune_matrix
 from labutils.pruning.options import PruneOptions, read_options
@@ -27,6 +27,7 @@ from labutils.pruning.reconstruction import Factor, factor_hessian
 LAYER_COLUMNS = [
     "name", "block", "rows", "cols", "target", "sparsity", "damping", "dead_columns", "relative_error", "seconds",
 ]  # fmt: skip
+REQUEST_NAMES = ["method", "sparsity", "allocation", "pattern", "permute", "seed"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,11 @@ class PruneReport:
             without a Hessian), dead input columns, relative squared error of the layer's output on the calibration
             tokens, seconds.
         sparsity: share of zeros over all pruned matrices.
-        strategy: the method that pruned each block, and why where there was a choice.
+        strategy: the method that pruned each block.
+        candidates: what `optiprune-auto` tried, with the divergence that decided; None for other methods.
         options: everything that `prune` was called with.
         permutations: layer name → channel order under which its mask is N:M.
+        seconds: of the whole pruning, allocation included.
     """
 
     layers: pd.DataFrame
@@ -48,6 +51,8 @@ class PruneReport:
     strategy: pd.DataFrame
     options: dict
     permutations: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = float("nan")
+    candidates: pd.DataFrame | None = None
 
     @property
     def block_sparsity(self) -> pd.Series:
@@ -86,45 +91,76 @@ def prune(
         ValueError, LookupError: an argument that cannot be used, or weights or activations that are not finite. The
             message names it and the way out; the model is as it was.
     """
-    settings = read_options(options)
-    _check_request(sparsity, pattern, permute, allocation)
-    request = {
-        "method": method, "sparsity": sparsity, "allocation": allocation, "pattern": pattern, "permute": permute,
-        "seed": seed, **dataclasses.asdict(settings),
-    }  # fmt: skip
+    request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     check_finite(model)
-    if method == "optiprune-auto":
+    walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
+    with restored_on_failure(walk):
+        return prune_request(DenseStatistics(walk), request)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call of `prune` asks for, checked."""
+
+    method: str
+    sparsity: float
+    allocation: str | Sequence[float] | None
+    pattern: str
+    permute: bool
+    seed: int
+    options: PruneOptions
+
+
+def make_request(
+    method: str, sparsity: float, allocation: str | Sequence[float] | None, pattern: str, permute: bool, seed: int, options: dict
+) -> Request:
+    """Check the arguments of `prune`; raises ValueError or LookupError as documented there."""
+    settings = read_options(options)
+    if method not in ("optiprune", "optiprune-auto"):
+        matrix_method(method)
+    _check_request(sparsity, pattern, permute, allocation)
+    return Request(method, sparsity, allocation, pattern, permute, seed, settings)
+
+
+def prune_request(statistics: DenseStatistics, request: Request) -> PruneReport:
+    """Prune the dense model that the statistics belong to; they can serve several requests, the model dense each time."""
+    started = time.perf_counter()
+    report = _carry_out(statistics, request)
+    return dataclasses.replace(report, seconds=time.perf_counter() - started)
+
+
+def _carry_out(statistics: DenseStatistics, request: Request) -> PruneReport:
+    _check_widths(statistics.walk, request.pattern)
+    if request.method == "optiprune-auto":
         from labutils.pruning.selection import prune_by_measurement  # it builds on this module
 
-        return prune_by_measurement(model, calibration, sparsity, allocation, pattern, permute, seed, settings, request)
-    walk = BlockWalk(model, calibration, batch_size=settings.batch_size)
-    if method == "optiprune":
-        chosen = settings.below if sparsity < settings.threshold else settings.above
-        allocation = allocation or "optiprune"
-    else:
-        chosen = method
-    dense = DenseModel(walk, matrix_method(chosen), sparsity, settings)
-    budgets = matrix_budgets(dense, "uniform" if pattern != "unstructured" else allocation or "uniform")
-    methods = [dense.method] * len(walk.blocks)
-    if method == "optiprune" and settings.threshold_on == "layer":
+        return prune_by_measurement(statistics, request)
+    options, allocation, chosen = request.options, request.allocation, request.method
+    if request.method == "optiprune":
+        chosen = options.below if request.sparsity < options.threshold else options.above
+        allocation = allocation or ("optiprune" if request.pattern == "unstructured" else None)
+    dense = DenseModel(statistics, matrix_method(chosen), request.sparsity, options)
+    budgets = matrix_budgets(dense, allocation or "uniform")
+    methods = [dense.method] * len(statistics.walk.blocks)
+    if request.method == "optiprune" and options.threshold_on == "layer":
         methods = _methods_by_block(dense, budgets)
-    with restored_on_failure(walk):
-        return prune_walk(walk, methods, budgets, settings, request)
+    return prune_walk(statistics.walk, methods, budgets, request)
 
 
 def prune_walk(
-    walk: BlockWalk, methods: list[MatrixMethod], budgets: dict[tuple[int, str], int], options: PruneOptions, request: dict
+    walk: BlockWalk, methods: list[MatrixMethod], budgets: dict[tuple[int, str], int], request: Request
 ) -> PruneReport:
-    """Prune every block of a walk with its method and budgets; returns the report."""
-    pattern, rows, permutations = parse_pattern(request["pattern"]), [], {}
-    for index in progress(range(len(walk.blocks)), description=f"prune {request['method']}", unit="block"):
+    """Prune every block of a walk with its method and budgets, from the first to the last; returns the report."""
+    options, pattern, rows, permutations = request.options, parse_pattern(request.pattern), [], {}
+    walk.rewind()
+    for index in progress(range(len(walk.blocks)), description=f"prune {request.method}", unit="block"):
         statistics = walk.collect(index, hessian=methods[index].needs_hessian)
         factors = factor_all(statistics, options.damping) if methods[index].needs_hessian else {}
         for name, layer in prunable_layers(walk.blocks[index]).items():
             started = time.perf_counter()
             own, weight, full_name = statistics[name], weight_matrix(layer), f"{walk.prefix}.{index}.{name}"
             result = prune_matrix(
-                weight, own, methods[index], n_drop=budgets[index, name], pattern=pattern, permute=request["permute"],
+                weight, own, methods[index], n_drop=budgets[index, name], pattern=pattern, permute=request.permute,
                 factor=factors.get(id(own)), block_size=options.block_size, group=options.group,
             )  # fmt: skip
             if result.order is not None:
@@ -162,11 +198,12 @@ def layer_row(
     }
 
 
-def make_report(rows: list[dict], strategy: pd.DataFrame, request: dict, permutations: dict[str, Tensor]) -> PruneReport:
+def make_report(rows: list[dict], strategy: pd.DataFrame, request: Request, permutations: dict[str, Tensor]) -> PruneReport:
     """The report of the rows gathered."""
     layers = pd.DataFrame(rows, columns=LAYER_COLUMNS)
     weights = layers["rows"] * layers["cols"]
-    return PruneReport(layers, float((layers["sparsity"] * weights).sum() / weights.sum()), strategy, request, permutations)
+    asked = {**{name: getattr(request, name) for name in REQUEST_NAMES}, **dataclasses.asdict(request.options)}
+    return PruneReport(layers, float((layers["sparsity"] * weights).sum() / weights.sum()), strategy, asked, permutations)
 
 
 class restored_on_failure:
@@ -198,6 +235,17 @@ def _methods_by_block(dense: DenseModel, budgets: dict[tuple[int, str], int]) ->
         share = sum(count for (block, _), count in budgets.items() if block == index) / size
         methods.append(matrix_method(dense.options.below if share < dense.options.threshold else dense.options.above))
     return methods
+
+
+def _check_widths(walk: BlockWalk, pattern: str) -> None:
+    parsed = parse_pattern(pattern)
+    for index, block in enumerate(walk.blocks if parsed else ()):
+        for name, layer in prunable_layers(block).items():
+            if (width := weight_matrix(layer).shape[1]) % parsed[1]:
+                raise ValueError(
+                    f"{walk.prefix}.{index}.{name} has {width} inputs, which a {pattern} pattern does not divide; "
+                    f'choose a group size that divides it, or pattern="unstructured".'
+                )
 
 
 def _check_request(sparsity: float, pattern: str, permute: bool, allocation: object) -> None:

@@ -1,0 +1,137 @@
+"""The command line: `python -m labutils run | parameters | store | check | ledger | train`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command and return its exit status: 0 done, 1 something failed, 2 refused before it began."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser(words).parse_args(words)
+    try:
+        return options.command(options)
+    except (ValueError, LookupError) as error:
+        # A KeyError writes its message in quotes; the text alone is wanted.
+        print(f"labutils: {error.args[0] if error.args else error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("labutils: interrupted; the same command with --resume goes on from here", file=sys.stderr)
+        return 130
+
+
+def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of all commands; the options of `train` are added when `words` ask for that command."""
+    parser = argparse.ArgumentParser(prog="python -m labutils", description="A lab of notebooks on pruning.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_run(commands)
+    parameters = _add(commands, "parameters", _parameters, "list a notebook's parameters: name, type, default, help")
+    parameters.add_argument("notebook", help="stem or file name")
+    _add_notebooks(parameters)
+    store = _add(commands, "store", _store, "copy a run's outputs into the notebooks and the README")
+    store.add_argument("run", type=Path, help="folder of a run with the profile full")
+    _add(commands, "check", _check, "verify that stored outputs and the README's table are up to date")
+    ledger = _add(commands, "ledger", _ledger, "print the verdicts of a run folder")
+    ledger.add_argument("run", type=Path, help="run folder")
+    train = _add(commands, "train", _train, "train the lab models")
+    if words[:1] == ["train"]:
+        # Imported for this command alone: it loads torch and transformers.
+        from labutils import training
+
+        training.add_arguments(train)
+    return parser
+
+
+def _add(commands, name: str, command, help: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_run(commands) -> None:
+    run = _add(commands, "run", _run, "run notebooks headless, with records, pages and figures")
+    run.add_argument("names", nargs="*", metavar="notebook", help="stem or file name; all of the profile when none")
+    run.add_argument("--profile", default="lab", help="smoke, lab, full, hub or paper (default: %(default)s)")
+    run.add_argument("--out", type=Path, help="run folder (default: results/<profile>)")
+    run.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default: %(default)s)")
+    run.add_argument("--resume", action="store_true", help="keep what is complete and has the same inputs")
+    run.add_argument("-p", dest="parameters", action="append", default=[], metavar="name=value", help="one parameter")
+    run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="limit for one cell (default: none)")
+    _add_notebooks(run)
+
+
+def _add_notebooks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--notebooks", type=Path, help="folder of the notebooks (default: those of the repository)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from labutils.studies.parameters import parse_assignment
+    from labutils.studies.runner import run_studies
+
+    out = options.out or Path("results") / options.profile
+    records = run_studies(
+        options.names,
+        profile=options.profile,
+        out=out,
+        jobs=options.jobs,
+        resume=options.resume,
+        parameters=dict(parse_assignment(text) for text in options.parameters),
+        notebooks=options.notebooks,
+        cell_timeout=options.cell_timeout,
+    )
+    failed = [stem for stem, record in records.items() if record["status"] != "succeeded"]
+    outcome = f"FAILED: {', '.join(failed)}" if failed else "all succeeded"
+    print(f"{len(records)} notebooks, {outcome}. Pages: {out}/<notebook>/<notebook>.html; record: {out}/manifest.json")
+    return 1 if failed else 0
+
+
+def _parameters(options: argparse.Namespace) -> int:
+    from labutils import paths
+    from labutils.studies.notebooks import find_notebooks, read_notebook, select_notebooks
+    from labutils.studies.planning import read_declarations
+
+    available = find_notebooks(options.notebooks or paths.NOTEBOOKS)
+    ((stem, path),) = select_notebooks([options.notebook], available).items()
+    declared = read_declarations(stem, read_notebook(path)).values()
+    rows = [(p.name, p.annotation, repr(p.default), p.help) for p in declared]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for row in rows:
+        print("  ".join([*(text.ljust(width) for text, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip())
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    from labutils.studies.store import store_outputs
+
+    print(f"stored: {', '.join(store_outputs(options.run))}; the README's table is rebuilt")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from labutils.studies.store import find_stale
+
+    problems = find_stale()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{len(problems)} out of date" if problems else "stored outputs and README are up to date")
+    return 1 if problems else 0
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    from labutils.ledger import ledger
+
+    table = ledger(options.run)
+    columns = ["run", "claim", "outcome", "estimate", "low", "high", "unit", "p_holm", "note"]
+    print(table[columns].to_string(index=False))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from labutils import training
+
+    return training.main(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Typed parameters of a notebook: what its cell tagged `parameters` declares, and what a caller may pass.
+
+A declaration is one line, `name: type = value  # help (unit)`. papermill's own reader drops union types and only warns
+of unknown names; here every value is checked against its declaration before anything runs.
+"""
+
+import ast
+import difflib
+import io
+import re
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+from nbformat import NotebookNode
+
+SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+TYPES = (*SCALARS, "list[int]", "list[float]", "list[str]")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter: `type` is one of `TYPES`, `optional` allows None besides."""
+
+    name: str
+    type: str
+    optional: bool
+    default: Any
+    help: str
+
+    @property
+    def annotation(self) -> str:
+        """The type as it stands in the notebook."""
+        return f"{self.type} | None" if self.optional else self.type
+
+    def convert(self, value: Any) -> Any:
+        """Return `value` as this parameter's type: an int becomes a float where one is declared, a bool never a number.
+
+        Raises:
+            ValueError: the value has another type.
+        """
+        if value is None and self.optional:
+            return None
+        if self.type in SCALARS:
+            converted = _convert_scalar(value, SCALARS[self.type])
+        elif isinstance(value, list):
+            entries = [_convert_scalar(entry, SCALARS[self.type[5:-1]]) for entry in value]
+            converted = None if any(entry is None for entry in entries) else entries
+        else:
+            converted = None
+        if converted is None:
+            given = f"{value!r} ({type(value).__name__})"
+            raise ValueError(f"parameter {self.name!r} is declared {self.annotation} but was given {given}")
+        return converted
+
+
+def read_parameters(notebook: NotebookNode) -> dict[str, Parameter]:
+    """Read the declarations in the cell tagged `parameters`; empty when the notebook has no such cell.
+
+    Raises:
+        ValueError: there are several such cells, or a line of it is no declaration.
+    """
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if not cells:
+        return {}
+    if len(cells) > 1:
+        raise ValueError(f"{len(cells)} cells carry the tag 'parameters'; tag one")
+    source = cells[0].source
+    comments = _comments_by_line(source)
+    declared = [_read_declaration(statement, source, comments) for statement in ast.parse(source).body]
+    return {parameter.name: parameter for parameter in declared}
+
+
+def check_values(values: Mapping[str, Any], declared: Mapping[str, Parameter], notebook: str) -> dict[str, Any]:
+    """Return `values` converted to their declared types.
+
+    Raises:
+        LookupError: `notebook` declares no parameter of that name; the message names the nearest one.
+        ValueError: a value has another type than its declaration.
+    """
+    checked = {}
+    for name, value in values.items():
+        if name not in declared:
+            raise LookupError(f"{notebook}: unknown parameter {name!r}{suggest(name, declared)}")
+        try:
+            checked[name] = declared[name].convert(value)
+        except ValueError as error:
+            raise ValueError(f"{notebook}: {error}") from None
+    return checked
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The tail of an error message: the nearest known name, then all of them."""
+    names = list(known)
+    if not names:
+        return "; there are none"
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"{hint} (known: {', '.join(names)})"
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split `name=value` as given on the command line and parse the value.
+
+    Raises:
+        ValueError: there is no `=`, no name before it, or the value is no YAML.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise ValueError(f"a parameter is given as name=value, not {text!r}")
+    return name.strip(), parse_yaml(value)
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML 1.2 scalars and collections, in which `no` is a word and `1e-3` a number.
+
+    Raises:
+        ValueError: the text is no YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_CoreLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not valid YAML: {error}") from None
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Resolves the YAML 1.2 core schema; PyYAML alone reads YAML 1.1 (`no` = False, `1e-3` = text, `1:30` = 90)."""
+
+    yaml_implicit_resolvers: dict = {}
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    ("int", r"[-+]?[0-9]+", [*"-+0123456789"]),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", [*"-+.0123456789"]),
+):
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def _convert_scalar(value: Any, wanted: type) -> Any:
+    """The value as `wanted`, or None when it is something else."""
+    if isinstance(value, bool):
+        return value if wanted is bool else None
+    if wanted is float and isinstance(value, int):
+        return float(value)
+    return value if isinstance(value, wanted) else None
+
+
+def _comments_by_line(source: str) -> dict[int, str]:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _read_declaration(statement: ast.stmt, source: str, comments: Mapping[int, str]) -> Parameter:
+    line = ast.get_source_segment(source, statement)
+    complete = isinstance(statement, ast.AnnAssign) and statement.value is not None
+    if not complete or not isinstance(statement.target, ast.Name):
+        raise ValueError(f"the cell tagged 'parameters' holds lines 'name: type = value  # help', not {line!r}")
+    annotation = ast.unparse(statement.annotation)
+    options = [option.strip() for option in annotation.split("|")]
+    types = [option for option in options if option != "None"]
+    if len(types) != 1 or types[0] not in TYPES or len(options) - len(types) > 1:
+        allowed = f"{', '.join(TYPES)}, or one of these '| None'"
+        raise ValueError(f"type {annotation!r} in {line!r} is not allowed; use {allowed}")
+    try:
+        default = ast.literal_eval(statement.value)
+    except ValueError:
+        raise ValueError(f"the value in {line!r} must be a literal") from None
+    name = statement.target.id
+    declared = Parameter(name, types[0], "None" in options, default, comments.get(statement.end_lineno or 0, ""))
+    return replace(declared, default=declared.convert(default))

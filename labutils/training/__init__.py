@@ -1,0 +1,10 @@
+"""The lab models: small language models trained on the controlled language by one command, with cards that tell all.
+
+`python -m labutils train lab-llama` trains, evaluates and writes `data/models/lab-llama`; `--resume` goes on after a kill.
+"""
+
+from labutils.training.command import add_arguments, main
+from labutils.training.loop import train_lab_model
+from labutils.training.specs import SPECS, ModelSpec
+
+__all__ = ["SPECS", "ModelSpec", "add_arguments", "main", "train_lab_model"]

@@ -1,0 +1,192 @@
+"""The training loop: resumable after any kill, and the same to the last bit whether or not it was."""
+
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from labutils.paths import MODELS
+from labutils.progress import progress
+from labutils.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from labutils.training.corpus import SHARD_SEQUENCES, load_shard, train_tokenizer
+from labutils.training.specs import SEQUENCE_LENGTH, SPECS, ModelSpec
+
+CHECKPOINT_FOLDER = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hyper-parameters of a run. `tokens` is rounded down to whole steps of batch_size × 128 tokens."""
+
+    tokens: int
+    learning_rate: float = 3e-3
+    batch_size: int = 16
+    warmup_share: float = 0.05
+    final_rate_share: float = 0.05
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip_norm: float = 1.0
+    seed: int = 0
+    checkpoint_steps: int = 200
+    loss_steps: int = 50  # steps averaged into one point of the loss curve
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps; ValueError when the tokens are too few for one."""
+        steps = self.tokens // (self.batch_size * SEQUENCE_LENGTH)
+        if steps < 1:
+            raise ValueError(f"tokens={self.tokens} is less than one step of {self.batch_size * SEQUENCE_LENGTH}; give more tokens.")
+        return steps
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step (from 0): linear warm-up, then a half cosine down to `final_rate_share`."""
+        warmup = max(1, round(self.warmup_share * self.steps))
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        fraction = (step - warmup) / max(1, self.steps - warmup)
+        share = self.final_rate_share + (1 - self.final_rate_share) * 0.5 * (1 + math.cos(math.pi * fraction))
+        return self.learning_rate * share
+
+
+def train_lab_model(
+    name: str | ModelSpec,
+    *,
+    tokens: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    out: Path | None = None,
+    resume: bool = False,
+    stop_after: int | None = None,
+    options: Options | None = None,
+) -> Path | None:
+    """Train a lab model and write its weights, configuration and tokenizer; `labutils.training.card` measures it afterwards.
+
+    Args:
+        name: the name of a spec in `SPECS`, or a spec of one's own.
+        tokens: training tokens (default: the spec's).
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        out: folder to write (default: data/models/<name>).
+        resume: go on from the folder's checkpoint if it has one; otherwise training starts anew.
+        stop_after: end after this many steps of this call, leaving a checkpoint, as a kill would.
+        options: all hyper-parameters, instead of `tokens` and `seed`.
+
+    Returns:
+        the folder, or None when `stop_after` came before the end.
+
+    Raises:
+        LookupError: an unknown name.
+        ValueError: a checkpoint made with other options.
+    """
+    spec = name if isinstance(name, ModelSpec) else find_spec(name)
+    options = options or Options(tokens=tokens or spec.tokens, learning_rate=spec.learning_rate, seed=seed)
+    folder = Path(out or MODELS / spec.name)
+    place = torch.device(choose_device(device))
+    tokenizer = train_tokenizer(options.seed)
+    special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
+    model = spec.build(vocabulary_size=len(tokenizer), special_ids=special, seed=options.seed).to(place).train()
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2), fused=True
+    )
+    record = Checkpoint(options=asdict(options), device=place.type)
+    if resume:
+        record = load_checkpoint(folder / CHECKPOINT_FOLDER, model, optimizer, record)
+    else:
+        shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+    last = options.steps if stop_after is None else min(options.steps, record.step + stop_after)
+    _run(model, optimizer, tokenizer, record, options, last=last, folder=folder / CHECKPOINT_FOLDER, description=spec.name)
+    if record.step < options.steps:
+        return None
+    _save(model, tokenizer, folder, record)
+    return folder
+
+
+def find_spec(name: str) -> ModelSpec:
+    """The spec of a lab model; LookupError naming those that exist."""
+    if name not in SPECS:
+        raise LookupError(f"no lab model is called {name!r}; there are {', '.join(SPECS)}.")
+    return SPECS[name]
+
+
+def choose_device(device: str) -> str:
+    """"cpu" or "cuda"; ValueError for another name, or for a GPU that is not there."""
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device={device!r} is not one of auto, cpu, cuda.")
+    if device == "cuda" and available == "cpu":
+        raise ValueError("device='cuda', but torch finds no GPU here; use device='auto' or 'cpu'.")
+    return available if device == "auto" else device
+
+
+def _parameter_groups(model: PreTrainedModel, options: Options) -> list[dict]:
+    """Weight decay for matrices, none for biases and norms."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    return [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _run(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    tokenizer: PreTrainedTokenizerFast,
+    record: Checkpoint,
+    options: Options,
+    *,
+    last: int,
+    folder: Path,
+    description: str,
+) -> None:
+    """Steps `record.step` to `last`; `record` is brought up to date and saved every `checkpoint_steps` and at the end."""
+    started = time.monotonic()
+    seconds_before = record.seconds
+    per_shard = SHARD_SEQUENCES // options.batch_size
+    shard_number, shard = -1, torch.empty(0)
+    for step in progress(range(record.step, last), description=f"train {description}", unit="step"):
+        if step // per_shard != shard_number:
+            shard_number = step // per_shard
+            shard = load_shard(shard_number, tokenizer, seed=options.seed)
+        start = step % per_shard * options.batch_size
+        batch = shard[start : start + options.batch_size].to(model.device)
+        record.recent_losses.append(_step(model, optimizer, batch, options, step))
+        record.step = step + 1
+        if len(record.recent_losses) == options.loss_steps:
+            mean = sum(record.recent_losses) / options.loss_steps
+            record.loss_curve.append([record.step * options.batch_size * SEQUENCE_LENGTH, round(mean, 4)])
+            record.recent_losses = []
+        record.seconds = seconds_before + time.monotonic() - started
+        if record.step % options.checkpoint_steps == 0 or record.step == last:
+            save_checkpoint(folder, model, optimizer, record)
+
+
+def _step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: Tensor, options: Options, step: int) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = options.rate(step)
+    # bfloat16 products halve the time; weights, gradients and the optimiser stay in float32
+    with torch.autocast(model.device.type, torch.bfloat16):
+        loss = model(input_ids=batch, labels=batch, use_cache=False).loss
+    if not math.isfinite(loss.item()):
+        raise ValueError(f"the loss at step {step} is {loss.item()}; lower the learning rate (now {options.learning_rate}).")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, record: Checkpoint) -> None:
+    """Weights last: a folder with weights is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    model.eval().save_pretrained(folder)
+    record.write(folder / "training.json")
+    shutil.rmtree(folder / CHECKPOINT_FOLDER)
+
+
+def option_names() -> tuple[str, ...]:
+    """Names of the hyper-parameters."""
+    return tuple(field.name for field in fields(Options))

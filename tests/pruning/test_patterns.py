@@ -1,0 +1,254 @@
+"""Masks and the channel permutation against float64 loops: exact budgets, ties, N:M patterns."""
+
+import numpy as np
+import pytest
+import references
+import torch
+
+from labutils.pruning.patterns import channel_permutation, n_of_m_mask, parse_pattern, unstructured_mask
+
+SHAPES = [(4, 6), (6, 4), (1, 9), (9, 1), (3, 5), (1, 1)]
+
+
+def scores(rows: int, columns: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def heavy_tailed(rows: int, columns: int, seed: int) -> torch.Tensor:
+    """Scores of strong columns side by side, where a permutation has something to gain."""
+    generator = torch.Generator().manual_seed(seed)
+    column = torch.randn(columns, generator=generator, dtype=torch.float64).mul(1.5).exp().sort().values
+    return torch.randn(rows, columns, generator=generator, dtype=torch.float64).abs() * column
+
+
+def tied_cases() -> dict[str, torch.Tensor]:
+    return {
+        "all equal": torch.ones(4, 6),
+        "all zero": torch.zeros(4, 6),
+        "few values": torch.randint(0, 3, (5, 8), generator=torch.Generator().manual_seed(1)).float(),
+        "zero row": torch.cat([scores(3, 6), torch.zeros(1, 6, dtype=torch.float64)]),
+        "dead column": torch.cat([torch.zeros(4, 1, dtype=torch.float64), scores(4, 5)], dim=1),
+    }
+
+
+TIED = tied_cases()
+
+
+# ---- unstructured masks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", ["row", "matrix"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_budget_is_met_exactly_and_drops_what_the_loop_drops(shape, group):
+    score = scores(*shape, seed=sum(shape))
+    for n_drop in range(score.numel() + 1):
+        mask = unstructured_mask(score, n_drop, group=group)
+        assert mask.dtype == torch.bool and int((~mask).sum()) == n_drop
+        expected = references.unstructured_mask(references.float64(score), n_drop, group)
+        np.testing.assert_array_equal(mask.numpy(), expected, err_msg=f"n_drop={n_drop}")
+
+
+@pytest.mark.parametrize("group", ["row", "matrix"])
+@pytest.mark.parametrize("name", TIED)
+def test_ties_drop_the_lower_column_then_the_lower_row(name, group):
+    score = TIED[name]
+    for n_drop in range(score.numel() + 1):
+        expected = references.unstructured_mask(references.float64(score), n_drop, group)
+        mask = unstructured_mask(score, n_drop, group=group)
+        np.testing.assert_array_equal(mask.numpy(), expected, err_msg=f"n_drop={n_drop}")
+
+
+@pytest.mark.parametrize("group", ["row", "matrix"])
+def test_a_matrix_as_large_as_a_real_layer_meets_its_budget_with_ties(group):
+    score = torch.randint(0, 5, (64, 301), generator=torch.Generator().manual_seed(0)).float()
+    for n_drop in (0, 1, 963, 6422, 9632, 17339, score.numel() - 1, score.numel()):
+        mask = unstructured_mask(score, n_drop, group=group)
+        expected = references.unstructured_mask(references.float64(score), n_drop, group)
+        np.testing.assert_array_equal(mask.numpy(), expected)
+
+
+def test_row_groups_differ_by_what_the_rounding_leaves_and_no_more():
+    score = scores(5, 8)
+    for n_drop in range(score.numel() + 1):
+        dropped = (~unstructured_mask(score, n_drop, group="row")).sum(dim=1)
+        assert int(dropped.min()) >= n_drop // 5
+
+
+def test_matrix_group_keeps_the_largest_total_score():
+    score = scores(4, 7)
+    for n_drop in range(score.numel() + 1):
+        kept = float(score[unstructured_mask(score, n_drop, group="matrix")].sum())
+        assert kept == pytest.approx(float(score.flatten().sort().values[n_drop:].sum()), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("sparsity", [0.05, 0.33, 0.5, 0.77, 0.9])
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_published_wanda_mask_is_nested_in_ours(sparsity, tied):
+    score = scores(6, 13)
+    score = (score * 4).round() if tied else score
+    published = references.wanda_published_mask(references.float64(score), sparsity)
+    ours = unstructured_mask(score, round(score.numel() * sparsity), group="row").numpy()
+    assert not (ours & ~published).any(), "we keep a weight that the published code drops"
+
+
+def test_masks_of_non_contiguous_and_single_precision_scores():
+    score = scores(6, 4, dtype=torch.float32)
+    for group in ("row", "matrix"):
+        expected = references.unstructured_mask(references.float64(score.T), 11, group)
+        np.testing.assert_array_equal(unstructured_mask(score.T, 11, group=group).numpy(), expected)
+    np.testing.assert_array_equal(
+        n_of_m_mask(score.T, 1, 3).numpy(), references.n_of_m_mask(references.float64(score.T), 1, 3)
+    )
+
+
+@pytest.mark.parametrize("group", ["row", "matrix"])
+def test_unstructured_mask_refuses_nan_and_impossible_budgets(group):
+    score = scores(3, 4)
+    for n_drop in (-1, 13):
+        with pytest.raises(ValueError, match=str(n_drop)):
+            unstructured_mask(score, n_drop, group=group)
+    score[1, 2] = float("nan")
+    for n_drop in (0, 5, 12):
+        with pytest.raises(ValueError, match="(?i)nan"):
+            unstructured_mask(score, n_drop, group=group)
+
+
+@pytest.mark.parametrize("group", ["row", "matrix"])
+def test_infinite_scores_are_refused_or_ranked_last(group):
+    score = torch.tensor([[1.0, float("inf"), 0.0, float("inf")], [2.0, 2.0, float("inf"), 1.0]])
+    for n_drop in range(score.numel() + 1):
+        try:
+            mask = unstructured_mask(score, n_drop, group=group)
+        except ValueError:
+            continue
+        expected = references.unstructured_mask(references.float64(score), n_drop, group)
+        np.testing.assert_array_equal(mask.numpy(), expected, err_msg=f"n_drop={n_drop}")
+
+
+def test_masks_leave_the_scores_alone():
+    score = scores(4, 8)
+    before = score.clone()
+    unstructured_mask(score, 13, group="row")
+    unstructured_mask(score, 13, group="matrix")
+    n_of_m_mask(score, 2, 4)
+    channel_permutation(score, 2, 4)
+    assert torch.equal(score, before)
+
+
+# ---- N:M --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("keep_n", "group_m"), [(1, 2), (2, 4), (1, 4), (3, 4), (4, 8), (5, 6)])
+def test_n_of_m_keeps_exactly_n_of_m_with_the_best_total_score(keep_n, group_m):
+    for seed in range(4):
+        score = scores(5, 24, seed)
+        mask = n_of_m_mask(score, keep_n, group_m)
+        assert (mask.reshape(5, -1, group_m).sum(dim=2) == keep_n).all()
+        np.testing.assert_array_equal(mask.numpy(), references.n_of_m_mask(references.float64(score), keep_n, group_m))
+        best = references.retained(references.float64(score), list(range(24)), keep_n, group_m)
+        assert float(score[mask].sum()) == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["all equal", "all zero", "few values"])
+def test_n_of_m_ties_drop_the_lower_column(name):
+    score = TIED[name]
+    for keep_n, group_m in ((1, 2), (2, 4), (1, 4), (3, 4)):
+        if score.shape[1] % group_m == 0:
+            mask = n_of_m_mask(score, keep_n, group_m)
+            expected = references.n_of_m_mask(references.float64(score), keep_n, group_m)
+            np.testing.assert_array_equal(mask.numpy(), expected)
+
+
+@pytest.mark.parametrize("function", [n_of_m_mask, channel_permutation])
+def test_a_width_that_m_does_not_divide_is_refused(function):
+    with pytest.raises(ValueError, match="10"):
+        function(scores(3, 10), 2, 4)
+
+
+def test_n_of_m_refuses_nan():
+    score = scores(3, 8)
+    score[0, 1] = float("nan")
+    with pytest.raises(ValueError, match="(?i)nan"):
+        n_of_m_mask(score, 2, 4)
+
+
+def test_parse_pattern():
+    assert parse_pattern("unstructured") is None
+    assert parse_pattern("2:4") == (2, 4)
+    assert parse_pattern("4:8") == (4, 8)
+    for wrong in ("4:2", "0:4", "4:4", "2-4", "2:4:8", "", "dense", "-1:4", "2:4x", "2.0:4"):
+        with pytest.raises(ValueError):
+            parse_pattern(wrong)
+
+
+# ---- channel permutation ----------------------------------------------------------------------------------------
+
+
+def retained(score: torch.Tensor, order: torch.Tensor, keep_n: int, group_m: int) -> float:
+    return references.retained(references.float64(score), order.tolist(), keep_n, group_m)
+
+
+@pytest.mark.parametrize(("keep_n", "group_m"), [(1, 2), (2, 4), (1, 4), (4, 8)])
+@pytest.mark.parametrize("kind", [scores, heavy_tailed])
+def test_permutation_is_a_permutation_that_never_loses_to_the_identity(kind, keep_n, group_m):
+    for seed in range(12):
+        score = kind(6, 24, seed)
+        order = channel_permutation(score, keep_n, group_m)
+        assert order.dtype == torch.int64 and sorted(order.tolist()) == list(range(24))
+        kept, identity = retained(score, order, keep_n, group_m), retained(score, torch.arange(24), keep_n, group_m)
+        assert kept >= identity * (1 - 1e-12)
+        mask = n_of_m_mask(score[:, order], keep_n, group_m)
+        assert float(score[:, order][mask].sum()) == pytest.approx(kept, rel=1e-12)
+
+
+def test_permutation_gains_on_sorted_heavy_tails():
+    gains = []
+    for seed in range(10):
+        score = heavy_tailed(8, 32, seed)
+        kept = retained(score, channel_permutation(score, 2, 4), 2, 4)
+        gains.append(kept / retained(score, torch.arange(32), 2, 4))
+    assert min(gains) > 1.02
+
+
+@pytest.mark.parametrize(("keep_n", "group_m", "columns"), [(2, 4, 16), (1, 2, 10), (1, 4, 16), (2, 3, 15), (3, 4, 20)])
+def test_permutation_retains_what_the_two_stages_by_brute_force_retain(keep_n, group_m, columns):
+    for seed in range(3):
+        score = heavy_tailed(5, columns, seed)
+        totals = [
+            references.retained(
+                references.float64(score),
+                references.permute_by_brute_force(references.float64(score), keep_n, group_m, descending=descending),
+                keep_n,
+                group_m,
+            )
+            for descending in (False, True)
+        ]
+        kept = retained(score, channel_permutation(score, keep_n, group_m), keep_n, group_m)
+        assert any(kept == pytest.approx(total, rel=1e-12) for total in totals), (kept, totals)
+
+
+def test_last_strip_cannot_be_assigned_better():
+    for seed in range(4):
+        score = heavy_tailed(5, 20, seed)
+        order = channel_permutation(score, 2, 4)
+        kept = retained(score, order, 2, 4)
+        trials = references.assignments_of_strip(order.tolist(), 3, 4)
+        best = max(references.retained(references.float64(score), trial, 2, 4) for trial in trials)
+        assert kept == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["all equal", "one row", "one group", "zero row", "zero columns"])
+def test_permutation_of_degenerate_scores(name):
+    score = heavy_tailed(4, 16, 0)
+    score = {
+        "all equal": torch.ones(4, 16),
+        "one row": score[:1],
+        "one group": score[:, :4],
+        "zero row": torch.cat([score, torch.zeros(1, 16, dtype=torch.float64)]),
+        "zero columns": torch.cat([score[:, :8] * 0, score[:, 8:]], dim=1),
+    }[name]
+    width = score.shape[1]
+    order = channel_permutation(score, 2, 4)
+    assert sorted(order.tolist()) == list(range(width))
+    assert retained(score, order, 2, 4) >= retained(score, torch.arange(width), 2, 4) * (1 - 1e-12)
+    assert torch.equal(score[:, order][:, order.argsort()], score)

@@ -1,0 +1,270 @@
+"""prune() end to end: budgets, invariances, reports, and failures that change nothing."""
+
+import copy
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaForCausalLM
+
+from labutils.models import find_blocks, prunable_layers, weight_matrix
+from labutils.pruning import prune, prune_grid, register_score
+from labutils.pruning.importance import SCORES
+
+METHODS = ["magnitude", "wanda", "ri", "ria", "sparsegpt", "ria+obs", "optiprune", "optiprune-auto"]
+ALLOCATIONS = ["uniform", "owl", "alpha", "dlp", "arithmetic", "global", "optiprune"]
+SPARSITIES = [0.05, 0.33, 0.5, 0.77, 0.9]
+MODELS = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return torch.randint(0, 64, (8, 24), generator=torch.Generator().manual_seed(0))
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def block_matrices(model: nn.Module) -> list[torch.Tensor]:
+    return [weight_matrix(layer) for block in find_blocks(model)[1] for layer in prunable_layers(block).values()]
+
+
+def assert_unchanged(model: nn.Module, before: dict[str, torch.Tensor]) -> None:
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) or torch.isnan(before[name]).any(), name
+
+
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+@pytest.mark.parametrize("method", METHODS[:-1])
+def test_budgets_are_exact(tiny_llama: nn.Module, tokens: torch.Tensor, method: str, allocation: str, sparsity: float) -> None:
+    report = prune(tiny_llama, tokens, method=method, sparsity=sparsity, allocation=allocation)
+    matrices = block_matrices(tiny_llama)
+    zeros, total = sum(int((m == 0).sum()) for m in matrices), sum(m.numel() for m in matrices)
+    assert abs(zeros - sparsity * total) <= 1
+    assert report.sparsity == pytest.approx(zeros / total, abs=1e-12)
+    for row, matrix in zip(report.layers.itertuples(), matrices, strict=True):
+        assert abs(int((matrix == 0).sum()) - row.target * matrix.numel()) <= 1
+
+
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("name", MODELS)
+def test_measured_choice_keeps_the_budget(name: str, sparsity: float, tokens: torch.Tensor, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    prune(model, tokens, method="optiprune-auto", sparsity=sparsity)
+    matrices = block_matrices(model)
+    assert abs(sum(int((m == 0).sum()) for m in matrices) - sparsity * sum(m.numel() for m in matrices)) <= 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
+def test_only_block_matrices_change(name: str, method: str, tokens: torch.Tensor, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    before = weights_of(model)
+    prune(model, tokens, method=method, sparsity=0.5)
+    prefix, blocks = find_blocks(model)
+    changed = {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
+    allowed = {f"{prefix}.{i}.{n}.weight" for i, b in enumerate(blocks) for n in prunable_layers(b)}
+    assert changed == allowed
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_call_gives_the_same_model(tiny_llama: nn.Module, tokens: torch.Tensor, method: str) -> None:
+    twin = copy.deepcopy(tiny_llama)
+    first, second = (prune(model, tokens, method=method, sparsity=0.6) for model in (tiny_llama, twin))
+    assert_unchanged(twin, weights_of(tiny_llama))
+    pd.testing.assert_frame_equal(first.layers.drop(columns="seconds"), second.layers.drop(columns="seconds"))
+
+
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "sparsegpt", "ria+obs"])
+@pytest.mark.parametrize("name", MODELS)
+def test_batch_size_is_a_matter_of_speed(name: str, method: str, tokens: torch.Tensor, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    twin = copy.deepcopy(model)
+    prune(model, tokens, method=method, sparsity=0.5, batch_size=1)
+    prune(twin, tokens, method=method, sparsity=0.5, batch_size=8)
+    for mine, other in zip(block_matrices(model), block_matrices(twin), strict=True):
+        agree = (mine == 0) == (other == 0)
+        assert agree.float().mean() > 0.98  # a near tie may fall the other way at the last digit
+        torch.testing.assert_close(mine[agree], other[agree], rtol=1e-2, atol=2e-2)
+
+
+def test_attention_implementation_and_reloading_do_not_matter(tiny_llama: nn.Module, tokens: torch.Tensor, tmp_path) -> None:
+    tiny_llama.save_pretrained(tmp_path)
+    variants = [LlamaForCausalLM.from_pretrained(tmp_path, attn_implementation=kind).eval() for kind in ("sdpa", "eager")]
+    for model in (tiny_llama, *variants):
+        prune(model, tokens, method="sparsegpt", sparsity=0.5)
+    with torch.no_grad():
+        logits = [model(tokens).logits for model in (tiny_llama, *variants)]
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(logits[0], logits[2], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("permute", [False, True])
+@pytest.mark.parametrize("method", ["magnitude", "ria", "sparsegpt", "ria+obs", "optiprune", "optiprune-auto"])
+def test_n_of_m_patterns(tiny_llama: nn.Module, tokens: torch.Tensor, method: str, permute: bool) -> None:
+    report = prune(tiny_llama, tokens, method=method, sparsity=0.5, pattern="2:4", permute=permute)
+    assert report.sparsity == pytest.approx(0.5)
+    for name, matrix in zip(report.layers["name"], block_matrices(tiny_llama), strict=True):
+        order = report.permutations.get(name, torch.arange(matrix.shape[1]))
+        groups = (matrix[:, order] == 0).reshape(matrix.shape[0], -1, 4).sum(dim=2)
+        assert (groups == 2).all()
+    assert bool(report.permutations) == permute
+
+
+def test_update_and_error_columns(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    twin = copy.deepcopy(tiny_llama)
+    plain = prune(tiny_llama, tokens, method="ria", sparsity=0.5)
+    updated = prune(twin, tokens, method="ria+obs", sparsity=0.5)
+    first = [row["block"] == 0 for row in plain.layers.to_dict("records")]
+    assert (updated.layers["relative_error"][first] < plain.layers["relative_error"][first]).all()
+    assert plain.layers["damping"].isna().all() and (updated.layers["damping"] == 0.01).all()
+    assert updated.block_sparsity.to_numpy() == pytest.approx([0.5] * 3, abs=1e-2)
+
+
+def test_the_relative_error_is_the_layers_own(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    """On the first block's first layer, whose inputs no pruning has touched, against the layer's real outputs."""
+    layer = tiny_llama.model.layers[0].self_attn.q_proj
+    inputs: list[torch.Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda module, args: inputs.append(args[0].detach()))
+    with torch.no_grad():
+        tiny_llama(tokens)
+    handle.remove()
+    dense = inputs[0] @ layer.weight.detach().T
+    report = prune(tiny_llama, tokens, method="sparsegpt", sparsity=0.5)
+    pruned = inputs[0] @ layer.weight.detach().T
+    expected = ((pruned - dense) ** 2).sum() / (dense**2).sum()
+    assert report.layers["relative_error"][0] == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_optiprune_changes_strategy_at_its_threshold(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    low = prune(copy.deepcopy(tiny_llama), tokens, method="optiprune", sparsity=0.3)
+    high = prune(copy.deepcopy(tiny_llama), tokens, method="optiprune", sparsity=0.7)
+    assert set(low.strategy["method"]) == {"ria"} and set(high.strategy["method"]) == {"sparsegpt"}
+    assert low.block_sparsity.std() < 1e-2 < high.block_sparsity.std()
+    mixed = prune(tiny_llama, tokens, method="optiprune", sparsity=0.5, threshold_on="layer", allocation=[0.4, 0.5, 0.6])
+    assert list(mixed.strategy["method"]) == ["ria", "sparsegpt", "sparsegpt"]
+
+
+def test_numbers_per_block(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    report = prune(tiny_llama, tokens, method="wanda", sparsity=0.5, allocation=[0.3, 0.5, 0.7])
+    assert report.block_sparsity.to_numpy() == pytest.approx([0.3, 0.5, 0.7], abs=1e-3)
+
+
+def test_a_registered_score_is_a_method(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    @register_score("smallest-last", "row")
+    def reversed_magnitude(weight: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+        return -weight.abs()
+
+    try:
+        for method in ("smallest-last", "smallest-last+obs"):
+            assert prune(copy.deepcopy(tiny_llama), tokens, method=method, sparsity=0.5).sparsity == pytest.approx(0.5)
+        with pytest.raises(ValueError, match="already"):
+            register_score("ria", "row")
+    finally:
+        del SCORES["smallest-last"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"sparsity": 1.0}, ValueError, r"\[0, 1\)"),
+        ({"sparsity": -0.1}, ValueError, r"\[0, 1\)"),
+        ({"sparsity": float("nan")}, ValueError, r"\[0, 1\)"),
+        ({"sparsity": True}, ValueError, r"\[0, 1\)"),
+        ({"sparsity": 0.5, "method": "wandaa"}, LookupError, "wanda"),
+        ({"sparsity": 0.5, "allocation": "owll"}, LookupError, "owl"),
+        ({"sparsity": 0.5, "allocation": [0.5, 0.5]}, ValueError, "3 numbers"),
+        ({"sparsity": 0.5, "allocation": [0.5, 0.5, 0.6]}, ValueError, "mean"),
+        ({"sparsity": 0.995}, ValueError, "0.99"),
+        ({"sparsity": 0.5, "pattern": "4:2"}, ValueError, "N:M"),
+        ({"sparsity": 0.6, "pattern": "2:4"}, ValueError, "0.5"),
+        ({"sparsity": 0.4, "pattern": "3:5"}, ValueError, "does not divide"),
+        ({"sparsity": 0.5, "pattern": "2:4", "allocation": "owl"}, ValueError, "allocation"),
+        ({"sparsity": 0.5, "permute": True}, ValueError, "N:M"),
+        ({"sparsity": 0.5, "dampin": 0.1}, ValueError, "damping"),
+        ({"sparsity": 0.5, "batch_size": 0}, ValueError, "batch_size"),
+    ],
+)
+def test_bad_requests_change_nothing(tiny_llama: nn.Module, tokens: torch.Tensor, arguments: dict, error: type, says: str) -> None:
+    before = weights_of(tiny_llama)
+    with pytest.raises(error, match=says):
+        prune(tiny_llama, tokens, **{"method": "wanda", **arguments})
+    assert_unchanged(tiny_llama, before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_that_are_not_finite_are_named(tiny_llama: nn.Module, tokens: torch.Tensor, method: str) -> None:
+    with torch.no_grad():
+        tiny_llama.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    before = weights_of(tiny_llama)
+    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up_proj"):
+        prune(tiny_llama, tokens, method=method, sparsity=0.5)
+    assert_unchanged(tiny_llama, before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_failure_half_way_restores_the_model(tiny_llama: nn.Module, tokens: torch.Tensor, method: str) -> None:
+    """Finite weights whose activations overflow in the last block: blocks before it are pruned by then."""
+    with torch.no_grad():
+        tiny_llama.model.layers[2].mlp.up_proj.weight.mul_(1e38)
+    before = weights_of(tiny_llama)
+    with pytest.raises(ValueError, match=r"layers\.2\.mlp\.down_proj"):
+        prune(tiny_llama, tokens, method=method, sparsity=0.5)
+    assert_unchanged(tiny_llama, before)
+
+
+def test_a_model_without_blocks_is_refused(tokens: torch.Tensor) -> None:
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.only = nn.Linear(4, 4)
+
+    with pytest.raises(LookupError, match="blocks cannot be found"):
+        prune(Flat(), tokens, method="magnitude", sparsity=0.5)
+
+
+def test_dead_inputs_are_counted_and_dropped(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    with torch.no_grad():
+        tiny_llama.model.layers[0].post_attention_layernorm.weight[3] = 0.0
+    report = prune(tiny_llama, tokens, method="sparsegpt", sparsity=0.5)
+    row = report.layers.set_index("name").loc["model.layers.0.mlp.up_proj"]
+    assert row["dead_columns"] == 1
+    assert (tiny_llama.model.layers[0].mlp.up_proj.weight[:, 3] == 0).all()
+
+
+def test_the_grid_equals_separate_calls(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    before = weights_of(tiny_llama)
+
+    def measure(model: nn.Module) -> dict:
+        return {"total": sum(m.abs().sum().item() for m in block_matrices(model))}
+
+    grid = pd.DataFrame(
+        prune_grid(
+            tiny_llama, tokens, methods=["wanda", "sparsegpt"], sparsities=[0.4, 0.7], allocations=["uniform", "owl"],
+            patterns=["unstructured", "2:4"], evaluate=measure,
+        )
+    )  # fmt: skip
+    assert_unchanged(tiny_llama, before)
+    assert len(grid) == 8 + 2
+    for row in grid.itertuples():
+        twin = copy.deepcopy(tiny_llama)
+        prune(twin, tokens, method=row.method, sparsity=row.sparsity, allocation=row.allocation, pattern=row.pattern)
+        assert measure(twin)["total"] == row.total
+
+
+def test_an_abandoned_grid_leaves_the_model_dense(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    before = weights_of(tiny_llama)
+
+    def fail(model: nn.Module) -> dict:
+        raise RuntimeError("measurement broke")
+
+    with pytest.raises(RuntimeError, match="measurement broke"):
+        list(prune_grid(tiny_llama, tokens, methods=["wanda"], sparsities=[0.5], evaluate=fail))
+    assert_unchanged(tiny_llama, before)
+    rows = prune_grid(tiny_llama, tokens, methods=["wanda"], sparsities=[0.5, 0.6], evaluate=lambda m: {"one": 1})
+    next(rows)
+    rows.close()
+    assert_unchanged(tiny_llama, before)
