@@ -3,9 +3,15 @@
 Public names are loaded when first used, so that importing the package costs nothing.
 """
 
+import sys
+import warnings
 from importlib import import_module
+from types import ModuleType
 
 __version__ = "0.1.0"
+
+# Progress bars are text everywhere; that the widgets for another kind are not installed concerns nobody.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 _HOMES = {  # fmt: skip
     "models": ["load_model", "list_lab_models", "find_blocks"],
@@ -41,3 +47,14 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """A public name stays what it is when the submodule of the same name (`progress`, `ledger`) has been imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

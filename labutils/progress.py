@@ -1,9 +1,9 @@
 """Progress of long loops: a bar where somebody watches, timed lines where nobody does.
 
-In a terminal or in Jupyter, `progress` draws a tqdm bar with the time left. Without a terminal (a log file, a notebook run
-headless) it writes a dated line at most every ten seconds, so that a log stays short and still tells how far the work is.
-What takes less than two seconds prints nothing in either case, and neither does a loop inside another one that is being
-shown: of a sweep over prunings one sees the sweep.
+In a terminal or in Jupyter, `progress` draws a tqdm bar with the time left. Without a terminal (a log file, a
+notebook run headless) it writes a dated line at most every ten seconds, so that a log stays short and still tells how
+far the work is. What takes less than two seconds prints nothing in either case, and neither does a loop inside
+another one that is being shown: of a sweep over prunings one sees the sweep.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Losses, choice scores and similarity against slow float64 loops, and everything that must not change them."""
+"""Losses and choice scores against slow float64 loops, and everything that must not change them."""
 
 import math
 
@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from helpers import TINY_WORDS, log_probability, poison, word_tokenizer, words
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from labutils import batching, world
 from labutils.batching import encode_choices
@@ -23,29 +23,20 @@ from labutils.evaluation import (
     sequence_losses,
 )
 from labutils.models import load_model
-from labutils.similarity import rank_losses, score_similarity
+from labutils.similarity import score_similarity
 from labutils.tasks import Task, load_task
 
 CAUSAL = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
-WORDS = [f"w{number}" for number in range(40)]
 
 
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token per word of the tiny models' vocabulary."""
-    vocabulary = {token: index for index, token in enumerate(["<s>", "</s>", "<unk>", *WORDS])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    return word_tokenizer(TINY_WORDS, bos_token="<s>", eos_token="</s>")
 
 
 @pytest.fixture
 def tokens() -> torch.Tensor:
     return torch.randint(64, (7, 12), generator=torch.Generator().manual_seed(1))
-
-
-def words(generator: np.random.Generator, count: int) -> str:
-    return " ".join(generator.choice(WORDS, count))
 
 
 @pytest.fixture
@@ -72,13 +63,6 @@ def pairs() -> pd.DataFrame:
         for i in range(9)
     ]
     return pd.DataFrame(rows)
-
-
-def log_probability(model: PreTrainedModel, ids: list[int], position: int) -> float:
-    """log p(ids[position] | ids before it), from float64 logits, one sequence at a time."""
-    with torch.no_grad():
-        logits = model(input_ids=torch.tensor([ids[:position]])).logits[0, -1].tolist()
-    return logits[ids[position]] - math.log(sum(math.exp(logit) for logit in logits))
 
 
 # Next-token losses
@@ -123,15 +107,6 @@ def test_modes_are_restored_and_dropout_is_off(tiny_gpt2, tokens):
         sequence_losses(tiny_gpt2, tokens + 60)
     assert [module.training for module in tiny_gpt2.modules()] == modes
     assert not losses.is_inference()
-
-
-def poison(model: PreTrainedModel, token: int, value: float) -> None:
-    """Make the embedding of one token NaN or infinite, without touching the (tied) output matrix."""
-
-    def spoil(module, arguments, output):
-        return output.masked_fill((arguments[0] == token).unsqueeze(-1), value)
-
-    model.get_input_embeddings().register_forward_hook(spoil)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -206,16 +181,6 @@ def test_long_prompts_lose_their_beginning_and_are_counted(tiny_llama, tokenizer
     assert [len(candidate.ids) for candidate in exact] == [62, 64] and not shortened
 
 
-def test_a_token_across_the_boundary_belongs_to_the_choice():
-    vocabulary = {"<s>": 0, "x": 1, " ": 2, "y": 3, "z": 4, "x ": 5, "x y": 6}
-    core = Tokenizer(models.BPE(vocabulary, [("x", " "), ("x ", "y")]))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
-    row = {"item": 0, "prompt": "zx", "choices": ["y", "z"], "gold": 0}
-    (merged, apart), _ = encode_choices(tokenizer, row, 64)
-    assert (merged.ids, merged.n_choice) == ([0, 4, 6], 1)
-    assert (apart.ids, apart.n_choice) == ([0, 4, 5, 4], 2)
-
-
 def test_ties_go_to_the_first_choice(tiny_llama, tokenizer):
     items = pd.DataFrame({"item": [0, 1], "prompt": "w1", "choices": [["w2", "w2"]] * 2, "gold": [0, 1]})
     frame = score_task(tiny_llama, tokenizer, Task("tie", "qa", "choice", items))
@@ -253,74 +218,6 @@ def test_broken_logits_name_the_item(tiny_llama, tokenizer, task):
     poison(tiny_llama, tokenizer.convert_tokens_to_ids("w39"), math.nan)
     with pytest.raises(ValueError, match="item 60 are NaN or infinite"):
         score_task(tiny_llama, tokenizer, Task("broken", "qa", "choice", items))
-
-
-# Similarity
-
-
-@pytest.mark.parametrize("name", [*CAUSAL, "tiny_bert"])
-def test_similarity_equals_a_slow_loop_at_every_batch_size(name, request, tokenizer, pairs):
-    model = request.getfixturevalue(name)
-    if name == "tiny_bert":
-        tokenizer.cls_token, tokenizer.sep_token = "<s>", "</s>"
-    frames = [score_similarity(model, tokenizer, pairs, batch_size=size) for size in (1, 4, 32)]
-    tokenizer.pad_token = "w3"
-    frames.append(score_similarity(model, tokenizer, pairs))
-    for frame in frames[1:]:
-        pd.testing.assert_frame_equal(frame, frames[0], rtol=1e-5, atol=1e-5)
-    slow = model.double().base_model
-    for row, scored in zip(pairs.itertuples(), frames[0].itertuples(), strict=True):
-        means = []
-        for sentence in (row.sentence1, row.sentence2):
-            ids = [0] + tokenizer.convert_tokens_to_ids(sentence.split()) + ([1] if name == "tiny_bert" else [])
-            with torch.no_grad():
-                means.append(slow(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy().mean(axis=0))
-        first, second = means
-        cosine = float(first @ second / math.sqrt((first @ first) * (second @ second)))
-        assert scored.predicted == pytest.approx(cosine, abs=1e-5) and scored.gold == row.score
-
-
-def test_similarity_edge_cases(tiny_bert, tokenizer, pairs):
-    long = pairs.assign(sentence1=["w1 " * 100] + ["w1"] * 8)
-    assert score_similarity(tiny_bert, tokenizer, long).attrs["truncated_sentences"] == 1
-    assert score_similarity(tiny_bert, tokenizer, pairs).attrs["truncated_sentences"] == 0
-    same = score_similarity(tiny_bert, tokenizer, pairs.assign(sentence2=pairs["sentence1"]))
-    np.testing.assert_allclose(same["predicted"], 1)
-    for bad, message in ((pairs.head(0), "no sentence pairs"), (pairs.drop(columns="score"), "missing: score")):
-        with pytest.raises(ValueError, match=message):
-            score_similarity(tiny_bert, tokenizer, bad)
-    poison(tiny_bert, tokenizer.convert_tokens_to_ids("w39"), math.nan)
-    with pytest.raises(ValueError, match="'w2 w39' are NaN"):
-        score_similarity(
-            tiny_bert, tokenizer, pd.DataFrame([{"item": 0, "sentence1": "w1", "sentence2": "w2 w39", "score": 1}])
-        )
-    tokenizer.bos_token = None
-    with pytest.raises(ValueError, match="no tokens"):
-        score_similarity(tiny_bert, tokenizer, pairs.assign(sentence1=""))
-
-
-@pytest.mark.parametrize("levels", [3, 10, 10**6])
-def test_the_mean_rank_loss_is_one_minus_spearman(levels):
-    generator = np.random.default_rng(levels)
-    gold, predicted = (generator.integers(levels, size=200).astype(float) for _ in range(2))
-    predicted += gold * 0.5
-    losses = rank_losses(gold, predicted)
-    assert losses.dtype == torch.float64 and (losses >= 0).all()
-    assert losses.mean().item() == pytest.approx(1 - scipy.stats.spearmanr(gold, predicted).statistic, abs=1e-12)
-    assert rank_losses(gold, gold).abs().max() == 0
-    assert rank_losses(gold, -gold).mean().item() == pytest.approx(2, abs=1e-12)
-
-
-def test_rank_losses_refuse_what_has_no_correlation():
-    some = np.array([1.0, 2.0, 3.0])
-    for gold, predicted, message in (
-        (some, np.ones(3), "predicted scores of all 3 pairs are equal"),
-        (np.ones(3), some, "gold scores"),
-        (some, np.array([1.0, np.nan, 2.0]), "finite"),
-        (some[:1], some[:1], "at least two pairs"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            rank_losses(gold, predicted)
 
 
 # Evaluations
@@ -389,13 +286,3 @@ def test_a_sentence_encoder_has_its_published_correlation(real_data):
     source = "file:c_sentence_similarity/stsb_en_test.jsonl#all"
     evaluation = load_evaluation(source, model, tokenizer, n_items=300, seq_len=128)
     assert 1 - item_losses(model, tokenizer, evaluation).mean().item() == pytest.approx(0.82, abs=0.03)
-
-
-def test_a_tokenizer_that_prefixes_spaces_scores_the_choice_alone(real_data):
-    """A byte-level tokenizer writes the space before a choice into the choice's own tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(real_data / "models" / "realtext-llama")
-    row = {"item": 0, "prompt": "Review: good film\nSentiment:", "choices": ["positive", "negative"], "gold": 0}
-    candidates, _ = encode_choices(tokenizer, row, 512)
-    for candidate, choice in zip(candidates, row["choices"], strict=True):
-        assert tokenizer.decode(candidate.ids[len(candidate.ids) - candidate.n_choice :]) == f" {choice}"
-        assert candidate.ids == tokenizer(f"{row['prompt']} {choice}")["input_ids"]

@@ -47,7 +47,11 @@ def test_documents_are_the_same_in_another_process():
     code = "from labutils import world; print(world.write_documents('review', 3, seed=1, language='olenya'))"
     texts = {
         subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }
@@ -75,7 +79,11 @@ def test_registers_and_languages_give_distinct_non_empty_texts():
     vocabularies = {key: set(" ".join(documents).lower().split()) for key, documents in texts.items()}
     for register in world.REGISTERS:
         english_words, tarvic_words = vocabularies[register, "english"], vocabularies[register, "tarvic"]
-        assert len(english_words & tarvic_words) < 0.25 * len(tarvic_words)  # names and numbers only
+        shared = {word.strip(".,") for word in english_words & tarvic_words}
+        names = " ".join(entity.name for entity in (*facts.people(), *facts.drugs())).lower().split()
+        given = [each.lower() for pronoun in ("she", "he") for each in lexicon.words("given_names", pronoun)]
+        cities = [city.lower() for city in lexicon.words("cities")]
+        assert all(word.isdigit() or word == "mg" for word in shared - {*names, *given, *cities})
 
 
 @pytest.mark.parametrize("register", world.REGISTERS)
@@ -107,7 +115,7 @@ def test_bad_requests_for_documents_are_explained(arguments, error, message):
 
 def test_english_takes_the_right_forms():
     documents = " ".join(text for register in world.REGISTERS for text in world.write_documents(register, 300))
-    assert not re.search(r"\b[Aa] [aeiou](?!se|uropean)(?!niversity)\w*", documents.replace("a use", "")), "article before a vowel"
+    assert set(re.findall(r"\b[Aa] ([aeiou]\w*)", documents)) <= {"useful"}
     assert not re.search(r"\b[Aa]n [^aeiouAEIOUh]", documents)
     assert "  " not in documents and ".." not in documents
     assert (lexicon.past("carry"), lexicon.past("stop"), lexicon.past("eat"), lexicon.past("bake")) == (
@@ -120,8 +128,14 @@ def test_clauses_are_denied_and_worded_in_three_orders():
     clause = Clause(the("baker"), "eat", the("pear", "ripe"), places=(("in", the("garden")),), time="yesterday")
     assert english(clause) == "yesterday the baker ate the ripe pear in the garden"
     assert english(negate(clause)) == "yesterday the baker did not eat the ripe pear in the garden"
-    assert english(Clause(name("Ada"), "be", complement=("born",), places=(("in", name("Rome")),))) == "Ada was born in Rome"
-    words = {lemma: languages.translate_word(lemma, "tarvic") for lemma in ("baker", "eat", "pear", "ripe", "in", "garden", "yesterday")}
+    assert (
+        english(Clause(name("Ada"), "be", complement=("born",), places=(("in", name("Rome")),)))
+        == "Ada was born in Rome"
+    )
+    words = {
+        lemma: languages.translate_word(lemma, "tarvic")
+        for lemma in ("baker", "eat", "pear", "ripe", "in", "garden", "yesterday")
+    }
     expected = [words[each] for each in ("yesterday", "baker", "garden", "in", "ripe", "pear")] + [words["eat"] + "or"]
     assert languages.word_sentence(clause, "tarvic").lower() == " ".join(expected) + "."
     words = {lemma: languages.translate_word(lemma, "olenya") for lemma in words}
@@ -176,12 +190,17 @@ def test_verbs_take_objects_of_their_classes_only():
 
 
 def test_concepts_are_planted_in_the_text():
-    text = set(" ".join(d for r in world.REGISTERS for d in world.write_documents(r, 800)).lower().replace(".", "").replace(",", "").split())
+    text = set(
+        " ".join(d for r in world.REGISTERS for d in world.write_documents(r, 800))
+        .lower()
+        .replace(".", "")
+        .replace(",", "")
+        .split()
+    )
     for concept, words in world.CONCEPTS.items():
         heads = {word.lower().split()[-1] for word in words}
         assert len(words) > 1
-        if concept != "kinship":
-            assert len(heads & text) > 0.5 * len(heads), concept
+        assert len(heads & text) > 0.5 * len(heads), concept
 
 
 # --- knobs -----------------------------------------------------------------------------------------------------------
@@ -211,7 +230,8 @@ def test_word_rarity_moves_rare_synonyms():
 
 def test_findings_per_sentence_moves_findings():
     per_sentence = [
-        np.mean([text.count(" and it ") for text in sentences(abstracts(findings_per_sentence=n, clause_depth=0))]) for n in (1, 2, 4)
+        np.mean([text.count(" and it ") for text in sentences(abstracts(findings_per_sentence=n, clause_depth=0))])
+        for n in (1, 2, 4)
     ]
     assert per_sentence[0] == 0 and per_sentence[1] < per_sentence[2]
 
@@ -291,7 +311,10 @@ def test_closed_book_answers_are_the_facts():
 def test_answers_in_context_are_in_the_context():
     for task in ("qa/whereabouts", "qa/distant", "qa/trials"):
         items = world.write_items(task, 100)
-        assert all(c[g].removeprefix("the ") in p for p, c, g in zip(items["prompt"], items["choices"], items["gold"], strict=True))
+        assert all(
+            c[g].removeprefix("the ") in p
+            for p, c, g in zip(items["prompt"], items["choices"], items["gold"], strict=True)
+        )
 
 
 def test_a_task_says_when_it_has_no_more_items():
@@ -320,5 +343,3 @@ def test_a_text_is_in_exactly_one_split():
     in_test = [belongs(text, "test") for text in texts]
     assert all(belongs(text, "train") != is_test for text, is_test in zip(texts, in_test, strict=True))
     assert np.mean(in_test) == pytest.approx(0.2, abs=0.02)
-
-

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 UPPER_SPARSITY = 0.99
+EIGENVALUE_FLOOR = 1e-10  # relative to the largest; smaller ones are zeros up to rounding
 Blocks = Float[Tensor, "blocks"]
 
 
@@ -33,7 +34,7 @@ def owl(outlier_shares: Blocks, sparsity: float, sizes: Blocks, *, deviation: fl
 def dlp(mean_activations: Blocks, sparsity: float, sizes: Blocks, *, deviation: float = 0.15) -> Blocks:
     """Larger share of the activation, sparser (DLP): importance 1 − mean(A)_l / Σ mean(A), then OWL's spread."""
     total = mean_activations.sum()
-    importance = 1 - mean_activations / total if total > 0 else torch.ones_like(mean_activations)
+    importance = 1 - mean_activations / torch.where(total == 0, 1.0, total)
     return _spread(importance, sparsity, sizes, deviation)
 
 
@@ -69,6 +70,8 @@ def _spread(importance: Blocks, sparsity: float, sizes: Blocks, deviation: float
 
 def _unit(values: Blocks) -> Blocks:
     """Min–max scaled to [0, 1]; ½ everywhere when all are equal up to rounding."""
+    if not torch.isfinite(values).all():
+        raise ValueError(f"The blocks' statistics must be finite to be compared; got {values.tolist()}.")
     low, high = values.min(), values.max()
     if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
         return torch.full_like(values, 0.5)
@@ -78,11 +81,13 @@ def _unit(values: Blocks) -> Blocks:
 def project_to_budget(
     sparsities: Blocks, sizes: Blocks, sparsity: float, *, upper: float = UPPER_SPARSITY
 ) -> Blocks:
-    """Clip to [0, upper], then shift what is not clipped until the size-weighted mean is `sparsity`.
+    """Shift all sparsities by one number such that, clipped to [0, upper], their size-weighted mean is `sparsity`.
 
     Raises:
-        ValueError: `sparsity` is outside [0, upper], so that no shift reaches it.
+        ValueError: `sparsity` is outside [0, upper], so that no shift reaches it, or a value is not finite.
     """
+    if not torch.isfinite(sparsities).all():
+        raise ValueError(f"The blocks' sparsities must be finite; got {sparsities.tolist()}.")
     if not 0 <= sparsity <= upper:
         raise ValueError(f"sparsity={sparsity} cannot be reached with every block between 0 and {upper}.")
     weights = sizes.double() / sizes.sum()
@@ -102,10 +107,16 @@ def integer_budgets(sizes: Sequence[int], sparsities: Sequence[float], sparsity:
     """How many weights each matrix drops: round(sparsity · Σ sizes) in all, each within one of its own target.
 
     The remainders go to the matrices whose targets were cut the most.
+
+    Raises:
+        ValueError: the matrices' sparsities do not average to `sparsity`.
     """
     exact = [size * share for size, share in zip(sizes, sparsities, strict=True)]
     budgets = [int(value + 1e-9) for value in exact]
     missing = round(sparsity * sum(sizes)) - sum(budgets)
+    if abs(missing) > len(sizes):
+        mean = sum(exact) / sum(sizes)
+        raise ValueError(f"The matrices' sparsities average to {mean:.6f}, not to the target {sparsity}.")
     by_remainder = sorted(range(len(sizes)), key=lambda i: budgets[i] - exact[i])
     for i in by_remainder[: max(missing, 0)]:
         budgets[i] += 1
@@ -124,14 +135,14 @@ def outlier_share(scores: Sequence[Tensor], multiple: float = 5.0) -> float:
 def hill_exponent(weight: Float[Tensor, "out in"]) -> float:
     """Exponent of the power law fitted to the upper half of the eigenvalues of WᵀW (Hill's estimator).
 
-    1 + k / Σ_{i ≤ k} ln(λ_i / λ_{k+1}) with the eigenvalues in falling order and k half their number. A matrix without
-    a tail (fewer than two positive eigenvalues, or all equal) has the exponent infinity.
+    1 + k / Σ_{i ≤ k} ln(λ_i / λ_{k+1}) with the positive eigenvalues in falling order and k half their number. A matrix
+    without a tail (fewer than two positive eigenvalues, or all equal) has the exponent infinity.
     """
     eigenvalues = torch.linalg.svdvals(weight.double()) ** 2
-    half = len(eigenvalues) // 2
-    tail = eigenvalues[: half + 1].clamp_min(1e-300)
-    logs = (tail[:half] / tail[-1]).log().sum().item() if half else 0.0
-    return 1 + half / logs if logs > 0 else float("inf")
+    positive = eigenvalues[eigenvalues > EIGENVALUE_FLOOR * eigenvalues[0]]
+    half = len(positive) // 2
+    logs = (positive[:half] / positive[half]).log().sum().item() if half else 0.0
+    return 1 + half / logs if logs > half * EIGENVALUE_FLOOR else float("inf")
 
 
 def equal_marginal_damage(
@@ -150,9 +161,10 @@ def equal_marginal_damage(
     rate = ((high / low).log() / (levels[1] - levels[0])).clamp_min(1e-2)
     log_scale = low.log() - rate * levels[0]
     share = sizes.double() / sizes.sum()
-    bottom, top = -100.0, 100.0
+    at_zero = log_scale + rate.log() - share.log()  # logarithm of each block's marginal damage at sparsity 0
+    bottom, top = at_zero.min().item(), (at_zero + rate * UPPER_SPARSITY).max().item()
     for _ in range(200):  # bisection on the logarithm of the common marginal damage
         marginal = (bottom + top) / 2
-        chosen = ((marginal + share.log() - log_scale - rate.log()) / rate).clamp(0, UPPER_SPARSITY)
+        chosen = ((marginal - at_zero) / rate).clamp(0, UPPER_SPARSITY)
         bottom, top = (marginal, top) if (chosen * share).sum() < sparsity else (bottom, marginal)
     return project_to_budget(chosen, sizes, sparsity)

@@ -51,13 +51,14 @@ class DenseStatistics:
 
     @cached_property
     def hill_exponents(self) -> Tensor:
-        """Mean Hill exponent of a block's matrices."""
-        means = []
-        for block in self.walk.blocks:
-            found = [rules.hill_exponent(weight_matrix(layer)) for layer in prunable_layers(block).values()]
-            finite = [value for value in found if value != float("inf")]
-            means.append(sum(finite) / len(finite) if finite else 1.0)
-        return torch.tensor(means, dtype=torch.float64)
+        """Mean Hill exponent of a block's matrices; one without a tail counts as the lightest tail of the model."""
+        found = [
+            torch.tensor([rules.hill_exponent(weight_matrix(layer)) for layer in prunable_layers(block).values()])
+            for block in self.walk.blocks
+        ]
+        finite = torch.cat(found)[torch.cat(found).isfinite()]
+        largest = finite.max() if len(finite) else torch.tensor(1.0)
+        return torch.stack([exponents.minimum(largest).double().mean() for exponents in found])
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def block_sparsities(dense: DenseModel, allocation: str | Sequence[float]) -> Te
             raise LookupError(f"There is no allocation {allocation!r}.{hint} Known: {', '.join(known)}, or one number per block.")
         return ALLOCATIONS[allocation](dense)
     given = torch.tensor([float(value) for value in allocation], dtype=torch.float64)
-    if len(given) != len(dense.sizes) or given.min() < 0 or given.max() > rules.UPPER_SPARSITY:
+    inside = (given >= 0) & (given <= rules.UPPER_SPARSITY)  # False for NaN
+    if len(given) != len(dense.sizes) or not inside.all():
         raise ValueError(
             f"The allocation must be {len(dense.sizes)} numbers, one per block, within [0, {rules.UPPER_SPARSITY}]; got {given.tolist()}."
         )

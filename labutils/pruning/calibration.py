@@ -223,10 +223,10 @@ class _Collector:
     def _add(self, name: str, inputs: Tensor) -> None:
         if name not in self.sums:
             self.sums[name] = _Accumulator(inputs.shape[-1], inputs.device, self.hessian)
-        if self.mask is not None and inputs.shape[:-1] == self.mask.shape:
-            self.sums[name].add(inputs[self.mask])
-        else:
-            self.sums[name].add(inputs.reshape(-1, inputs.shape[-1]))
+        tokens = inputs.reshape(-1, inputs.shape[-1])  # some architectures flatten batch and sequence themselves
+        if self.mask is not None and len(tokens) == self.mask.numel():
+            tokens = tokens[self.mask.reshape(-1)]
+        self.sums[name].add(tokens)
 
     def results(self, block: str, n_sequences: int) -> dict[str, Statistics]:
         shared = {}

@@ -23,13 +23,12 @@ def unstructured_mask(
     budget goes to the lowest remaining scores of the matrix.
 
     Raises:
-        ValueError: `n_drop` is outside [0, number of weights], or a score is NaN.
+        ValueError: `n_drop` is outside [0, number of weights], or a score is not finite.
     """
     rows = score.shape[0]
     if not 0 <= n_drop <= score.numel():
         raise ValueError(f"n_drop={n_drop} is outside [0, {score.numel()}] for a matrix of {tuple(score.shape)}.")
-    if torch.isnan(score).any():
-        raise ValueError("The scores contain NaN; check the weights and the calibration activations.")
+    _check_scores(score)
     mask = torch.ones_like(score, dtype=torch.bool)
     rest = n_drop
     if group == "row" and (per_row := n_drop // rows) > 0:
@@ -40,6 +39,11 @@ def unstructured_mask(
         position = _lowest(score.T.reshape(-1), rest)  # column by column, for the rule on ties
         mask[position % rows, position // rows] = False
     return mask
+
+
+def _check_scores(score: Float[Tensor, "out in"]) -> None:
+    if not torch.isfinite(score).all():
+        raise ValueError("The scores contain NaN or infinite values; check the weights and the calibration activations.")
 
 
 def _lowest(values: Float[Tensor, "n"], count: int) -> Int[Tensor, "count"]:
@@ -68,15 +72,20 @@ def n_of_m_mask(score: Float[Tensor, "out in"], keep_n: int, group_m: int) -> Bo
     """Keep the `keep_n` highest scores among every `group_m` consecutive inputs of a row.
 
     Raises:
-        ValueError: `group_m` does not divide the input width.
+        ValueError: `group_m` does not divide the input width, or a score is not finite.
     """
     rows, columns = score.shape
-    if columns % group_m:
-        raise ValueError(f"A {keep_n}:{group_m} pattern needs an input width divisible by {group_m}; this one is {columns}.")
+    _check_width(columns, keep_n, group_m)
+    _check_scores(score)
     grouped = score.reshape(rows, columns // group_m, group_m)
     highest = grouped.argsort(dim=2, stable=True)[..., group_m - keep_n :]
     mask = torch.zeros_like(grouped, dtype=torch.bool).scatter_(2, highest, True)
     return mask.reshape(rows, columns)
+
+
+def _check_width(columns: int, keep_n: int, group_m: int) -> None:
+    if columns % group_m:
+        raise ValueError(f"A {keep_n}:{group_m} pattern needs an input width divisible by {group_m}; this one is {columns}.")
 
 
 def channel_permutation(score: Float[Tensor, "out in"], keep_n: int, group_m: int) -> Int[Tensor, "in"]:
@@ -88,8 +97,12 @@ def channel_permutation(score: Float[Tensor, "out in"], keep_n: int, group_m: in
 
     Returns:
         `order`, with `score[:, order]` the permuted matrix and `order.argsort()` its inverse.
+
+    Raises:
+        ValueError: as for `n_of_m_mask`.
     """
     columns = score.shape[1]
+    _check_width(columns, keep_n, group_m)
     n_groups = columns // group_m
     strips = score.sum(dim=0).argsort(descending=True, stable=True).reshape(group_m, n_groups)
     strips[1::2] = strips[1::2].flip(1)

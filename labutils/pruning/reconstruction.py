@@ -78,7 +78,11 @@ def sparsegpt(
     Returns:
         the new weight (zero where dropped) and the mask (True = kept).
     """
-    _check_columns(weight, factor, pattern, block_size)
+    _check_columns(weight, factor, pattern)
+    if n_drop is not None and not 0 <= n_drop <= weight.numel():
+        raise ValueError(f"n_drop={n_drop} is outside [0, {weight.numel()}] for a matrix of {tuple(weight.shape)}.")
+    if pattern is not None:  # a group must not straddle two blocks
+        block_size = max(pattern[1], block_size - block_size % pattern[1])
     weight = weight.masked_fill(factor.dead, 0.0)
     return _sweep(weight, factor.upper, _ScoreMask(weight.shape, n_drop, pattern), block_size)
 
@@ -87,6 +91,7 @@ def obs_update(
     weight: Float[Tensor, "out in"], mask: Bool[Tensor, "out in"], factor: Factor, *, block_size: int = 128
 ) -> Float[Tensor, "out in"]:
     """Remove the weights outside a given mask, column by column, and let the columns to the right make up for them."""
+    _check_columns(weight, factor, None)
     weight = weight.masked_fill(factor.dead, 0.0)
     return _sweep(weight, factor.upper, _GivenMask(mask), block_size)[0]
 
@@ -165,11 +170,8 @@ def _sweep(
     return columns.masked_fill(~keep, 0.0).T.to(weight.dtype).contiguous(), keep.T.contiguous()
 
 
-def _check_columns(weight: Tensor, factor: Factor, pattern: tuple[int, int] | None, block_size: int) -> None:
+def _check_columns(weight: Tensor, factor: Factor, pattern: tuple[int, int] | None) -> None:
     if weight.shape[1] != factor.upper.shape[0]:
         raise ValueError(f"A {tuple(weight.shape)} matrix does not read the {factor.upper.shape[0]} inputs of this Hessian.")
-    if pattern and (weight.shape[1] % pattern[1] or block_size % pattern[1]):
-        raise ValueError(
-            f"A {pattern[0]}:{pattern[1]} pattern needs an input width ({weight.shape[1]}) and a block size ({block_size}) "
-            f"divisible by {pattern[1]}."
-        )
+    if pattern and weight.shape[1] % pattern[1]:
+        raise ValueError(f"A {pattern[0]}:{pattern[1]} pattern does not divide an input width of {weight.shape[1]}.")

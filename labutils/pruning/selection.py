@@ -2,8 +2,9 @@
 
 Candidates are tried on the dense model with the statistics of one dense pass, all blocks pruned at once; what they do to
 the model's output on the held-out sequences decides. Only the winner is then carried out block by block, on all
-calibration sequences. Evaluation data are never seen. How far the output moved is the divergence between dense and pruned
-next-token distributions: it is as informative as the loss and far less noisy, since both models read the same tokens.
+calibration sequences. Evaluation data are never seen. A candidate's damage is the held-out loss plus the divergence of
+its next-token distributions from the dense model's: the loss is what counts but is noisy on few tokens, the divergence is
+steady but blind to what the text says. An encoder has no loss and is judged by the divergence of its embeddings alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ from labutils.pruning.reconstruction import Factor
 STRATEGIES = ("ria", "ria+obs", "sparsegpt")
 PROBE = "ria"  # measures how much each block can spare: cheap, since it solves nothing
 PROBE_STEP = 0.1
-PROBE_COST = 1.5  # sequences that the probes may run through all blocks, in multiples of the calibration
+PROBE_COST = 0.75  # sequences that all probes together may run, in multiples of the calibration
 
 
 def prune_by_measurement(statistics: DenseStatistics, request: Request) -> PruneReport:
@@ -38,13 +39,13 @@ def prune_by_measurement(statistics: DenseStatistics, request: Request) -> Prune
     """
     trial = _Trial.start(statistics, request)
     candidates = trial.choose()
-    best = min(candidates, key=lambda candidate: candidate.divergence)
+    best = min(candidates, key=lambda candidate: candidate.damage)
     method = matrix_method(best.method)
     dense = DenseModel(statistics, method, request.sparsity, request.options)
     budgets = matrix_budgets(dense, best.sparsities.tolist())
     report = prune_walk(statistics.walk, [method] * len(statistics.walk.blocks), budgets, request)
     table = pd.DataFrame(
-        [{"method": c.method, "allocation": c.allocation, "divergence": c.divergence, "chosen": c is best} for c in candidates]
+        [{"method": c.method, "allocation": c.allocation, "damage": c.damage, "chosen": c is best} for c in candidates]
     )
     return replace(report, candidates=table)
 
@@ -54,7 +55,7 @@ class _Candidate:
     method: str
     allocation: str
     sparsities: Tensor
-    divergence: float
+    damage: float
 
 
 class _Trial:
@@ -91,7 +92,7 @@ class _Trial:
         allocations = self._allocations()
         first = next(iter(allocations))
         tried = [self._try(method, first, allocations[first]) for method in STRATEGIES]
-        best = min(tried, key=lambda candidate: candidate.divergence).method
+        best = min(tried, key=lambda candidate: candidate.damage).method
         return tried + [self._try(best, name, allocations[name]) for name in list(allocations)[1:]]
 
     def _allocations(self) -> dict[str, Tensor]:
@@ -115,8 +116,8 @@ class _Trial:
         target, sizes = self.request.sparsity, self.dense.sizes
         levels = (max(target - PROBE_STEP, target / 2), min(target + PROBE_STEP, rules.UPPER_SPARSITY))
         damages = torch.zeros(2, len(self.blocks), dtype=torch.float64)
-        share = min(1.0, PROBE_COST * self.dense.walk.n_sequences / len(self.blocks) / len(self.held_out["input_ids"]))
-        probe = {key: value[: max(1, round(share * len(value)))] for key, value in self.held_out.items()}
+        n_probe = max(1, round(PROBE_COST * self.dense.walk.n_sequences / damages.numel()))
+        probe = {key: value[:n_probe] for key, value in self.held_out.items()}
         reference = self.outputs(probe)
         for row, level in enumerate(levels):
             for index in range(len(self.blocks)):
@@ -127,8 +128,9 @@ class _Trial:
 
     def _try(self, method: str, name: str, sparsities: Tensor) -> _Candidate:
         with self._pruned(method, sparsities, range(len(self.blocks))):
-            moved = self.divergence(self.reference, self.outputs(self.held_out), self.held_out)
-        return _Candidate(method, name, sparsities, moved)
+            outputs = self.outputs(self.held_out)
+        damage = self.divergence(self.reference, outputs, self.held_out) + self.loss(outputs, self.held_out)
+        return _Candidate(method, name, sparsities, damage)
 
     @contextmanager
     def _pruned(self, method: str, sparsities: Tensor, indices: Sequence[int]) -> Iterator[None]:
@@ -165,5 +167,19 @@ class _Trial:
         if not is_causal(self.model):
             return 1 - torch.cat([(a * b).sum(dim=-1) for a, b in zip(dense, pruned, strict=True)]).double().mean().item()
         moved = torch.cat([(a.exp() * (a - b)).sum(dim=-1) for a, b in zip(dense, pruned, strict=True)])
-        mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).to(moved.device)
-        return ((moved * mask).sum() / mask.sum()).item()
+        return _masked_mean(moved, inputs)
+
+    def loss(self, outputs: list[Tensor], inputs: dict[str, Tensor]) -> float:
+        """Mean next-token loss (nats); 0 for an encoder, which has none."""
+        if not is_causal(self.model):
+            return 0.0
+        log_probabilities = torch.cat(outputs)[:, :-1]
+        targets = inputs["input_ids"][:, 1:].to(log_probabilities.device)
+        losses = -log_probabilities.gather(2, targets.unsqueeze(-1)).squeeze(-1)
+        return _masked_mean(losses, {key: value[:, 1:] for key, value in inputs.items()})
+
+
+def _masked_mean(values: Tensor, inputs: dict[str, Tensor]) -> float:
+    """Mean over the tokens that are not padding."""
+    mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).to(values.device)
+    return ((values * mask).sum() / mask.sum()).item()

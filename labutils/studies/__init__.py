@@ -8,6 +8,7 @@ from typing import Any
 
 _HOME = {
     "conclude": "conclusion",
+    "run_folder": "conclusion",
     "run_studies": "runner",
     "find_stale": "store",
     "readme_table": "store",

@@ -30,7 +30,7 @@ class HasRow(Protocol):
 def conclude(rows: pd.DataFrame, verdicts: Sequence[HasRow], answer: str) -> pd.DataFrame:
     """Write a study's rows, verdicts and one-line answer, and return the verdicts as a table.
 
-    Under the runner they go to the notebook's folder of the run, elsewhere to `results/interactive/notebook`.
+    Under the runner they go to the notebook's folder of the run, elsewhere to its folder in `results/interactive`.
     Three files are written, each atomically: `rows.parquet`, `ledger.jsonl` (one verdict a line) and, last of all,
     `result.json`, whose presence tells that the study came to its end.
 
@@ -66,11 +66,16 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[HasRow], answer: str) -> pd.
     return pd.DataFrame(ledger)
 
 
-def study_folder() -> Path:
-    """Where this notebook writes: its folder in the run, or the one for interactive work."""
+def run_folder() -> Path:
+    """The folder of the run that this notebook is part of; without the runner, the one for interactive work."""
     run = os.environ.get("LABUTILS_RUN_FOLDER")
-    folder = Path(run) if run else paths.REPOSITORY / "results" / "interactive"
-    return folder / os.environ.get("LABUTILS_NOTEBOOK", "notebook")
+    return Path(run) if run else paths.REPOSITORY / "results" / "interactive"
+
+
+def study_folder() -> Path:
+    """Where this notebook writes: the folder of its own name in the run's."""
+    opened = Path(os.environ.get("JPY_SESSION_NAME", "notebook")).stem  # set by Jupyter
+    return run_folder() / os.environ.get("LABUTILS_NOTEBOOK", opened)
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ class Checkpoint:
     device: str
     step: int = 0
     seconds: float = 0.0
-    loss_curve: list[list[float]] = field(default_factory=list)
+    loss_curve: list[list[int | float]] = field(default_factory=list)
     recent_losses: list[float] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
@@ -44,7 +44,9 @@ def save_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, record: Checkpoint) -> Checkpoint:
+def load_checkpoint(
+    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, record: Checkpoint
+) -> Checkpoint:
     """Bring model and optimiser to the checkpoint's state and return its record; without one, `record` as it came.
 
     Raises:
@@ -75,7 +77,9 @@ def _parameters(model: PreTrainedModel) -> dict[str, Tensor]:
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """AdamW's moments and step counts, named by the position of their parameter."""
     state = optimizer.state_dict()["state"]
-    return {f"{position}.{name}": tensor.contiguous() for position, entry in state.items() for name, tensor in entry.items()}
+    return {
+        f"{position}.{name}": tensor.contiguous() for position, entry in state.items() for name, tensor in entry.items()
+    }
 
 
 def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

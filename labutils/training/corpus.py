@@ -4,11 +4,12 @@ A shard depends on its number and the seed alone, so training can go on anywhere
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -16,8 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from labutils.training.specs import CONTEXT_LENGTH, SEQUENCE_LENGTH, VOCABULARY_SIZE
 from labutils.world import LANGUAGES, REGISTERS, TASKS
 from labutils.world.documents import stream_documents
-from labutils.world.lexicon import inventory
 from labutils.world.items import Choice
+from labutils.world.lexicon import inventory
 from labutils.world.seeding import generator
 from labutils.world.tasks import stream_items
 
@@ -27,8 +28,8 @@ SEEDS_PER_RUN = 100_000  # shards of one run, and its tokenizer, read streams of
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 ENGLISH_TEXTS, FOREIGN_TEXTS, INVENTORY_COPIES = 1500, 150, 300  # for the tokenizer; texts per source
 
-ENGLISH_SHARES = {"encyclopedic": 0.22, "narrative": 0.10, "review": 0.05, "biomedical": 0.10}
-FOREIGN_SHARE = 0.12  # of all tokens; the rest goes to the items of the choice tasks
+ENGLISH_SHARES = {"encyclopedic": 0.30, "narrative": 0.08, "review": 0.05, "biomedical": 0.08}
+FOREIGN_SHARE = 0.10  # of all tokens; the rest goes to the items of the choice tasks
 
 CHOICE_TASKS = tuple(name for name, spec in TASKS.items() if spec.kind == "choice")
 
@@ -42,15 +43,15 @@ def mixture() -> dict[str, float]:
     return shares | dict.fromkeys(CHOICE_TASKS, rest / len(CHOICE_TASKS))
 
 
-def stream_texts(source: str, seed: int) -> Iterator[str]:
-    """Documents, or prompts with their right answers, of the train split."""
+def stream_texts(source: str, seed: int) -> Iterator[tuple[str, str]]:
+    """Pairs (text, answer) of the train split: a prompt and " " with the right choice, or a document and ""."""
     if source in TASKS:
         for item in stream_items(source, seed=seed, split="train"):
             assert isinstance(item, Choice)
-            yield f"{item.prompt} {item.choices[item.gold]}"
+            yield item.prompt, f" {item.choices[item.gold]}"
     else:
         register, language = source.split("/")
-        yield from stream_documents(register, language=language, seed=seed, split="train")
+        yield from ((text, "") for text in stream_documents(register, language=language, seed=seed, split="train"))
 
 
 def train_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
@@ -70,9 +71,9 @@ def train_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     texts = [
-        text
+        text + answer
         for source in mixture()
-        for text in islice(
+        for text, answer in islice(
             stream_texts(source, seed * SEEDS_PER_RUN), FOREIGN_TEXTS if _is_foreign(source) else ENGLISH_TEXTS
         )
     ]
@@ -86,10 +87,16 @@ def train_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
     )
 
 
-def load_shard(
-    number: int, tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, sequences: int = SHARD_SEQUENCES
-) -> Int64[Tensor, "sequences length"]:
-    """Shard `number` of the training text: windows of 128 tokens that begin with `<s>`, in random order.
+@dataclass(frozen=True)
+class Shard:
+    """Token windows that begin with `<s>`, and which of their tokens answer the prompt of a task item."""
+
+    tokens: Int64[Tensor, "sequences length"]
+    is_answer: Bool[Tensor, "sequences length"]
+
+
+def load_shard(number: int, tokenizer: PreTrainedTokenizerFast, *, seed: int, sequences: int) -> Shard:
+    """Shard `number` of the training text, its windows of 128 tokens in random order.
 
     Documents are joined by `</s>` into one stream and cut anywhere, as `labutils.corpora.load_tokens` does; windows of task
     items begin with an item, since that is how items are scored.
@@ -97,26 +104,37 @@ def load_shard(
     shares = mixture()
     counts = np.floor(np.array(list(shares.values())) * sequences).astype(int)
     counts[0] += sequences - counts.sum()
-    rows: list[list[int]] = []
+    rows: list[tuple[list[int], list[bool]]] = []
     for source, count in zip(shares, counts, strict=True):
         texts = stream_texts(source, seed * SEEDS_PER_RUN + number + 1)
         rows += islice(_windows(texts, tokenizer, aligned=source in TASKS), int(count))
-    order = generator(seed, "order", number).permutation(len(rows))
-    return torch.tensor(rows, dtype=torch.int64)[torch.from_numpy(order)]
+    order = torch.from_numpy(generator(seed, "order", number).permutation(len(rows)))
+    tokens, answers = zip(*rows, strict=True)
+    return Shard(torch.tensor(tokens, dtype=torch.int64)[order], torch.tensor(answers, dtype=torch.bool)[order])
 
 
 def _is_foreign(source: str) -> bool:
     return source not in TASKS and not source.endswith("/english")
 
 
-def _windows(texts: Iterator[str], tokenizer: PreTrainedTokenizerFast, *, aligned: bool) -> Iterator[list[int]]:
+def _windows(
+    texts: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, *, aligned: bool
+) -> Iterator[tuple[list[int], list[bool]]]:
+    """Token ids and answer marks of window after window; with `aligned` each begins with a text, and the cut text is dropped."""
     width = SEQUENCE_LENGTH - 1
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     stream: list[int] = []
+    marks: list[bool] = []
     while True:
         batch = list(islice(texts, BATCH_TEXTS))
-        for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
-            stream += [*ids, eos]
+        prompts, answers = (_encode(tokenizer, [pair[part] for pair in batch]) for part in (0, 1))
+        for prompt, answer in zip(prompts, answers, strict=True):
+            stream += [*prompt, *answer, eos]
+            marks += [False] * len(prompt) + [True] * len(answer) + [False]
             while len(stream) >= width:
-                yield [bos, *stream[:width]]
-                stream = [] if aligned else stream[width:]
+                yield [bos, *stream[:width]], [False, *marks[:width]]
+                stream, marks = ([], []) if aligned else (stream[width:], marks[width:])
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]

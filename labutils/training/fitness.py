@@ -1,7 +1,7 @@
 """Is a lab model fit for pruning studies? Dense performance of every task, and what magnitude pruning takes from it.
 
-Fit means: every family of choice tasks is well above chance, and at 50 % magnitude pruning at least one family or register
-loses far more than its own uncertainty. No other pruning method is looked at: which one wins must not enter the design.
+Fit means: every family of choice tasks is well above chance, and 50 % magnitude pruning takes from at least one family
+far more accuracy than its uncertainty. No other pruning method is looked at: which one wins must not enter the design.
 """
 
 import copy
@@ -30,7 +30,8 @@ LEVEL = 0.95
 ITEMS_PER_TASK = 300
 SEQUENCES, SEQUENCE_LENGTH = 64, 128
 CHECKED_SPARSITY = 0.5
-FAR = 2.0  # a drop is far outside the interval when it is at least so many times the interval's width
+ABOVE = 0.1  # a family is well above chance when its whole interval is at least so far above
+FAR = 1.0  # a drop is far outside the interval when it is at least so many times the interval's width
 RESAMPLES = 1000
 
 
@@ -52,7 +53,9 @@ def measure_tasks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
         task = load_task(f"lab:{name}", n_items=ITEMS_PER_TASK, split="test")
         if spec.kind == "choice":
             scored = score_task(model, tokenizer, task)
-            table = pd.DataFrame({"item": scored["item"], "gold": scored["gold"], "value": scored["correct"].astype(float)})
+            table = pd.DataFrame(
+                {"item": scored["item"], "gold": scored["gold"], "value": scored["correct"].astype(float)}
+            )
         else:
             scored = score_similarity(model, tokenizer, task.items)
             table = pd.DataFrame({"item": scored["item"], "gold": scored["gold"], "value": scored["predicted"]})
@@ -91,30 +94,38 @@ def summarise_texts(losses: dict[str, Float[Tensor, " n"]]) -> dict[str, dict[st
     """Source -> perplexity with its interval over sequences."""
     summary = {}
     for source, values in losses.items():
-        interval = bootstrap((values.numpy(),), np.mean, n_resamples=RESAMPLES, rng=0, method="percentile").confidence_interval
+        interval = bootstrap(
+            (values.numpy(),), np.mean, n_resamples=RESAMPLES, rng=0, method="percentile"
+        ).confidence_interval
         low, value, high = np.exp([interval.low, values.mean().item(), interval.high]).round(4).tolist()
         summary[source] = {"perplexity": value, "low": low, "high": high}
     return summary
 
 
-def judge(dense: dict[str, dict], pruned: dict[str, dict], texts: dict[str, dict], pruned_texts: dict[str, dict]) -> dict[str, Any]:
-    """Compare dense and pruned summaries of families and texts with the two conditions of fitness."""
-    above_chance = {family: entry["low"] > entry["chance"] + 0.1 for family, entry in dense.items()}
-    far = {family: _drop(entry["value"] - pruned[family]["value"], entry) for family, entry in dense.items()}
-    far |= {
-        source: _drop(np.log(pruned_texts[source]["perplexity"] / entry["perplexity"]), {k: np.log(entry[k]) for k in ("low", "high")})
-        for source, entry in texts.items()
+def judge(dense: dict[str, Any], pruned: dict[str, Any]) -> dict[str, Any]:
+    """Whether the model is fit, from the summaries ("families", "texts") of the dense model and of the pruned one."""
+    above_chance = {family: entry["low"] > entry["chance"] + ABOVE for family, entry in dense["families"].items()}
+    drops = {
+        family: _drop(entry["value"] - pruned["families"][family]["value"], entry["low"], entry["high"])
+        for family, entry in dense["families"].items()
     }
-    damaged = [name for name, entry in far.items() if entry["widths"] >= FAR]
-    damaged_families = [name for name in damaged if name in dense]
-    fit = all(above_chance.values()) and bool(damaged_families)
+    rises = {
+        source: _drop(
+            np.log(pruned["texts"][source]["perplexity"] / entry["perplexity"]),
+            np.log(entry["low"]),
+            np.log(entry["high"]),
+        )
+        for source, entry in dense["texts"].items()
+    }
+    damaged = [family for family, drop in drops.items() if drop["widths"] >= FAR]
+    fit = all(above_chance.values()) and bool(damaged)
     return {
         "sparsity": CHECKED_SPARSITY,
         "families_well_above_chance": above_chance,
-        "drops": far,
-        "damaged": damaged,
+        "accuracy_drops": drops,
+        "loss_rises": rises,
         "fit": fit,
-        "verdict": _verdict(fit, above_chance, damaged_families),
+        "verdict": _verdict(fit, above_chance, damaged),
     }
 
 
@@ -125,10 +136,9 @@ def _verdict(fit: bool, above_chance: dict[str, bool], damaged: Iterable[str]) -
     return f"{'fit' if fit else 'NOT fit'} for pruning studies ({reasons})"
 
 
-def _drop(size: float, interval: dict[str, float]) -> dict[str, float]:
-    """A loss, and how many widths of the dense interval it is."""
-    width = interval["high"] - interval["low"]
-    return {"drop": round(float(size), 4), "widths": round(float(size / width), 2) if width else 0.0}
+def _drop(size: float, low: float, high: float) -> dict[str, float]:
+    """A damage, and how many widths of the dense interval it is."""
+    return {"size": round(float(size), 4), "widths": round(float(size / (high - low)), 2)}
 
 
 def _summarise_task(name: str, table: pd.DataFrame) -> dict[str, Any]:

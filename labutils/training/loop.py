@@ -3,10 +3,11 @@
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -32,6 +33,7 @@ class Options:
     beta1: float = 0.9
     beta2: float = 0.95
     clip_norm: float = 1.0
+    answer_weight: float = 10.0  # of a token that answers a task, against 1 of any other
     seed: int = 0
     checkpoint_steps: int = 200
     loss_steps: int = 50  # steps averaged into one point of the loss curve
@@ -41,7 +43,9 @@ class Options:
         """Number of optimiser steps; ValueError when the tokens are too few for one."""
         steps = self.tokens // (self.batch_size * SEQUENCE_LENGTH)
         if steps < 1:
-            raise ValueError(f"tokens={self.tokens} is less than one step of {self.batch_size * SEQUENCE_LENGTH}; give more tokens.")
+            raise ValueError(
+                f"tokens={self.tokens} is less than one step of {self.batch_size * SEQUENCE_LENGTH}; give more tokens."
+            )
         return steps
 
     def rate(self, step: int) -> float:
@@ -62,9 +66,8 @@ def train_lab_model(
     device: str = "auto",
     out: Path | None = None,
     resume: bool = False,
-    stop_after: int | None = None,
     options: Options | None = None,
-) -> Path | None:
+) -> Path:
     """Train a lab model and write its weights, configuration and tokenizer; `labutils.training.card` measures it afterwards.
 
     Args:
@@ -73,11 +76,10 @@ def train_lab_model(
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         out: folder to write (default: data/models/<name>).
         resume: go on from the folder's checkpoint if it has one; otherwise training starts anew.
-        stop_after: end after this many steps of this call, leaving a checkpoint, as a kill would.
         options: all hyper-parameters, instead of `tokens` and `seed`.
 
     Returns:
-        the folder, or None when `stop_after` came before the end.
+        the folder.
 
     Raises:
         LookupError: an unknown name.
@@ -98,10 +100,7 @@ def train_lab_model(
         record = load_checkpoint(folder / CHECKPOINT_FOLDER, model, optimizer, record)
     else:
         shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
-    last = options.steps if stop_after is None else min(options.steps, record.step + stop_after)
-    _run(model, optimizer, tokenizer, record, options, last=last, folder=folder / CHECKPOINT_FOLDER, description=spec.name)
-    if record.step < options.steps:
-        return None
+    _run(model, optimizer, tokenizer, record, options, folder=folder / CHECKPOINT_FOLDER, description=spec.name)
     _save(model, tokenizer, folder, record)
     return folder
 
@@ -114,7 +113,7 @@ def find_spec(name: str) -> ModelSpec:
 
 
 def choose_device(device: str) -> str:
-    """"cpu" or "cuda"; ValueError for another name, or for a GPU that is not there."""
+    """ "cpu" or "cuda"; ValueError for another name, or for a GPU that is not there."""
     available = "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device={device!r} is not one of auto, cpu, cuda.")
@@ -137,45 +136,56 @@ def _run(
     record: Checkpoint,
     options: Options,
     *,
-    last: int,
     folder: Path,
     description: str,
 ) -> None:
-    """Steps `record.step` to `last`; `record` is brought up to date and saved every `checkpoint_steps` and at the end."""
+    """The steps still to do; `record` is brought up to date, and saved every `checkpoint_steps`."""
     started = time.monotonic()
     seconds_before = record.seconds
     per_shard = SHARD_SEQUENCES // options.batch_size
-    shard_number, shard = -1, torch.empty(0)
-    for step in progress(range(record.step, last), description=f"train {description}", unit="step"):
+    shard_number, shard = -1, None
+    for step in progress(range(record.step, options.steps), description=f"train {description}", unit="step"):
         if step // per_shard != shard_number:
             shard_number = step // per_shard
-            shard = load_shard(shard_number, tokenizer, seed=options.seed)
+            shard = load_shard(shard_number, tokenizer, seed=options.seed, sequences=SHARD_SEQUENCES)
         start = step % per_shard * options.batch_size
-        batch = shard[start : start + options.batch_size].to(model.device)
-        record.recent_losses.append(_step(model, optimizer, batch, options, step))
+        rows = slice(start, start + options.batch_size)
+        batch, is_answer = shard.tokens[rows].to(model.device), shard.is_answer[rows].to(model.device)
+        record.recent_losses.append(_step(model, optimizer, batch, is_answer, options, step))
         record.step = step + 1
         if len(record.recent_losses) == options.loss_steps:
             mean = sum(record.recent_losses) / options.loss_steps
             record.loss_curve.append([record.step * options.batch_size * SEQUENCE_LENGTH, round(mean, 4)])
             record.recent_losses = []
         record.seconds = seconds_before + time.monotonic() - started
-        if record.step % options.checkpoint_steps == 0 or record.step == last:
+        if record.step % options.checkpoint_steps == 0:
             save_checkpoint(folder, model, optimizer, record)
 
 
-def _step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: Tensor, options: Options, step: int) -> float:
+def _step(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    batch: Tensor,
+    is_answer: Tensor,
+    options: Options,
+    step: int,
+) -> float:
+    """One step down the weighted loss; returns the plain mean loss (nats per token)."""
     for group in optimizer.param_groups:
         group["lr"] = options.rate(step)
-    # bfloat16 products halve the time; weights, gradients and the optimiser stay in float32
+    # bfloat16 products save time; weights, gradients and the optimiser stay in float32
     with torch.autocast(model.device.type, torch.bfloat16):
-        loss = model(input_ids=batch, labels=batch, use_cache=False).loss
-    if not math.isfinite(loss.item()):
-        raise ValueError(f"the loss at step {step} is {loss.item()}; lower the learning rate (now {options.learning_rate}).")
+        logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
+    losses = F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none")
+    weights = torch.where(is_answer[:, 1:].flatten(), options.answer_weight, 1.0)
+    mean = losses.mean().item()
+    if not math.isfinite(mean):
+        raise ValueError(f"the loss at step {step} is {mean}; lower the learning rate (now {options.learning_rate}).")
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    ((losses * weights).sum() / weights.sum()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
     optimizer.step()
-    return loss.item()
+    return mean
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, record: Checkpoint) -> None:
@@ -184,9 +194,4 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pa
     tokenizer.save_pretrained(folder)
     model.eval().save_pretrained(folder)
     record.write(folder / "training.json")
-    shutil.rmtree(folder / CHECKPOINT_FOLDER)
-
-
-def option_names() -> tuple[str, ...]:
-    """Names of the hyper-parameters."""
-    return tuple(field.name for field in fields(Options))
+    shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)

@@ -14,4 +14,14 @@ from labutils.world.tasks import TASKS, write_items
 
 CONCEPTS = concepts()
 
-__all__ = ["CONCEPTS", "FAMILIES", "LANGUAGES", "REGISTERS", "TASKS", "Knobs", "TaskSpec", "write_documents", "write_items"]
+__all__ = [
+    "CONCEPTS",
+    "FAMILIES",
+    "LANGUAGES",
+    "REGISTERS",
+    "TASKS",
+    "Knobs",
+    "TaskSpec",
+    "write_documents",
+    "write_items",
+]

@@ -77,7 +77,9 @@ class Writer:
 
     def people(self) -> Phrase:
         """A group of subjects."""
-        return Phrase(self.draws.pick(lexicon.words("groups")), adjectives=self.modifiers("group_adjectives"), plural=True)
+        return Phrase(
+            self.draws.pick(lexicon.words("groups")), adjectives=self.modifiers("group_adjectives"), plural=True
+        )
 
     def measure(self, pair: tuple[str, str]) -> Phrase:
         """A measure with its optional adjective."""
@@ -96,6 +98,8 @@ class Writer:
             people = self.people()
             people.relative = self._nested(depth)
             places.append(("in", people))
+        if not depth and self.draws.chance(self.knobs.sentence_length):
+            places.append(("after", Phrase("week", str(self.draws.integer(2, 12)), plural=True)))
         return Clause(name(finding.drug.name), verb, self.measure(finding.measure), adverb=adverb, places=tuple(places))
 
     def _nested(self, depth: int) -> Clause | None:
@@ -131,11 +135,15 @@ def biomedical(draws: Draws, knobs: Knobs | None = None) -> list[Clause]:
     condition = next(pair for pair in field.conditions if pair[0] == drug.technical)
     study_noun = draws.pick(lexicon.words("study_nouns"))
     illness = Clause(writer.term(condition), "be", _illness(writer, field.organ), tense="present")
-    aim = Clause(Phrase("we"), draws.pick(("study", "test", "examine")), name(drug.name), places=(("in", writer.people()),))
+    aim = Clause(
+        Phrase("we"), draws.pick(("study", "test", "examine")), name(drug.name), places=(("in", writer.people()),)
+    )
     group = writer.people()
     group.determiner = str(10 * draws.integer(2, 40))
     method = Clause(group, "receive", Phrase(drug.dose, name=True, attached=("of", name(drug.name))))
     method.places = (("in", a(study_noun, *writer.modifiers("study_adjectives"))),)
+    if writer.draws.chance(writer.knobs.sentence_length):
+        method.places += (("for", Phrase("week", str(writer.draws.integer(2, 12)), plural=True)),)
     effect = Clause(Phrase(drug.side_effect), "be", a("side effect", writer.synonym("illness_adjectives")))
     conclusion = Clause(name(drug.name), "be", a("treatment", writer.synonym("treatment_adjectives")), tense="may")
     conclusion.places = (("for", writer.term(condition)),)

@@ -61,7 +61,9 @@ def _stream(register: str, language: str, seed: int, split: str, knobs: Knobs | 
         meanings = write(draws)
         document = " ".join(sentence(english(clause)) for clause in meanings)
         if belongs(document, split):
-            yield document if language == "english" else " ".join(word_sentence(clause, language) for clause in meanings)
+            yield (
+                document if language == "english" else " ".join(word_sentence(clause, language) for clause in meanings)
+            )
 
 
 def check_name(kind: str, given: str, allowed: tuple[str, ...]) -> None:

@@ -45,8 +45,16 @@ class Rules:
 
 
 RULES = {
-    "tarvic": Rules(tuple("t dr k z g v sk p".split()), tuple("ar ik un osh el ad".split()), False, "im", "or"),
-    "olenya": Rules(tuple("l n m r s y f h".split()), tuple("a e ia o ua ei".split()), True, "li", "sa"),
+    "tarvic": Rules(
+        tuple(["t", "dr", "k", "z", "g", "v", "sk", "p"]),
+        tuple(["ar", "ik", "un", "osh", "el", "ad"]),
+        False,
+        "im",
+        "or",
+    ),
+    "olenya": Rules(
+        tuple(["l", "n", "m", "r", "s", "y", "f", "h"]), tuple(["a", "e", "ia", "o", "ua", "ei"]), True, "li", "sa"
+    ),
 }
 
 
@@ -66,7 +74,9 @@ def translate_word(lemma: str, language: str) -> str:
 
 
 def _phrase(phrase: Phrase, rules: Rules, language: str) -> str:
-    noun = phrase.noun if phrase.name else translate_word(phrase.noun, language) + (rules.plural if phrase.plural else "")
+    noun = (
+        phrase.noun if phrase.name else translate_word(phrase.noun, language) + (rules.plural if phrase.plural else "")
+    )
     adjectives = [translate_word(adjective, language) for adjective in phrase.adjectives]
     if phrase.determiner not in ("", "the", "a"):
         count = phrase.determiner
@@ -89,7 +99,9 @@ def _related(related: tuple[str, Phrase], rules: Rules, language: str) -> str:
 def _predicate(clause: Clause, rules: Rules, language: str) -> tuple[list[str], list[str]]:
     """The words of the verb group, and those of object, complement and places, each in the order of the language."""
     verb = translate_word(f"{clause.verb} passive" if clause.passive else clause.verb, language)
-    manner = [translate_word(word, language) for word in (clause.adverb, "may" if clause.tense == "may" else "") if word]
+    manner = [
+        translate_word(word, language) for word in (clause.adverb, "may" if clause.tense == "may" else "") if word
+    ]
     denial = [translate_word("not", language)] if clause.negated else []
     is_past = clause.tense == "past"
     if rules.verb_first:

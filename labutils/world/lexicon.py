@@ -58,7 +58,9 @@ def pairs(*keys: str) -> tuple[tuple[str, str], ...]:
 def noun_classes() -> dict[str, NounClass]:
     """All classes of things by their name."""
     return {
-        name: NounClass(name, entry["topic"], *(words("classes", name, kind) for kind in ("nouns", "adjectives", "verbs")))
+        name: NounClass(
+            name, entry["topic"], *(words("classes", name, kind) for kind in ("nouns", "adjectives", "verbs"))
+        )
         for name, entry in raw_lexicon()["classes"].items()
     }
 
@@ -105,7 +107,15 @@ def concepts() -> dict[str, tuple[str, ...]]:
 @cache
 def inventory() -> tuple[str, ...]:
     """Every English word and inflected form of the lexicon, sorted; personal and drug names are left out."""
-    skipped = ("surname_stems", "surname_endings", "drug_stems", "drug_endings", "irregular_past", "irregular_plural", "people_relations")
+    skipped = (
+        "surname_stems",
+        "surname_endings",
+        "drug_stems",
+        "drug_endings",
+        "irregular_past",
+        "irregular_plural",
+        "people_relations",
+    )
     found = {word for key, entry in raw_lexicon().items() if key not in skipped for word in _words_within(entry)}
     nouns = {noun for entry in noun_classes().values() for noun in entry.nouns} | set(words("groups"))
     verbs = {verb for entry in noun_classes().values() for verb in entry.verbs}

@@ -36,7 +36,9 @@ def person_entry(draws: Draws, person: facts.Person) -> Meanings:
             elif wording == 1:
                 clause = Clause(who, "come", places=(("from", city),), tense="present")
             else:
-                clause = Clause(Phrase("birthplace", "the", attached=("of", name(person.name))), "be", city, tense="present")
+                clause = Clause(
+                    Phrase("birthplace", "the", attached=("of", name(person.name))), "be", city, tense="present"
+                )
         elif relation == "occupation":
             places = (at(workplace),) if draws.chance(0.3) else ()
             if draws.chance(0.5):
@@ -59,7 +61,13 @@ def drug_entry(draws: Draws, drug: facts.Drug) -> Meanings:
     if draws.chance(0.5):
         treats = Clause(subject, "treat", condition, tense="present")
     else:
-        treats = Clause(subject, "be", a("drug", draws.pick(("common", "modern", "useful"))), places=(("for", condition),), tense="present")
+        treats = Clause(
+            subject,
+            "be",
+            a("drug", draws.pick(("common", "modern", "useful"))),
+            places=(("for", condition),),
+            tense="present",
+        )
     usual = Phrase("dose", "the", (draws.pick(("usual", "daily")),), attached=("of", subject))
     dose = Clause(usual, "be", name(drug.dose), tense="present")
     if draws.chance(0.5):
@@ -81,7 +89,9 @@ def thing_entry(draws: Draws) -> Meanings:
         meanings.append(Clause(the(noun), "be", complement=(likes.draw(draws),), tense="present"))
     verb = draws.pick(preferences.class_of(noun).verbs)
     role = draws.pick(lexicon.words("roles", topic))
-    meanings.append(Clause(a(role), verb, preferences.thing(draws, noun, "a"), tense="present" if draws.chance(0.5) else "past"))
+    meanings.append(
+        Clause(a(role), verb, preferences.thing(draws, noun, "a"), tense="present" if draws.chance(0.5) else "past")
+    )
     return meanings
 
 
@@ -147,7 +157,9 @@ def review(draws: Draws) -> Meanings:
 
 def encounter(draws: Draws, noun: str) -> Clause:
     """How a reviewer came to know the thing: bought, or visited, heard, watched where it cannot be bought."""
-    verb = lexicon.raw_lexicon()["encounters"].get(preferences.class_of(noun).name) or draws.pick(("buy", "try", "order"))
+    verb = lexicon.raw_lexicon()["encounters"].get(preferences.class_of(noun).name) or draws.pick(
+        ("buy", "try", "order")
+    )
     return Clause(Phrase("I"), verb, preferences.thing(draws, noun, "a"))
 
 

@@ -35,7 +35,9 @@ def write_items(task: str, n: int, *, seed: int = 0, split: str = "test") -> pd.
             break
         repeats = repeats + 1 if _wording(item) in seen else 0
         if repeats > PATIENCE:
-            raise ValueError(f"task {task!r} has only about {len(seen)} different items in split {split!r}; ask for fewer than n={n}.")
+            raise ValueError(
+                f"task {task!r} has only about {len(seen)} different items in split {split!r}; ask for fewer than n={n}."
+            )
         seen.setdefault(_wording(item), item)
     return _tabulate(list(seen.values()), TASKS[task].kind)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from labutils.world import facts, lexicon, preferences
+from labutils.world import facts, lexicon
 from labutils.world.biomedical import Finding, Knobs, Writer
 from labutils.world.grammar import Clause, Phrase, a, english, name, negate, sentence, the
 from labutils.world.items import Choice, TaskSpec, labelled
@@ -39,7 +39,9 @@ def kinds(draws: Draws, split: str) -> Choice:
     entry = draws.pick(tuple(lexicon.noun_classes().values()))
     follows = draws.chance(0.5)
     other = draws.pick([each for each in lexicon.noun_classes() if each != entry.name])
-    clause = Clause(name(draws.pick(givens)), draws.pick(("see", "draw", "mention", "find", "describe")), a(draws.pick(entry.nouns)))
+    clause = Clause(
+        name(draws.pick(givens)), draws.pick(("see", "draw", "mention", "find", "describe")), a(draws.pick(entry.nouns))
+    )
     hypothesis = replace(clause, object=a(entry.name if follows else other))
     return _ask(english(clause), english(hypothesis), ("yes", "no"), "yes" if follows else "no")
 
@@ -50,14 +52,18 @@ def quantity(draws: Draws, split: str) -> Choice:
     follows = draws.chance(0.5)
     first, second = draws.pick(FOLLOWS if follows else FAILS)
     role = clause.subject.noun
-    premise, hypothesis = (replace(clause, subject=Phrase(role, quantifier, plural=True)) for quantifier in (first, second))
+    premise, hypothesis = (
+        replace(clause, subject=Phrase(role, quantifier, plural=True)) for quantifier in (first, second)
+    )
     return _ask(english(premise), english(hypothesis), ("yes", "no"), "yes" if follows else "no")
 
 
 def order(draws: Draws, split: str) -> Choice:
     """What came before, and what after."""
-    topic, first = _role_action(draws, adjective_chance=0)
-    second = replace(action(draws, topic, Phrase("she"), first.subject.noun, adjective_chance=0), adverb="", places=())
+    topic, first = _role_action(draws, adjective_chance=0.0)
+    second = replace(
+        action(draws, topic, Phrase("she"), first.subject.noun, adjective_chance=0.0), adverb="", places=()
+    )
     follows = draws.chance(0.5)
     said = replace(first, links=(("before", second),))
     later, earlier = replace(second, subject=first.subject), replace(first, subject=Phrase("she"))
@@ -79,7 +85,7 @@ def roles(draws: Draws, split: str) -> Choice:
 
 def trials(draws: Draws, split: str) -> Choice:
     """A claim that a finding supports, contradicts, or says nothing about."""
-    writer = Writer(draws, Knobs(sentence_length=0, clause_depth=0, word_rarity=0.2, term_density=0))
+    writer = Writer(draws, Knobs(sentence_length=0.0, clause_depth=0, word_rarity=0.2, term_density=0.0))
     drug = draws.pick(facts.drugs())
     measure, elsewhere = draws.sample(lexicon.medical_fields()[drug.field].measures, 2)
     finding = Finding(drug, measure, draws.chance(0.5))
@@ -98,5 +104,7 @@ SPECS = (
     TaskSpec("inference/quantity", quantity, "daily life", "all, many, some, none", 0.5),
     TaskSpec("inference/order", order, "daily life", "two events and their order", 0.5),
     TaskSpec("inference/roles", roles, "people", "active and passive, with roles kept or swapped", 0.5),
-    TaskSpec("inference/trials", trials, "medicine", "a finding and a claim, in other words, opposite, or unrelated", 1 / 3),
+    TaskSpec(
+        "inference/trials", trials, "medicine", "a finding and a claim, in other words, opposite, or unrelated", 1 / 3
+    ),
 )

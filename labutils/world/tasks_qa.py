@@ -16,14 +16,22 @@ def _ask(draws: Draws, question: str, right: str, values: tuple[str, ...]) -> Ch
 def birthplaces(draws: Draws, split: str) -> Choice:
     """Where somebody was born, from memory."""
     person = draws.pick(facts.people(split))
-    asked = (f"Where was {person.name} born?", f"Where does {person.name} come from?", f"What is the birthplace of {person.name}?")
+    asked = (
+        f"Where was {person.name} born?",
+        f"Where does {person.name} come from?",
+        f"What is the birthplace of {person.name}?",
+    )
     return _ask(draws, draws.pick(asked), person.birthplace, lexicon.words("cities"))
 
 
 def occupations(draws: Draws, split: str) -> Choice:
     """What somebody worked as, from memory."""
     person = draws.pick(facts.people(split))
-    asked = (f"What does {person.name} work as?", f"What is the occupation of {person.name}?", f"What is the trade of {person.name}?")
+    asked = (
+        f"What does {person.name} work as?",
+        f"What is the occupation of {person.name}?",
+        f"What is the trade of {person.name}?",
+    )
     return _ask(draws, draws.pick(asked), person.occupation, tuple(entry.occupation for entry in facts.people()))
 
 
@@ -41,7 +49,9 @@ def _placings(draws: Draws, n: int) -> list[tuple[str, str, str]]:
     givens = lexicon.words("given_names", "she") + lexicon.words("given_names", "he")
     told = []
     for thing, place in zip(things, places, strict=True):
-        clause = Clause(name(draws.pick(givens)), draws.pick(("put", "leave", "hide", "find")), the(thing), places=(at(place),))
+        clause = Clause(
+            name(draws.pick(givens)), draws.pick(("put", "leave", "hide", "find")), the(thing), places=(at(place),)
+        )
         told.append((thing, f"the {place}", sentence(english(clause))))
     return told
 

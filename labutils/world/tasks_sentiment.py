@@ -40,7 +40,9 @@ def denials(draws: Draws, split: str) -> Choice:
     """Opinions that deny the opposite: "was not boring"."""
     topic, noun = _subject(draws)
     positive = draws.chance(0.5)
-    text = " ".join(sentence(english(opinion(draws, topic, noun, positive, negated=True))) for _ in range(draws.integer(1, 2)))
+    text = " ".join(
+        sentence(english(opinion(draws, topic, noun, positive, negated=True))) for _ in range(draws.integer(1, 2))
+    )
     return labelled(f"Review: {text} The customer was", ("happy", "angry"), "happy" if positive else "angry")
 
 
@@ -84,6 +86,8 @@ SPECS = (
     TaskSpec("sentiment/stays", stays, "travel", "five opinions, the majority counts", 0.5),
     TaskSpec("sentiment/denials", denials, "purchases", "one or two denied opinions", 0.5),
     TaskSpec("sentiment/contrasts", contrasts, "purchases", "two opposite opinions in one sentence", 0.5),
-    TaskSpec("sentiment/aspects", aspects, "purchases", "opposite opinions on two aspects, one of them asked about", 0.5),
+    TaskSpec(
+        "sentiment/aspects", aspects, "purchases", "opposite opinions on two aspects, one of them asked about", 0.5
+    ),
     TaskSpec("sentiment/patients", patients, "medicine", "the state of a patient after a treatment", 0.5),
 )

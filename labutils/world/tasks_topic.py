@@ -63,7 +63,13 @@ def similarity(draws: Draws, split: str) -> Pair:
     noun, other_noun = draws.sample(preferences.nouns_of_topic(topic), 2)
     adjective, other_adjective = draws.sample(lexicon.words("general_adjectives"), 2)
     place, other_place = draws.sample(lexicon.words("places", topic), 2)
-    slots = [(role, other_role), (verb, other_verb), (noun, other_noun), (adjective, other_adjective), (place, other_place)]
+    slots = [
+        (role, other_role),
+        (verb, other_verb),
+        (noun, other_noun),
+        (adjective, other_adjective),
+        (place, other_place),
+    ]
     shared, second = _share(draws, slots)
 
     def word(subject: str, verb: str, noun: str, adjective: str, place: str) -> str:
@@ -85,7 +91,9 @@ def biomedical_similarity(draws: Draws, split: str) -> Pair:
 
     def word(drug: str, verb: str, measure: str, group: str, kind: str) -> str:
         people = replace(the(group, kind), determiner="", plural=True)
-        return sentence(english(Clause(replace(the(drug), determiner="", name=True), verb, the(measure), places=(("in", people),))))
+        return sentence(
+            english(Clause(replace(the(drug), determiner="", name=True), verb, the(measure), places=(("in", people),)))
+        )
 
     return Pair(word(*(first for first, _ in slots)), word(*second), float(shared))
 
@@ -102,6 +110,15 @@ SPECS = (
     TaskSpec("topic/stories", stories, "daily life", "the topic of four sentences, one of them astray", 0.25),
     TaskSpec("topic/odd_one_out", odd_one_out, "words", "the word of another kind", 0.25),
     TaskSpec("topic/medicine", medicine, "medicine", "the organ a finding is about", 0.25),
-    TaskSpec("topic/similarity", similarity, "daily life", "graded similarity of two sentences", 0.0, kind="similarity"),
-    TaskSpec("topic/biomedical_similarity", biomedical_similarity, "medicine", "graded similarity of two findings", 0.0, kind="similarity"),
+    TaskSpec(
+        "topic/similarity", similarity, "daily life", "graded similarity of two sentences", 0.0, kind="similarity"
+    ),
+    TaskSpec(
+        "topic/biomedical_similarity",
+        biomedical_similarity,
+        "medicine",
+        "graded similarity of two findings",
+        0.0,
+        kind="similarity",
+    ),
 )

@@ -27,7 +27,8 @@ def reference_statistics(model: nn.Module, inputs: dict) -> dict[str, torch.Tens
 
     def keep(name):
         def hook(layer, args):
-            seen.setdefault(name, []).append(args[0][inputs["attention_mask"].bool()])
+            tokens = args[0].reshape(-1, args[0].shape[-1])
+            seen.setdefault(name, []).append(tokens[inputs["attention_mask"].bool().reshape(-1)])
 
         return hook
 

