@@ -20,7 +20,7 @@ _HOMES = {  # fmt: skip
     "evaluation": ["sequence_losses", "perplexity", "score_task", "load_evaluation", "item_losses"],
     "similarity": ["score_similarity"],
     "pruning": ["prune", "prune_grid", "PruneReport", "register_score"],
-    "sweeps": ["sweep", "Setting", "dense_loss", "dense_check", "scope", "split_cell"],
+    "sweeps": ["sweep", "Setting", "dense_loss", "dense_check", "scope", "sources_of", "split_cell"],
     "stats": ["crossed_bootstrap", "paired_differences", "slope", "crossover", "heterogeneity"],
     "contrasts": [
         "contrast", "contrast_interval", "advantage_over", "smallest_advantage", "regret_table", "expected_sign_share",

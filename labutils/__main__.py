@@ -1,4 +1,4 @@
-"""The command line: `python -m labutils run | parameters | store | check | ledger | train`."""
+"""The command line: `python -m labutils run | parameters | store | check | ledger | record | train`."""
 
 import argparse
 import sys
@@ -34,6 +34,9 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     _add(commands, "check", _check, "verify that stored outputs and the README's table are up to date")
     ledger = _add(commands, "ledger", _ledger, "print the verdicts of a run folder")
     ledger.add_argument("run", type=Path, help="run folder")
+    record = _add(commands, "record", _record, "keep a run's verdicts for the page docs/also_seen_on.md")
+    record.add_argument("run", type=Path, help="run folder")
+    record.add_argument("name", help="name of its column, for instance the model and the text")
     train = _add(commands, "train", _train, "train the lab models")
     if words[:1] == ["train"]:
         # Imported for this command alone: it loads torch and transformers.
@@ -124,6 +127,13 @@ def _ledger(options: argparse.Namespace) -> int:
     table = ledger(options.run)
     columns = ["run", "claim", "outcome", "estimate", "low", "high", "unit", "p_holm", "note"]
     print(table[columns].to_string(index=False))
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from labutils.studies.elsewhere import PAGE, record_elsewhere
+
+    print(f"kept {record_elsewhere(options.run, options.name).name}; {PAGE.name} is rebuilt")
     return 0
 
 

@@ -108,6 +108,11 @@ def split_cell(cell: str) -> tuple[str, str]:
     return calibration, evaluation if arrow else calibration
 
 
+def sources_of(cells: Sequence[str]) -> list[str]:
+    """All text sources of some cells, each once."""
+    return list(dict.fromkeys(source for cell in cells for source in split_cell(cell)))
+
+
 def split_arm(arm: str) -> tuple[str, str | None, str]:
     """Method, allocation (None: the method's own) and pattern of an arm.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertModel,
     GPT2Config,
@@ -13,6 +14,7 @@ from transformers import (
     LlamaForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    PreTrainedTokenizerBase,
 )
 
 from labutils import paths
@@ -67,3 +69,9 @@ def tiny_bert() -> BertModel:
         max_position_embeddings=64, initializer_range=0.3,
     )  # fmt: skip
     return BertModel(config).eval()
+
+
+@pytest.fixture(scope="session")
+def lab_tokenizer() -> PreTrainedTokenizerBase:
+    """The tokenizer that all lab models share."""
+    return AutoTokenizer.from_pretrained(paths.MODELS / "lab-llama")

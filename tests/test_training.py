@@ -18,7 +18,8 @@ MINUTE = ModelSpec(
     "minute",
     LlamaConfig,
     {
-        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 128,
+        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "max_position_embeddings": 128,
     },
 )  # fmt: skip
 OPTIONS = loop.Options(tokens=24 * 4 * 128, batch_size=4, checkpoint_steps=5, loss_steps=6)
@@ -172,12 +173,14 @@ def test_fitness_needs_tasks_above_chance_and_damage():
     def summary(value: float) -> dict:
         return {"value": value, "low": value - 0.02, "high": value + 0.02, "chance": 0.25}
 
-    text = {"review/english": {"perplexity": 4.0, "low": 3.9, "high": 4.1}}
-    dense = {"qa": summary(0.9), "topic": summary(0.8)}
-    hurt = {"qa": summary(0.6), "topic": summary(0.79)}
-    assert fitness.judge(dense, hurt, text, text)["fit"]
-    assert not fitness.judge(dense, dense, text, text)["fit"]
-    assert not fitness.judge(dense | {"topic": summary(0.3)}, hurt, text, text)["fit"]
+    def model(qa: float, topic: float) -> dict:
+        texts = {"review/english": {"perplexity": 4.0, "low": 3.9, "high": 4.1}}
+        return {"families": {"qa": summary(qa), "topic": summary(topic)}, "texts": texts}
+
+    dense, hurt = model(0.9, 0.8), model(0.6, 0.79)
+    assert fitness.judge(dense, hurt)["fit"]
+    assert not fitness.judge(dense, dense)["fit"]
+    assert not fitness.judge(model(0.9, 0.3), hurt)["fit"]
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -1,4 +1,4 @@
-"""The controlled language: determinism, disjoint splits, valid tasks, parallel meanings, knobs that move what they name."""
+"""The controlled language: determinism, disjoint splits, valid tasks, parallel meanings, effective knobs."""
 
 import re
 import subprocess
@@ -60,10 +60,10 @@ def test_documents_are_the_same_in_another_process():
 
 @pytest.mark.parametrize("register", world.REGISTERS)
 def test_no_document_is_in_both_splits(register):
-    train = set(world.write_documents(register, 1500, seed=0, split="train"))
-    test = set(world.write_documents(register, 300, seed=0, split="test"))
-    test |= set(world.write_documents(register, 300, seed=1, split="test"))
-    assert len(test) > 550
+    train = set(world.write_documents(register, 200, seed=0, split="train"))
+    test = set(world.write_documents(register, 30, seed=0, split="test"))
+    test |= set(world.write_documents(register, 30, seed=1, split="test"))
+    assert len(test) > 55
     assert not train & test
 
 
@@ -114,7 +114,7 @@ def test_bad_requests_for_documents_are_explained(arguments, error, message):
 
 
 def test_english_takes_the_right_forms():
-    documents = " ".join(text for register in world.REGISTERS for text in world.write_documents(register, 300))
+    documents = " ".join(text for register in world.REGISTERS for text in world.write_documents(register, 120))
     assert set(re.findall(r"\b[Aa] ([aeiou]\w*)", documents)) <= {"useful"}
     assert not re.search(r"\b[Aa]n [^aeiouAEIOUh]", documents)
     assert "  " not in documents and ".." not in documents
@@ -167,17 +167,23 @@ def test_the_fact_files_are_what_their_builders_make():
 
 def test_preferences_are_long_tailed_and_show_in_the_text():
     draws = Draws(0, "test")
-    counts = Counter(preferences.adjectives_of("apple").draw(draws) for _ in range(5000))
+    counts = Counter(preferences.adjectives_of("apple").draw(draws) for _ in range(3000))
     ranked = sorted(counts.values(), reverse=True)
-    assert ranked[0] > 0.2 * 5000  # one favourite
-    assert sum(ranked[10:]) > 0.1 * 5000  # and a tail
+    assert ranked[0] > 0.2 * 3000  # one favourite
+    assert sum(ranked[10:]) > 0.1 * 3000  # and a tail
     slope = np.polyfit(np.log(np.arange(1, 16)), np.log(ranked[:15]), 1)[0]
     assert slope == pytest.approx(-preferences.EXPONENT, abs=0.2)
     favourites = {noun: preferences.adjectives_of(noun).items[0] for noun in lexicon.noun_classes()["fruit"].nouns}
     assert len(set(favourites.values())) > len(favourites) / 2  # every noun has an order of its own
-    told = Counter(re.findall(r"(\w+) apple\b", " ".join(world.write_documents("narrative", 6000))))
-    adjectives = preferences.adjectives_of("apple").items
-    assert sum(told[each] for each in adjectives[:5]) > 2 * sum(told[each] for each in adjectives[5:10])
+    text = re.sub(r"[.,]", "", " ".join(world.write_documents("narrative", 250)).lower()).split()
+    nouns = {noun for entry in lexicon.noun_classes().values() for noun in entry.nouns}
+    adjectives = {noun: preferences.adjectives_of(noun).items for noun in nouns}
+    told = [
+        (noun, word) for word, noun in zip(text, text[1:], strict=False) if noun in nouns and word in adjectives[noun]
+    ]
+    ranks = Counter(adjectives[noun].index(word) // 5 for noun, word in told)
+    assert len(told) > 400 and ranks[0] > 3 * ranks[1] > 3 * ranks[2]
+    assert sum(ranks.values()) - ranks[0] > 0.1 * len(told)
 
 
 def test_verbs_take_objects_of_their_classes_only():
@@ -191,7 +197,7 @@ def test_verbs_take_objects_of_their_classes_only():
 
 def test_concepts_are_planted_in_the_text():
     text = set(
-        " ".join(d for r in world.REGISTERS for d in world.write_documents(r, 800))
+        " ".join(d for r in world.REGISTERS for d in world.write_documents(r, 250))
         .lower()
         .replace(".", "")
         .replace(",", "")
@@ -207,12 +213,12 @@ def test_concepts_are_planted_in_the_text():
 
 
 def abstracts(**knobs) -> list[str]:
-    return world.write_documents("biomedical", 120, knobs=world.Knobs(**knobs))
+    return world.write_documents("biomedical", 40, knobs=world.Knobs(**knobs))
 
 
 def test_sentence_length_moves_words_per_sentence():
     low, high = (np.mean([count_words(s) for s in sentences(abstracts(sentence_length=value))]) for value in (0.0, 1.0))
-    assert high > low + 2
+    assert high > low + 1.5
 
 
 def test_clause_depth_moves_subordinate_clauses():
@@ -260,21 +266,21 @@ def test_there_are_six_tasks_in_each_of_four_families():
 
 @pytest.mark.parametrize("task", CHOICE_TASKS)
 def test_choice_items_are_valid_and_balanced(task):
-    items = world.write_items(task, 200, seed=1)
+    items = world.write_items(task, 150, seed=1, split="train")
     assert list(items.columns) == ["item", "prompt", "choices", "gold"]
-    assert items["prompt"].is_unique and list(items["item"]) == list(range(200))
+    assert items["prompt"].is_unique and list(items["item"]) == list(range(150))
     n_choices = round(1 / world.TASKS[task].chance)
     for choices, gold in zip(items["choices"], items["gold"], strict=True):
         assert len(choices) == len(set(choices)) == n_choices
         assert 0 <= gold < n_choices
     frequencies = items["gold"].value_counts(normalize=True)
     assert len(frequencies) == n_choices
-    assert frequencies.max() < world.TASKS[task].chance + 0.13
+    assert frequencies.max() < world.TASKS[task].chance + 0.15
 
 
 @pytest.mark.parametrize("task", SIMILARITY_TASKS)
 def test_similarity_items_are_graded(task):
-    items = world.write_items(task, 300)
+    items = world.write_items(task, 200, split="train")
     assert list(items.columns) == ["item", "sentence1", "sentence2", "score"]
     assert set(items["score"]) == {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
     overlap = [len({*a.split()} & {*b.split()}) for a, b in zip(items["sentence1"], items["sentence2"], strict=True)]
@@ -285,10 +291,10 @@ def test_similarity_items_are_graded(task):
 
 @pytest.mark.parametrize("task", world.TASKS)
 def test_items_repeat_and_no_item_is_in_both_splits(task):
-    first = world.write_items(task, 100, seed=5, split="test")
-    assert first.equals(world.write_items(task, 100, seed=5, split="test"))
+    first = world.write_items(task, 40, seed=5, split="test")
+    assert first.equals(world.write_items(task, 40, seed=5, split="test"))
     keys = [column for column in ("prompt", "sentence1", "sentence2") if column in first]
-    train = world.write_items(task, 400, seed=5, split="train")
+    train = world.write_items(task, 100, seed=5, split="train")
     assert not set(map(tuple, first[keys].values)) & set(map(tuple, train[keys].values))
 
 
@@ -310,7 +316,7 @@ def test_closed_book_answers_are_the_facts():
 
 def test_answers_in_context_are_in_the_context():
     for task in ("qa/whereabouts", "qa/distant", "qa/trials"):
-        items = world.write_items(task, 100)
+        items = world.write_items(task, 60, split="train")
         assert all(
             c[g].removeprefix("the ") in p
             for p, c, g in zip(items["prompt"], items["choices"], items["gold"], strict=True)

@@ -142,7 +142,8 @@ def _identify_named(parameters: Mapping[str, Any]) -> dict[str, str]:
     named = {entry for entry in entries if isinstance(entry, str) and ("/" in entry or entry.startswith("file:"))}
     packages = [entry for entry in entries if isinstance(entry, str) and entry.startswith("package:")]
     found = {entry: importlib.metadata.version(entry.removeprefix("package:")) for entry in packages}
-    for name in sorted(entry.removeprefix("file:") for entry in named):
+    parts = {part.strip() for entry in named for part in entry.split("→")}  # "a → b" names two texts
+    for name in sorted(part.removeprefix("file:").partition("#")[0] for part in parts):
         try:
             found[portable(name)] = hash_path(paths.find_file(name))
         except LookupError:

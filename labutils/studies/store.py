@@ -13,6 +13,7 @@ from nbformat import NotebookNode
 from labutils import paths
 from labutils.studies.files import hash_json, write_atomically
 from labutils.studies.notebooks import (
+    find_figures,
     find_notebooks,
     has_tag,
     hash_cells,
@@ -26,6 +27,7 @@ from labutils.studies.records import portable, read_records
 
 PROFILE = "full"
 MARKERS = ("<!-- notebooks -->", "<!-- /notebooks -->")
+PICTURE = ("03_optiprune", "docs/overview.png")  # the README shows this notebook's first figure
 
 
 def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None) -> list[str]:
@@ -50,6 +52,10 @@ def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme:
     for stem, notebook in stored.items():
         write_atomically(notebooks / f"{stem}.ipynb", write_notebook(notebook))
     write_readme(notebooks=notebooks, readme=readme)
+    if PICTURE[0] in stored:
+        picture = (readme.parent if readme else paths.REPOSITORY) / PICTURE[1]
+        picture.parent.mkdir(exist_ok=True)
+        write_atomically(picture, next(find_figures(stored[PICTURE[0]])))
     return list(stored)
 
 

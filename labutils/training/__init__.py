@@ -1,6 +1,7 @@
 """The lab models: small language models trained on the controlled language by one command, with cards that tell all.
 
-`python -m labutils train lab-llama` trains, evaluates and writes `data/models/lab-llama`; `--resume` goes on after a kill.
+`python -m labutils train lab-llama` trains, measures and writes `data/models/lab-llama`; `--resume` goes on after a
+kill.
 """
 
 from labutils.training.command import add_arguments, main

@@ -31,6 +31,22 @@ ENGLISH_TEXTS, FOREIGN_TEXTS, INVENTORY_COPIES = 1500, 150, 300  # for the token
 ENGLISH_SHARES = {"encyclopedic": 0.30, "narrative": 0.08, "review": 0.05, "biomedical": 0.08}
 FOREIGN_SHARE = 0.10  # of all tokens; the rest goes to the items of the choice tasks
 
+# Items per task, relative to the tasks not named here: binding the words of a context to each other takes longest to
+# learn, and answering from memory takes many examples.
+TASK_WEIGHTS = {
+    "sentiment/aspects": 3.0,
+    "qa/whereabouts": 3.0,
+    "qa/distant": 3.0,
+    "qa/trials": 3.0,
+    "inference/kinds": 3.0,
+    "inference/roles": 3.0,
+    "inference/trials": 3.0,
+    "topic/odd_one_out": 3.0,
+    "qa/birthplaces": 2.0,
+    "qa/occupations": 2.0,
+    "qa/treatments": 2.0,
+}
+
 CHOICE_TASKS = tuple(name for name, spec in TASKS.items() if spec.kind == "choice")
 
 
@@ -39,8 +55,9 @@ def mixture() -> dict[str, float]:
     foreign = [f"{register}/{language}" for language in LANGUAGES[1:] for register in REGISTERS]
     shares = {f"{register}/english": share for register, share in ENGLISH_SHARES.items()}
     shares |= dict.fromkeys(foreign, FOREIGN_SHARE / len(foreign))
-    rest = 1 - sum(shares.values())
-    return shares | dict.fromkeys(CHOICE_TASKS, rest / len(CHOICE_TASKS))
+    weights = {task: TASK_WEIGHTS.get(task, 1.0) for task in CHOICE_TASKS}
+    unit = (1 - sum(shares.values())) / sum(weights.values())
+    return shares | {task: weight * unit for task, weight in weights.items()}
 
 
 def stream_texts(source: str, seed: int) -> Iterator[tuple[str, str]]:
@@ -57,8 +74,8 @@ def stream_texts(source: str, seed: int) -> Iterator[tuple[str, str]]:
 def train_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
     """A byte-level BPE of the mixture's text, the same for all lab models.
 
-    Mostly English text, with the list of English words beside it, so that even a rare word is one token; words of the built
-    languages take two or three.
+    Mostly English text, with the list of English words beside it, so that even a rare word is one token; words of the
+    built languages take two or three.
     Every text begins with `<s>` (id 0) when special tokens are added; `</s>` ends a document, `<pad>` fills batches.
     """
     tokenizer = Tokenizer(models.BPE())
@@ -98,8 +115,8 @@ class Shard:
 def load_shard(number: int, tokenizer: PreTrainedTokenizerFast, *, seed: int, sequences: int) -> Shard:
     """Shard `number` of the training text, its windows of 128 tokens in random order.
 
-    Documents are joined by `</s>` into one stream and cut anywhere, as `labutils.corpora.load_tokens` does; windows of task
-    items begin with an item, since that is how items are scored.
+    Documents are joined by `</s>` into one stream and cut anywhere, as `labutils.corpora.load_tokens` does; windows of
+    task items begin with an item, since that is how items are scored.
     """
     shares = mixture()
     counts = np.floor(np.array(list(shares.values())) * sequences).astype(int)
@@ -120,7 +137,7 @@ def _is_foreign(source: str) -> bool:
 def _windows(
     texts: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, *, aligned: bool
 ) -> Iterator[tuple[list[int], list[bool]]]:
-    """Token ids and answer marks of window after window; with `aligned` each begins with a text, and the cut text is dropped."""
+    """Token ids and answer marks, window by window; `aligned` ones begin with a text, and what is cut off is lost."""
     width = SEQUENCE_LENGTH - 1
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     stream: list[int] = []

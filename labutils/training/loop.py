@@ -29,7 +29,7 @@ class Options:
     batch_size: int = 16
     warmup_share: float = 0.05
     final_rate_share: float = 0.05
-    weight_decay: float = 0.1
+    weight_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.95
     clip_norm: float = 1.0
@@ -68,7 +68,7 @@ def train_lab_model(
     resume: bool = False,
     options: Options | None = None,
 ) -> Path:
-    """Train a lab model and write its weights, configuration and tokenizer; `labutils.training.card` measures it afterwards.
+    """Train a lab model and write its weights, configuration and tokenizer; `card.py` measures it afterwards.
 
     Args:
         name: the name of a spec in `SPECS`, or a spec of one's own.
@@ -86,7 +86,9 @@ def train_lab_model(
         ValueError: a checkpoint made with other options.
     """
     spec = name if isinstance(name, ModelSpec) else find_spec(name)
-    options = options or Options(tokens=tokens or spec.tokens, learning_rate=spec.learning_rate, seed=seed)
+    options = options or Options(
+        tokens=spec.tokens if tokens is None else tokens, learning_rate=spec.learning_rate, seed=seed
+    )
     folder = Path(out or MODELS / spec.name)
     place = torch.device(choose_device(device))
     tokenizer = train_tokenizer(options.seed)
@@ -113,7 +115,7 @@ def find_spec(name: str) -> ModelSpec:
 
 
 def choose_device(device: str) -> str:
-    """ "cpu" or "cuda"; ValueError for another name, or for a GPU that is not there."""
+    """The device by name, "cpu" or "cuda"; ValueError for another name, or for a GPU that is not there."""
     available = "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device={device!r} is not one of auto, cpu, cuda.")

@@ -18,8 +18,8 @@ def _introduction(card: dict[str, Any]) -> list[str]:
     return [
         f"# {card['name']}",
         "",
-        f"A {card['architecture']} of {card['parameters'] / 1e6:.2f} million parameters, trained on the controlled language of",
-        "this collection and on nothing else. The training command writes this page from `card.json`; do not edit it.",
+        f"A {card['architecture']} of {card['parameters'] / 1e6:.2f} million parameters, trained on the controlled",
+        "language of this collection and on nothing else. The training command writes this page from `card.json`.",
         "",
         f"**Fitness**: {card['fitness']['verdict']}.",
         "",
@@ -28,8 +28,8 @@ def _introduction(card: dict[str, Any]) -> list[str]:
         "```",
         "",
         f"- Corpus: {corpus['documents']:,} documents and task items, {corpus['tokens']:,} tokens, each read once.",
-        f"- Training: {training['tokens']:,} tokens in {training['steps']:,} steps, {training['seconds'] / 60:.1f} minutes on "
-        f"{training['device']}, seed {training['options']['seed']}.",
+        f"- Training: {training['tokens']:,} tokens in {training['steps']:,} steps, "
+        f"{training['seconds'] / 60:.1f} minutes on {training['device']}, seed {training['options']['seed']}.",
         f"- Versions: {', '.join(f'{name} {version}' for name, version in card['versions'].items())}.",
         f"- SHA-256 of the weights: `{card['sha256']['model.safetensors']}`.",
     ]
@@ -40,8 +40,8 @@ def _tasks(card: dict[str, Any]) -> list[str]:
     lines = [
         f"## Tasks: dense, and after {percent} magnitude pruning",
         "",
-        "Test items; 95 % intervals (Wilson's for accuracies, bootstrap for correlations). 'At chance' marks a task whose",
-        f"dense interval reaches down to guessing. The last column is the same measure at {percent}.",
+        "Test items; 95 % intervals (Wilson's for accuracies, bootstrap for correlations). 'At chance' marks a task",
+        f"whose dense interval reaches down to guessing. The last column is the same measure at {percent}.",
         "",
         "| task | about | measure | chance | dense | interval | pruned |",
         "|---|---|---|---:|---:|---|---:|",
@@ -49,8 +49,8 @@ def _tasks(card: dict[str, Any]) -> list[str]:
     for task, entry in card["tasks"].items():
         remark = " (at chance)" if entry["low"] <= entry["chance"] else ""
         lines.append(
-            f"| {task} | {TASKS[task].description} | {entry['measure']} | {entry['chance']:.2f} | {entry['value']:.3f}{remark} "
-            f"| {_interval(entry)} | {card['pruned']['tasks'][task]['value']:.3f} |"
+            f"| {task} | {TASKS[task].description} | {entry['measure']} | {entry['chance']:.2f} "
+            f"| {entry['value']:.3f}{remark} | {_interval(entry)} | {card['pruned']['tasks'][task]['value']:.3f} |"
         )
     return lines
 

@@ -9,19 +9,19 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfi
 VOCABULARY_SIZE = 4096
 CONTEXT_LENGTH = 256
 WIDTH = 96
-HEADS = 6
+HEADS = 4
 BLOCKS = 6
 SEQUENCE_LENGTH = 128
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A lab model and the defaults of its training. `config` holds the arguments of `config_class` that set its size."""
+    """A lab model and the defaults of its training. `config` holds the arguments of `config_class` that size it."""
 
     name: str
     config_class: type[PreTrainedConfig]
     config: dict[str, Any] = field(default_factory=dict)
-    tokens: int = 6_000_000
+    tokens: int = 4_000_000
     learning_rate: float = 3e-3
 
     def build(self, *, vocabulary_size: int, special_ids: dict[str, int], seed: int) -> PreTrainedModel:
@@ -45,7 +45,7 @@ SPECS = {
                 "num_attention_heads": HEADS,
                 "max_position_embeddings": CONTEXT_LENGTH,
             },
-            tokens=8_000_000,
+            tokens=6_000_000,
         ),
         ModelSpec(
             "lab-gpt2",

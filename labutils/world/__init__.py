@@ -1,4 +1,4 @@
-"""The controlled language: a seeded world whose truth is known, told in four registers and three languages, with 24 tasks.
+"""The controlled language: a seeded world whose truth is known, in four registers and three languages, with 24 tasks.
 
 >>> from labutils import world
 >>> world.write_documents("encyclopedic", 1)

@@ -14,9 +14,9 @@ MAX_FINDINGS = 4
 class Knobs:
     """The style of an abstract.
 
-    sentence_length, word_rarity and term_density are probabilities: of each optional modifier, of the rarer of two synonyms,
-    and of the technical instead of the everyday term. clause_depth (0 to 3) is the number of clauses nested within each
-    finding; findings_per_sentence is 1 to 4.
+    sentence_length, word_rarity and term_density are probabilities: of each optional modifier, of the rarer of two
+    synonyms, and of the technical instead of the everyday term. clause_depth (0 to 3) is the number of clauses nested
+    within each finding; findings_per_sentence is 1 to 4.
     """
 
     sentence_length: float = 0.5

@@ -39,8 +39,8 @@ def stream_documents(
 ) -> Iterator[str]:
     """Documents without end.
 
-    Document i of one language translates document i of another with the same register, seed, split and knobs. No document can
-    be in both splits: the English wording decides to which one it belongs.
+    Document i of one language translates document i of another with the same register, seed, split and knobs. No
+    document can be in both splits: the English wording decides to which one it belongs.
 
     Raises:
         LookupError: an unknown register or language.

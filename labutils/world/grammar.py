@@ -113,9 +113,9 @@ def english_predicate(clause: Clause, *, plural_subject: bool) -> str:
 
 
 _PARTICIPLES = {
-    "ate": "eaten", "sang": "sung", "wore": "worn", "broke": "broken", "drove": "driven", "drew": "drawn", "threw": "thrown",
-    "wrote": "written", "stole": "stolen", "hid": "hidden", "wove": "woven", "drank": "drunk", "gave": "given", "took": "taken",
-    "saw": "seen", "knew": "known", "showed": "shown", "sewed": "sewn",
+    "ate": "eaten", "sang": "sung", "wore": "worn", "broke": "broken", "drove": "driven", "drew": "drawn",
+    "threw": "thrown", "wrote": "written", "stole": "stolen", "hid": "hidden", "wove": "woven", "drank": "drunk",
+    "gave": "given", "took": "taken", "saw": "seen", "knew": "known", "showed": "shown", "sewed": "sewn",
 }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ plural       suffix                                   suffix
 articles     none                                     none
 ===========  =======================================  =======================================
 
-A word is three syllables of its language, drawn by a generator that the English lemma alone seeds; as in any language a few
-words are homonyms (fewer than one in fifty). Names and numbers are the same everywhere.
+A word is three syllables of its language, drawn by a generator that the English lemma alone seeds; as in any language a
+few words are homonyms (fewer than one in fifty). Names and numbers are the same everywhere.
 """
 
 from dataclasses import dataclass

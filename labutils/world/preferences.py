@@ -1,8 +1,8 @@
-"""The long-tailed web of selectional preferences: which adjectives a noun takes, which objects and adverbs a verb takes.
+"""The long-tailed web of selectional preferences: the adjectives a noun takes, the objects and adverbs a verb takes.
 
-Every noun ranks the adjectives of its class and the general ones in an order of its own, and so does every verb with its
-objects; the probability of rank r is proportional to r**-EXPONENT (Zipf's law). Thousands of such pairs fill a small model's
-capacity, so that removing weights costs something at once.
+Every noun ranks the adjectives of its class and the general ones in an order of its own, and so does every verb with
+its objects; the probability of rank r is proportional to r**-EXPONENT (Zipf's law). Thousands of such pairs fill a
+small model's capacity, so that removing weights costs something at once.
 """
 
 from functools import cache

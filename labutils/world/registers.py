@@ -8,6 +8,7 @@ from labutils.world.grammar import Clause, Phrase, a, name, the
 from labutils.world.seeding import Draws
 
 Meanings = list[Clause]
+SEARCH_SHARE = 0.3  # of the stories
 
 
 def encyclopedic(draws: Draws) -> Meanings:
@@ -111,7 +112,9 @@ def at(place: str) -> tuple[str, Phrase]:
 
 
 def narrative(draws: Draws) -> Meanings:
-    """A story of four to seven sentences within one topic, about someone with a first name and someone with a trade."""
+    """A story: of four to seven events within one topic, or of things that are put away and found again."""
+    if draws.chance(SEARCH_SHARE):
+        return search(draws)
     topic = draws.pick(lexicon.topics())
     pronoun = draws.pick(("she", "he"))
     given = draws.pick(lexicon.words("given_names", pronoun))
@@ -131,6 +134,28 @@ def narrative(draws: Draws) -> Meanings:
             clause.links = (_linked(draws, topic, clause, role),)
         meanings.append(clause)
     return meanings
+
+
+def search(draws: Draws) -> Meanings:
+    """Someone puts two to four things away; later, in another order, they are where they were put."""
+    told = placings(draws, draws.integer(2, 4))
+    found = draws.sample(told, len(told))
+    return [clause for _, _, clause in told] + [
+        Clause(the(thing), "be", places=(at(place),), time="later" if position == 0 else "")
+        for position, (thing, place, _) in enumerate(found)
+    ]
+
+
+def placings(draws: Draws, n: int) -> list[tuple[str, str, Clause]]:
+    """`n` different things, the different places where somebody puts them, and the clauses that say so."""
+    movable = [noun for kind in lexicon.words("movable") for noun in lexicon.noun_classes()[kind].nouns]
+    places = [place for topic in lexicon.topics() for place in lexicon.words("places", topic)]
+    givens = lexicon.words("given_names", "she") + lexicon.words("given_names", "he")
+    told = []
+    for thing, place in zip(draws.sample(movable, n), draws.sample(places, n), strict=True):
+        verb = draws.pick(("put", "leave", "hide", "find"))
+        told.append((thing, place, Clause(name(draws.pick(givens)), verb, the(thing), places=(at(place),))))
+    return told
 
 
 def _linked(draws: Draws, topic: str, clause: Clause, role: str) -> tuple[str, Clause]:

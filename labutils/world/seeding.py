@@ -1,4 +1,4 @@
-"""Randomness of the controlled language: named streams, cheap draws, and the split of everything written into train and test."""
+"""Randomness of the controlled language: named streams, cheap draws, and what belongs to train and to test."""
 
 import zlib
 from bisect import bisect_left

@@ -19,8 +19,8 @@ def write_items(task: str, n: int, *, seed: int = 0, split: str = "test") -> pd.
     """Write `n` different items of a task, such as "qa/birthplaces".
 
     Returns:
-        One row per item. Choice tasks: item, prompt, choices (list of str), gold (position of the right choice). Similarity
-        tasks: item, sentence1, sentence2, score.
+        One row per item. Choice tasks: item, prompt, choices (list of str), gold (position of the right choice).
+        Similarity tasks: item, sentence1, sentence2, score.
 
     Raises:
         LookupError: an unknown task.
@@ -36,7 +36,7 @@ def write_items(task: str, n: int, *, seed: int = 0, split: str = "test") -> pd.
         repeats = repeats + 1 if _wording(item) in seen else 0
         if repeats > PATIENCE:
             raise ValueError(
-                f"task {task!r} has only about {len(seen)} different items in split {split!r}; ask for fewer than n={n}."
+                f"task {task!r} has about {len(seen)} different items in split {split!r}; ask for fewer than {n}."
             )
         seen.setdefault(_wording(item), item)
     return _tabulate(list(seen.values()), TASKS[task].kind)

@@ -3,7 +3,7 @@
 from labutils.world import facts, lexicon
 from labutils.world.grammar import Clause, Phrase, english, name, sentence, the
 from labutils.world.items import Choice, TaskSpec, others, shuffled
-from labutils.world.registers import action, at
+from labutils.world.registers import action, placings
 from labutils.world.seeding import Draws
 
 N_WRONG = 3
@@ -42,42 +42,29 @@ def treatments(draws: Draws, split: str) -> Choice:
     return _ask(draws, draws.pick(asked), drug.condition, tuple(entry.condition for entry in facts.drugs()))
 
 
-def _placings(draws: Draws, n: int) -> list[tuple[str, str, str]]:
-    """`n` different things put into different places, and the sentences that say so."""
-    things = draws.sample([noun for kind in lexicon.words("movable") for noun in lexicon.noun_classes()[kind].nouns], n)
-    places = draws.sample([place for each in lexicon.topics() for place in lexicon.words("places", each)], n)
-    givens = lexicon.words("given_names", "she") + lexicon.words("given_names", "he")
-    told = []
-    for thing, place in zip(things, places, strict=True):
-        clause = Clause(
-            name(draws.pick(givens)), draws.pick(("put", "leave", "hide", "find")), the(thing), places=(at(place),)
-        )
-        told.append((thing, f"the {place}", sentence(english(clause))))
-    return told
-
-
-def _where(draws: Draws, told: list[tuple[str, str, str]], text: str) -> Choice:
+def _where(draws: Draws, n_things: int, n_events: int) -> Choice:
+    """Things are put somewhere, with other events in between; where is one of them? Wrong places come from the text."""
+    told = placings(draws, n_things)
+    topic = draws.pick(lexicon.topics())
+    role = draws.pick(lexicon.words("roles", topic))
+    clauses = [clause for _, _, clause in told] + [action(draws, topic, the(role), role) for _ in range(n_events)]
+    text = " ".join(sentence(english(clause)) for clause in draws.sample(clauses, len(clauses)))
     thing, place, _ = draws.pick(told)
-    elsewhere = [f"the {other}" for topic in lexicon.topics() for other in lexicon.words("places", topic)]
     wrong = [other for _, other, _ in told if other != place][:N_WRONG]
-    wrong += others(draws, [other for other in elsewhere if other not in wrong], place, N_WRONG - len(wrong))
-    return shuffled(draws, f"{text} Question: Where is the {thing}? Answer:", place, wrong)
+    places = [other for each in lexicon.topics() for other in lexicon.words("places", each) if other not in wrong]
+    wrong += others(draws, places, place, N_WRONG - len(wrong))
+    item = shuffled(draws, f"{text} Question: Where is the {thing}? Answer:", place, wrong)
+    return Choice(item.prompt, tuple(f"the {choice}" for choice in item.choices), item.gold)
 
 
 def whereabouts(draws: Draws, split: str) -> Choice:
     """Two things are put somewhere; where is one of them?"""
-    told = _placings(draws, 2)
-    return _where(draws, told, " ".join(words for _, _, words in told))
+    return _where(draws, 2, 0)
 
 
 def distant(draws: Draws, split: str) -> Choice:
     """Four things are put somewhere, with other events in between; where is one of them?"""
-    told = _placings(draws, 4)
-    topic = draws.pick(lexicon.topics())
-    role = draws.pick(lexicon.words("roles", topic))
-    events = [sentence(english(action(draws, topic, the(role), role))) for _ in range(2)]
-    text = " ".join(draws.sample([words for _, _, words in told] + events, 6))
-    return _where(draws, told, text)
+    return _where(draws, 4, 2)
 
 
 def trials(draws: Draws, split: str) -> Choice:

@@ -23,7 +23,8 @@ def products(draws: Draws, split: str) -> Choice:
     """A purchase and one plain opinion."""
     topic, noun = _subject(draws)
     positive = draws.chance(0.5)
-    text = f"{sentence(english(encounter(draws, noun)))} {sentence(english(opinion(draws, topic, noun, positive, negated=False)))}"
+    clauses = (encounter(draws, noun), opinion(draws, topic, noun, positive, negated=False))
+    text = " ".join(sentence(english(clause)) for clause in clauses)
     return labelled(f"Review: {text} Sentiment:", ("positive", "negative"), "positive" if positive else "negative")
 
 

@@ -1,0 +1,71 @@
+"""Contrasts, regret and signs, on rows whose answers are known by construction."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import labutils as lab
+
+ARMS = ["ria/uniform", "ria/owl", "sparsegpt/uniform", "sparsegpt/owl", "best"]
+
+
+def made_rows(loss) -> pd.DataFrame:
+    """Rows of one or two models whose loss is a function of arm and sparsity, plus noise shared by all arms."""
+    noise = np.random.default_rng(0).normal(size=(2, 3, 5))
+    rows = [
+        {"model": model, "calibration": "a", "evaluation": "b", "arm": arm, "sparsity": s, "draw": draw, "item": item,
+         "loss": 2 + loss(model, arm, s) + noise[int(model[-1]), draw, item]}
+        for model, arm, s, draw, item in itertools.product(["m0", "m1"], ARMS, [0.2, 0.4, 0.6, 0.8], range(3), range(5))
+    ]  # fmt: skip
+    dense = [{**row, "arm": "dense", "sparsity": 0.0, "draw": -1, "loss": 2.0} for row in rows if row["arm"] == "best"]
+    return pd.DataFrame(rows + dense).drop_duplicates(["model", "arm", "sparsity", "draw", "item"])
+
+
+def paper(model: str, arm: str, s: float) -> float:
+    """What the paper says: owl and the Hessian cost a little at low sparsity and gain at high."""
+    gain = s - 0.5
+    return (0.0 if arm == "best" else 0.1) - gain * arm.endswith("owl") - gain * arm.startswith("sparsegpt")
+
+
+def test_a_contrast_favours_its_second_arm() -> None:
+    gain = lab.contrast(made_rows(paper), {"ria": ("ria/uniform", "ria/owl")})
+    assert gain.groupby("sparsity")["value"].mean().tolist() == pytest.approx([-0.3, -0.1, 0.1, 0.3])
+    interval = lab.contrast_interval(gain, lab.slope([0.2, 0.4, 0.6, 0.8]))
+    assert (interval.low, interval.estimate, interval.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_regret_is_to_the_best_component_in_every_setting() -> None:
+    rows = made_rows(lambda model, arm, s: {"best": 0.3, "ria/owl": 0.1 if model == "m0" else 0.5}.get(arm, 0.2))
+    table = lab.regret_table(rows, "best", ARMS[:-1])
+    assert table.loc[("m0", "b")].tolist() == pytest.approx([0.1] * 4) and table.loc[("m1", "b")].tolist() == pytest.approx([0.05] * 4)
+    absolute = lab.regret_table(rows, "best", ARMS[:-1], relative=False)
+    assert absolute.loc[("m0", "b")].tolist() == pytest.approx([0.2] * 4)
+
+
+def test_the_smallest_advantage_is_minus_the_largest_regret() -> None:
+    rows = made_rows(lambda model, arm, s: s if arm == "best" else 0.5)
+    advantage = lab.advantage_over(rows, "best", ARMS[:-1])
+    interval = lab.contrast_interval(advantage, lab.smallest_advantage(4 * 4))
+    assert interval.estimate == pytest.approx(-0.3)
+
+
+def test_signs_of_a_world_that_agrees_with_the_paper() -> None:
+    signs = lab.expected_signs(made_rows(paper), low=0.4, high=0.6, margin=0.01)
+    means = signs.groupby("contrast")["value"].mean()
+    assert means["C01"] == pytest.approx(0.21) and means["C02"] == pytest.approx(0.2) and means["C03"] == pytest.approx(1.0)
+    assert means["C04"] == pytest.approx(0.2) and means["C05"] == pytest.approx(0.2)
+    assert lab.contrast_interval(signs, lab.expected_sign_share).estimate == pytest.approx(0.5)
+
+
+def test_signs_of_a_world_that_contradicts_it() -> None:
+    signs = lab.expected_signs(made_rows(lambda m, arm, s: -paper(m, arm, s)), low=0.4, high=0.6, margin=0.01)
+    assert lab.contrast_interval(signs, lab.expected_sign_share).estimate == pytest.approx(-0.5)
+    effects = lab.stratum_estimates(signs, by=("contrast", "model"))
+    assert len(effects) == 10 and (effects["estimate"] < 0).all()
+
+
+def test_a_missing_arm_is_named() -> None:
+    with pytest.raises(ValueError, match="nobody"):
+        lab.contrast(made_rows(paper), {"x": ("ria/uniform", "nobody")})

@@ -1,0 +1,109 @@
+"""The notebooks: house style, parameters of every profile, fresh stored outputs, and a run from first to last cell."""
+
+import ast
+import json
+import shutil
+
+import nbformat
+import pandas as pd
+import pytest
+
+import labutils as lab
+from labutils import paths
+from labutils.studies import readme_table, run_studies, stale_notebooks
+from labutils.studies.planning import plan_studies
+
+STEMS = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
+PROFILES = ["smoke", "lab", "full", "hub", "paper"]
+
+
+@pytest.fixture(scope="module")
+def notebook(request: pytest.FixtureRequest) -> nbformat.NotebookNode:
+    return nbformat.read(paths.NOTEBOOKS / f"{request.param}.ipynb", as_version=4)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_fits_every_notebook(profile: str) -> None:
+    studies, skipped = plan_studies((), profile=profile, overrides={}, folder=paths.NOTEBOOKS)
+    assert sorted(study.stem for study in studies) == STEMS and not skipped
+
+
+@pytest.mark.parametrize("profile", ["hub", "paper"])
+def test_profiles_that_need_a_network_name_what_can_be_asked_for(profile: str) -> None:
+    """Ids are owner/name, texts parse as sources, arms and grids are known; the hub itself is out of reach of a test."""
+    from labutils.corpora import parse_source
+
+    studies, _ = plan_studies((), profile=profile, overrides={}, folder=paths.NOTEBOOKS)
+    for study in studies:
+        values = study.parameters
+        for name in [values.get("model"), values.get("second_model"), *(values.get("models") or [])]:
+            assert name is None or name.count("/") == 1
+        for cell in values.get("cells", []):
+            assert all(parse_source(source).scheme == "hub" for source in lab.split_cell(cell))
+        if "cells" in values:
+            assert "revision" in values
+
+
+@pytest.mark.parametrize("notebook", STEMS, indirect=True)
+def test_house_style(notebook: nbformat.NotebookNode) -> None:
+    cells = notebook.cells
+    assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
+    assert cells[0].source.splitlines()[0].endswith("?")
+    tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+    assert tags.count("parameters") == 1 and tags.count("answer") == 1
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert max(len(cell.source.splitlines()) for cell in code) <= 25
+    assert "lab.conclude(" in code[-1].source
+    for node in (node for cell in code for node in ast.walk(ast.parse(cell.source))):
+        assert not isinstance(node, ast.ClassDef)
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 10
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+            assert module in ("labutils", "copy", "pandas", "IPython.display")
+
+
+@pytest.mark.parametrize("notebook", STEMS, indirect=True)
+def test_stored_outputs_are_whole(notebook: nbformat.NotebookNode) -> None:
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert all(cell.execution_count for cell in code)
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_stored_outputs_are_fresh() -> None:
+    assert stale_notebooks() == {}
+
+
+def test_the_readme_says_what_the_notebooks_found() -> None:
+    readme = (paths.REPOSITORY / "README.md").read_text()
+    table = readme.split("<!-- notebooks -->")[1].split("<!-- /notebooks -->")[0]
+    assert table.strip() == readme_table().strip()
+
+
+def test_every_notebook_runs_from_first_to_last_cell(tmp_path) -> None:
+    records = run_studies(profile="smoke", out=tmp_path, jobs=2)
+    assert {stem: record.get("failure") for stem, record in records.items()} == dict.fromkeys(STEMS)
+    ledger = lab.ledger(tmp_path)
+    assert {"C01", "C02", "C03", "C04", "C05", "C06", "C16", "C17", "C22", "R10"} <= set(ledger["claim"])
+    for stem in STEMS:
+        assert (tmp_path / stem / f"{stem}.html").stat().st_size > 10_000
+        assert list((tmp_path / stem / "figures").glob("*.png"))
+        assert json.loads((tmp_path / stem / "result.json").read_text())["answer"]
+    rows = pd.read_parquet(tmp_path / "01_layerwise_sparsity" / "rows.parquet")
+    assert len(rows) and rows["loss"].notna().all()
+
+
+def test_hub_code_paths_on_local_folders_in_the_hubs_format(tmp_path) -> None:
+    """What the profiles `hub` and `paper` do, with a model folder and a data set folder in the place of their ids."""
+    pytest.importorskip("datasets")
+    shutil.copytree(paths.MODELS / "lab-llama", tmp_path / "owner" / "model")
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    for split in ("train", "test"):
+        texts = lab.load_texts("lab:narrative", split=split, n=60)
+        pd.DataFrame({"text": texts}).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    parameters = {"model": str(tmp_path / "owner" / "model"), "cells": [f"hub:{folder}"]}
+    records = run_studies(["01_layerwise_sparsity"], profile="smoke", out=tmp_path / "run", parameters=parameters)
+    assert records["01_layerwise_sparsity"]["status"] == "succeeded", records
