@@ -129,12 +129,14 @@ def judge(
     boundaries = [bound for bound in judged.region(margin) if isfinite(bound)]
     negligible = margin is not None and -margin <= interval.low and interval.high <= margin
     clear = interval.low > 0 or interval.high < 0
-    remark = f"statistically clear, practically negligible: the whole interval lies within ±{margin:.2g}" if negligible else ""
+    remark = ""
+    if clear and negligible:
+        remark = f"statistically clear, practically negligible: the whole interval lies within ±{margin:.2g}"
     return Verdict(
         judged.id, judged.statement, outcome, outcome, _plain_scope(scope), interval.estimate, interval.low,
         interval.high, interval.level, unit or (MARGIN_UNITS[judged.margin.unit] if judged.margin else ""),
         p_value(interval.samples, boundaries), None, margin, interval.n_items, interval.n_draws,
-        "; ".join(filter(None, [remark if clear else "", interval.note])),
+        "; ".join(filter(None, [remark, interval.note])),
     )  # fmt: skip
 
 

@@ -87,7 +87,9 @@ def stratum_estimates(differences: pd.DataFrame, *, by: Sequence[str] = ("model"
         interval = crossed_bootstrap(part, cells=CELLS)
         error = float(interval.samples.std(ddof=1))
         names = dict(zip(by, key, strict=True))
-        found.append({**names, "estimate": interval.estimate, "low": interval.low, "high": interval.high, "error": error})
+        found.append(
+            {**names, "estimate": interval.estimate, "low": interval.low, "high": interval.high, "error": error}
+        )
     return pd.DataFrame(found)
 
 
@@ -95,7 +97,7 @@ def expected_signs(rows: pd.DataFrame, *, low: float, high: float, margin: float
     """The contrasts of C01 to C05 in one frame, each averaged over its sparsities and positive where the claim holds.
 
     C01 claims "no worse", so `margin` is added to its difference. C03's value is the slope over sparsity, which is a
-    weighted sum of the differences. The column `sparsity` is dropped to one value, since each contrast has its own grid.
+    weighted sum of the differences. The column `sparsity` keeps one value, since each contrast has its own grid.
 
     Args:
         rows: a sweep with the arms ria and sparsegpt × uniform and owl.
@@ -113,6 +115,7 @@ def expected_signs(rows: pd.DataFrame, *, low: float, high: float, margin: float
     }
     keys = ["model", "calibration", "evaluation", "draw", "item"]
     frames = [
-        frame.groupby(keys, as_index=False)["value"].mean().assign(contrast=name, sparsity=0.0) for name, frame in signed.items()
+        frame.groupby(keys, as_index=False)["value"].mean().assign(contrast=name, sparsity=0.0)
+        for name, frame in signed.items()
     ]
     return pd.concat(frames, ignore_index=True)

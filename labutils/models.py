@@ -10,7 +10,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
@@ -80,12 +87,14 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     found: list[tuple[str, nn.ModuleList]] = []
     for name, module in model.named_modules():
         nested = any(name.startswith(f"{outer}.") for outer, _ in found)
-        if isinstance(module, nn.ModuleList) and len(module) and not nested:
-            if len({type(member) for member in module}) == 1 and any(prunable_layers(member) for member in module):
-                found.append((name, module))
+        if not isinstance(module, nn.ModuleList) or nested:
+            continue
+        if len({type(member) for member in module}) == 1 and any(prunable_layers(member) for member in module):
+            found.append((name, module))
     if not found:
         raise LookupError(
-            f"{type(model).__name__} has no ModuleList of same-class modules with linear layers, so its blocks cannot be found. "
+            f"{type(model).__name__} has no ModuleList of same-class modules with linear layers, so its blocks cannot be "
+            "found. "
             "labutils prunes transformers that keep their blocks in such a list."
         )
     return max(found, key=lambda item: (len(item[1]), sum(p.numel() for p in item[1].parameters())))
@@ -153,7 +162,7 @@ def _unreachable(source: str, place: str, error: OSError) -> str:
     close = difflib.get_close_matches(source, names, n=1)
     nearest = f" Did you mean the lab model {close[0]!r}?" if close else ""
     return (
-        f"{source!r} is neither a lab model ({', '.join(names)}), nor a folder here, nor a hub id that is stored on this "
-        f"machine or can be reached now.{nearest} For a hub id, connect to the network once (it is then kept), or download "
-        f"its folder and pass the path."
+        f"{source!r} is neither a lab model ({', '.join(names)}), nor a folder here, nor a hub id that is stored on "
+        f"this machine or can be reached now.{nearest} For a hub id, connect to the network once (it is then kept), or "
+        "download its folder and pass the path."
     )

@@ -20,7 +20,9 @@ def real_data() -> Path | None:
         return None
     folder = Path(named).resolve()
     if not folder.is_dir():
-        raise LookupError(f"LABUTILS_DATA names {named!r}, which is not a folder. Correct it, or unset it to do without.")
+        raise LookupError(
+            f"LABUTILS_DATA names {named!r}, which is not a folder. Correct it, or unset it to do without."
+        )
     return folder
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from labutils.pruning import PruneReport
-from labutils.stats import crossed_bootstrap, paired_differences
+from labutils.stats import crossed_bootstrap
 
 _COLOURS = sns.color_palette("colorblind", 10)
 PALETTE = {
@@ -33,7 +33,8 @@ DASHES = {
     "optiprune": "-", "measured": "-",
 }  # fmt: skip
 MARKERS = {
-    "uniform": "o", "owl": "s", "alpha": "^", "dlp": "D", "arithmetic": "v", "global": "P", "optiprune": "*", "measured": "X",
+    "uniform": "o", "owl": "s", "alpha": "^", "dlp": "D", "arithmetic": "v", "global": "P", "optiprune": "*",
+    "measured": "X",
 }  # fmt: skip
 OUTCOME_COLOURS = {
     "supported": _COLOURS[2],
@@ -70,7 +71,14 @@ def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figur
 
 
 def difference_curves(
-    differences: Mapping[str, pd.DataFrame], *, title: str, better: str, worse: str, margin: float, unit: str, level: float = 0.95
+    differences: Mapping[str, pd.DataFrame],
+    *,
+    title: str,
+    better: str,
+    worse: str,
+    margin: float,
+    unit: str,
+    level: float = 0.95,
 ) -> Figure:
     """Paired differences against sparsity, one curve per label, with the margin of equivalence as a band.
 
@@ -82,7 +90,14 @@ def difference_curves(
     for number, (label, frame) in enumerate(differences.items()):
         curve = interval_table(frame, ["sparsity"], level=level)
         curve["sparsity"] += 0.004 * (number - (len(differences) - 1) / 2)
-        _error_curve(axis, curve, label, PALETTE.get(label.split("/")[0], _COLOURS[number % 10]), list(MARKERS)[number % 8], marker_only=True)
+        _error_curve(
+            axis,
+            curve,
+            label,
+            PALETTE.get(label.split("/")[0], _COLOURS[number % 10]),
+            list(MARKERS)[number % 8],
+            marker_only=True,
+        )
     axis.axhspan(-margin, margin, color="0.85", zorder=0, label=f"± margin ({margin:.3g} {unit})")
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set(xlabel="sparsity (share of zeros)", ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})")
@@ -92,7 +107,12 @@ def difference_curves(
 
 def layer_errors(report: PruneReport, *, title: str) -> Figure:
     """Relative output error of every pruned matrix: blocks as columns, layers as rows."""
-    layers = report.layers.assign(layer=[name.split(f".{block}.", 1)[1] for name, block in zip(report.layers["name"], report.layers["block"], strict=True)])
+    layers = report.layers.assign(
+        layer=[
+            name.split(f".{block}.", 1)[1]
+            for name, block in zip(report.layers["name"], report.layers["block"], strict=True)
+        ]
+    )
     table = layers.pivot(index="layer", columns="block", values="relative_error").loc[layers["layer"].unique()]
     return value_grid(table, title=title, label="‖error‖² / ‖output‖²", centre=None)
 
@@ -101,7 +121,9 @@ def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> F
     """How each allocation spreads one target over the blocks: a line per allocation, blocks from input to output."""
     figure, (axis,) = _panels(1)
     for label, series in sparsities.items():
-        axis.plot(series.index, series.values, marker=MARKERS.get(label, "o"), linestyle=DASHES.get(label, "-"), label=label)
+        axis.plot(
+            series.index, series.values, marker=MARKERS.get(label, "o"), linestyle=DASHES.get(label, "-"), label=label
+        )
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="sparsity (share of zeros)", ylim=(0, 1))
     axis.xaxis.get_major_locator().set_params(integer=True)
     return _finish(figure, [axis], title, "")
@@ -126,17 +148,23 @@ def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
     return _closed(figure)
 
 
-def value_grid(table: pd.DataFrame, *, title: str, label: str, centre: float | None = 0.0, digits: str = ".3f") -> Figure:
+def value_grid(
+    table: pd.DataFrame, *, title: str, label: str, centre: float | None = 0.0, digits: str = ".3f"
+) -> Figure:
     """A table of numbers as an annotated heat map; columns are usually sparsities."""
     figure, axis = plt.subplots(figsize=(1.9 + 0.85 * table.shape[1], 1.3 + 0.42 * table.shape[0]))
     colours = "vlag" if centre is not None else "rocket_r"
-    sns.heatmap(table, annot=True, fmt=digits, cmap=colours, center=centre, cbar_kws={"label": label}, ax=axis, linewidths=0.5)
+    sns.heatmap(
+        table, annot=True, fmt=digits, cmap=colours, center=centre, cbar_kws={"label": label}, ax=axis, linewidths=0.5
+    )
     axis.set_title(title, loc="left")
     axis.set_ylabel("")
     return _closed(figure)
 
 
-def interval_table(frame: pd.DataFrame, by: Sequence[str], *, level: float = 0.95, n_resamples: int = 2000) -> pd.DataFrame:
+def interval_table(
+    frame: pd.DataFrame, by: Sequence[str], *, level: float = 0.95, n_resamples: int = 2000
+) -> pd.DataFrame:
     """Mean, low and high of `value` for every group of `by`, resampling items and calibration draws together."""
     rows = []
     for key, group in frame.groupby(list(by), sort=False):
@@ -159,19 +187,24 @@ def _added_loss(rows: pd.DataFrame) -> pd.DataFrame:
     return pruned.assign(value=pruned["loss"] - pruned["dense"])
 
 
-def _error_curve(axis: Axes, curve: pd.DataFrame, label: str, colour: object, style: str, *, marker_only: bool = False) -> None:
+def _error_curve(
+    axis: Axes, curve: pd.DataFrame, label: str, colour: object, style: str, *, marker_only: bool = False
+) -> None:
     curve = curve.sort_values("sparsity")
     low, high = curve["mean"] - curve["low"], curve["high"] - curve["mean"]
     axis.errorbar(
-        curve["sparsity"], curve["mean"], yerr=[low.clip(lower=0), high.clip(lower=0)], label=label, color=colour, capsize=2,
-        marker=MARKERS.get(style, "o"), linestyle="-" if marker_only else DASHES.get(style, "-"), markersize=5, linewidth=1.6,
+        curve["sparsity"], curve["mean"], yerr=[low.clip(lower=0), high.clip(lower=0)], label=label, color=colour,
+        marker=MARKERS.get(style, "o"), linestyle="-" if marker_only else DASHES.get(style, "-"), markersize=5,
+        linewidth=1.6, capsize=2,
     )  # fmt: skip
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     columns = min(count, 3)
     lines = -(-count // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(2.2 + 4.4 * columns, 0.8 + 3.6 * lines), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(2.2 + 4.4 * columns, 0.8 + 3.6 * lines), sharey=True, squeeze=False
+    )
     for spare in axes.flat[count:]:
         spare.set_visible(False)
     return figure, list(axes.flat[:count])

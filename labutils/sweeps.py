@@ -22,7 +22,7 @@ from labutils.pruning.grid import prune_grid
 
 @dataclass(frozen=True)
 class Setting:
-    """Sizes of a sweep: calibration sequences and their length, evaluation items, and the seed of the evaluation text."""
+    """Sizes of a sweep: calibration sequences, their length, evaluation items, and the seed of the evaluation text."""
 
     n_calibration: int = 32
     n_items: int = 64
@@ -67,9 +67,16 @@ def sweep(
         evaluation = load_evaluation(
             evaluation_source, model, tokenizer, n_items=setting.n_items, seq_len=setting.seq_len, seed=setting.seed
         )
-        names = {**about, "calibration": calibration, "evaluation": evaluation.name, "language": language_of(evaluation_source)}
+        names = {
+            **about,
+            "calibration": calibration,
+            "evaluation": evaluation.name,
+            "language": language_of(evaluation_source),
+        }
         dense = _item_rows(model, tokenizer, evaluation)
-        dense = dense.assign(arm="dense", method="dense", allocation="uniform", pattern="unstructured", sparsity=0.0, draw=-1)
+        dense = dense.assign(
+            arm="dense", method="dense", allocation="uniform", pattern="unstructured", sparsity=0.0, draw=-1
+        )
         frames.append(dense.assign(**names))
         jobs += [(names, calibration, evaluation, draw) for draw in range(n_draws)]
     run = Parallel(return_as="generator")(
@@ -121,7 +128,9 @@ def split_arm(arm: str) -> tuple[str, str | None, str]:
     """
     parts = arm.split("/")
     if len(parts) > 3 or not all(parts):
-        raise ValueError(f'arm={arm!r} must be "method", "method/allocation" or "method/allocation/pattern", as "ria/owl".')
+        raise ValueError(
+            f'arm={arm!r} must be "method", "method/allocation" or "method/allocation/pattern", as "ria/owl".'
+        )
     return parts[0], parts[1] if len(parts) > 1 else None, parts[2] if len(parts) > 2 else "unstructured"
 
 
@@ -144,7 +153,9 @@ def scope(rows: pd.DataFrame, **about: object) -> dict[str, object]:
     grid = sorted(float(value) for value in pruned["sparsity"].unique())
     return {
         "model": ", ".join(rows["model"].unique()),
-        "corpus": ", ".join(cell_name(*pair) for pair in rows[["calibration", "evaluation"]].drop_duplicates().to_numpy()),
+        "corpus": ", ".join(
+            cell_name(*pair) for pair in rows[["calibration", "evaluation"]].drop_duplicates().to_numpy()
+        ),
         "sparsities": f"{grid[0]:g}" if len(grid) == 1 else f"{grid[0]:g} to {grid[-1]:g}",
         **about,
     }
@@ -156,16 +167,28 @@ def cell_name(calibration: str, evaluation: str) -> str:
     return " → ".join(names)
 
 
-def dense_check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cells: Sequence[str], setting: Setting) -> pd.DataFrame:
+def dense_check(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cells: Sequence[str], setting: Setting
+) -> pd.DataFrame:
     """Loss of a dense model per text beside the loss of guessing: the sanity number of a study.
 
     Guessing is uniform over the vocabulary for text (its logarithm), and a random order for sentence pairs (1).
     """
     found = []
     for source in dict.fromkeys(split_cell(cell)[1] for cell in cells):
-        evaluation = load_evaluation(source, model, tokenizer, n_items=setting.n_items, seq_len=setting.seq_len, seed=setting.seed)
+        evaluation = load_evaluation(
+            source, model, tokenizer, n_items=setting.n_items, seq_len=setting.seq_len, seed=setting.seed
+        )
         losses = item_losses(model, tokenizer, evaluation)
         guess = 1.0 if evaluation.pairs is not None else math.log(model.config.vocab_size)
         name = {"model": type(model).__name__, "text": cell_name(source, source)}
-        found.append({**name, "items": len(losses), "loss": losses.mean().item(), "loss of guessing": guess, "unit": evaluation.unit})
+        found.append(
+            {
+                **name,
+                "items": len(losses),
+                "loss": losses.mean().item(),
+                "loss of guessing": guess,
+                "unit": evaluation.unit,
+            }
+        )
     return pd.DataFrame(found)

@@ -39,7 +39,9 @@ def test_a_contrast_favours_its_second_arm() -> None:
 def test_regret_is_to_the_best_component_in_every_setting() -> None:
     rows = made_rows(lambda model, arm, s: {"best": 0.3, "ria/owl": 0.1 if model == "m0" else 0.5}.get(arm, 0.2))
     table = lab.regret_table(rows, "best", ARMS[:-1])
-    assert table.loc[("m0", "b")].tolist() == pytest.approx([0.1] * 4) and table.loc[("m1", "b")].tolist() == pytest.approx([0.05] * 4)
+    assert table.loc[("m0", "b")].tolist() == pytest.approx([0.1] * 4) and table.loc[
+        ("m1", "b")
+    ].tolist() == pytest.approx([0.05] * 4)
     absolute = lab.regret_table(rows, "best", ARMS[:-1], relative=False)
     assert absolute.loc[("m0", "b")].tolist() == pytest.approx([0.2] * 4)
 
@@ -54,7 +56,11 @@ def test_the_smallest_advantage_is_minus_the_largest_regret() -> None:
 def test_signs_of_a_world_that_agrees_with_the_paper() -> None:
     signs = lab.expected_signs(made_rows(paper), low=0.4, high=0.6, margin=0.01)
     means = signs.groupby("contrast")["value"].mean()
-    assert means["C01"] == pytest.approx(0.21) and means["C02"] == pytest.approx(0.2) and means["C03"] == pytest.approx(1.0)
+    assert (
+        means["C01"] == pytest.approx(0.21)
+        and means["C02"] == pytest.approx(0.2)
+        and means["C03"] == pytest.approx(1.0)
+    )
     assert means["C04"] == pytest.approx(0.2) and means["C05"] == pytest.approx(0.2)
     assert lab.contrast_interval(signs, lab.expected_sign_share).estimate == pytest.approx(0.5)
 

@@ -79,7 +79,12 @@ def test_lab_models_are_listed_and_load() -> None:
 
 @pytest.mark.parametrize(
     ("source", "says"),
-    [("lab-lama", "lab-llama"), ("./nowhere", "not found"), ("package:no-such-thing", "not installed"), ("package:pytest", "no folder")],
+    [
+        ("lab-lama", "lab-llama"),
+        ("./nowhere", "not found"),
+        ("package:no-such-thing", "not installed"),
+        ("package:pytest", "no folder"),
+    ],
 )
 def test_what_cannot_be_loaded_says_what_to_do(source: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -30,7 +30,7 @@ def test_every_profile_fits_every_notebook(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", ["hub", "paper"])
 def test_profiles_that_need_a_network_name_what_can_be_asked_for(profile: str) -> None:
-    """Ids are owner/name, texts parse as sources, arms and grids are known; the hub itself is out of reach of a test."""
+    """Ids are owner/name and texts parse as sources; the hub itself is out of reach of a test."""
     from labutils.corpora import parse_source
 
     studies, _ = plan_studies((), profile=profile, overrides={}, folder=paths.NOTEBOOKS)
@@ -38,10 +38,10 @@ def test_profiles_that_need_a_network_name_what_can_be_asked_for(profile: str) -
         values = study.parameters
         for name in [values.get("model"), values.get("second_model"), *(values.get("models") or [])]:
             assert name is None or name.count("/") == 1
-        for cell in values.get("cells", []):
+        texts = [*values.get("cells", []), *values.get("registers", [])]
+        for cell in texts:
             assert all(parse_source(source).scheme == "hub" for source in lab.split_cell(cell))
-        if "cells" in values:
-            assert "revision" in values
+        assert not texts or "revision" in values
 
 
 @pytest.mark.parametrize("notebook", STEMS, indirect=True)

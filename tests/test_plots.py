@@ -13,7 +13,9 @@ from labutils import plots
 def rows() -> pd.DataFrame:
     setting = lab.Setting(n_calibration=2, n_items=4, seq_len=16)
     arms = ["magnitude/uniform", "wanda/uniform", "wanda/owl"]
-    return lab.sweep("lab-llama", ["lab:review", "lab:narrative"], arms=arms, sparsities=[0.5, 0.8], n_draws=2, setting=setting)
+    return lab.sweep(
+        "lab-llama", ["lab:review", "lab:narrative"], arms=arms, sparsities=[0.5, 0.8], n_draws=2, setting=setting
+    )
 
 
 def curves(figure: Figure) -> dict[str, list[float]]:
@@ -37,7 +39,9 @@ def test_loss_curves_show_the_added_loss(rows: pd.DataFrame) -> None:
 
 def test_difference_curves_show_the_mean_difference(rows: pd.DataFrame) -> None:
     gain = lab.contrast(rows, {"wanda": ("wanda/uniform", "wanda/owl")})
-    figure = plots.difference_curves({"wanda": gain}, title="t", better="owl", worse="uniform", margin=0.02, unit="nats")
+    figure = plots.difference_curves(
+        {"wanda": gain}, title="t", better="owl", worse="uniform", margin=0.02, unit="nats"
+    )
     assert curves(figure)["wanda"] == pytest.approx(gain.groupby("sparsity")["value"].mean().tolist(), abs=1e-6)
 
 
@@ -55,10 +59,13 @@ def test_value_grid_writes_every_number() -> None:
 
 
 def test_forest_scales_by_the_margin() -> None:
-    ledger = pd.DataFrame([{"claim": "C16", "outcome": "supported", "low": 0.1, "estimate": 0.2, "high": 0.3, "margin": 0.1},
-                           {"claim": "R10", "outcome": "inconclusive", "low": 0.0, "estimate": 0.1, "high": 0.2, "margin": np.nan}])  # fmt: skip
+    columns = ["claim", "outcome", "low", "estimate", "high", "margin"]
+    rows = [("C16", "supported", 0.1, 0.2, 0.3, 0.1), ("R10", "inconclusive", 0.0, 0.1, 0.2, np.nan)]
+    ledger = pd.DataFrame(rows, columns=columns)
     lines = plots.effect_forest(ledger, title="t").axes[0].lines
-    assert list(lines[0].get_xdata()) == pytest.approx([1.0, 3.0]) and list(lines[1].get_xdata()) == pytest.approx([2.0])
+    assert list(lines[0].get_xdata()) == pytest.approx([1.0, 3.0]) and list(lines[1].get_xdata()) == pytest.approx(
+        [2.0]
+    )
 
 
 def test_block_sparsities_and_layer_errors(rows: pd.DataFrame) -> None:

@@ -58,12 +58,27 @@ def test_dense_check_compares_with_guessing() -> None:
 
 
 def test_scope_says_on_what(rows: pd.DataFrame) -> None:
-    assert lab.scope(rows, seq_len=16) == {"model": "lab-llama", "corpus": "review", "sparsities": "0.5 to 0.7", "seq_len": 16}
+    assert lab.scope(rows, seq_len=16) == {
+        "model": "lab-llama",
+        "corpus": "review",
+        "sparsities": "0.5 to 0.7",
+        "seq_len": 16,
+    }
 
 
 def test_names() -> None:
     assert split_arm("ria") == ("ria", None, "unstructured")
     assert split_arm("ria/owl") == ("ria", "owl", "unstructured")
-    assert split_cell("file:a.txt → file:b.txt") == ("file:a.txt", "file:b.txt") and split_cell("lab:review") == ("lab:review",) * 2
-    assert cell_name("file:x/a.txt", "file:x/b.txt") == "a.txt → b.txt" and cell_name("lab:review", "lab:review") == "review"
-    assert language_of("lab:review") == "english" and language_of("lab:review/tarvic") == "tarvic" and language_of("file:a") == "as given"
+    assert (
+        split_cell("file:a.txt → file:b.txt") == ("file:a.txt", "file:b.txt")
+        and split_cell("lab:review") == ("lab:review",) * 2
+    )
+    assert (
+        cell_name("file:x/a.txt", "file:x/b.txt") == "a.txt → b.txt"
+        and cell_name("lab:review", "lab:review") == "review"
+    )
+    assert (
+        language_of("lab:review") == "english"
+        and language_of("lab:review/tarvic") == "tarvic"
+        and language_of("file:a") == "as given"
+    )

@@ -78,9 +78,7 @@ def _unit(values: Blocks) -> Blocks:
     return (values - low) / (high - low)
 
 
-def project_to_budget(
-    sparsities: Blocks, sizes: Blocks, sparsity: float, *, upper: float = UPPER_SPARSITY
-) -> Blocks:
+def project_to_budget(sparsities: Blocks, sizes: Blocks, sparsity: float, *, upper: float = UPPER_SPARSITY) -> Blocks:
     """Shift all sparsities by one number such that, clipped to [0, upper], their size-weighted mean is `sparsity`.
 
     Raises:
@@ -150,8 +148,8 @@ def equal_marginal_damage(
 ) -> Blocks:
     """The allocation that minimises the summed damage, when each block's damage grows exponentially with its sparsity.
 
-    Block l's damage is taken as a_l · exp(b_l · s), through its measured damage at two sparsities. At the minimum of the
-    sum under the budget, one more weight removed costs the same in every block: a_l b_l exp(b_l s_l) / size_l is equal.
+    Block l's damage is taken as a_l · exp(b_l · s), through its measured damage at two sparsities. At the minimum of
+    the sum under the budget one more weight removed costs the same in every block: a_l b_l exp(b_l s_l) / size_l.
 
     Args:
         levels: the two sparsities, rising.

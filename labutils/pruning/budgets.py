@@ -22,7 +22,7 @@ from labutils.pruning.reconstruction import factor_hessian
 
 
 class DenseStatistics:
-    """What the dense model says about its blocks, gathered when first asked for, and once for any number of prunings."""
+    """What the dense model says about its blocks, gathered when first asked for, once for any number of prunings."""
 
     def __init__(self, walk: BlockWalk):
         self.walk = walk
@@ -35,18 +35,23 @@ class DenseStatistics:
         return torch.tensor(counts, dtype=torch.float64)
 
     def wanda_statistics(self, multiple: float) -> tuple[Tensor, Tensor]:
-        """Per block, of the Wanda scores of all its matrices: outlier share in percent (OWL's D), and mean (DLP's A)."""
+        """Per block, of the Wanda scores of its matrices: outlier share in percent (OWL's D), and mean (DLP's A)."""
         if multiple not in self._wanda:
             shares, means = [], []
             self.walk.rewind()
             for index, block in enumerate(self.walk.blocks):
                 statistics = self.walk.collect_and_advance(index, hessian=False)
                 layers = prunable_layers(block)
-                scores = [wanda_score(weight_matrix(layers[name]).float(), own.norms) for name, own in statistics.items()]
+                scores = [
+                    wanda_score(weight_matrix(layers[name]).float(), own.norms) for name, own in statistics.items()
+                ]
                 shares.append(rules.outlier_share(scores, multiple))
                 means.append(sum(s.sum().item() for s in scores) / sum(s.numel() for s in scores))
             self.walk.rewind()
-            self._wanda[multiple] = (torch.tensor(shares, dtype=torch.float64), torch.tensor(means, dtype=torch.float64))
+            self._wanda[multiple] = (
+                torch.tensor(shares, dtype=torch.float64),
+                torch.tensor(means, dtype=torch.float64),
+            )
         return self._wanda[multiple]
 
     @cached_property
@@ -143,17 +148,22 @@ def block_sparsities(dense: DenseModel, allocation: str | Sequence[float]) -> Te
             known = [*ALLOCATIONS, "global"]
             nearest = difflib.get_close_matches(allocation, known, n=1)
             hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise LookupError(f"There is no allocation {allocation!r}.{hint} Known: {', '.join(known)}, or one number per block.")
+            raise LookupError(
+                f"There is no allocation {allocation!r}.{hint} Known: {', '.join(known)}, or one number per block."
+            )
         return ALLOCATIONS[allocation](dense)
     given = torch.tensor([float(value) for value in allocation], dtype=torch.float64)
     inside = (given >= 0) & (given <= rules.UPPER_SPARSITY)  # False for NaN
     if len(given) != len(dense.sizes) or not inside.all():
         raise ValueError(
-            f"The allocation must be {len(dense.sizes)} numbers, one per block, within [0, {rules.UPPER_SPARSITY}]; got {given.tolist()}."
+            f"The allocation must be {len(dense.sizes)} numbers, one per block, within [0, {rules.UPPER_SPARSITY}]; "
+            f"got {given.tolist()}."
         )
     mean = ((given * dense.sizes).sum() / dense.sizes.sum()).item()
     if abs(mean - dense.sparsity) > 1e-3:
-        raise ValueError(f"The allocation's parameter-weighted mean is {mean:.4f}, not the target sparsity {dense.sparsity}.")
+        raise ValueError(
+            f"The allocation's parameter-weighted mean is {mean:.4f}, not the target sparsity {dense.sparsity}."
+        )
     return rules.project_to_budget(given, dense.sizes, dense.sparsity)
 
 

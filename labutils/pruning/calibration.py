@@ -9,67 +9,18 @@ but the last digits. Protocol: SparseGPT, Wanda and their successors.
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from labutils.models import find_blocks, prunable_layers
-
-SAMPLE_TOKENS = 256
+from labutils.pruning.statistics import Collector, Statistics, StopForward
 
 Calibration = Tensor | Mapping[str, Tensor]
-
-
-class _Stop(Exception):
-    """Raised inside a forward pass when nothing after this point is needed."""
-
-
-@dataclass
-class Statistics:
-    """What the calibration tokens say about the input of one or several linear layers.
-
-    Attributes:
-        hessian: (2 / sequences) XᵀX, or None when only the norms were asked for.
-        norms: ‖X_:j‖₂ over all tokens, per input.
-        sample: the first tokens' inputs, on which an output error is estimated when there is no Hessian.
-        n_tokens: tokens seen, without padding.
-    """
-
-    hessian: Float[Tensor, "in in"] | None
-    norms: Float[Tensor, "in"]
-    sample: Float[Tensor, "sample in"]
-    n_tokens: int
-
-
-class _Accumulator:
-    """Running sums over batches; the activations themselves are never kept."""
-
-    def __init__(self, width: int, device: torch.device, hessian: bool):
-        shape = (width, width) if hessian else (width,)
-        self.products = torch.zeros(shape, dtype=torch.float32, device=device)
-        self.sample = torch.zeros((0, width), dtype=torch.float32, device=device)
-        self.n_tokens = 0
-
-    def add(self, inputs: Float[Tensor, "tokens in"]) -> None:
-        inputs = inputs.float()
-        if self.products.dim() == 2:
-            self.products.addmm_(inputs.T, inputs)
-        else:
-            self.products += torch.linalg.vector_norm(inputs, dim=0) ** 2
-        if len(self.sample) < SAMPLE_TOKENS:
-            self.sample = torch.cat([self.sample, inputs[: SAMPLE_TOKENS - len(self.sample)]])
-        self.n_tokens += len(inputs)
-
-    def result(self, n_sequences: int) -> Statistics:
-        if self.products.dim() == 1:
-            return Statistics(None, self.products.sqrt(), self.sample, self.n_tokens)
-        norms = self.products.diagonal().clamp_min(0).sqrt()
-        return Statistics(self.products * (2 / n_sequences), norms, self.sample, self.n_tokens)
 
 
 class BlockWalk:
@@ -121,16 +72,15 @@ class BlockWalk:
             first.append(hidden)
             calls.append((args, kwargs))
             if len(calls) == len(self.blocks):
-                raise _Stop
+                raise StopForward
             return (hidden,) if self._returns_tuple else hidden
 
-        with _forwards_replaced(self.blocks, record):
-            try:
-                self.model(**batch, **self._no_cache)
-            except _Stop:
-                pass
+        with _forwards_replaced(self.blocks, record), suppress(StopForward):
+            self.model(**batch, **self._no_cache)
         if len(calls) != len(self.blocks):
-            raise LookupError(f"Only {len(calls)} of the {len(self.blocks)} blocks in {self.prefix!r} were reached by a forward pass.")
+            raise LookupError(
+                f"Only {len(calls)} of the {len(self.blocks)} blocks in {self.prefix!r} were reached by a forward pass."
+            )
         self.hidden.append(first[0])
         self._start.append(first[0])
         self._calls.append(calls)
@@ -146,13 +96,13 @@ class BlockWalk:
         Raises:
             ValueError: the activations that enter a layer are not finite; the layer is named.
         """
-        with _Collector(prunable_layers(self.blocks[index]), hessian, stop_early=True) as collector:
+        with Collector(prunable_layers(self.blocks[index]), hessian, stop_early=True) as collector:
             self._run_all(index, collector)
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
 
     def collect_and_advance(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """As `collect`, and move on with the outputs of the same pass: for a model that stays as it is."""
-        with _Collector(prunable_layers(self.blocks[index]), hessian, stop_early=False) as collector:
+        with Collector(prunable_layers(self.blocks[index]), hessian, stop_early=False) as collector:
             self.hidden = self._run_all(index, collector)
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
 
@@ -168,7 +118,7 @@ class BlockWalk:
         """Back to the first block."""
         self.hidden = list(self._start)
 
-    def _run_all(self, index: int, collector: "_Collector | None") -> list[Tensor]:
+    def _run_all(self, index: int, collector: "Collector | None") -> list[Tensor]:
         outputs = []
         with _quiet(self.model):
             for batch, hidden in enumerate(self.hidden):
@@ -177,64 +127,10 @@ class BlockWalk:
                 args, kwargs = self._calls[batch][index]
                 try:
                     output = self.blocks[index](hidden, *args, **kwargs)
-                except _Stop:
+                except StopForward:
                     continue
                 outputs.append(output[0] if isinstance(output, tuple) else output)
         return outputs
-
-
-class _Collector:
-    """Hooks on the linear layers of one block, owned by a `with` statement."""
-
-    def __init__(self, layers: dict[str, nn.Module], hessian: bool, stop_early: bool):
-        self.layers, self.hessian, self.stop_early = layers, hessian, stop_early
-        self.sums: dict[str, _Accumulator] = {}
-        self.reads: dict[str, str] = {}  # layer → the layer that accumulates their common input
-        self.order: list[str] = []
-        self.n_batches = 0
-
-    def __enter__(self) -> "_Collector":
-        self.handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in self.layers.items()]
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-    def start(self, mask: Tensor | None) -> None:
-        self.mask = mask
-        self.seen: dict[str, Tensor] = {}
-        self.n_batches += 1
-
-    def _hook(self, name: str):
-        def collect(layer: nn.Module, args: tuple) -> None:
-            inputs = args[0]
-            if self.n_batches == 1:
-                self.reads[name] = next((other for other, tensor in self.seen.items() if tensor is inputs), name)
-                self.seen[name] = inputs
-                self.order.append(name)
-            if self.reads[name] == name:
-                self._add(name, inputs)
-            if self.stop_early and self.n_batches > 1 and name == self.order[-1]:
-                raise _Stop
-
-        return collect
-
-    def _add(self, name: str, inputs: Tensor) -> None:
-        if name not in self.sums:
-            self.sums[name] = _Accumulator(inputs.shape[-1], inputs.device, self.hessian)
-        tokens = inputs.reshape(-1, inputs.shape[-1])  # some architectures flatten batch and sequence themselves
-        if self.mask is not None and len(tokens) == self.mask.numel():
-            tokens = tokens[self.mask.reshape(-1)]
-        self.sums[name].add(tokens)
-
-    def results(self, block: str, n_sequences: int) -> dict[str, Statistics]:
-        shared = {}
-        for name, sums in self.sums.items():
-            if not torch.isfinite(sums.products).all():
-                raise ValueError(f"The inputs of {block}.{name} contain NaN or infinite values on the calibration tokens.")
-            shared[name] = sums.result(n_sequences)
-        return {name: shared[source] for name, source in self.reads.items()}
 
 
 def check_calibration(calibration: Calibration, model: PreTrainedModel) -> dict[str, Int64[Tensor, "n seq_len"]]:
@@ -242,9 +138,13 @@ def check_calibration(calibration: Calibration, model: PreTrainedModel) -> dict[
     inputs = dict(calibration) if isinstance(calibration, Mapping) else {"input_ids": calibration}
     ids = inputs.get("input_ids")
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.dtype != torch.int64:
-        raise ValueError("The calibration must be an int64 tensor [sequences, length], or a mapping with such `input_ids`.")
+        raise ValueError(
+            "The calibration must be an int64 tensor [sequences, length], or a mapping with such `input_ids`."
+        )
     if ids.numel() == 0:
-        raise ValueError(f"The calibration is empty ({tuple(ids.shape)}); give at least one sequence, see `load_tokens`.")
+        raise ValueError(
+            f"The calibration is empty ({tuple(ids.shape)}); give at least one sequence, see `load_tokens`."
+        )
     vocabulary = model.get_input_embeddings().num_embeddings
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= vocabulary:

@@ -25,7 +25,9 @@ class Score(NamedTuple):
     group: Literal["row", "matrix"]
 
 
-def magnitude_score(weight: Float[Tensor, "out in"], norms: Float[Tensor, "in"] | None = None) -> Float[Tensor, "out in"]:
+def magnitude_score(
+    weight: Float[Tensor, "out in"], norms: Float[Tensor, "in"] | None = None
+) -> Float[Tensor, "out in"]:
     """|W|. The input norms are accepted, as by every score, and not used."""
     return weight.abs()
 

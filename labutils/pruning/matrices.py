@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labutils.pruning.calibration import Statistics
 from labutils.pruning.importance import SCORES
 from labutils.pruning.patterns import channel_permutation, n_of_m_mask, unstructured_mask
 from labutils.pruning.reconstruction import Factor, factor_hessian, obs_update, relative_output_error, sparsegpt
+from labutils.pruning.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,18 @@ def prune_matrix(
         order = channel_permutation(score, *pattern)
         return _prune_permuted(weight, statistics, method, order, pattern, factor, block_size)
     if method.score is None:
-        pruned, mask = sparsegpt(weight, factor, n_drop=None if pattern else n_drop, pattern=pattern, block_size=block_size)
+        pruned, mask = sparsegpt(
+            weight, factor, n_drop=None if pattern else n_drop, pattern=pattern, block_size=block_size
+        )
         return MatrixResult(pruned, mask, None)
     score = matrix_score(weight, statistics, method)
     if pattern:
         mask = n_of_m_mask(score, *pattern)
     else:
         mask = unstructured_mask(score, n_drop, group=group or SCORES[method.score].group)
-    pruned = obs_update(weight, mask, factor, block_size=block_size) if method.update else weight.masked_fill(~mask, 0.0)
+    pruned = (
+        obs_update(weight, mask, factor, block_size=block_size) if method.update else weight.masked_fill(~mask, 0.0)
+    )
     return MatrixResult(pruned, mask, None)
 
 
@@ -110,7 +114,9 @@ def _prune_permuted(
     moved = Statistics(hessian, statistics.norms[order], statistics.sample[:, order], statistics.n_tokens)
     if factor is not None:
         factor = factor_hessian(hessian, damping=factor.damping)
-    result = prune_matrix(weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size)
+    result = prune_matrix(
+        weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size
+    )
     back = order.argsort()
     return MatrixResult(result.weight[:, back], result.mask[:, back], order)
 

@@ -61,7 +61,10 @@ def read_options(given: dict) -> PruneOptions:
     if options.batch_size < 1 or options.block_size < 1:
         raise ValueError(f"batch_size ({options.batch_size}) and block_size ({options.block_size}) must be at least 1.")
     if options.group not in (None, "row", "matrix") or options.threshold_on not in ("global", "layer"):
-        raise ValueError(f'group={options.group!r} must be None, "row" or "matrix"; threshold_on={options.threshold_on!r} "global" or "layer".')
+        raise ValueError(
+            f'group={options.group!r} must be None, "row" or "matrix"; '
+            f'threshold_on={options.threshold_on!r} must be "global" or "layer".'
+        )
     if not 0 < options.held_out < 1 or options.damping <= 0:
         raise ValueError(f"held_out ({options.held_out}) must lie inside (0, 1), damping ({options.damping}) above 0.")
     return options

@@ -36,18 +36,20 @@ def unstructured_mask(
         rest -= per_row * rows
         score = score.masked_fill(~mask, torch.inf)
     if rest > 0:
-        position = _lowest(score.T.reshape(-1), rest)  # column by column, for the rule on ties
+        position = lowest_positions(score.T.reshape(-1), rest)  # column by column, for the rule on ties
         mask[position % rows, position // rows] = False
     return mask
 
 
 def _check_scores(score: Float[Tensor, "out in"]) -> None:
     if not torch.isfinite(score).all():
-        raise ValueError("The scores contain NaN or infinite values; check the weights and the calibration activations.")
+        raise ValueError(
+            "The scores contain NaN or infinite values; check the weights and the calibration activations."
+        )
 
 
-def _lowest(values: Float[Tensor, "n"], count: int) -> Int[Tensor, "count"]:
-    """Positions of the `count` lowest values, earlier positions first among equals, without sorting them all."""
+def lowest_positions(values: Float[Tensor, " n"], count: int) -> Int[Tensor, " count"]:
+    """Positions of the `count` lowest of n values (1 ≤ count ≤ n), earlier positions first among equals, unsorted."""
     cut = values.kthvalue(count).values
     below = (values < cut).nonzero().squeeze(1)
     ties = (values == cut).nonzero().squeeze(1)
@@ -85,7 +87,9 @@ def n_of_m_mask(score: Float[Tensor, "out in"], keep_n: int, group_m: int) -> Bo
 
 def _check_width(columns: int, keep_n: int, group_m: int) -> None:
     if columns % group_m:
-        raise ValueError(f"A {keep_n}:{group_m} pattern needs an input width divisible by {group_m}; this one is {columns}.")
+        raise ValueError(
+            f"A {keep_n}:{group_m} pattern needs an input width divisible by {group_m}; this one is {columns}."
+        )
 
 
 def channel_permutation(score: Float[Tensor, "out in"], keep_n: int, group_m: int) -> Int[Tensor, "in"]:

@@ -8,58 +8,21 @@ model as it was.
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.models import check_finite, prunable_layers, weight_matrix
 from labutils.progress import progress
 from labutils.pruning.budgets import DenseModel, DenseStatistics, matrix_budgets
-from labutils.pruning.calibration import BlockWalk, Calibration, Statistics
-from labutils.pruning.matrices import MatrixMethod, MatrixResult, matrix_method, output_error, prune_matrix
-from labutils.pruning.options import PruneOptions, read_options
+from labutils.pruning.calibration import BlockWalk, Calibration
+from labutils.pruning.matrices import MatrixMethod, matrix_method, output_error, prune_matrix
+from labutils.pruning.options import read_options
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.reconstruction import Factor, factor_hessian
-
-LAYER_COLUMNS = [
-    "name", "block", "rows", "cols", "target", "sparsity", "damping", "dead_columns", "relative_error", "seconds",
-]  # fmt: skip
-REQUEST_NAMES = ["method", "sparsity", "allocation", "pattern", "permute", "seed"]
-
-
-@dataclass(frozen=True)
-class PruneReport:
-    """What `prune` did.
-
-    Attributes:
-        layers: one row per weight matrix: name, block, rows, cols, target and reached sparsity, damping used (NaN
-            without a Hessian), dead input columns, relative squared error of the layer's output on the calibration
-            tokens, seconds.
-        sparsity: share of zeros over all pruned matrices.
-        strategy: the method that pruned each block.
-        candidates: what `optiprune-auto` tried, with the damage that decided; None for other methods.
-        options: everything that `prune` was called with.
-        permutations: layer name → channel order under which its mask is N:M.
-        seconds: of the whole pruning, allocation included.
-    """
-
-    layers: pd.DataFrame
-    sparsity: float
-    strategy: pd.DataFrame
-    options: dict
-    permutations: dict[str, Tensor] = field(default_factory=dict)
-    seconds: float = float("nan")
-    candidates: pd.DataFrame | None = None
-
-    @property
-    def block_sparsity(self) -> pd.Series:
-        """Reached sparsity per block, weighted by parameters."""
-        weights = self.layers["rows"] * self.layers["cols"]
-        zeros = (weights * self.layers["sparsity"]).groupby(self.layers["block"]).sum()
-        return (zeros / weights.groupby(self.layers["block"]).sum()).rename("sparsity")
+from labutils.pruning.report import PruneReport, Request, layer_row, make_report
+from labutils.pruning.statistics import Statistics
 
 
 def prune(
@@ -98,21 +61,14 @@ def prune(
         return prune_request(DenseStatistics(walk), request)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What one call of `prune` asks for, checked."""
-
-    method: str
-    sparsity: float
-    allocation: str | Sequence[float] | None
-    pattern: str
-    permute: bool
-    seed: int
-    options: PruneOptions
-
-
 def make_request(
-    method: str, sparsity: float, allocation: str | Sequence[float] | None, pattern: str, permute: bool, seed: int, options: dict
+    method: str,
+    sparsity: float,
+    allocation: str | Sequence[float] | None,
+    pattern: str,
+    permute: bool,
+    seed: int,
+    options: dict,
 ) -> Request:
     """Check the arguments of `prune`; raises ValueError or LookupError as documented there."""
     settings = read_options(options)
@@ -123,7 +79,7 @@ def make_request(
 
 
 def prune_request(statistics: DenseStatistics, request: Request) -> PruneReport:
-    """Prune the dense model that the statistics belong to; they can serve several requests, the model dense each time."""
+    """Prune the dense model that the statistics belong to; they serve any number of requests, the model dense again."""
     started = time.perf_counter()
     report = _carry_out(statistics, request)
     return dataclasses.replace(report, seconds=time.perf_counter() - started)
@@ -167,7 +123,9 @@ def prune_walk(
                 permutations[full_name] = result.order.cpu()
             error = output_error(weight, result.weight, own)
             weight.copy_(result.weight)
-            rows.append(layer_row(full_name, index, result, own, factors.get(id(own)), budgets[index, name], error, started))
+            rows.append(
+                layer_row(full_name, index, result, own, factors.get(id(own)), budgets[index, name], error, started)
+            )
         if index + 1 < len(walk.blocks):
             walk.advance(index)
     strategy = pd.DataFrame({"block": range(len(methods)), "method": [method.name for method in methods]})
@@ -176,34 +134,10 @@ def prune_walk(
 
 def factor_all(statistics: dict[str, Statistics], damping: float) -> dict[int, Factor]:
     """One factorisation per distinct input, keyed by the identity of its statistics."""
-    return {id(own): factor_hessian(own.hessian, damping=damping) for own in {id(s): s for s in statistics.values()}.values()}
-
-
-def layer_row(
-    name: str, block: int, result: MatrixResult, statistics: Statistics, factor: Factor | None, n_drop: int, error: float, started: float
-) -> dict:
-    """One row of `PruneReport.layers`; `started` is the perf_counter reading at which work on the matrix began."""
-    rows, columns = result.weight.shape
     return {
-        "name": name,
-        "block": block,
-        "rows": rows,
-        "cols": columns,
-        "target": n_drop / result.weight.numel(),
-        "sparsity": (result.weight == 0).double().mean().item(),
-        "damping": factor.damping if factor else float("nan"),
-        "dead_columns": int((statistics.norms == 0).sum()),
-        "relative_error": error,
-        "seconds": time.perf_counter() - started,
+        id(own): factor_hessian(own.hessian, damping=damping)
+        for own in {id(s): s for s in statistics.values()}.values()
     }
-
-
-def make_report(rows: list[dict], strategy: pd.DataFrame, request: Request, permutations: dict[str, Tensor]) -> PruneReport:
-    """The report of the rows gathered."""
-    layers = pd.DataFrame(rows, columns=LAYER_COLUMNS)
-    weights = layers["rows"] * layers["cols"]
-    asked = {**{name: getattr(request, name) for name in REQUEST_NAMES}, **dataclasses.asdict(request.options)}
-    return PruneReport(layers, float((layers["sparsity"] * weights).sum() / weights.sum()), strategy, asked, permutations)
 
 
 class restored_on_failure:
@@ -260,4 +194,6 @@ def _check_request(sparsity: float, pattern: str, permute: bool, allocation: obj
     if abs(sparsity - (1 - keep_n / group_m)) > 1e-9:
         raise ValueError(f"A {pattern} pattern has the sparsity {1 - keep_n / group_m:g}; got sparsity={sparsity}.")
     if allocation not in (None, "uniform"):
-        raise ValueError(f"A {pattern} pattern gives every block the same sparsity; leave out allocation={allocation!r}.")
+        raise ValueError(
+            f"A {pattern} pattern gives every block the same sparsity; leave out allocation={allocation!r}."
+        )

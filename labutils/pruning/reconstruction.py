@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labutils.pruning.patterns import n_of_m_mask
+from labutils.pruning.patterns import lowest_positions, n_of_m_mask
 
 DAMPING_ATTEMPTS = 4
 
@@ -134,7 +134,7 @@ class _ScoreMask:
         mask = torch.ones(weight.shape[::-1], dtype=torch.bool, device=weight.device)
         if after > before:
             score = ((weight / diagonal) ** 2).T.reshape(-1)
-            mask.view(-1)[score.argsort(stable=True)[: after - before]] = False
+            mask.view(-1)[lowest_positions(score, after - before)] = False
         return mask.T
 
     def for_group(self, weight: Tensor, diagonal: Tensor, column: int) -> Tensor | None:
@@ -172,6 +172,8 @@ def _sweep(
 
 def _check_columns(weight: Tensor, factor: Factor, pattern: tuple[int, int] | None) -> None:
     if weight.shape[1] != factor.upper.shape[0]:
-        raise ValueError(f"A {tuple(weight.shape)} matrix does not read the {factor.upper.shape[0]} inputs of this Hessian.")
+        raise ValueError(
+            f"A {tuple(weight.shape)} matrix does not read the {factor.upper.shape[0]} inputs of this Hessian."
+        )
     if pattern and weight.shape[1] % pattern[1]:
         raise ValueError(f"A {pattern[0]}:{pattern[1]} pattern does not divide an input width of {weight.shape[1]}.")

@@ -1,10 +1,10 @@
 """`optiprune-auto`: strategy and allocation chosen by measurement on held-out calibration sequences.
 
-Candidates are tried on the dense model with the statistics of one dense pass, all blocks pruned at once; what they do to
-the model's output on the held-out sequences decides. Only the winner is then carried out block by block, on all
+Candidates are tried on the dense model with the statistics of one dense pass, all blocks pruned at once; what they do
+to the model's output on the held-out sequences decides. Only the winner is then carried out block by block, on all
 calibration sequences. Evaluation data are never seen. A candidate's damage is the held-out loss plus the divergence of
-its next-token distributions from the dense model's: the loss is what counts but is noisy on few tokens, the divergence is
-steady but blind to what the text says. An encoder has no loss and is judged by the divergence of its embeddings alone.
+its next-token distributions from the dense model's: the loss is what counts but is noisy on few tokens, the divergence
+is steady but blind to what the text says. An encoder has no loss and is judged by the divergence of its embeddings.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,13 @@ from torch import Tensor
 from labutils.models import is_causal, prunable_layers, weight_matrix
 from labutils.pruning import allocation as rules
 from labutils.pruning.budgets import DenseModel, DenseStatistics, block_sparsities, matrix_budgets
-from labutils.pruning.calibration import BlockWalk, Statistics
+from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.matrices import matrix_method, prune_matrix
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.pipeline import PruneReport, Request, factor_all, prune_walk, restored_on_failure
+from labutils.pruning.pipeline import factor_all, prune_walk, restored_on_failure
 from labutils.pruning.reconstruction import Factor
+from labutils.pruning.report import PruneReport, Request
+from labutils.pruning.statistics import Statistics
 
 STRATEGIES = ("ria", "ria+obs", "sparsegpt")
 PROBE = "ria"  # measures how much each block can spare: cheap, since it solves nothing
@@ -101,7 +103,9 @@ class _Trial:
         if self.pattern or request.allocation is not None or request.sparsity == 0:
             asked = request.allocation or "uniform"
             if asked == "global":
-                raise ValueError('optiprune-auto chooses sparsities per block; allocation="global" is per matrix. Leave it out.')
+                raise ValueError(
+                    'optiprune-auto chooses sparsities per block; allocation="global" is per matrix. Leave it out.'
+                )
             return {asked if isinstance(asked, str) else "given": block_sparsities(dense, asked)}
         measured = self._measured()
         return {
@@ -141,8 +145,9 @@ class _Trial:
                 for name, layer in prunable_layers(self.blocks[index]).items():
                     own, weight = self.statistics[index][name], weight_matrix(layer)
                     result = prune_matrix(
-                        weight, own, chosen, n_drop=round(weight.numel() * sparsities[index].item()), pattern=self.pattern,
-                        factor=self.factors[index][id(own)], block_size=options.block_size, group=options.group,
+                        weight, own, chosen, n_drop=round(weight.numel() * sparsities[index].item()),
+                        pattern=self.pattern, factor=self.factors[index][id(own)], block_size=options.block_size,
+                        group=options.group,
                     )  # fmt: skip
                     weight.copy_(result.weight)
             yield
@@ -150,7 +155,7 @@ class _Trial:
 
     @torch.no_grad()
     def outputs(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        """What the model puts out, batch by batch: next-token log-probabilities, or pooled unit vectors of an encoder."""
+        """What the model puts out, by batch: next-token log-probabilities, or an encoder's pooled unit vectors."""
         found, size = [], self.request.options.batch_size
         for start in range(0, len(inputs["input_ids"]), size):
             batch = {key: value[start : start + size].to(self.model.device) for key, value in inputs.items()}
@@ -165,7 +170,9 @@ class _Trial:
     def divergence(self, dense: list[Tensor], pruned: list[Tensor], inputs: dict[str, Tensor]) -> float:
         """Mean Kullback–Leibler divergence per token (nats), or 1 − cosine per sequence for an encoder."""
         if not is_causal(self.model):
-            return 1 - torch.cat([(a * b).sum(dim=-1) for a, b in zip(dense, pruned, strict=True)]).double().mean().item()
+            return (
+                1 - torch.cat([(a * b).sum(dim=-1) for a, b in zip(dense, pruned, strict=True)]).double().mean().item()
+            )
         moved = torch.cat([(a.exp() * (a - b)).sum(dim=-1) for a, b in zip(dense, pruned, strict=True)])
         return _masked_mean(moved, inputs)
 

@@ -15,9 +15,9 @@ OWN = "the collection"
 INTRODUCTION = """# Also seen on
 
 The verdicts of the collection's own models, and those of runs on real models and real text, which are not part of the
-repository. Each column is one run; positive effects are signed as the claim is (`data/claims.yaml`), with 95 % intervals over
-evaluation items and calibration draws, corrected by Holm within the run. This page is generated from the ledgers beside it
-(`python -m labutils record <run> <name>`).
+repository. Each column is one run; effects are signed as the claim is (`data/claims.yaml`), with 95 % intervals over
+evaluation items and calibration draws, corrected by Holm within the run. This page is generated from the ledgers
+beside it (`python -m labutils record <run> <name>`).
 """
 
 
@@ -44,11 +44,15 @@ def also_seen_page() -> str:
     from labutils.verdicts import Verdict
 
     names = sorted((path.stem for path in LEDGERS.glob("*.jsonl")), key=lambda name: (name != OWN, name))
-    found = {name: [Verdict.from_row(row) for row in ledger(LEDGERS / f"{name}.jsonl").to_dict("records")] for name in names}
+    found = {
+        name: [Verdict.from_row(row) for row in ledger(LEDGERS / f"{name}.jsonl").to_dict("records")] for name in names
+    }
     claims = load_claims().set_index("id")["statement"]
     lines = ["| claim | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for claim, statement in claims.items():
-        cells = ["<br>".join(f"**{v.outcome}** {v.effect()}" for v in found[name] if v.claim == claim) for name in names]
+        cells = [
+            "<br>".join(f"**{v.outcome}** {v.effect()}" for v in found[name] if v.claim == claim) for name in names
+        ]
         if any(cells):
             lines.append(f"| **{claim}** {statement} | " + " | ".join(cells) + " |")
     about = []

@@ -1,4 +1,4 @@
-"""The block walk: its statistics equal plain hooks on a plain forward pass, whatever the architecture and batch size."""
+"""The block walk: its statistics equal plain hooks on a plain forward pass, for any architecture and batch size."""
 
 import pytest
 import torch
@@ -85,7 +85,9 @@ def test_walking_to_the_end_equals_a_forward_pass(name: str, request: pytest.Fix
     model, inputs = request.getfixturevalue(name), padded()
     outputs = []
     _, blocks = find_blocks(model)
-    handle = blocks[-1].register_forward_hook(lambda m, a, out: outputs.append(out[0] if isinstance(out, tuple) else out))
+    handle = blocks[-1].register_forward_hook(
+        lambda m, a, out: outputs.append(out[0] if isinstance(out, tuple) else out)
+    )
     with torch.no_grad():
         model(**inputs)
     handle.remove()

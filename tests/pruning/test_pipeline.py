@@ -39,7 +39,9 @@ def assert_unchanged(model: nn.Module, before: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("sparsity", SPARSITIES)
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 @pytest.mark.parametrize("method", METHODS[:-1])
-def test_budgets_are_exact(tiny_llama: nn.Module, tokens: torch.Tensor, method: str, allocation: str, sparsity: float) -> None:
+def test_budgets_are_exact(
+    tiny_llama: nn.Module, tokens: torch.Tensor, method: str, allocation: str, sparsity: float
+) -> None:
     report = prune(tiny_llama, tokens, method=method, sparsity=sparsity, allocation=allocation)
     matrices = block_matrices(tiny_llama)
     zeros, total = sum(int((m == 0).sum()) for m in matrices), sum(m.numel() for m in matrices)
@@ -51,7 +53,9 @@ def test_budgets_are_exact(tiny_llama: nn.Module, tokens: torch.Tensor, method: 
 
 @pytest.mark.parametrize("sparsity", SPARSITIES)
 @pytest.mark.parametrize("name", MODELS)
-def test_measured_choice_keeps_the_budget(name: str, sparsity: float, tokens: torch.Tensor, request: pytest.FixtureRequest) -> None:
+def test_measured_choice_keeps_the_budget(
+    name: str, sparsity: float, tokens: torch.Tensor, request: pytest.FixtureRequest
+) -> None:
     model = request.getfixturevalue(name)
     prune(model, tokens, method="optiprune-auto", sparsity=sparsity)
     matrices = block_matrices(model)
@@ -60,7 +64,9 @@ def test_measured_choice_keeps_the_budget(name: str, sparsity: float, tokens: to
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
-def test_only_block_matrices_change(name: str, method: str, tokens: torch.Tensor, request: pytest.FixtureRequest) -> None:
+def test_only_block_matrices_change(
+    name: str, method: str, tokens: torch.Tensor, request: pytest.FixtureRequest
+) -> None:
     model = request.getfixturevalue(name)
     before = weights_of(model)
     prune(model, tokens, method=method, sparsity=0.5)
@@ -80,7 +86,9 @@ def test_the_same_call_gives_the_same_model(tiny_llama: nn.Module, tokens: torch
 
 @pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "sparsegpt", "ria+obs"])
 @pytest.mark.parametrize("name", MODELS)
-def test_batch_size_is_a_matter_of_speed(name: str, method: str, tokens: torch.Tensor, request: pytest.FixtureRequest) -> None:
+def test_batch_size_is_a_matter_of_speed(
+    name: str, method: str, tokens: torch.Tensor, request: pytest.FixtureRequest
+) -> None:
     model = request.getfixturevalue(name)
     twin = copy.deepcopy(model)
     prune(model, tokens, method=method, sparsity=0.5, batch_size=1)
@@ -91,9 +99,13 @@ def test_batch_size_is_a_matter_of_speed(name: str, method: str, tokens: torch.T
         torch.testing.assert_close(mine[agree], other[agree], rtol=1e-2, atol=2e-2)
 
 
-def test_attention_implementation_and_reloading_do_not_matter(tiny_llama: nn.Module, tokens: torch.Tensor, tmp_path) -> None:
+def test_attention_implementation_and_reloading_do_not_matter(
+    tiny_llama: nn.Module, tokens: torch.Tensor, tmp_path
+) -> None:
     tiny_llama.save_pretrained(tmp_path)
-    variants = [LlamaForCausalLM.from_pretrained(tmp_path, attn_implementation=kind).eval() for kind in ("sdpa", "eager")]
+    variants = [
+        LlamaForCausalLM.from_pretrained(tmp_path, attn_implementation=kind).eval() for kind in ("sdpa", "eager")
+    ]
     for model in (tiny_llama, *variants):
         prune(model, tokens, method="sparsegpt", sparsity=0.5)
     with torch.no_grad():
@@ -144,7 +156,9 @@ def test_optiprune_changes_strategy_at_its_threshold(tiny_llama: nn.Module, toke
     high = prune(copy.deepcopy(tiny_llama), tokens, method="optiprune", sparsity=0.7)
     assert set(low.strategy["method"]) == {"ria"} and set(high.strategy["method"]) == {"sparsegpt"}
     assert low.block_sparsity.std() < 1e-2 < high.block_sparsity.std()
-    mixed = prune(tiny_llama, tokens, method="optiprune", sparsity=0.5, threshold_on="layer", allocation=[0.4, 0.5, 0.6])
+    mixed = prune(
+        tiny_llama, tokens, method="optiprune", sparsity=0.5, threshold_on="layer", allocation=[0.4, 0.5, 0.6]
+    )
     assert list(mixed.strategy["method"]) == ["ria", "sparsegpt", "sparsegpt"]
 
 
@@ -187,7 +201,9 @@ def test_a_registered_score_is_a_method(tiny_llama: nn.Module, tokens: torch.Ten
         ({"sparsity": 0.5, "batch_size": 0}, ValueError, "batch_size"),
     ],
 )
-def test_bad_requests_change_nothing(tiny_llama: nn.Module, tokens: torch.Tensor, arguments: dict, error: type, says: str) -> None:
+def test_bad_requests_change_nothing(
+    tiny_llama: nn.Module, tokens: torch.Tensor, arguments: dict, error: type, says: str
+) -> None:
     before = weights_of(tiny_llama)
     with pytest.raises(error, match=says):
         prune(tiny_llama, tokens, **{"method": "wanda", **arguments})

@@ -1,0 +1,102 @@
+"""What `prune` was asked for, and what it reports."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+from torch import Tensor
+
+from labutils.pruning.matrices import MatrixResult
+from labutils.pruning.options import PruneOptions
+from labutils.pruning.reconstruction import Factor
+from labutils.pruning.statistics import Statistics
+
+LAYER_COLUMNS = [
+    "name", "block", "rows", "cols", "target", "sparsity", "damping", "dead_columns", "relative_error", "seconds",
+]  # fmt: skip
+REQUEST_NAMES = ["method", "sparsity", "allocation", "pattern", "permute", "seed"]
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What `prune` did.
+
+    Attributes:
+        layers: one row per weight matrix: name, block, rows, cols, target and reached sparsity, damping used (NaN
+            without a Hessian), dead input columns, relative squared error of the layer's output on the calibration
+            tokens, seconds.
+        sparsity: share of zeros over all pruned matrices.
+        strategy: the method that pruned each block.
+        candidates: what `optiprune-auto` tried, with the damage that decided; None for other methods.
+        options: everything that `prune` was called with.
+        permutations: layer name → channel order under which its mask is N:M.
+        seconds: of the whole pruning, allocation included.
+    """
+
+    layers: pd.DataFrame
+    sparsity: float
+    strategy: pd.DataFrame
+    options: dict
+    permutations: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = float("nan")
+    candidates: pd.DataFrame | None = None
+
+    @property
+    def block_sparsity(self) -> pd.Series:
+        """Reached sparsity per block, weighted by parameters."""
+        weights = self.layers["rows"] * self.layers["cols"]
+        zeros = (weights * self.layers["sparsity"]).groupby(self.layers["block"]).sum()
+        return (zeros / weights.groupby(self.layers["block"]).sum()).rename("sparsity")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call of `prune` asks for, checked."""
+
+    method: str
+    sparsity: float
+    allocation: str | Sequence[float] | None
+    pattern: str
+    permute: bool
+    seed: int
+    options: PruneOptions
+
+
+def layer_row(
+    name: str,
+    block: int,
+    result: MatrixResult,
+    statistics: Statistics,
+    factor: Factor | None,
+    n_drop: int,
+    error: float,
+    started: float,
+) -> dict:
+    """One row of `PruneReport.layers`; `started` is the perf_counter reading at which work on the matrix began."""
+    rows, columns = result.weight.shape
+    return {
+        "name": name,
+        "block": block,
+        "rows": rows,
+        "cols": columns,
+        "target": n_drop / result.weight.numel(),
+        "sparsity": (result.weight == 0).double().mean().item(),
+        "damping": factor.damping if factor else float("nan"),
+        "dead_columns": int((statistics.norms == 0).sum()),
+        "relative_error": error,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def make_report(
+    rows: list[dict], strategy: pd.DataFrame, request: Request, permutations: dict[str, Tensor]
+) -> PruneReport:
+    """The report of the rows gathered."""
+    layers = pd.DataFrame(rows, columns=LAYER_COLUMNS)
+    weights = layers["rows"] * layers["cols"]
+    asked = {**{name: getattr(request, name) for name in REQUEST_NAMES}, **dataclasses.asdict(request.options)}
+    return PruneReport(
+        layers, float((layers["sparsity"] * weights).sum() / weights.sum()), strategy, asked, permutations
+    )
