@@ -8,7 +8,7 @@ JOBS ?= 2
 MODELS ?= lab-llama lab-gpt2 lab-opt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab smoke full notebooks test lint train clean
+.PHONY: help lab smoke full notebooks test benchmark lint train clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -27,6 +27,9 @@ notebooks: $(READY)  ## open the notebooks in Jupyter Lab
 
 test: $(READY)  ## run the tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -q
+
+benchmark: $(READY)  ## time pruning against bare forward passes, into benchmarks/results
+	$(RUN) benchmarks/prune_against_forward.py
 
 lint: $(READY)  ## check the style of package, tests and notebooks
 	$(RUN) -m ruff check .

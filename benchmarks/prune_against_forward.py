@@ -1,9 +1,9 @@
 """How long does pruning take, in units of two bare forward passes over the same calibration tokens?
 
 Two forward passes are the floor of the block-by-block protocol: one to collect the statistics, one to carry the pruned
-outputs on. Measured on a Llama of about 60 M parameters with random weights, on one thread. The passes and the prunings
-alternate, and the ratio is the median over pairs, since the clock of a shared machine drifts. Both the wall clock and the
-processor time of the process are reported.
+outputs on. Measured on a Llama of about 60 M parameters with random weights, on one thread. The passes and the
+prunings alternate, and the ratio is the median over pairs, since the clock of a shared machine drifts. Both the wall
+clock and the processor time of the process are reported.
 
     python benchmarks/prune_against_forward.py --repeats 5
 
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     parser.add_argument("--batch-size", type=int, default=8, help="sequences that run together, in both (default 8)")
     options = parser.parse_args()
+    size = options.batch_size
     torch.set_num_threads(options.threads)
     model = random_llama()
     tokens = torch.randint(0, 32_000, (32, 256), generator=torch.Generator().manual_seed(0))
@@ -68,7 +69,7 @@ def main() -> None:
             dense = copy.deepcopy(model)
             passes = timed(lambda: two_forward_passes(model, tokens, options.batch_size))
             pruning = timed(
-                lambda: lab.prune(dense, tokens, method=method, sparsity=0.5, batch_size=options.batch_size)  # noqa: B023
+                lambda: lab.prune(dense, tokens, method=method, sparsity=0.5, batch_size=size)  # noqa: B023
             )
             measured.append({clock: {"passes": passes[clock], "pruning": pruning[clock]} for clock in passes})
             print(method, {clock: round(pruning[clock] / passes[clock], 3) for clock in passes}, flush=True)
@@ -84,7 +85,8 @@ def main() -> None:
     }
     about = {
         "date": datetime.date.today().isoformat(), "processor": platform.processor() or platform.machine(),
-        "threads": options.threads, "torch": torch.__version__, "tokens": list(tokens.shape), "repeats": options.repeats,
+        "threads": options.threads, "torch": torch.__version__, "tokens": list(tokens.shape),
+        "repeats": options.repeats,
         "parameters": sum(p.numel() for p in model.parameters()), "batch_size": options.batch_size,
     }  # fmt: skip
     RESULTS.parent.mkdir(exist_ok=True)

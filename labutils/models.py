@@ -93,8 +93,8 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
             found.append((name, module))
     if not found:
         raise LookupError(
-            f"{type(model).__name__} has no ModuleList of same-class modules with linear layers, so its blocks cannot be "
-            "found. "
+            f"{type(model).__name__} has no ModuleList of same-class modules with linear layers, so its blocks cannot "
+            "be found. "
             "labutils prunes transformers that keep their blocks in such a list."
         )
     return max(found, key=lambda item: (len(item[1]), sum(p.numel() for p in item[1].parameters())))

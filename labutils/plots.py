@@ -158,6 +158,7 @@ def value_grid(
         table, annot=True, fmt=digits, cmap=colours, center=centre, cbar_kws={"label": label}, ax=axis, linewidths=0.5
     )
     axis.set_title(title, loc="left")
+    axis.tick_params(axis="y", rotation=0)
     axis.set_ylabel("")
     return _closed(figure)
 

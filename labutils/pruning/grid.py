@@ -50,7 +50,7 @@ def prune_grid(
     check_finite(model)
     walk = BlockWalk(model, calibration, batch_size=int(options.get("batch_size", 8)))
     statistics = DenseStatistics(walk)
-    with restored_on_failure(walk) as dense:
+    with restored_on_failure(walk.blocks) as dense:
         for request in progress(requests, description="prune grid", unit="pruning"):
             report = prune_request(statistics, request)
             found = evaluate(model)

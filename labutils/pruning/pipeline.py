@@ -7,10 +7,11 @@ model as it was.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from labutils.models import check_finite, prunable_layers, weight_matrix
@@ -57,7 +58,7 @@ def prune(
     request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     check_finite(model)
     walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
-    with restored_on_failure(walk):
+    with restored_on_failure(walk.blocks):
         return prune_request(DenseStatistics(walk), request)
 
 
@@ -141,10 +142,10 @@ def factor_all(statistics: dict[str, Statistics], damping: float) -> dict[int, F
 
 
 class restored_on_failure:
-    """A context in which an exception puts all prunable weights of a walk's model back as they were."""
+    """A context in which an exception puts all prunable weights of some blocks back as they were."""
 
-    def __init__(self, walk: BlockWalk):
-        self.layers = [layer for block in walk.blocks for layer in prunable_layers(block).values()]
+    def __init__(self, blocks: Iterable[nn.Module]):
+        self.layers = [layer for block in blocks for layer in prunable_layers(block).values()]
 
     def __enter__(self) -> "restored_on_failure":
         self.backup = [layer.weight.detach().clone() for layer in self.layers]

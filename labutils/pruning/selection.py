@@ -140,7 +140,7 @@ class _Trial:
     def _pruned(self, method: str, sparsities: Tensor, indices: Sequence[int]) -> Iterator[None]:
         """Some blocks pruned from the dense statistics, until the context ends."""
         chosen, options = matrix_method(method), self.request.options
-        with restored_on_failure(self.fit) as dense:
+        with restored_on_failure(self.blocks[index] for index in indices) as dense:
             for index in indices:
                 for name, layer in prunable_layers(self.blocks[index]).items():
                     own, weight = self.statistics[index][name], weight_matrix(layer)
