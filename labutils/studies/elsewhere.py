@@ -11,7 +11,7 @@ from labutils.studies.files import write_atomically
 
 LEDGERS = paths.REPOSITORY / "docs" / "ledgers"
 PAGE = paths.REPOSITORY / "docs" / "also_seen_on.md"
-OWN = "the collection"
+OWN = "lab models"
 INTRODUCTION = """# Also seen on
 
 The verdicts of the collection's own models, and those of runs on real models and real text, which are not part of the
