@@ -73,6 +73,12 @@ def parse_source(source: str) -> Source:
     return Source(scheme, name, part)
 
 
+def short_source(source: str) -> str:
+    """The part of a source that tells it from others: `lab:review` → review, a file's name without folders."""
+    tail = source.removeprefix("lab:").partition("#")[0]
+    return tail.rsplit("/", 1)[-1] if source.startswith(("file:", "hub:")) else tail
+
+
 def _read_lines(path: Path) -> list[dict]:
     """One record per non-blank line; the text keeps its leading and trailing spaces, which some corpora carry."""
     if not path.is_file():

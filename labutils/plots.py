@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from labutils.corpora import short_source
 from labutils.pruning import PruneReport
 from labutils.stats import crossed_bootstrap
 
@@ -172,12 +173,6 @@ def interval_table(
         found = crossed_bootstrap(group, cells=(), level=level, n_resamples=n_resamples)
         rows.append({**dict(zip(by, key, strict=True)), "mean": found.estimate, "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
-
-
-def short_source(source: str) -> str:
-    """The part of a source that tells it from others: `lab:review` → review, a file's name without folders."""
-    tail = source.removeprefix("lab:")
-    return tail.rsplit("/", 1)[-1] if source.startswith(("file:", "hub:")) else tail
 
 
 def _added_loss(rows: pd.DataFrame) -> pd.DataFrame:

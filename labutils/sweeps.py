@@ -13,7 +13,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.corpora import load_tokens
+from labutils.corpora import load_tokens, short_source
 from labutils.evaluation import Evaluation, item_losses, load_evaluation
 from labutils.models import load_model
 from labutils.progress import progress
@@ -163,7 +163,7 @@ def scope(rows: pd.DataFrame, **about: object) -> dict[str, object]:
 
 def cell_name(calibration: str, evaluation: str) -> str:
     """A short name of a cell, without folders."""
-    names = list(dict.fromkeys(source.removeprefix("lab:").rsplit("/", 1)[-1] for source in (calibration, evaluation)))
+    names = list(dict.fromkeys(short_source(source) for source in (calibration, evaluation)))
     return " → ".join(names)
 
 

@@ -82,5 +82,5 @@ def _loss_curve(card: dict[str, Any]) -> list[str]:
     return lines + [f"| {tokens:,} | {loss:.3f} |" for tokens, loss in curve[:: max(1, len(curve) // CURVE_POINTS)]]
 
 
-def _interval(entry: dict[str, float]) -> str:
+def _interval(entry: dict[str, Any]) -> str:
     return f"{entry['low']:.3f} to {entry['high']:.3f}"
