@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.metadata
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,19 +58,19 @@ def load_model(
         with _without_progress_bar():
             model = kind.from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError tells of a configuration that names no model
         raise LookupError(_unreachable(source, place, error)) from error
     check_finite(model)
     return model.to(device).eval(), tokenizer
 
 
 def list_lab_models() -> pd.DataFrame:
-    """The models that came with the collection: name, architecture, parameters, one row each."""
+    """The models that came with the collection: name, architecture and size of the weights, one row each."""
     rows = []
     for folder in sorted(path.parent for path in paths.MODELS.glob("*/config.json")):
-        config = AutoConfig.from_pretrained(folder)
+        architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
         size = (folder / "model.safetensors").stat().st_size
-        rows.append({"name": folder.name, "architecture": config.architectures[0], "megabytes": round(size / 1e6, 1)})
+        rows.append({"name": folder.name, "architecture": architecture, "megabytes": round(size / 1e6, 1)})
     return pd.DataFrame(rows, columns=["name", "architecture", "megabytes"])
 
 
@@ -155,7 +156,7 @@ def _package_folder(name: str) -> Path:
     return min(folders & weights, key=lambda folder: len(folder.parts))
 
 
-def _unreachable(source: str, place: str, error: OSError) -> str:
+def _unreachable(source: str, place: str, error: Exception) -> str:
     if os.path.isdir(place):
         return f"{place} is not a complete model folder (config.json, safetensors weights, tokenizer): {error}"
     names = list(list_lab_models()["name"])
