@@ -21,7 +21,7 @@ class ModelSpec:
     name: str
     config_class: type[PreTrainedConfig]
     config: dict[str, Any] = field(default_factory=dict)
-    tokens: int = 4_000_000
+    tokens: int = 12_000_000
     learning_rate: float = 3e-3
 
     def build(self, *, vocabulary_size: int, special_ids: dict[str, int], seed: int) -> PreTrainedModel:
@@ -45,7 +45,7 @@ SPECS = {
                 "num_attention_heads": HEADS,
                 "max_position_embeddings": CONTEXT_LENGTH,
             },
-            tokens=6_000_000,
+            tokens=10_000_000,
         ),
         ModelSpec(
             "lab-gpt2",
