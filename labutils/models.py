@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForTextEncoding,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -23,8 +27,10 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from labutils import paths
+from labutils.experts import ExpertMatrix, expert_matrices, find_routers, holds_fused_experts
 
 CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
+Layer = nn.Linear | Conv1D | ExpertMatrix
 
 
 def load_model(
@@ -40,10 +46,11 @@ def load_model(
         revision: branch, tag or commit of a hub id.
 
     Returns:
-        the model in evaluation mode (a causal LM, or an encoder without a head) and its tokenizer.
+        the model in evaluation mode (a causal LM, or an encoder without a head; of T5 the encoder) and its tokenizer.
 
     Raises:
-        LookupError: nothing of that name, or a hub id that is not stored here while the hub is out of reach.
+        LookupError: nothing of that name, a hub id that is not stored here while the hub is out of reach, or a model
+            whose encoder cannot be had without its decoder.
         ValueError: weights that are not finite; the tensor is named.
     """
     place = _locate(source)
@@ -53,10 +60,8 @@ def load_model(
         dtype = "float32"
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
-        head = (config.architectures or [""])[0]
-        kind = AutoModelForCausalLM if head.endswith(CAUSAL_HEADS) else AutoModel
         with _without_progress_bar():
-            model = kind.from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
+            model = _model_class(config).from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
     except (OSError, ValueError) as error:  # a ValueError tells of a configuration that names no model
         raise LookupError(_unreachable(source, place, error)) from error
@@ -101,14 +106,26 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     return max(found, key=lambda item: (len(item[1]), sum(p.numel() for p in item[1].parameters())))
 
 
-def prunable_layers(block: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers inside a block by their name in it: `nn.Linear` and GPT-2's transposed `Conv1D`."""
-    return {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+def prunable_layers(block: nn.Module) -> dict[str, Layer]:
+    """What is pruned in a block, by its name in it: linear layers, GPT-2's transposed `Conv1D`, and fused experts.
+
+    A linear layer that computes several projections at once (query, key and value; gate and up) is one matrix. Each
+    expert's slice of a fused parameter is one, named as in `mlp.experts.down_proj[3]`. Routers stay out.
+    """
+    found: dict[str, Layer] = {}
+    routers = find_routers(block)
+    for name, module in block.named_modules():
+        if isinstance(module, nn.Linear | Conv1D) and module not in routers:
+            found[name] = module
+        elif holds_fused_experts(module):
+            found |= {f"{name}.{matrix.name}": matrix for matrix in expert_matrices(module)}
+    return found
 
 
-def weight_matrix(layer: nn.Module) -> Tensor:
+def weight_matrix(layer: Layer) -> Float[Tensor, "out in"]:
     """A layer's weight as (out × in), a view that writes through."""
-    return layer.weight.data.T if isinstance(layer, Conv1D) else layer.weight.data
+    transposed = layer.transposed if isinstance(layer, ExpertMatrix) else isinstance(layer, Conv1D)
+    return layer.weight.data.T if transposed else layer.weight.data
 
 
 def check_finite(model: nn.Module) -> None:
@@ -128,6 +145,20 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
+
+
+def _model_class(config: PreTrainedConfig) -> type:
+    """With the head that predicts tokens, or without one; of a model with encoder and decoder, the encoder."""
+    if (config.architectures or [""])[0].endswith(CAUSAL_HEADS):
+        return AutoModelForCausalLM
+    if not config.is_encoder_decoder:
+        return AutoModel
+    if type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        raise LookupError(
+            f"{config.model_type!r} is a model with encoder and decoder, and transformers cannot load its encoder "
+            "alone; labutils takes causal LMs, encoders, and the encoders of T5 and its kin."
+        )
+    return AutoModelForTextEncoding
 
 
 def _locate(source: str) -> str:

@@ -169,14 +169,19 @@ def holm(p_values: Numbers) -> Float[np.ndarray, " tests"]:
 
 
 def heterogeneity(estimates: Numbers, standard_errors: Numbers) -> Heterogeneity:
-    """Do effects differ between settings by more than sampling error? Cochran's Q and I² (Higgins & Thompson 2002)."""
+    """Do effects differ between settings by more than sampling error? Cochran's Q and I² (Higgins & Thompson 2002).
+
+    A single setting has no others to differ from: its I² and p are NaN.
+    """
     effects, errors = np.asarray(estimates, dtype=float), np.asarray(standard_errors, dtype=float)
-    usable = len(effects) == len(errors) >= 2 and np.isfinite(effects).all() and np.isfinite(errors).all()
+    usable = len(effects) == len(errors) >= 1 and np.isfinite(effects).all() and np.isfinite(errors).all()
     if not usable or not (errors > 0).all():
-        raise ValueError("heterogeneity needs at least two finite estimates, each with a positive standard error")
+        raise ValueError("heterogeneity needs finite estimates, each with a positive standard error")
     weights = errors**-2.0
     q = float(np.sum(weights * np.square(effects - np.average(effects, weights=weights))))
     degrees = len(effects) - 1
+    if degrees == 0:
+        return Heterogeneity(0.0, 0, float("nan"), float("nan"))
     return Heterogeneity(q, degrees, float(chi2.sf(q, degrees)), max(0.0, 1 - degrees / q) if q > 0 else 0.0)
 
 

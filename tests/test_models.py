@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaForCausalLM
+from transformers import BartConfig, LlamaForCausalLM, T5Config, T5EncoderModel, T5ForConditionalGeneration
 
 import labutils as lab
 from labutils import models, paths
@@ -56,6 +56,23 @@ def test_a_saved_folder_loads(tiny_llama: nn.Module, tmp_path, lab_tokenizer) ->
     model, tokenizer = lab.load_model(str(tmp_path))
     assert isinstance(model, LlamaForCausalLM) and not model.training and len(tokenizer) == len(lab_tokenizer)
     assert torch.equal(model.model.embed_tokens.weight, tiny_llama.model.embed_tokens.weight)
+
+
+def test_of_t5_the_encoder_is_loaded(tmp_path, lab_tokenizer) -> None:
+    sizes = {"d_model": 16, "d_ff": 24, "d_kv": 8, "num_layers": 2, "num_heads": 2}
+    whole = T5ForConditionalGeneration(T5Config(vocab_size=len(lab_tokenizer), **sizes))
+    whole.save_pretrained(tmp_path)
+    lab_tokenizer.save_pretrained(tmp_path)
+    model, _ = lab.load_model(str(tmp_path))
+    assert isinstance(model, T5EncoderModel) and not is_causal(model) and find_blocks(model)[0] == "encoder.block"
+    for name, tensor in whole.encoder.state_dict().items():
+        assert torch.equal(tensor, model.encoder.state_dict()[name]), name
+
+
+def test_an_encoder_that_cannot_be_had_alone(tmp_path) -> None:
+    BartConfig(architectures=["BartForConditionalGeneration"]).save_pretrained(tmp_path)
+    with pytest.raises(LookupError, match="'bart' is a model with encoder and decoder"):
+        lab.load_model(str(tmp_path))
 
 
 def test_weights_that_are_not_finite_are_refused(tiny_llama: nn.Module, tmp_path, lab_tokenizer) -> None:

@@ -196,8 +196,10 @@ def test_heterogeneity_against_a_worked_example() -> None:
     assert (found.q, found.degrees_of_freedom, found.i_squared) == pytest.approx((6, 2, 2 / 3))
     assert found.p_value == pytest.approx(np.exp(-3))  # chi² of two degrees of freedom
     assert stats.heterogeneity([2, 2], [1, 3]).i_squared == 0
-    for estimates, errors in (([1.0], [1.0]), ([1, 2], [1, 0]), ([1, np.nan], [1, 1]), ([1, 2], [1])):
-        with pytest.raises(ValueError, match="at least two"):
+    alone = stats.heterogeneity([1.0], [1.0])
+    assert alone.q == 0 and np.isnan(alone.i_squared) and np.isnan(alone.p_value)
+    for estimates, errors in (([], []), ([1, 2], [1, 0]), ([1, np.nan], [1, 1]), ([1, 2], [1])):
+        with pytest.raises(ValueError, match="finite estimates"):
             stats.heterogeneity(estimates, errors)
 
 

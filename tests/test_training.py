@@ -209,7 +209,6 @@ def test_shipped_models_load_and_model_the_language(name):
         assert model(input_ids=ids, labels=ids).loss < 5
 
 
-@pytest.mark.xfail(strict=True, reason="trained on too few tokens: the cards say which condition fails")
 @pytest.mark.parametrize("name", SPECS)
 def test_shipped_models_are_fit_for_pruning_studies(name):
     shipped = json.loads((paths.MODELS / name / "card.json").read_text())

@@ -146,23 +146,17 @@ def hill_exponent(weight: Float[Tensor, "out in"]) -> float:
 def equal_marginal_damage(
     levels: tuple[float, float], damages: Float[Tensor, "2 blocks"], sparsity: float, sizes: Blocks
 ) -> Blocks:
-    """The allocation that minimises the summed damage, when each block's damage grows exponentially with its sparsity.
+    """The allocation that minimises the summed damage, when every block's damage grows exponentially with its sparsity.
 
-    Block l's damage is taken as a_l · exp(b_l · s), through its measured damage at two sparsities. At the minimum of
-    the sum under the budget one more weight removed costs the same in every block: a_l b_l exp(b_l s_l) / size_l.
+    Block l's damage is taken as a_l · exp(b · s). The rate b is the mean of the blocks' own between the two sparsities:
+    a rate of each block's own, from few tokens, would be noise that makes the allocation extreme. At the minimum of the
+    sum under the budget one more weight removed costs the same in every block: a_l b exp(b s_l) / size_l.
 
     Args:
         levels: the two sparsities, rising.
         damages: damage of pruning one block alone at each level; not-growing damages count as barely growing.
     """
     low, high = damages.double().clamp_min(1e-12)
-    rate = ((high / low).log() / (levels[1] - levels[0])).clamp_min(1e-2)
-    log_scale = low.log() - rate * levels[0]
-    share = sizes.double() / sizes.sum()
-    at_zero = log_scale + rate.log() - share.log()  # logarithm of each block's marginal damage at sparsity 0
-    bottom, top = at_zero.min().item(), (at_zero + rate * UPPER_SPARSITY).max().item()
-    for _ in range(200):  # bisection on the logarithm of the common marginal damage
-        marginal = (bottom + top) / 2
-        chosen = ((marginal - at_zero) / rate).clamp(0, UPPER_SPARSITY)
-        bottom, top = (marginal, top) if (chosen * share).sum() < sparsity else (bottom, marginal)
-    return project_to_budget(chosen, sizes, sparsity)
+    rate = ((high / low).log() / (levels[1] - levels[0])).clamp_min(1e-2).mean()
+    log_damage = (low.log() + high.log()) / 2 - sizes.double().log()  # per weight, half-way between the levels
+    return project_to_budget(sparsity + (log_damage.mean() - log_damage) / rate, sizes, sparsity)

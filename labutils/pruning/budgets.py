@@ -29,6 +29,17 @@ class DenseStatistics:
         self._wanda: dict[float, tuple[Tensor, Tensor]] = {}
 
     @cached_property
+    def norms(self) -> list[dict[str, Tensor]]:
+        """Per block, by layer name: ‖X_:j‖₂ of the layer's inputs in the dense model."""
+        self.walk.rewind()
+        found = []
+        for index in range(len(self.walk.blocks)):
+            statistics = self.walk.collect_and_advance(index, hessian=False)
+            found.append({name: own.norms for name, own in statistics.items()})
+        self.walk.rewind()
+        return found
+
+    @cached_property
     def sizes(self) -> Tensor:
         """Prunable weights per block."""
         counts = [sum(layer.weight.numel() for layer in prunable_layers(block).values()) for block in self.walk.blocks]
@@ -38,16 +49,11 @@ class DenseStatistics:
         """Per block, of the Wanda scores of its matrices: outlier share in percent (OWL's D), and mean (DLP's A)."""
         if multiple not in self._wanda:
             shares, means = [], []
-            self.walk.rewind()
-            for index, block in enumerate(self.walk.blocks):
-                statistics = self.walk.collect_and_advance(index, hessian=False)
+            for block, norms in zip(self.walk.blocks, self.norms, strict=True):
                 layers = prunable_layers(block)
-                scores = [
-                    wanda_score(weight_matrix(layers[name]).float(), own.norms) for name, own in statistics.items()
-                ]
+                scores = [wanda_score(weight_matrix(layers[name]).float(), own) for name, own in norms.items()]
                 shares.append(rules.outlier_share(scores, multiple))
                 means.append(sum(s.sum().item() for s in scores) / sum(s.numel() for s in scores))
-            self.walk.rewind()
             self._wanda[multiple] = (
                 torch.tensor(shares, dtype=torch.float64),
                 torch.tensor(means, dtype=torch.float64),

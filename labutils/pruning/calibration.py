@@ -1,7 +1,7 @@
 """One pass of calibration statistics per block, with the already pruned blocks before it.
 
 `BlockWalk` runs a model block by block over the calibration batches. For each block: `collect` runs it as it is and
-gathers the statistics of all its linear layers in that one pass; after its weights were changed, `advance` runs it
+gathers the statistics of all its matrices in that one pass; after its weights were changed, `advance` runs it
 again to make the inputs of the next block. Whatever a block receives from the model is captured and replayed, so the
 walk does not depend on the architecture. Padding is left out of the statistics, and the batch size changes nothing
 but the last digits. Protocol: SparseGPT, Wanda and their successors.
@@ -13,11 +13,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from labutils.experts import check_fused_parameters
 from labutils.models import find_blocks, prunable_layers
+from labutils.pruning.damage import read_output
 from labutils.pruning.statistics import Collector, Statistics, StopForward
 
 Calibration = Tensor | Mapping[str, Tensor]
@@ -41,39 +43,51 @@ class BlockWalk:
 
         Raises:
             ValueError: no sequences, ids outside the vocabulary, wrong shape or type.
-            LookupError: the model's blocks cannot be found.
+            LookupError: the model's blocks cannot be found, or hold weights in a form that is not known.
         """
         self.model = model
         self.prefix, self.blocks = find_blocks(model)
-        self.inputs = inputs = check_calibration(calibration, model)
-        self.n_sequences = len(inputs["input_ids"])
+        for index, block in enumerate(self.blocks):
+            check_fused_parameters(block, f"{self.prefix}.{index}")
+        self.inputs = check_calibration(calibration, model)
+        self.n_sequences = len(self.inputs["input_ids"])
         self.hidden: list[Tensor] = []
         self._start: list[Tensor] = []
         self._calls: list[list[tuple[tuple, dict]]] = []
+        self._beside: list[tuple] = []
         self._masks: list[Tensor | None] = []
         takes = inspect.signature(model.forward).parameters
         self._no_cache = {"use_cache": False} if "use_cache" in takes else {}  # a cache would grow with every replay
         self._returns_tuple: bool | None = None  # learnt by running the first block once
+        self._batch_size = batch_size
         with _quiet(model):
-            for start in range(0, self.n_sequences, batch_size):
-                batch = {key: value[start : start + batch_size].to(model.device) for key, value in inputs.items()}
-                self._capture(batch)
+            for number in range(-(-self.n_sequences // batch_size)):
+                self._capture(self.batch_inputs(number))
+
+    def batch_inputs(self, number: int) -> dict[str, Tensor]:
+        """The calibration of one batch, on the model's device."""
+        rows = slice(number * self._batch_size, (number + 1) * self._batch_size)
+        return {key: value[rows].to(self.model.device) for key, value in self.inputs.items()}
 
     def _capture(self, batch: dict[str, Tensor]) -> None:
         """Record what every block is called with; the blocks themselves hand their input on, at no cost."""
         calls: list[tuple[tuple, dict]] = []
         first: list[Tensor] = []
+        beside: tuple = ()  # what the first block returns beside the hidden states: T5's hand on their position bias
         first_block = self.blocks[0].forward
 
         def record(args: tuple, kwargs: dict) -> Any:
-            if self._returns_tuple is None:
-                self._returns_tuple = isinstance(first_block(*args, **kwargs), tuple)
+            nonlocal beside
+            if not calls and self._returns_tuple is not False:
+                output = first_block(*args, **kwargs)
+                self._returns_tuple = isinstance(output, tuple)
+                beside = output[1:] if self._returns_tuple else ()
             hidden, args, kwargs = _split(args, kwargs)
             first.append(hidden)
             calls.append((args, kwargs))
             if len(calls) == len(self.blocks):
                 raise StopForward
-            return (hidden,) if self._returns_tuple else hidden
+            return (hidden, *beside) if self._returns_tuple else hidden
 
         with _forwards_replaced(self.blocks, record), suppress(StopForward):
             self.model(**batch, **self._no_cache)
@@ -84,14 +98,15 @@ class BlockWalk:
         self.hidden.append(first[0])
         self._start.append(first[0])
         self._calls.append(calls)
+        self._beside.append(beside)
         mask = batch.get("attention_mask")
         self._masks.append(mask.bool() if mask is not None and not mask.all() else None)
 
     def collect(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
-        """Run block `index` as it is and return the statistics of its linear layers, by their name in the block.
+        """Run block `index` as it is and return the statistics of its matrices, by their name in the block.
 
         Layers that read the same tensor (query, key and value; gate and up) share one `Statistics` object. After the
-        first batch has shown the order, a batch stops at the block's last linear layer, whose output nobody needs.
+        first batch has shown the order, a batch stops at the block's last matrix, whose output nobody needs.
 
         Raises:
             ValueError: the activations that enter a layer are not finite; the layer is named.
@@ -114,6 +129,19 @@ class BlockWalk:
         """Run block `index` and move on to the next: its outputs replace the hidden states."""
         self.hidden = self.run(index)
 
+    def outputs_from(self, index: int, batch: int) -> Float[Tensor, "n ..."]:
+        """A batch's predictions when the blocks from `index` on read its present hidden states; the walk stays.
+
+        See `read_output`. Embedding, final norm and head are the model's own; the blocks before are not run.
+        """
+        hidden, inputs = self.hidden[batch], self.batch_inputs(batch)
+        with _quiet(self.model):
+            for later in range(index, len(self.blocks)):
+                hidden = self._run(later, batch, hidden)
+            value = (hidden, *self._beside[batch]) if self._returns_tuple else hidden
+            with _forwards_replaced(self.blocks, lambda *_: value):
+                return read_output(self.model, self.model(**inputs, **self._no_cache), inputs)
+
     def rewind(self) -> None:
         """Back to the first block."""
         self.hidden = list(self._start)
@@ -124,13 +152,14 @@ class BlockWalk:
             for batch, hidden in enumerate(self.hidden):
                 if collector:
                     collector.start(self._masks[batch])
-                args, kwargs = self._calls[batch][index]
-                try:
-                    output = self.blocks[index](hidden, *args, **kwargs)
-                except StopForward:
-                    continue
-                outputs.append(output[0] if isinstance(output, tuple) else output)
+                with suppress(StopForward):
+                    outputs.append(self._run(index, batch, hidden))
         return outputs
+
+    def _run(self, index: int, batch: int, hidden: Tensor) -> Tensor:
+        args, kwargs = self._calls[batch][index]
+        output = self.blocks[index](hidden, *args, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
 
 
 def check_calibration(calibration: Calibration, model: PreTrainedModel) -> dict[str, Int64[Tensor, "n seq_len"]]:

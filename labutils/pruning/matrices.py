@@ -1,7 +1,8 @@
 """Prune one weight matrix: a score or SparseGPT chooses the mask, the Hessian may repair what is left.
 
 A method name is `sparsegpt`, a registered score (`magnitude`, `wanda`, `ri`, `ria`, …), or a score followed by `+obs`:
-that score's mask, then the optimal-brain-surgeon update of the survivors.
+that score's mask, then the optimal-brain-surgeon update of the survivors. A matrix that no calibration token reached
+(an expert that was never chosen) loses its smallest weights, whatever the method.
 """
 
 import difflib
@@ -61,6 +62,7 @@ def matrix_score(
     weight: Float[Tensor, "out in"], statistics: Statistics, method: MatrixMethod, *, factor: Factor | None = None
 ) -> Float[Tensor, "out in"]:
     """The score by which `method` would rank the weights of a matrix that has not been touched yet."""
+    method = _informed_method(method, statistics)
     if method.score is None:
         return (weight.to(factor.upper.dtype) / factor.upper.diagonal()) ** 2
     return SCORES[method.score].function(weight.float(), statistics.norms)
@@ -85,6 +87,7 @@ def prune_matrix(
         permute: search the channel permutation first (N:M only).
         group: compare scores by "row" or over the "matrix", instead of the score's own default.
     """
+    method = _informed_method(method, statistics)
     if permute and pattern:
         score = matrix_score(weight, statistics, method, factor=factor)
         order = channel_permutation(score, *pattern)
@@ -105,6 +108,11 @@ def prune_matrix(
     return MatrixResult(pruned, mask, None)
 
 
+def _informed_method(method: MatrixMethod, statistics: Statistics) -> MatrixMethod:
+    """The method, or magnitude where nothing is known of the matrix's inputs."""
+    return method if statistics.n_tokens else matrix_method("magnitude")
+
+
 def _prune_permuted(
     weight: Tensor, statistics: Statistics, method: MatrixMethod, order: Tensor, pattern: tuple[int, int],
     factor: Factor | None, block_size: int,
@@ -122,7 +130,12 @@ def _prune_permuted(
 
 
 def output_error(weight: Float[Tensor, "out in"], pruned: Float[Tensor, "out in"], statistics: Statistics) -> float:
-    """Relative squared error of the layer's output: exact from the Hessian, else on the sampled calibration tokens."""
+    """Relative squared error of the layer's output: exact from the Hessian, else on the sampled calibration tokens.
+
+    NaN where no calibration token reached the matrix.
+    """
+    if statistics.n_tokens == 0:
+        return float("nan")
     if statistics.hessian is not None:
         return relative_output_error(weight, pruned, statistics.hessian)
     total = torch.linalg.vector_norm(statistics.sample @ weight.float().T).item() ** 2

@@ -23,7 +23,6 @@ class PruneOptions:
         threshold: OptiPrune's τ: below this sparsity `below` prunes, from it on `above`.
         threshold_on: compare τ with the model's sparsity ("global") or with each block's ("layer").
         deviation_low, deviation_high, largest_deviation: OptiPrune's λ(S) rises from 0 to the largest between them.
-        held_out: share of the calibration sequences on which `optiprune-auto` compares its candidates.
     """
 
     batch_size: int = 8
@@ -42,7 +41,6 @@ class PruneOptions:
     deviation_low: float = 0.4
     deviation_high: float = 0.7
     largest_deviation: float = 0.08
-    held_out: float = 0.25
 
 
 def read_options(given: dict) -> PruneOptions:
@@ -65,6 +63,6 @@ def read_options(given: dict) -> PruneOptions:
             f'group={options.group!r} must be None, "row" or "matrix"; '
             f'threshold_on={options.threshold_on!r} must be "global" or "layer".'
         )
-    if not 0 < options.held_out < 1 or options.damping <= 0:
-        raise ValueError(f"held_out ({options.held_out}) must lie inside (0, 1), damping ({options.damping}) above 0.")
+    if options.damping <= 0:
+        raise ValueError(f"damping ({options.damping}) must be above 0.")
     return options

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from labutils.models import check_finite, prunable_layers, weight_matrix
@@ -48,7 +48,7 @@ def prune(
             `global`, `optiprune`, or one number per block. Default: `optiprune` for OptiPrune's methods, else uniform.
         pattern: "unstructured", or "N:M" to keep N of every M consecutive inputs.
         permute: search a channel permutation for the N:M pattern.
-        seed: which sequences `optiprune-auto` holds out; nothing else is random.
+        seed: which sequences `optiprune-auto` reads the model on; nothing else is random.
         **options: see `PruneOptions`.
 
     Raises:
@@ -87,11 +87,19 @@ def prune_request(statistics: DenseStatistics, request: Request) -> PruneReport:
 
 
 def _carry_out(statistics: DenseStatistics, request: Request) -> PruneReport:
-    _check_widths(statistics.walk, request.pattern)
+    check_widths(statistics.walk, request.pattern)
     if request.method == "optiprune-auto":
         from labutils.pruning.selection import prune_by_measurement  # it builds on this module
 
         return prune_by_measurement(statistics, request)
+    methods, budgets = plan_pruning(statistics, request)
+    return prune_walk(statistics.walk, methods, budgets, request)
+
+
+def plan_pruning(
+    statistics: DenseStatistics, request: Request
+) -> tuple[list[MatrixMethod], dict[tuple[int, str], int]]:
+    """The method of each block, and how many weights each matrix drops, keyed by (block index, layer name)."""
     options, allocation, chosen = request.options, request.allocation, request.method
     if request.method == "optiprune":
         chosen = options.below if request.sparsity < options.threshold else options.above
@@ -101,36 +109,51 @@ def _carry_out(statistics: DenseStatistics, request: Request) -> PruneReport:
     methods = [dense.method] * len(statistics.walk.blocks)
     if request.method == "optiprune" and options.threshold_on == "layer":
         methods = _methods_by_block(dense, budgets)
-    return prune_walk(statistics.walk, methods, budgets, request)
+    return methods, budgets
 
 
 def prune_walk(
     walk: BlockWalk, methods: list[MatrixMethod], budgets: dict[tuple[int, str], int], request: Request
 ) -> PruneReport:
     """Prune every block of a walk with its method and budgets, from the first to the last; returns the report."""
-    options, pattern, rows, permutations = request.options, parse_pattern(request.pattern), [], {}
+    rows, permutations = [], {}
     walk.rewind()
     for index in progress(range(len(walk.blocks)), description=f"prune {request.method}", unit="block"):
-        statistics = walk.collect(index, hessian=methods[index].needs_hessian)
-        factors = factor_all(statistics, options.damping) if methods[index].needs_hessian else {}
-        for name, layer in prunable_layers(walk.blocks[index]).items():
-            started = time.perf_counter()
-            own, weight, full_name = statistics[name], weight_matrix(layer), f"{walk.prefix}.{index}.{name}"
-            result = prune_matrix(
-                weight, own, methods[index], n_drop=budgets[index, name], pattern=pattern, permute=request.permute,
-                factor=factors.get(id(own)), block_size=options.block_size, group=options.group,
-            )  # fmt: skip
-            if result.order is not None:
-                permutations[full_name] = result.order.cpu()
-            error = output_error(weight, result.weight, own)
-            weight.copy_(result.weight)
-            rows.append(
-                layer_row(full_name, index, result, own, factors.get(id(own)), budgets[index, name], error, started)
-            )
+        found, orders = prune_block(walk, index, methods[index], budgets, request)
+        rows += found
+        permutations |= orders
         if index + 1 < len(walk.blocks):
             walk.advance(index)
-    strategy = pd.DataFrame({"block": range(len(methods)), "method": [method.name for method in methods]})
-    return make_report(rows, strategy, request, permutations)
+    return make_report(rows, strategy_table(methods), request, permutations)
+
+
+def prune_block(
+    walk: BlockWalk, index: int, method: MatrixMethod, budgets: dict[tuple[int, str], int], request: Request
+) -> tuple[list[dict], dict[str, Tensor]]:
+    """Prune the block that the walk has come to; returns the report's rows, and channel orders by layer name."""
+    options, rows, permutations = request.options, [], {}
+    statistics = walk.collect(index, hessian=method.needs_hessian)
+    factors = factor_all(statistics, options.damping) if method.needs_hessian else {}
+    for name, layer in prunable_layers(walk.blocks[index]).items():
+        started = time.perf_counter()
+        own, weight, full_name = statistics[name], weight_matrix(layer), f"{walk.prefix}.{index}.{name}"
+        result = prune_matrix(
+            weight, own, method, n_drop=budgets[index, name], pattern=parse_pattern(request.pattern),
+            permute=request.permute, factor=factors.get(id(own)), block_size=options.block_size, group=options.group,
+        )  # fmt: skip
+        if result.order is not None:
+            permutations[full_name] = result.order.cpu()
+        error = output_error(weight, result.weight, own)
+        weight.copy_(result.weight)
+        rows.append(
+            layer_row(full_name, index, result, own, factors.get(id(own)), budgets[index, name], error, started)
+        )
+    return rows, permutations
+
+
+def strategy_table(methods: list[MatrixMethod]) -> pd.DataFrame:
+    """Which method prunes each block."""
+    return pd.DataFrame({"block": range(len(methods)), "method": [method.name for method in methods]})
 
 
 def factor_all(statistics: dict[str, Statistics], damping: float) -> dict[int, Factor]:
@@ -148,7 +171,7 @@ class restored_on_failure:
         self.layers = [layer for block in blocks for layer in prunable_layers(block).values()]
 
     def __enter__(self) -> "restored_on_failure":
-        self.backup = [layer.weight.detach().clone() for layer in self.layers]
+        self.backup = self.current()
         return self
 
     def __exit__(self, kind: type | None, *details: object) -> None:
@@ -156,10 +179,14 @@ class restored_on_failure:
             self.restore()
         self.backup = []
 
+    def current(self) -> list[Tensor]:
+        """A copy of the weights as they are now, for `restore`."""
+        return [layer.weight.detach().clone() for layer in self.layers]
+
     @torch.no_grad()
-    def restore(self) -> None:
-        """Put the weights back now."""
-        for layer, weight in zip(self.layers, self.backup, strict=True):
+    def restore(self, weights: list[Tensor] | None = None) -> None:
+        """Put the weights back now: those at the beginning, or a copy made in between."""
+        for layer, weight in zip(self.layers, weights or self.backup, strict=True):
             layer.weight.copy_(weight)
 
 
@@ -172,7 +199,8 @@ def _methods_by_block(dense: DenseModel, budgets: dict[tuple[int, str], int]) ->
     return methods
 
 
-def _check_widths(walk: BlockWalk, pattern: str) -> None:
+def check_widths(walk: BlockWalk, pattern: str) -> None:
+    """Raises a ValueError naming the first matrix whose inputs an N:M pattern does not divide."""
     parsed = parse_pattern(pattern)
     for index, block in enumerate(walk.blocks if parsed else ()):
         for name, layer in prunable_layers(block).items():

@@ -29,7 +29,7 @@ class PruneReport:
             tokens, seconds.
         sparsity: share of zeros over all pruned matrices.
         strategy: the method that pruned each block.
-        candidates: what `optiprune-auto` tried, with the damage that decided; None for other methods.
+        candidates: the finalists of `optiprune-auto`, with the damage that decided; None for other methods.
         options: everything that `prune` was called with.
         permutations: layer name → channel order under which its mask is N:M.
         seconds: of the whole pruning, allocation included.

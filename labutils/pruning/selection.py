@@ -1,192 +1,143 @@
-"""`optiprune-auto`: strategy and allocation chosen by measurement on held-out calibration sequences.
+"""`optiprune-auto`: strategy and allocation chosen by measurement, on calibration tokens alone.
 
-Candidates are tried on the dense model with the statistics of one dense pass, all blocks pruned at once; what they do
-to the model's output on the held-out sequences decides. Only the winner is then carried out block by block, on all
-calibration sequences. Evaluation data are never seen. A candidate's damage is the held-out loss plus the divergence of
-its next-token distributions from the dense model's: the loss is what counts but is noisy on few tokens, the divergence
-is steady but blind to what the text says. An encoder has no loss and is judged by the divergence of its embeddings.
+1. *Probes* prune one dense block at a time and read the model's output: what each block can spare gives an allocation.
+2. *Finalists* are carried out block by block, as the model will be left: SparseGPT with that allocation and with OWL's,
+   then the other strategy with the better of the two. The least damaged model stays.
+
+Damage is the divergence of the output from the dense model's on calibration tokens, the same for every finalist. It is
+not the loss: on few tokens the loss is too noisy to tell finalists apart, and an encoder has none. Nothing is held out:
+finalists that were pruned on the same tokens in the same way profit from them alike.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from labutils.models import is_causal, prunable_layers, weight_matrix
+from labutils.models import prunable_layers, weight_matrix
 from labutils.pruning import allocation as rules
 from labutils.pruning.budgets import DenseModel, DenseStatistics, block_sparsities, matrix_budgets
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.matrices import matrix_method, prune_matrix
-from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.pipeline import factor_all, prune_walk, restored_on_failure
-from labutils.pruning.reconstruction import Factor
+from labutils.pruning.damage import divergence
+from labutils.pruning.importance import relative_importance_score
+from labutils.pruning.matrices import matrix_method
+from labutils.pruning.patterns import parse_pattern, unstructured_mask
+from labutils.pruning.pipeline import prune_walk, restored_on_failure
 from labutils.pruning.report import PruneReport, Request
-from labutils.pruning.statistics import Statistics
 
-STRATEGIES = ("ria", "ria+obs", "sparsegpt")
-PROBE = "ria"  # measures how much each block can spare: cheap, since it solves nothing
+STRATEGIES = ("sparsegpt", "ria+obs")
+READ_TOKENS = 2048  # tokens that compare the finalists; the dense model's predictions of them are kept meanwhile
 PROBE_STEP = 0.1
-PROBE_COST = 0.75  # sequences that all probes together may run, in multiples of the calibration
-
-
-def prune_by_measurement(statistics: DenseStatistics, request: Request) -> PruneReport:
-    """Choose among the candidates, then prune the dense model with the winner.
-
-    Raises:
-        ValueError: fewer than two calibration sequences, so that none can be held out.
-    """
-    trial = _Trial.start(statistics, request)
-    candidates = trial.choose()
-    best = min(candidates, key=lambda candidate: candidate.damage)
-    method = matrix_method(best.method)
-    dense = DenseModel(statistics, method, request.sparsity, request.options)
-    budgets = matrix_budgets(dense, best.sparsities.tolist())
-    report = prune_walk(statistics.walk, [method] * len(statistics.walk.blocks), budgets, request)
-    table = pd.DataFrame(
-        [{"method": c.method, "allocation": c.allocation, "damage": c.damage, "chosen": c is best} for c in candidates]
-    )
-    return replace(report, candidates=table)
+PROBE_COST = 0.25  # passes through a block that all probes together may take, in multiples of the calibration's
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class _Finalist:
     method: str
     allocation: str
-    sparsities: Tensor
     damage: float
+    report: PruneReport
+    weights: list[Tensor]
 
 
-class _Trial:
-    """The dense model with its statistics on the fitting sequences, and the held-out sequences to read it on."""
+def prune_by_measurement(statistics: DenseStatistics, request: Request) -> PruneReport:
+    """Carry out the finalists, and leave the dense model pruned as the least damaged of them."""
+    allocations = _allocations(statistics, request)
+    reader = _Reader(statistics.walk, request.seed)
+    tried, best = [], None
+    with restored_on_failure(statistics.walk.blocks) as dense:
 
-    def __init__(self, statistics: DenseStatistics, request: Request, fit: BlockWalk, held_out: dict[str, Tensor]):
-        self.dense, self.request, self.fit, self.held_out = statistics, request, fit, held_out
-        self.model, self.blocks = fit.model, fit.blocks
-        self.pattern = parse_pattern(request.pattern)
-        self.statistics: list[dict[str, Statistics]] = []
-        self.factors: list[dict[int, Factor]] = []
-
-    @classmethod
-    def start(cls, statistics: DenseStatistics, request: Request) -> "_Trial":
-        walk = statistics.walk
-        if walk.n_sequences < 2:
-            raise ValueError("optiprune-auto holds out part of the calibration; give it at least two sequences.")
-        order = torch.randperm(walk.n_sequences, generator=torch.Generator().manual_seed(request.seed))
-        n_held = min(max(1, round(request.options.held_out * walk.n_sequences)), walk.n_sequences - 1)
-        held, kept = order[:n_held].sort().values, order[n_held:].sort().values
-        fit = BlockWalk(
-            walk.model, {key: value[kept] for key, value in walk.inputs.items()}, batch_size=request.options.batch_size
-        )
-        trial = cls(statistics, request, fit, {key: value[held] for key, value in walk.inputs.items()})
-        for index in range(len(fit.blocks)):
-            found = fit.collect_and_advance(index, hessian=True)
-            trial.statistics.append(found)
-            trial.factors.append(factor_all(found, request.options.damping))
-        trial.reference = trial.outputs(trial.held_out)
-        return trial
-
-    def choose(self) -> list[_Candidate]:
-        """All candidates that were tried: the strategies under one allocation, then the other allocations."""
-        allocations = self._allocations()
-        first = next(iter(allocations))
-        tried = [self._try(method, first, allocations[first]) for method in STRATEGIES]
-        best = min(tried, key=lambda candidate: candidate.damage).method
-        return tried + [self._try(best, name, allocations[name]) for name in list(allocations)[1:]]
-
-    def _allocations(self) -> dict[str, Tensor]:
-        request = self.request
-        dense = DenseModel(self.dense, matrix_method(PROBE), request.sparsity, request.options)
-        if self.pattern or request.allocation is not None or request.sparsity == 0:
-            asked = request.allocation or "uniform"
-            if asked == "global":
-                raise ValueError(
-                    'optiprune-auto chooses sparsities per block; allocation="global" is per matrix. Leave it out.'
-                )
-            return {asked if isinstance(asked, str) else "given": block_sparsities(dense, asked)}
-        measured = self._measured()
-        return {
-            "measured": measured,
-            "half measured": (measured + request.sparsity) / 2,
-            "owl": block_sparsities(dense, "owl"),
-            "uniform": block_sparsities(dense, "uniform"),
-        }
-
-    def _measured(self) -> Tensor:
-        """Prune one block at a time at two sparsities, and equalise what one more weight costs."""
-        target, sizes = self.request.sparsity, self.dense.sizes
-        levels = (max(target - PROBE_STEP, target / 2), min(target + PROBE_STEP, rules.UPPER_SPARSITY))
-        damages = torch.zeros(2, len(self.blocks), dtype=torch.float64)
-        n_probe = max(1, round(PROBE_COST * self.dense.walk.n_sequences / damages.numel()))
-        probe = {key: value[:n_probe] for key, value in self.held_out.items()}
-        reference = self.outputs(probe)
-        for row, level in enumerate(levels):
-            for index in range(len(self.blocks)):
-                uniform = torch.full_like(sizes, level)
-                with self._pruned(PROBE, uniform, [index]):
-                    damages[row, index] = self.divergence(reference, self.outputs(probe), probe)
-        return rules.equal_marginal_damage(levels, damages, target, sizes)
-
-    def _try(self, method: str, name: str, sparsities: Tensor) -> _Candidate:
-        with self._pruned(method, sparsities, range(len(self.blocks))):
-            outputs = self.outputs(self.held_out)
-        damage = self.divergence(self.reference, outputs, self.held_out) + self.loss(outputs, self.held_out)
-        return _Candidate(method, name, sparsities, damage)
-
-    @contextmanager
-    def _pruned(self, method: str, sparsities: Tensor, indices: Sequence[int]) -> Iterator[None]:
-        """Some blocks pruned from the dense statistics, until the context ends."""
-        chosen, options = matrix_method(method), self.request.options
-        with restored_on_failure(self.blocks[index] for index in indices) as dense:
-            for index in indices:
-                for name, layer in prunable_layers(self.blocks[index]).items():
-                    own, weight = self.statistics[index][name], weight_matrix(layer)
-                    result = prune_matrix(
-                        weight, own, chosen, n_drop=round(weight.numel() * sparsities[index].item()),
-                        pattern=self.pattern, factor=self.factors[index][id(own)], block_size=options.block_size,
-                        group=options.group,
-                    )  # fmt: skip
-                    weight.copy_(result.weight)
-            yield
+        def carry_out(method: str, allocation: str) -> _Finalist:
             dense.restore()
+            report = _prune(statistics, request, method, allocations[allocation])
+            finalist = _Finalist(method, allocation, reader.damage(), report, dense.current())
+            tried.append({"method": method, "allocation": allocation, "damage": finalist.damage})
+            return finalist if best is None or finalist.damage < best.damage else best
 
-    @torch.no_grad()
-    def outputs(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        """What the model puts out, by batch: next-token log-probabilities, or an encoder's pooled unit vectors."""
-        found, size = [], self.request.options.batch_size
-        for start in range(0, len(inputs["input_ids"]), size):
-            batch = {key: value[start : start + size].to(self.model.device) for key, value in inputs.items()}
-            output = self.model(**batch)
-            if is_causal(self.model):
-                found.append(output.logits.float().log_softmax(dim=-1))
-            else:
-                mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).unsqueeze(-1)
-                found.append(F.normalize((output.last_hidden_state.float() * mask).sum(dim=1), dim=-1))
-        return found
+        for allocation in allocations:
+            best = carry_out(STRATEGIES[0], allocation)
+        for method in STRATEGIES[1:]:
+            best = carry_out(method, best.allocation)
+        dense.restore(best.weights)
+    table = pd.DataFrame(tried)
+    chosen = (table["method"] == best.method) & (table["allocation"] == best.allocation)
+    return replace(best.report, candidates=table.assign(chosen=chosen))
 
-    def divergence(self, dense: list[Tensor], pruned: list[Tensor], inputs: dict[str, Tensor]) -> float:
-        """Mean Kullback–Leibler divergence per token (nats), or 1 − cosine per sequence for an encoder."""
-        if not is_causal(self.model):
-            return (
-                1 - torch.cat([(a * b).sum(dim=-1) for a, b in zip(dense, pruned, strict=True)]).double().mean().item()
+
+def _prune(statistics: DenseStatistics, request: Request, name: str, sparsities: Tensor) -> PruneReport:
+    method = matrix_method(name)
+    dense = DenseModel(statistics, method, request.sparsity, request.options)
+    methods = [method] * len(statistics.walk.blocks)
+    return prune_walk(statistics.walk, methods, matrix_budgets(dense, sparsities.tolist()), request)
+
+
+class _Reader:
+    """Compares the model's output, as it is now, with the dense model's, on some batches of the walk."""
+
+    def __init__(self, walk: BlockWalk, seed: int):
+        self.walk = walk
+        order = torch.randperm(len(walk.hidden), generator=torch.Generator().manual_seed(seed)).tolist()
+        tokens_per_batch = walk.batch_inputs(0)["input_ids"].numel()
+        self.batches = order[: max(1, READ_TOKENS // tokens_per_batch)]
+        walk.rewind()
+        self.dense = [walk.outputs_from(0, batch) for batch in self.batches]
+
+    def damage(self) -> float:
+        """Mean divergence, for a walk that has just pruned the model and so stands before its last block."""
+        last = len(self.walk.blocks) - 1
+        found = [
+            divergence(dense, self.walk.outputs_from(last, batch), self.walk.batch_inputs(batch))
+            for dense, batch in zip(self.dense, self.batches, strict=True)
+        ]
+        weights = [len(dense) for dense in self.dense]
+        return sum(d * w for d, w in zip(found, weights, strict=True)) / sum(weights)
+
+
+def _allocations(statistics: DenseStatistics, request: Request) -> dict[str, Tensor]:
+    """What the finalists try; a single allocation where the request leaves no choice."""
+    dense = DenseModel(statistics, matrix_method(STRATEGIES[0]), request.sparsity, request.options)
+    if parse_pattern(request.pattern) or request.allocation is not None or request.sparsity == 0:
+        asked = request.allocation or "uniform"
+        if asked == "global":
+            raise ValueError(
+                'optiprune-auto chooses sparsities per block; allocation="global" is per matrix. Leave it out.'
             )
-        moved = torch.cat([(a.exp() * (a - b)).sum(dim=-1) for a, b in zip(dense, pruned, strict=True)])
-        return _masked_mean(moved, inputs)
-
-    def loss(self, outputs: list[Tensor], inputs: dict[str, Tensor]) -> float:
-        """Mean next-token loss (nats); 0 for an encoder, which has none."""
-        if not is_causal(self.model):
-            return 0.0
-        log_probabilities = torch.cat(outputs)[:, :-1]
-        targets = inputs["input_ids"][:, 1:].to(log_probabilities.device)
-        losses = -log_probabilities.gather(2, targets.unsqueeze(-1)).squeeze(-1)
-        return _masked_mean(losses, {key: value[:, 1:] for key, value in inputs.items()})
+        return {asked if isinstance(asked, str) else "given": block_sparsities(dense, asked)}
+    # Half-way to uniform: dense neighbours make a block look easier to prune than pruned ones will.
+    measured = (_measure(statistics, request) + request.sparsity) / 2
+    return {"measured": measured, "owl": block_sparsities(dense, "owl")}
 
 
-def _masked_mean(values: Tensor, inputs: dict[str, Tensor]) -> float:
-    """Mean over the tokens that are not padding."""
-    mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).to(values.device)
-    return ((values * mask).sum() / mask.sum()).item()
+def _measure(statistics: DenseStatistics, request: Request) -> Tensor:
+    """Prune one block at a time at two sparsities, and equalise what one more weight costs."""
+    target, walk = request.sparsity, statistics.walk
+    levels = (max(target - PROBE_STEP, target / 2), min(target + PROBE_STEP, rules.UPPER_SPARSITY))
+    damages = torch.zeros(2, len(walk.blocks), dtype=torch.float64)
+    # a probe runs the blocks from the pruned one on: half of them on average
+    n_probe = max(1, round(PROBE_COST * walk.n_sequences / len(walk.blocks)))
+    order = torch.randperm(walk.n_sequences, generator=torch.Generator().manual_seed(request.seed))[:n_probe]
+    probes = BlockWalk(walk.model, {key: value[order] for key, value in walk.inputs.items()}, batch_size=n_probe)
+    inputs, reference = probes.batch_inputs(0), probes.outputs_from(0, 0)
+    for index, norms in enumerate(statistics.norms):
+        for row in _each_level(walk, index, norms, levels):
+            damages[row, index] = divergence(reference, probes.outputs_from(index, 0), inputs)
+        probes.advance(index)
+    return rules.equal_marginal_damage(levels, damages, target, statistics.sizes)
+
+
+def _each_level(walk: BlockWalk, index: int, norms: dict[str, Tensor], levels: tuple[float, float]) -> Iterator[int]:
+    """Leave a block pruned by relative importance to one level after the other, then dense again.
+
+    Relative importance is what probes are pruned by because it needs no solving.
+    """
+    layers = prunable_layers(walk.blocks[index])
+    with torch.no_grad(), restored_on_failure([walk.blocks[index]]) as dense:
+        for row, level in enumerate(levels):
+            for name, layer in layers.items():
+                weight = weight_matrix(layer)
+                score = relative_importance_score(weight.float(), norms[name])
+                weight.masked_fill_(~unstructured_mask(score, round(level * weight.numel())), 0)
+            yield row
+            dense.restore()

@@ -1,14 +1,18 @@
-"""Statistics of a block's linear layers, gathered by hooks during one forward pass over the calibration tokens.
+"""Statistics of a block's matrices, gathered by hooks during one forward pass over the calibration tokens.
 
 Only running sums are kept, never the activations. Padding is left out. Layers that read the same tensor share one
 `Statistics` object, so that what is computed from it is computed once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from labutils.experts import ExpertMatrix, expert_inputs
+from labutils.models import Layer, weight_matrix
 
 SAMPLE_TOKENS = 256
 STRIP = 256  # columns of a Hessian that are accumulated together
@@ -20,13 +24,13 @@ class StopForward(Exception):
 
 @dataclass
 class Statistics:
-    """What the calibration tokens say about the input of one or several linear layers.
+    """What the calibration tokens say about the input of one or several matrices.
 
     Attributes:
         hessian: (2 / sequences) XᵀX, or None when only the norms were asked for.
         norms: ‖X_:j‖₂ over all tokens, per input.
         sample: the first tokens' inputs, on which an output error is estimated when there is no Hessian.
-        n_tokens: tokens seen, without padding.
+        n_tokens: tokens seen, without padding; of an expert, those routed to it. 0: nothing is known of the inputs.
     """
 
     hessian: Float[Tensor, "in in"] | None
@@ -66,17 +70,29 @@ class _Accumulator:
 
 
 class Collector:
-    """Hooks on the linear layers of one block, owned by a `with` statement."""
+    """Hooks on what a block's matrices read, owned by a `with` statement.
 
-    def __init__(self, layers: dict[str, nn.Module], hessian: bool, stop_early: bool):
+    Linear layers are watched one by one, a module of fused experts as a whole. Where the first batch called each of
+    them once, later batches may stop at the last one, whose output nobody needs.
+    """
+
+    def __init__(self, layers: Mapping[str, Layer], hessian: bool, stop_early: bool):
         self.layers, self.hessian, self.stop_early = layers, hessian, stop_early
         self.sums: dict[str, _Accumulator] = {}
         self.reads: dict[str, str] = {}  # layer → the layer that accumulates their common input
-        self.order: list[str] = []
-        self.n_batches = 0
+        self.reached: set[nn.Module] = set()
+        self.n_batches, self.may_stop = 0, False
 
     def __enter__(self) -> "Collector":
-        self.handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in self.layers.items()]
+        experts: dict[nn.Module, dict[str, str]] = {}
+        self.handles = []
+        for name, layer in self.layers.items():
+            if isinstance(layer, ExpertMatrix):
+                experts.setdefault(layer.experts, {})[layer.name] = name
+            else:
+                self.handles.append(layer.register_forward_pre_hook(self._watch_layer(name)))
+        for module, names in experts.items():
+            self.handles.append(module.register_forward_pre_hook(self._watch_experts(names)))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -84,38 +100,79 @@ class Collector:
             handle.remove()
 
     def start(self, mask: Tensor | None) -> None:
+        """A new batch begins; the mask is False on its padding."""
+        if self.n_batches == 1:
+            self.may_stop = self.stop_early and self.n_calls == len(self.reached) == len(self.handles)
         self.mask = mask
-        self.seen: dict[str, Tensor] = {}
+        self.seen: dict[str, Tensor] = {}  # the inputs of layers that no earlier batch has reached
         self.n_batches += 1
+        self.n_calls = 0
 
-    def _hook(self, name: str):
+    def _watch_layer(self, name: str):
         def collect(layer: nn.Module, args: tuple) -> None:
             inputs = args[0]
-            if self.n_batches == 1:
+            if name not in self.reads:
                 self.reads[name] = next((other for other, tensor in self.seen.items() if tensor is inputs), name)
                 self.seen[name] = inputs
-                self.order.append(name)
             if self.reads[name] == name:
-                self._add(name, inputs)
-            if self.stop_early and self.n_batches > 1 and name == self.order[-1]:
-                raise StopForward
+                self._add(name, *self._without_padding(name, inputs))
+            self._count(layer)
 
         return collect
 
-    def _add(self, name: str, inputs: Tensor) -> None:
+    def _watch_experts(self, names: dict[str, str]):
+        def collect(experts: nn.Module, args: tuple) -> None:
+            tokens, chosen = self._without_padding(next(iter(names.values())), *args[:2])
+            for own_name, inputs in expert_inputs(experts, tokens, chosen):
+                name = names[own_name]
+                self.reads[name] = name
+                self._add(name, inputs)
+            self._count(experts)
+
+        return collect
+
+    def _count(self, module: nn.Module) -> None:
+        self.n_calls += 1
+        self.reached.add(module)
+        if self.may_stop and self.n_calls == len(self.handles):
+            raise StopForward
+
+    def _without_padding(self, name: str, *tensors: Tensor) -> list[Tensor]:
+        """Each tensor as [tokens, width]; some architectures flatten batch and sequence themselves."""
+        flat = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors]
+        if self.mask is None:
+            return flat
+        if len(flat[0]) != self.mask.numel():
+            raise ValueError(
+                f"{name} reads {len(flat[0])} of the batch's {self.mask.numel()} tokens, so that padding cannot be "
+                "told from text there; calibrate with sequences of one length, without padding."
+            )
+        return [tokens[self.mask.reshape(-1)] for tokens in flat]
+
+    def _add(self, name: str, tokens: Float[Tensor, "tokens in"]) -> None:
         if name not in self.sums:
-            self.sums[name] = _Accumulator(inputs.shape[-1], inputs.device, self.hessian)
-        tokens = inputs.reshape(-1, inputs.shape[-1])  # some architectures flatten batch and sequence themselves
-        if self.mask is not None and len(tokens) == self.mask.numel():
-            tokens = tokens[self.mask.reshape(-1)]
+            self.sums[name] = _Accumulator(tokens.shape[-1], tokens.device, self.hessian)
         self.sums[name].add(tokens)
 
     def results(self, block: str, n_sequences: int) -> dict[str, Statistics]:
-        shared = {}
+        """The statistics of every layer; those that no token has reached share what says so, one for each width.
+
+        Raises:
+            ValueError: inputs that are not finite; the layer is named.
+        """
+        found = {}
         for name, sums in self.sums.items():
             if not torch.isfinite(sums.products).all():
                 raise ValueError(
                     f"The inputs of {block}.{name} contain NaN or infinite values on the calibration tokens."
                 )
-            shared[name] = sums.result(n_sequences)
-        return {name: shared[source] for name, source in self.reads.items()}
+            found[name] = sums.result(n_sequences)
+        results = {name: found[source] for name, source in self.reads.items()}
+        unreached: dict[int, Statistics] = {}
+        for name in [name for name in self.layers if name not in results]:
+            weight = weight_matrix(self.layers[name])
+            width = weight.shape[1]
+            if width not in unreached:
+                unreached[width] = _Accumulator(width, weight.device, self.hessian).result(n_sequences)
+            results[name] = unreached[width]
+        return results
