@@ -1,0 +1,99 @@
+"""The choice by measurement: its measure against slow loops, and that the least damaged finalist is what is left."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from labutils.models import find_blocks, is_causal
+from labutils.pruning import prune
+from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.damage import divergence
+
+MODELS = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
+
+
+@pytest.fixture
+def inputs() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    ids, mask = torch.randint(3, 64, (7, 20), generator=generator), torch.ones(7, 20, dtype=torch.int64)
+    mask[2, 11:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def slow_outputs(model: nn.Module, inputs: dict) -> list[torch.Tensor]:
+    """Per sequence in float64, without its padding: log-probabilities per position, or the mean state's direction."""
+    found = []
+    for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
+        with torch.no_grad():
+            output = copy.deepcopy(model).double()(ids[mask.bool()].unsqueeze(0))
+        if is_causal(model):
+            found.append(torch.log(torch.softmax(output.logits[0], dim=-1)))
+        else:
+            mean = output.last_hidden_state[0].mean(dim=0)
+            found.append(mean / mean.norm())
+    return found
+
+
+def slow_divergence(dense: list[torch.Tensor], pruned: list[torch.Tensor]) -> float:
+    if dense[0].dim() == 1:
+        return sum(1 - float(a @ b) for a, b in zip(dense, pruned, strict=True)) / len(dense)
+    total, count = 0.0, 0
+    for first, second in zip(dense, pruned, strict=True):
+        for p, q in zip(first, second, strict=True):
+            total += sum(float(a.exp() * (a - b)) for a, b in zip(p, q, strict=True))
+            count += 1
+    return total / count
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_from_any_block_are_the_models_own(name: str, inputs: dict, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    slow = slow_outputs(model, inputs)
+    walk = BlockWalk(model, inputs, batch_size=3)
+    for index in range(len(find_blocks(model)[1])):
+        for batch in range(3):
+            for row, expected in zip(walk.outputs_from(index, batch), slow[3 * batch :], strict=False):
+                torch.testing.assert_close(row[: len(expected)], expected.float(), rtol=1e-4, atol=1e-4)
+        walk.advance(index)
+
+
+@pytest.mark.parametrize("name", ["tiny_llama", "tiny_bert"])
+def test_divergence_equals_a_slow_loop(name: str, inputs: dict, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    before, dense = slow_outputs(model, inputs), BlockWalk(model, inputs).outputs_from(0, 0)
+    assert divergence(dense, dense, inputs) == pytest.approx(0, abs=1e-6)
+    prune(model, inputs, method="magnitude", sparsity=0.5)
+    pruned = BlockWalk(model, inputs).outputs_from(0, 0)
+    assert divergence(dense, pruned, inputs) == pytest.approx(
+        slow_divergence(before, slow_outputs(model, inputs)), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("name", ["tiny_llama", "tiny_bert"])
+@pytest.mark.parametrize("sparsity", [0.3, 0.7])
+def test_the_least_damaged_finalist_stays(
+    name: str, sparsity: float, inputs: dict, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(name)
+    before, by_owl = slow_outputs(model, inputs), copy.deepcopy(model)
+    report = prune(model, inputs, method="optiprune-auto", sparsity=sparsity)
+    table = report.candidates
+    assert table[["method", "allocation"]].values.tolist()[:2] == [["sparsegpt", "measured"], ["sparsegpt", "owl"]]
+    winner = table[table["chosen"]].squeeze()
+    assert table["chosen"].sum() == 1 and winner["damage"] == table["damage"].min()
+    assert set(report.strategy["method"]) == {winner["method"]}
+    left = slow_divergence(before, slow_outputs(model, inputs))
+    assert winner["damage"] == pytest.approx(left, rel=1e-3)
+    prune(by_owl, inputs, method="sparsegpt", allocation="owl", sparsity=sparsity)
+    second = table[(table["method"] == "sparsegpt") & (table["allocation"] == "owl")]["damage"].item()
+    assert second == pytest.approx(slow_divergence(before, slow_outputs(by_owl, inputs)), rel=1e-3)
+
+
+def test_a_given_allocation_is_kept(tiny_llama: nn.Module, inputs: dict) -> None:
+    report = prune(tiny_llama, inputs, method="optiprune-auto", sparsity=0.5, allocation=[0.4, 0.5, 0.6])
+    assert report.block_sparsity.tolist() == pytest.approx([0.4, 0.5, 0.6], abs=2e-3)
+    assert set(report.candidates["allocation"]) == {"given"} and len(report.candidates) == 2
+    with pytest.raises(ValueError, match="global"):
+        prune(tiny_llama, inputs, method="optiprune-auto", sparsity=0.5, allocation="global")
