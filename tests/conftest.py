@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from helpers import TINY_WORDS, word_tokenizer, words
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -15,6 +18,7 @@ from transformers import (
     OPTConfig,
     OPTForCausalLM,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from labutils import paths
@@ -75,3 +79,20 @@ def tiny_bert() -> BertModel:
 def lab_tokenizer() -> PreTrainedTokenizerBase:
     """The tokenizer that all lab models share."""
     return AutoTokenizer.from_pretrained(paths.MODELS / "lab-llama")
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word, within the vocabulary of the tiny models."""
+    return word_tokenizer(TINY_WORDS, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture
+def pairs() -> pd.DataFrame:
+    """Nine sentence pairs of different lengths."""
+    generator = np.random.default_rng(1)
+    rows = [
+        {"item": i, "sentence1": words(generator, 1 + i), "sentence2": words(generator, 9 - i), "score": float(i % 4)}
+        for i in range(9)
+    ]
+    return pd.DataFrame(rows)

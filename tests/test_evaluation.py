@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from helpers import TINY_WORDS, log_probability, poison, word_tokenizer, words
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from helpers import log_probability, poison, words
+from transformers import AutoModelForCausalLM
 
 from labutils import batching, world
 from labutils.batching import encode_choices
@@ -30,11 +30,6 @@ CAUSAL = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
 
 
 @pytest.fixture
-def tokenizer() -> PreTrainedTokenizerFast:
-    return word_tokenizer(TINY_WORDS, bos_token="<s>", eos_token="</s>")
-
-
-@pytest.fixture
 def tokens() -> torch.Tensor:
     return torch.randint(64, (7, 12), generator=torch.Generator().manual_seed(1))
 
@@ -53,16 +48,6 @@ def task() -> Task:
         for i in range(9)
     ]
     return Task("random", "qa", "choice", pd.DataFrame(items))
-
-
-@pytest.fixture
-def pairs() -> pd.DataFrame:
-    generator = np.random.default_rng(1)
-    rows = [
-        {"item": i, "sentence1": words(generator, 1 + i), "sentence2": words(generator, 9 - i), "score": float(i % 4)}
-        for i in range(9)
-    ]
-    return pd.DataFrame(rows)
 
 
 # Next-token losses

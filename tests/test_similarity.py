@@ -7,27 +7,11 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from helpers import TINY_WORDS, poison, word_tokenizer, words
-from transformers import PreTrainedTokenizerFast
+from helpers import poison
 
 from labutils.similarity import rank_losses, score_similarity
 
 CAUSAL = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
-
-
-@pytest.fixture
-def tokenizer() -> PreTrainedTokenizerFast:
-    return word_tokenizer(TINY_WORDS, bos_token="<s>", eos_token="</s>")
-
-
-@pytest.fixture
-def pairs() -> pd.DataFrame:
-    generator = np.random.default_rng(1)
-    rows = [
-        {"item": i, "sentence1": words(generator, 1 + i), "sentence2": words(generator, 9 - i), "score": float(i % 4)}
-        for i in range(9)
-    ]
-    return pd.DataFrame(rows)
 
 
 @pytest.mark.parametrize("name", [*CAUSAL, "tiny_bert"])
