@@ -4,6 +4,7 @@ Every function takes tidy rows, draws intervals wherever there are repeated meas
 same method has the same colour in every notebook; allocations and patterns differ by line style.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 
 from labutils.corpora import short_source
@@ -102,7 +104,7 @@ def difference_curves(
     axis.axhspan(-margin, margin, color="0.85", zorder=0, label=f"± margin ({margin:.3g} {unit})")
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set(xlabel="sparsity (share of zeros)", ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})")
-    axis.set_yscale("symlog", linthresh=max(margin, 1e-6))
+    axis.set_yscale("symlog", linthresh=_power_of_ten(max(margin, 1e-6)))
     return _finish(figure, [axis], title, f"bars: {level:.0%} intervals over items and calibration draws")
 
 
@@ -152,12 +154,19 @@ def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
 def value_grid(
     table: pd.DataFrame, *, title: str, label: str, centre: float | None = 0.0, digits: str = ".3f"
 ) -> Figure:
-    """A table of numbers as an annotated heat map; columns are usually sparsities."""
+    """A table of numbers as an annotated heat map; columns are usually sparsities.
+
+    Around `centre` each side has its colour, on a scale that is logarithmic beyond the median distance: one extreme
+    cell must not wash out the others. Without a centre the scale is plain.
+    """
     figure, axis = plt.subplots(figsize=(1.9 + 0.85 * table.shape[1], 1.3 + 0.42 * table.shape[0]))
-    colours = "vlag" if centre is not None else "rocket_r"
-    sns.heatmap(
-        table, annot=True, fmt=digits, cmap=colours, center=centre, cbar_kws={"label": label}, ax=axis, linewidths=0.5
-    )
+    colours: dict = {"cmap": "rocket_r"}
+    distances = (table - (centre or 0.0)).abs().stack()
+    if centre is not None and distances.max() > 0:
+        threshold, most = distances[distances > 0].median(), distances.max()
+        colours = {"cmap": "vlag", "norm": SymLogNorm(_power_of_ten(threshold), vmin=centre - most, vmax=centre + most)}
+    shown = table.map(lambda value: float(format(value, digits)) + 0.0)  # no minus before a zero
+    sns.heatmap(table, annot=shown, fmt=digits, cbar_kws={"label": label}, ax=axis, linewidths=0.5, **colours)
     axis.set_title(title, loc="left")
     axis.tick_params(axis="y", rotation=0)
     axis.set_ylabel("")
@@ -173,6 +182,11 @@ def interval_table(
         found = crossed_bootstrap(group, cells=(), level=level, n_resamples=n_resamples)
         rows.append({**dict(zip(by, key, strict=True)), "mean": found.estimate, "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
+
+
+def _power_of_ten(value: float) -> float:
+    """The next one above: where a symlog scale begins there, no two of its ticks fall together."""
+    return 10.0 ** math.ceil(math.log10(value))
 
 
 def _added_loss(rows: pd.DataFrame) -> pd.DataFrame:
