@@ -46,14 +46,19 @@ class DenseStatistics:
         return torch.tensor(counts, dtype=torch.float64)
 
     def wanda_statistics(self, multiple: float) -> tuple[Tensor, Tensor]:
-        """Per block, of the Wanda scores of its matrices: outlier share in percent (OWL's D), and mean (DLP's A)."""
+        """Per block, of the Wanda scores of its matrices: outlier share in percent (OWL's D), and mean (DLP's A).
+
+        Matrices that no token reached have no scores; a block of such matrices has neither outliers nor activations.
+        """
         if multiple not in self._wanda:
             shares, means = [], []
             for block, norms in zip(self.walk.blocks, self.norms, strict=True):
                 layers = prunable_layers(block)
-                scores = [wanda_score(weight_matrix(layers[name]).float(), own) for name, own in norms.items()]
-                shares.append(rules.outlier_share(scores, multiple))
-                means.append(sum(s.sum().item() for s in scores) / sum(s.numel() for s in scores))
+                reached = {name: own for name, own in norms.items() if own.any()}
+                scores = [wanda_score(weight_matrix(layers[name]).float(), own) for name, own in reached.items()]
+                shares.append(rules.outlier_share(scores, multiple) if scores else 0.0)
+                count = sum(s.numel() for s in scores)
+                means.append(sum(s.sum().item() for s in scores) / count if scores else 0.0)
             self._wanda[multiple] = (
                 torch.tensor(shares, dtype=torch.float64),
                 torch.tensor(means, dtype=torch.float64),

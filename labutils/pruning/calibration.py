@@ -54,7 +54,7 @@ class BlockWalk:
         self.hidden: list[Tensor] = []
         self._start: list[Tensor] = []
         self._calls: list[list[tuple[tuple, dict]]] = []
-        self._beside: list[tuple] = []
+        self._n_beside = 0  # values that a block returns beside the hidden states
         self._masks: list[Tensor | None] = []
         takes = inspect.signature(model.forward).parameters
         self._no_cache = {"use_cache": False} if "use_cache" in takes else {}  # a cache would grow with every replay
@@ -98,7 +98,7 @@ class BlockWalk:
         self.hidden.append(first[0])
         self._start.append(first[0])
         self._calls.append(calls)
-        self._beside.append(beside)
+        self._n_beside = len(beside)  # the values may be large, and what blocks read of them is in the calls
         mask = batch.get("attention_mask")
         self._masks.append(mask.bool() if mask is not None and not mask.all() else None)
 
@@ -138,7 +138,7 @@ class BlockWalk:
         with _quiet(self.model):
             for later in range(index, len(self.blocks)):
                 hidden = self._run(later, batch, hidden)
-            value = (hidden, *self._beside[batch]) if self._returns_tuple else hidden
+            value = (hidden, *[None] * self._n_beside) if self._returns_tuple else hidden
             with _forwards_replaced(self.blocks, lambda *_: value):
                 return read_output(self.model, self.model(**inputs, **self._no_cache), inputs)
 

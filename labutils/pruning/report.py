@@ -15,6 +15,7 @@ from labutils.pruning.statistics import Statistics
 
 LAYER_COLUMNS = [
     "name", "block", "rows", "cols", "target", "sparsity", "damping", "dead_columns", "relative_error", "seconds",
+    "tokens",
 ]  # fmt: skip
 REQUEST_NAMES = ["method", "sparsity", "allocation", "pattern", "permute", "seed"]
 
@@ -26,7 +27,8 @@ class PruneReport:
     Attributes:
         layers: one row per weight matrix: name, block, rows, cols, target and reached sparsity, damping used (NaN
             without a Hessian), dead input columns, relative squared error of the layer's output on the calibration
-            tokens, seconds.
+            tokens, seconds, calibration tokens that reached the matrix (of an expert, those routed to it; with none it
+            lost its smallest weights, whatever the method, and has no error).
         sparsity: share of zeros over all pruned matrices.
         strategy: the method that pruned each block.
         candidates: the finalists of `optiprune-auto`, with the damage that decided; None for other methods.
@@ -87,6 +89,7 @@ def layer_row(
         "dead_columns": int((statistics.norms == 0).sum()),
         "relative_error": error,
         "seconds": time.perf_counter() - started,
+        "tokens": statistics.n_tokens,
     }
 
 
