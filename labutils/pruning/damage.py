@@ -1,4 +1,4 @@
-"""What pruning did to a model's output: the measures by which `optiprune-auto` compares candidates."""
+"""What pruning did to a model's output: the measure by which `optiprune-auto` compares its finalists."""
 
 from collections.abc import Mapping
 
@@ -22,12 +22,23 @@ def read_output(model: PreTrainedModel, output: ModelOutput, batch: Inputs) -> F
     return F.normalize((states * _mask(batch, states).unsqueeze(-1)).sum(dim=1), dim=-1)
 
 
-def divergence(dense: Float[Tensor, "n ..."], pruned: Float[Tensor, "n ..."], inputs: Inputs) -> float:
-    """Mean Kullback–Leibler divergence per token (nats), or mean 1 − cosine per sequence for an encoder's vectors."""
-    if dense.dim() == 2:
-        return 1 - (dense * pruned).sum(dim=-1).double().mean().item()
-    mask = _mask(inputs, dense)
-    return (((dense.exp() * (dense - pruned)).sum(dim=-1) * mask).sum() / mask.sum()).item()
+class DenseOutput:
+    """What the dense model puts out for some inputs, kept to tell how far a pruned model's output is from it."""
+
+    def __init__(self, output: Float[Tensor, "n ..."], inputs: Inputs):
+        """`output` as `read_output` gives it."""
+        per_token = output.dim() == 3
+        self.weights = _mask(inputs, output) if per_token else output.new_ones(len(output))
+        self.target = output.exp() if per_token else output
+        self.own = torch.linalg.vecdot(self.target, output)
+
+    def divergence(self, output: Float[Tensor, "n ..."]) -> float:
+        """Mean Kullback–Leibler divergence per token (nats), or mean 1 − cosine per sequence for an encoder's vectors.
+
+        Both are ⟨target, dense⟩ − ⟨target, pruned⟩, over log-probabilities or over unit vectors.
+        """
+        moved = self.own - torch.linalg.vecdot(self.target, output)
+        return ((moved * self.weights).sum() / self.weights.sum()).item()
 
 
 def _mask(inputs: Inputs, like: Tensor) -> Float[Tensor, "n length"]:

@@ -54,12 +54,18 @@ def prune(
     Raises:
         ValueError, LookupError: an argument that cannot be used, or weights or activations that are not finite. The
             message names it and the way out; the model is as it was.
+        MemoryError: the memory does not suffice; the message says which calls would need less.
     """
+    from labutils.forecast.advice import announce, memory_advice  # they build on this module
+
     request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
+    _check_in_memory(model)
     check_finite(model)
-    walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
-    with restored_on_failure(walk.blocks):
-        return prune_request(DenseStatistics(walk), request)
+    with memory_advice(model, calibration, request):
+        walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
+        announce(model, tuple(walk.inputs["input_ids"].shape), request)
+        with restored_on_failure(walk.blocks):
+            return prune_request(DenseStatistics(walk), request)
 
 
 def make_request(
@@ -197,6 +203,15 @@ def _methods_by_block(dense: DenseModel, budgets: dict[tuple[int, str], int]) ->
         share = sum(count for (block, _), count in budgets.items() if block == index) / size
         methods.append(matrix_method(dense.options.below if share < dense.options.threshold else dense.options.above))
     return methods
+
+
+def _check_in_memory(model: PreTrainedModel) -> None:
+    offloaded = next((name for name, parameter in model.named_parameters() if parameter.is_meta), None)
+    if offloaded:
+        raise ValueError(
+            f"{offloaded} is not in memory: the model is offloaded to another place. Prune its folder from disk to "
+            "disk with `prune_checkpoint`, or load it with a device_map that keeps every weight on a device."
+        )
 
 
 def check_widths(walk: BlockWalk, pattern: str) -> None:

@@ -20,7 +20,7 @@ from labutils.models import prunable_layers, weight_matrix
 from labutils.pruning import allocation as rules
 from labutils.pruning.budgets import DenseModel, DenseStatistics, block_sparsities, matrix_budgets
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.damage import divergence
+from labutils.pruning.damage import DenseOutput
 from labutils.pruning.importance import relative_importance_score
 from labutils.pruning.matrices import matrix_method
 from labutils.pruning.patterns import parse_pattern, unstructured_mask
@@ -82,17 +82,15 @@ class _Reader:
         tokens_per_batch = walk.batch_inputs(0)["input_ids"].numel()
         self.batches = order[: max(1, READ_TOKENS // tokens_per_batch)]
         walk.rewind()
-        self.dense = [walk.outputs_from(0, batch) for batch in self.batches]
+        self.dense = [DenseOutput(walk.outputs_from(0, batch), walk.batch_inputs(batch)) for batch in self.batches]
 
     def damage(self) -> float:
         """Mean divergence, for a walk that has just pruned the model and so stands before its last block."""
         last = len(self.walk.blocks) - 1
-        found = [
-            divergence(dense, self.walk.outputs_from(last, batch), self.walk.batch_inputs(batch))
-            for dense, batch in zip(self.dense, self.batches, strict=True)
-        ]
-        weights = [len(dense) for dense in self.dense]
-        return sum(d * w for d, w in zip(found, weights, strict=True)) / sum(weights)
+        pairs = zip(self.dense, self.batches, strict=True)
+        found = [dense.divergence(self.walk.outputs_from(last, batch)) for dense, batch in pairs]
+        weights = [dense.weights.sum().item() for dense in self.dense]
+        return sum(value * weight for value, weight in zip(found, weights, strict=True)) / sum(weights)
 
 
 def _allocations(statistics: DenseStatistics, request: Request) -> dict[str, Tensor]:
@@ -119,10 +117,10 @@ def _measure(statistics: DenseStatistics, request: Request) -> Tensor:
     n_probe = max(1, round(PROBE_COST * walk.n_sequences / len(walk.blocks)))
     order = torch.randperm(walk.n_sequences, generator=torch.Generator().manual_seed(request.seed))[:n_probe]
     probes = BlockWalk(walk.model, {key: value[order] for key, value in walk.inputs.items()}, batch_size=n_probe)
-    inputs, reference = probes.batch_inputs(0), probes.outputs_from(0, 0)
+    dense = DenseOutput(probes.outputs_from(0, 0), probes.batch_inputs(0))
     for index, norms in enumerate(statistics.norms):
         for row in _each_level(walk, index, norms, levels):
-            damages[row, index] = divergence(reference, probes.outputs_from(index, 0), inputs)
+            damages[row, index] = dense.divergence(probes.outputs_from(index, 0))
         probes.advance(index)
     return rules.equal_marginal_damage(levels, damages, target, statistics.sizes)
 
@@ -132,12 +130,11 @@ def _each_level(walk: BlockWalk, index: int, norms: dict[str, Tensor], levels: t
 
     Relative importance is what probes are pruned by because it needs no solving.
     """
-    layers = prunable_layers(walk.blocks[index])
+    weights = {name: weight_matrix(layer) for name, layer in prunable_layers(walk.blocks[index]).items()}
+    scores = {name: relative_importance_score(weight.float(), norms[name]) for name, weight in weights.items()}
     with torch.no_grad(), restored_on_failure([walk.blocks[index]]) as dense:
         for row, level in enumerate(levels):
-            for name, layer in layers.items():
-                weight = weight_matrix(layer)
-                score = relative_importance_score(weight.float(), norms[name])
-                weight.masked_fill_(~unstructured_mask(score, round(level * weight.numel())), 0)
+            for name, weight in weights.items():
+                weight.masked_fill_(~unstructured_mask(scores[name], round(level * weight.numel())), 0)
             yield row
             dense.restore()
