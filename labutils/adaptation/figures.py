@@ -1,0 +1,68 @@
+"""Figures of the adaptation study: where the samples lie, and what adaptation on each of them changes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from labutils.plots import interval_table
+
+MARKERS = "osD^v"
+STEP = 0.25  # between the configurations of one sample, in rows
+
+
+def sample_map(samples: pd.DataFrame, *, title: str) -> Figure:
+    """Samples by complexity and by term share, coloured by the length of their sentences.
+
+    Args:
+        samples: rows of `describe_samples`.
+    """
+    figure, axis = plt.subplots(figsize=(7.2, 4.6))
+    points = axis.scatter(
+        samples["complexity"], samples["term_share"], c=samples["sentence_length"], cmap="viridis", s=60, zorder=2
+    )
+    for row in samples.itertuples():
+        axis.annotate(row.sample, (row.complexity, row.term_share), (5, 4), textcoords="offset points", fontsize=8)
+    axis.set(
+        xlabel="complexity (mean of three scaled indices; 1 is the hardest sample)",
+        ylabel="biomedical terms (share of all words)",
+    )
+    figure.colorbar(points, label="words per sentence")
+    return _closed(figure, axis, title)
+
+
+def gain_by_sample(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
+    """What adaptation on each sample changes, one line per sample, one marker per adaptation.
+
+    The bars are intervals over sentence pairs, averaged over the fine-tunings; they leave out what other seeds would
+    have given.
+
+    Args:
+        gains: rows of `adaptation_gain`.
+    """
+    per_pair = gains.groupby(["draw", "adaptation", "item"], as_index=False)["value"].mean()
+    table = interval_table(per_pair, ["draw", "adaptation"], level=level)
+    names, ways = list(dict.fromkeys(table["draw"])), list(dict.fromkeys(table["adaptation"]))
+    figure, axis = plt.subplots(figsize=(7.2, 1.4 + 0.32 * len(names)))
+    for number, (way, colour) in enumerate(zip(ways, sns.color_palette("colorblind", len(ways)), strict=True)):
+        part = table[table["adaptation"] == way].set_index("draw").loc[names]
+        mean, low, high = part[["mean", "low", "high"]].to_numpy().T
+        rows = np.arange(len(names)) + STEP * (number - (len(ways) - 1) / 2)
+        marker = MARKERS[number % len(MARKERS)]
+        bars = np.maximum([mean - low, high - mean], 0)
+        axis.errorbar(mean, rows, xerr=bars, fmt=marker, color=colour, label=way, markersize=5, capsize=2)
+    axis.axvline(0, color="0.3", linewidth=1)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set(xlabel=f"Pearson's r, adapted − base (bars: {level:.0%} intervals over pairs)")
+    axis.legend(title="adaptation", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return _closed(figure, axis, title)
+
+
+def _closed(figure: Figure, axis: plt.Axes, title: str) -> Figure:
+    """The figure with its title, released from pyplot, so that a notebook shows it once: as the cell's value."""
+    axis.set_title(title, loc="left")
+    figure.tight_layout()
+    plt.close(figure)
+    return figure
