@@ -1,0 +1,177 @@
+"""From the terms of a formula to columns of numbers: functions of columns, and treatment coding of categories."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from labutils.multilevel.formula import INTERCEPT, Term, term_name
+from labutils.multilevel.syntax import Node
+
+Numbers = Float[np.ndarray, " rows"]
+CONSTANT_TOLERANCE = 1e-12  # spread relative to the largest value, below which a predictor counts as constant
+
+FUNCTIONS: dict[str, Callable[[Numbers], Numbers]] = {
+    "I": lambda x: x,
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+    "center": lambda x: x - x.mean(),
+    "scale": lambda x: (x - x.mean()) / x.std(ddof=1),
+}
+CATEGORY = "C"
+_ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
+    "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "^": np.power,
+}  # fmt: skip
+_NUMERIC = ("integer", "floating", "mixed-integer-float", "decimal")
+_CATEGORICAL = ("string", "categorical", "boolean")
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor of a term. A number has one column of `values`; a category one 0/1 column per level, the first too."""
+
+    name: str
+    values: Float[np.ndarray, "rows columns"]
+    levels: tuple[str, ...] = ()
+
+    def coded(self, full: bool) -> "Factor":
+        """Treatment coding: without the column of the first level, unless `full`."""
+        return self if full or not self.levels else Factor(self.name, self.values[:, 1:], self.levels[1:])
+
+    def labels(self) -> list[str]:
+        return [f"{self.name}{level}" for level in self.levels] or [self.name]
+
+
+def read_column(data: pd.DataFrame, name: str) -> pd.Series:
+    """One column of the data.
+
+    Raises:
+        LookupError: there is no such column; the message names the nearest.
+        ValueError: the name is that of several columns, or values are missing.
+    """
+    if name not in data.columns:
+        near = get_close_matches(name, [str(column) for column in data.columns], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise LookupError(f"The data have no column {name!r}. They have {', '.join(map(str, data.columns))}{hint}")
+    column = data[name]
+    if isinstance(column, pd.DataFrame):
+        raise ValueError(f"{column.shape[1]} columns are called {name!r}: give each a name of its own.")
+    return column
+
+
+def read_factor(node: Node, data: pd.DataFrame) -> Factor:
+    """The values of a column, or of a function of columns.
+
+    Raises:
+        ValueError: constant, infinite, of a type without coding, or not to be computed.
+        LookupError: an unknown column or function.
+    """
+    argument = node.parts[0] if node.kind == "call" and node.text == CATEGORY else node
+    kind = pd.api.types.infer_dtype(read_column(data, argument.text)) if argument.kind == "name" else "floating"
+    if kind in _CATEGORICAL or argument is not node:
+        return _category(str(node), argument, data)
+    values = numeric_values(node, data)
+    if np.ptp(values) <= CONSTANT_TOLERANCE * np.abs(values).max():
+        raise ValueError(
+            f"The predictor {str(node)!r} is constant ({values[0]:g} in all {len(values)} rows), so its effect cannot "
+            "be told from the intercept: leave it out."
+        )
+    return Factor(str(node), values[:, None])
+
+
+def numeric_values(node: Node, data: pd.DataFrame) -> Numbers:
+    """A numeric column, or the value of a call such as log(x) or I(x^2 + 1), in float64."""
+    with np.errstate(all="ignore"):
+        values = _evaluate(node, data)
+    if not np.isfinite(values).all():
+        rows = np.flatnonzero(~np.isfinite(values))
+        raise ValueError(f"{str(node)!r} is not finite in {len(rows)} rows, first in row {rows[0]} (counted from 0).")
+    return values
+
+
+def term_columns(
+    terms: Sequence[Term], data: pd.DataFrame
+) -> tuple[tuple[str, ...], Float[np.ndarray, "rows columns"]]:
+    """The columns of all terms side by side, and their names as in R: "(Intercept)", "x", "colourred", "x:colourred".
+
+    A category is coded against its first level in every term whose margin, the term without it, is in the model too;
+    otherwise all its levels get a column, as do those of the first category in a model without intercept (Chambers &
+    Hastie 1992, Statistical Models in S, section 2.4.1).
+    """
+    factors = {factor: read_factor(factor, data) for term in terms for factor in term}
+    margins = {frozenset(term) for term in terms} | {frozenset()}
+    categories = [(term, factor) for term in terms for factor in term if factors[factor].levels]
+    in_place_of_intercept = None if INTERCEPT in terms else next(iter(categories), None)
+    names: list[str] = []
+    columns = []
+    for term in terms:
+        labels, values = [""], np.ones((len(data), 1))
+        for factor in term:
+            without = frozenset(term) - {factor}
+            coded = factors[factor].coded(full=without not in margins or (term, factor) == in_place_of_intercept)
+            # the first factor of an interaction varies fastest
+            labels = [f"{label}:{other}" if label else other for other in coded.labels() for label in labels]
+            values = (coded.values[:, :, None] * values[:, None, :]).reshape(len(values), -1)
+        names += labels if term else [term_name(term)]
+        columns.append(values)
+    return tuple(names), np.concatenate(columns, axis=1) if columns else np.empty((len(data), 0))
+
+
+def group_codes(names: Sequence[str], data: pd.DataFrame) -> tuple[Int[np.ndarray, " rows"], list]:
+    """Number of each row's level, and the levels: labels of one column, or "a:b" for combinations of several."""
+    columns = [read_column(data, name) for name in names]
+    if len(columns) == 1:
+        codes, levels = pd.factorize(columns[0], sort=True)
+        return codes.astype(np.int64), list(levels)
+    labels = columns[0].astype(str).str.cat([column.astype(str) for column in columns[1:]], sep=":")
+    # Combined labels can coincide ("a:b" with "c" and "a" with "b:c"), so the combinations are told apart by codes.
+    pairs = pd.MultiIndex.from_arrays([pd.factorize(column, sort=True)[0] for column in columns])
+    codes, _ = pd.factorize(pairs, sort=True)
+    levels = pd.Series(labels.to_numpy()).groupby(codes).first()
+    return codes.astype(np.int64), list(levels)
+
+
+def _category(name: str, node: Node, data: pd.DataFrame) -> Factor:
+    if node.kind != "name":
+        raise ValueError(f"{name!r}: {CATEGORY}(...) takes a column.")
+    column = read_column(data, node.text)
+    codes, levels = pd.factorize(column, sort=True)
+    if len(levels) < 2:
+        raise ValueError(
+            f"The predictor {name!r} is constant ({levels[0]!r} in all {len(column)} rows), so its effect cannot be "
+            "told from the intercept: leave it out."
+        )
+    if len(levels) == len(column):
+        raise ValueError(f"The predictor {name!r} is a category with another level in every row: leave it out.")
+    return Factor(name, np.eye(len(levels))[codes], tuple(map(str, levels)))
+
+
+def _evaluate(node: Node, data: pd.DataFrame) -> Numbers:
+    if node.kind == "name":
+        column = read_column(data, node.text)
+        kind = pd.api.types.infer_dtype(column)
+        if kind not in _NUMERIC:
+            raise ValueError(f"The column {node.text!r} must hold numbers here, but its values are {kind}.")
+        return column.to_numpy(dtype=float)
+    if node.kind == "number":
+        return np.full(len(data), float(node.text))
+    arguments = [_evaluate(part, data) for part in node.parts]
+    if node.kind == "call":
+        if node.text not in FUNCTIONS:
+            known = [*FUNCTIONS, CATEGORY]
+            near = get_close_matches(node.text, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise LookupError(f"The function {node.text!r} is not known. Known: {', '.join(known)}{hint}")
+        return FUNCTIONS[node.text](arguments[0])
+    if node.text not in _ARITHMETIC:
+        raise ValueError(f"({node}) is no arithmetic: inside a function + - * / ^ can be used.")
+    if len(arguments) == 1:
+        return -arguments[0] if node.text == "-" else arguments[0]
+    return _ARITHMETIC[node.text](*arguments)

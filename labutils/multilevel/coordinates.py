@@ -1,0 +1,139 @@
+"""Well-conditioned coordinates for the fit, and the way back to those of the data.
+
+Predictors measured in years or in thousandths give cross products that lose digits and parameters of very different
+size. The fit therefore works on orthogonal columns of unit mean square: X = Q R, every random term Z = Q R likewise,
+and the residuals of least squares, scaled to unit mean square, in the place of y. Likelihood, estimates and degrees of
+freedom are the same in any such coordinates; only the way to them is safer.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse import csr_array, hstack
+
+from labutils.multilevel.design import Design, Grouping
+from labutils.multilevel.deviance import Products
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What leads back to the units of the data.
+
+    Attributes:
+        order: position in the design of every grouping factor, the eliminated one first.
+        fixed_root: R of X = Q R.
+        least_squares: coefficients of least squares, where the fit's coefficients start from.
+        scale: root mean square of the residuals of least squares.
+        random_roots: R of Z = Q R, in the order of `order`; block-diagonal over the random terms.
+    """
+
+    order: tuple[int, ...]
+    fixed_root: Float[np.ndarray, "fixed fixed"]
+    least_squares: Float[np.ndarray, " fixed"]
+    scale: float
+    random_roots: tuple[Float[np.ndarray, "_ _"], ...]
+
+    def coefficients(self, internal: Float[np.ndarray, " fixed"]) -> Float[np.ndarray, " fixed"]:
+        """Fixed effects in the units of the data."""
+        return self.least_squares + self.scale * np.linalg.solve(self.fixed_root, internal)
+
+    def fixed_covariance(self, internal: Float[np.ndarray, "... fixed fixed"]) -> Float[np.ndarray, "... fixed fixed"]:
+        """Covariances of fixed effects in the units of the data; leading axes are kept."""
+        back = self.scale * np.linalg.inv(self.fixed_root)
+        return back @ internal @ back.T
+
+    def random_covariance(self, number: int, internal: Float[np.ndarray, "_ _"]) -> Float[np.ndarray, "_ _"]:
+        """Covariance of the random coefficients of the factor `number` of `order`, in the units of the data."""
+        back = self.scale * np.linalg.inv(self.random_roots[number])
+        return back @ internal @ back.T
+
+    def deviance_shift(self, n_rows: int, reml: bool) -> float:
+        """What the change of coordinates adds to the deviance."""
+        n_fixed = len(self.least_squares)
+        determinant = 2 * np.log(np.abs(np.diag(self.fixed_root))).sum()
+        return float(2 * (n_rows - n_fixed * reml) * np.log(self.scale) + reml * determinant)
+
+
+def standardise(design: Design) -> tuple[Products, Coordinates]:
+    """Cross products in well-conditioned coordinates, and those coordinates.
+
+    Raises:
+        ValueError: the fixed effects reproduce the response exactly, or the grouping factors are too large together.
+    """
+    q, root = _orthogonal(design.x)
+    least_squares = np.linalg.solve(root, q.T @ design.y / design.n_rows)
+    residuals = design.y - design.x @ least_squares
+    scale = float(np.sqrt(np.square(residuals).mean()))
+    if scale <= 1e-10 * np.sqrt(np.square(design.y).mean()):
+        raise ValueError(f"The fixed effects reproduce {design.response!r} exactly: nothing is left to divide up.")
+    sizes = [grouping.n_coefficients for grouping in design.groupings]
+    order = tuple(sorted(range(len(sizes)), key=lambda i: -sizes[i]))
+    _refuse_too_large([design.groupings[i] for i in order])
+    groupings = [design.groupings[i] for i in order]
+    columns, roots = zip(*(_orthogonal_blocks(grouping) for grouping in groupings), strict=True)
+    dense = np.column_stack([q, residuals / scale])
+    products = _cross_products(groupings, columns, dense)
+    return products, Coordinates(order, root, least_squares, scale, roots)
+
+
+def _orthogonal(
+    columns: Float[np.ndarray, "rows terms"],
+) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "terms terms"]]:
+    """Q with Q'Q = rows · I, and R, such that the columns are Q R."""
+    q, root = np.linalg.qr(columns)
+    length = np.sqrt(len(columns))
+    return q * length, root / length
+
+
+def _orthogonal_blocks(
+    grouping: Grouping,
+) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "terms terms"]]:
+    """As `_orthogonal`, one random term at a time, since the terms are to stay uncorrelated."""
+    columns, root = np.empty_like(grouping.columns), np.zeros((len(grouping.terms),) * 2)
+    for block in grouping.blocks:
+        columns[:, block], root[block, block] = _orthogonal(grouping.columns[:, block])
+    return columns, root
+
+
+def _cross_products(
+    groupings: list[Grouping], columns: tuple[Float[np.ndarray, "rows _"], ...], dense: Float[np.ndarray, "rows rest"]
+) -> Products:
+    """`dense` is [X, y]; the first of the groupings is the one to be eliminated."""
+    first, *others = [_sparse(grouping, values) for grouping, values in zip(groupings, columns, strict=True)]
+    cross, gram = first.T @ dense, dense.T @ dense
+    if others:
+        other = hstack(others, format="csr")
+        between = other.T @ dense
+        cross = np.hstack([(first.T @ other).toarray(), cross])
+        gram = np.block([[(other.T @ other).toarray(), between], [between.T, gram]])
+    (codes, values), n_levels = (groupings[0].codes, columns[0]), len(groupings[0].levels)
+    n_terms = values.shape[1]
+    own = np.empty((n_levels, n_terms, n_terms))
+    for i in range(n_terms):
+        for j in range(i + 1):
+            own[:, i, j] = own[:, j, i] = np.bincount(codes, values[:, i] * values[:, j], n_levels)
+    sizes = tuple((len(grouping.levels), len(grouping.terms)) for grouping in groupings)
+    return Products(
+        len(dense), dense.shape[1] - 1, sizes, own, np.asarray(cross).reshape(n_levels, n_terms, -1), np.asarray(gram)
+    )
+
+
+def _sparse(grouping: Grouping, values: Float[np.ndarray, "rows terms"]) -> csr_array:
+    """One row per row, one column per level and varying column."""
+    n_rows, n_terms = values.shape
+    places = grouping.codes[:, None] * n_terms + np.arange(n_terms)
+    ends = np.arange(0, values.size + 1, n_terms)
+    return csr_array((values.ravel(), places.ravel(), ends), shape=(n_rows, grouping.n_coefficients))
+
+
+def _refuse_too_large(groupings: list[Grouping], limit: int = 100_000_000) -> None:
+    """All grouping factors but the first are kept as dense matrices."""
+    sizes = [grouping.n_coefficients for grouping in groupings]
+    others = sum(sizes[1:])
+    if others * (others + sizes[0]) > limit:
+        counts = ", ".join(f"{grouping.name!r} {size:,}" for grouping, size in zip(groupings, sizes, strict=True))
+        raise ValueError(
+            f"The grouping factors have too many random coefficients together ({counts}): all but the largest are kept "
+            f"in dense matrices, of {limit:,} numbers at most."
+        )

@@ -1,0 +1,196 @@
+"""The deviance of a mixed model as a function of its relative covariance factors, and its exact gradient.
+
+Model: y = X b + Σ_f Z_f u_f + e, with u_f ~ N(0, σ² Λ_f Λ_f') for every level and e ~ N(0, σ² I). Let
+V = I + Σ_f Z_f Λ_f Λ_f' Z_f', P = V⁻¹ − V⁻¹X(X'V⁻¹X)⁻¹X'V⁻¹ and r² = y'Py. Then −2 log-likelihood after profiling b
+and σ² is n(1 + log(2π r²/n)) + log|V|, and under REML (n−p)(1 + log(2π r²/(n−p))) + log|V| + log|X'V⁻¹X|
+(Patterson & Thompson 1971, Biometrika 58; Bates et al. 2015, Journal of Statistical Software 67(1), section 3.4).
+
+V is never formed. One grouping factor, the one with most coefficients, is eliminated level by level, since its part of
+the cross products is block-diagonal; what is left, the columns [Z_other, X, y], is one dense matrix. With a single
+grouping factor only [X, y] is left, and the cost of a value does not depend on the number of rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg.lapack import dtrtrs
+
+Square = Float[np.ndarray, "terms terms"]
+
+
+@dataclass(frozen=True)
+class Products:
+    """Cross products of the columns, all that the deviance needs of the data.
+
+    Attributes:
+        n_rows, n_fixed: rows, and columns of X.
+        sizes: (levels, columns) of every grouping factor, the eliminated one first.
+        own: Z_j'Z_j of every level j of the eliminated factor.
+        cross: Z_j'[Z_other, X, y] of every level.
+        gram: [Z_other, X, y]'[Z_other, X, y].
+    """
+
+    n_rows: int
+    n_fixed: int
+    sizes: tuple[tuple[int, int], ...]
+    own: Float[np.ndarray, "levels terms terms"]
+    cross: Float[np.ndarray, "levels terms rest"]
+    gram: Float[np.ndarray, "rest rest"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one choice of the factors Λ gives; the lists hold one entry per grouping factor.
+
+    Attributes:
+        log_det_v, log_det_x: log|V|, log|X'V⁻¹X|.
+        r2: y'Py, the residual sum of squares in the metric V⁻¹.
+        coefficients: generalised least squares estimate of b.
+        information_root: lower Cholesky factor of X'V⁻¹X.
+        scores: Z_j'Py of every level.
+        precisions: Z_j'V⁻¹Z_j of every level.
+        projected: Σ_j Z_j'PZ_j.
+    """
+
+    log_det_v: float
+    log_det_x: float
+    r2: float
+    coefficients: Float[np.ndarray, " fixed"]
+    information_root: Float[np.ndarray, "fixed fixed"]
+    scores: list[Float[np.ndarray, "_ _"]]
+    precisions: list[Float[np.ndarray, "_ _ _"]]
+    projected: list[Float[np.ndarray, "_ _"]]
+
+
+def evaluate(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Evaluation:
+    """Everything that deviance, gradient and predictions are made of, for relative factors Λ (any square roots).
+
+    Raises:
+        np.linalg.LinAlgError: the response is reproduced exactly, so that there is no residual.
+    """
+    n_other = products.gram.shape[0] - products.n_fixed - 1
+    log_det, precision, cross, rest = _eliminate(products, factors[0])
+    penalised = _scaled(rest, factors[1:], products.sizes[1:])
+    penalised = _scaled(penalised.T, factors[1:], products.sizes[1:])
+    penalised[np.arange(n_other), np.arange(n_other)] += 1
+    root = np.linalg.cholesky(penalised)
+    diagonal, inner, last = np.log(np.diag(root)), root[:-1, :-1], root[-1]
+    solution = _solve(inner, last[:-1, None], transposed=True)[:, 0]
+    rows_of = [cross.reshape(-1, cross.shape[-1]), *_split(rest, products.sizes[1:])]
+    own = [precision, *_diagonal_blocks(rest, products.sizes[1:])]
+    scores, precisions, projected = [], [], []
+    for rows, blocks in zip(rows_of, own, strict=True):
+        scaled = _scaled(rows.T, factors[1:], products.sizes[1:])
+        scores.append((rows[:, -1] - solution @ scaled[:-1]).reshape(blocks.shape[:2]))
+        whitened = _solve(inner, scaled[:-1]).reshape(-1, *blocks.shape[:2])
+        precisions.append(blocks - _squares(whitened[:n_other]))
+        projected.append((precisions[-1] - _squares(whitened[n_other:])).sum(0))
+    return Evaluation(
+        log_det_v=log_det + 2 * float(diagonal[:n_other].sum()), log_det_x=2 * float(diagonal[n_other:-1].sum()),
+        r2=float(last[-1] ** 2), coefficients=solution[n_other:], information_root=inner[n_other:, n_other:],
+        scores=scores, precisions=precisions, projected=projected,
+    )  # fmt: skip
+
+
+def profiled_deviance(evaluation: Evaluation, products: Products, reml: bool) -> float:
+    """−2 log-likelihood at the best b and σ² for these factors."""
+    degrees = products.n_rows - products.n_fixed * reml
+    profiled = degrees * (1 + np.log(2 * np.pi * evaluation.r2 / degrees))
+    return float(profiled + evaluation.log_det_v + reml * evaluation.log_det_x)
+
+
+def deviance(evaluation: Evaluation, products: Products, reml: bool, sigma: float) -> float:
+    """−2 log-likelihood at the best b for these factors and this residual standard deviation."""
+    degrees = products.n_rows - products.n_fixed * reml
+    scale = degrees * np.log(2 * np.pi * sigma**2)
+    return float(scale + evaluation.r2 / sigma**2 + evaluation.log_det_v + reml * evaluation.log_det_x)
+
+
+def residual_variance(evaluation: Evaluation, products: Products, reml: bool) -> float:
+    """The σ² that minimises the deviance for these factors: r²/(n−p), under maximum likelihood r²/n."""
+    return evaluation.r2 / (products.n_rows - products.n_fixed * reml)
+
+
+def covariance_gradients(evaluation: Evaluation, reml: bool, variance: float) -> list[Float[np.ndarray, "_ _"]]:
+    """Derivative of the deviance in every relative covariance ΛΛ', one symmetric matrix G per grouping factor.
+
+    A small change D of ΛΛ' changes the deviance by tr(GD), with G = Σ_j Z_j'QZ_j − (Z_j'Py)(Z_j'Py)'/σ², where Q is P
+    under REML and V⁻¹ under maximum likelihood. With `variance` at its profiled value this is the derivative of
+    the profiled deviance too.
+    """
+    traces = evaluation.projected if reml else [blocks.sum(0) for blocks in evaluation.precisions]
+    return [trace - score.T @ score / variance for trace, score in zip(traces, evaluation.scores, strict=True)]
+
+
+def _eliminate(
+    products: Products, factor: Square
+) -> tuple[
+    float,
+    Float[np.ndarray, "levels terms terms"],
+    Float[np.ndarray, "levels terms rest"],
+    Float[np.ndarray, "rest rest"],
+]:
+    """Integrate the first grouping factor out, with V_1 = I + Z_1 Λ_1 Λ_1' Z_1'.
+
+    Returns:
+        log|V_1|, and with W = [Z_other, X, y]: Z_j'V_1⁻¹Z_j, Z_j'V_1⁻¹W of every level, W'V_1⁻¹W.
+    """
+    root = np.linalg.cholesky(np.eye(len(factor)) + factor.T @ products.own @ factor)
+    log_det = 2 * float(np.log(np.diagonal(root, axis1=1, axis2=2)).sum())
+    half = np.linalg.solve(root, np.broadcast_to(factor.T, root.shape))
+    own, cross = half @ products.own, half @ products.cross
+    flat = cross.reshape(-1, cross.shape[-1])
+    back = own.transpose(0, 2, 1)
+    return log_det, products.own - back @ own, products.cross - back @ cross, products.gram - flat.T @ flat
+
+
+def _split(
+    matrix: Float[np.ndarray, "rest columns"], sizes: Sequence[tuple[int, int]]
+) -> list[Float[np.ndarray, "_ columns"]]:
+    """The rows of each grouping factor that was not eliminated."""
+    ends = np.cumsum([levels * terms for levels, terms in sizes])
+    return [matrix[end - levels * terms : end] for end, (levels, terms) in zip(ends, sizes, strict=True)]
+
+
+def _diagonal_blocks(
+    matrix: Float[np.ndarray, "rest rest"], sizes: Sequence[tuple[int, int]]
+) -> list[Float[np.ndarray, "_ _ _"]]:
+    """The square blocks of every level along the diagonal, for each grouping factor that was not eliminated."""
+    found, start = [], 0
+    for levels, terms in sizes:
+        places = start + np.arange(levels * terms).reshape(levels, terms)
+        found.append(matrix[places[:, :, None], places[:, None, :]])
+        start += levels * terms
+    return found
+
+
+def _scaled(
+    matrix: Float[np.ndarray, "rest columns"],
+    factors: Sequence[Float[np.ndarray, "_ _"]],
+    sizes: Sequence[tuple[int, int]],
+) -> Float[np.ndarray, "rest columns"]:
+    """Λ' times the rows of every grouping factor that was not eliminated; the rows of X and y stay."""
+    if not factors:
+        return matrix
+    result = matrix.copy()
+    for rows, factor, (levels, terms) in zip(_split(result, sizes), factors, sizes, strict=True):
+        rows[:] = (factor.T @ rows.reshape(levels, terms, -1)).reshape(rows.shape)
+    return result
+
+
+def _solve(
+    root: Float[np.ndarray, "rest rest"], right: Float[np.ndarray, "rest columns"], *, transposed: bool = False
+) -> Float[np.ndarray, "rest columns"]:
+    """L⁻¹ or L'⁻¹ times some columns; LAPACK directly, since the checks of scipy cost more than these small systems."""
+    solution, failed = dtrtrs(root, right, lower=1, trans=int(transposed))
+    if failed:
+        raise np.linalg.LinAlgError(f"the diagonal is zero in row {failed}")
+    return solution
+
+
+def _squares(whitened: Float[np.ndarray, "rest levels terms"]) -> Float[np.ndarray, "levels terms terms"]:
+    """w'w of every level."""
+    by_level = whitened.transpose(1, 0, 2)
+    return by_level.transpose(0, 2, 1) @ by_level

@@ -1,0 +1,171 @@
+"""Figures of mixed models: effects, variance shares, groups, residuals, power. Each returns the Figure."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import norm, probplot
+from scipy.stats import t as student
+
+from labutils.multilevel.model import MultilevelModel
+from labutils.multilevel.resampling import Bootstrap
+
+_COLOURS = sns.color_palette("colorblind", 10)
+COMPONENTS = {
+    "f1": ("fixed effects within groups (f1)", _COLOURS[0]),
+    "f2": ("fixed effects between groups (f2)", _COLOURS[2]),
+    "f": ("fixed effects (f)", _COLOURS[9]),
+    "v": ("slopes that vary (v)", _COLOURS[1]),
+    "m": ("unexplained group means (m)", _COLOURS[4]),
+    "residual": ("residual", (0.8, 0.8, 0.8)),
+}
+
+
+def fixed_effects_forest(models: Mapping[str, MultilevelModel], *, title: str, level: float = 0.95) -> Figure:
+    """Fixed effects but the intercept, with their t-intervals (Satterthwaite); one colour per model.
+
+    Args:
+        models: label → model; terms that several models have share a line.
+    """
+    tables = {label: model.fixed.drop(index="(Intercept)", errors="ignore") for label, model in models.items()}
+    terms = list(dict.fromkeys(term for table in tables.values() for term in table.index))
+    figure, axis = plt.subplots(figsize=(8, 1.4 + 0.36 * len(terms)))
+    for number, (label, table) in enumerate(tables.items()):
+        half = table["se"] * student.ppf((1 + level) / 2, table["df"])
+        heights = [terms.index(term) + 0.16 * (number - (len(tables) - 1) / 2) for term in table.index]
+        axis.errorbar(
+            table["estimate"], heights, xerr=half, fmt="o", color=_COLOURS[number % 10], capsize=2, markersize=5,
+            label=label,
+        )  # fmt: skip
+    axis.axvline(0, color="0.3", linewidth=1)
+    axis.set_yticks(range(len(terms)), terms)
+    axis.set_ylim(len(terms) - 0.5, -0.5)
+    response = next(iter(models.values())).design.response
+    axis.set(xlabel=f"effect on {response} per unit of the predictor, {level:.0%} t-interval")
+    if len(tables) > 1:
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axis.set_title(title, loc="left")
+    return _closed(figure)
+
+
+def variance_share_bars(intervals: Bootstrap, *, title: str) -> Figure:
+    """Stacked bars of the variance shares of one model, from a bootstrap of `shares`.
+
+    The whisker of a segment shows its interval, measured from the segment's left end.
+    """
+    table = intervals.table
+    variances = list(dict.fromkeys(name for name, _ in table.index))
+    present = {component for _, component in table.index}
+    kinds = [kind for kind in COMPONENTS if kind in present and not (kind == "f" and "f1" in present)]
+    figure, axis = plt.subplots(figsize=(9, 1.6 + 0.8 * len(variances)))
+    for row, variance in enumerate(variances):
+        left = 0.0
+        for number, kind in enumerate(kinds):
+            if (variance, kind) not in table.index:
+                continue
+            estimate, low, high = table.loc[(variance, kind)]
+            name, colour = COMPONENTS[kind]
+            axis.barh(row, estimate, left=left, height=0.62, color=colour, label=name if row == 0 else None)
+            height = row - 0.24 + 0.48 * number / max(1, len(kinds) - 1)
+            axis.plot([left + low, left + high], [height] * 2, color="0.15", linewidth=1.4, solid_capstyle="butt")
+            left += estimate
+    axis.set_yticks(range(len(variances)), [f"{variance} variance" for variance in variances])
+    axis.invert_yaxis()
+    axis.set(xlabel=f"share (1); whiskers: {intervals.level:.0%} {intervals.method} bootstrap, from the segment's left")
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axis.set_title(title, loc="left")
+    return _closed(figure)
+
+
+def caterpillar(
+    model: MultilevelModel, *, title: str, term: str = "(Intercept)", group: str | None = None, level: float = 0.95
+) -> Figure:
+    """Predicted random coefficients of one term, sorted, with conditional normal intervals.
+
+    Args:
+        group: grouping factor; without it the first one.
+
+    Raises:
+        LookupError: a grouping factor, or a varying term, that the model does not have.
+    """
+    group = model.design.groupings[0].name if group is None else group
+    _known(group, list(model.covariances), "grouping factor")
+    _known(term, list(model.covariances[group].index), f"term varying over {group!r}")
+    rows = model.blups.loc[group].xs(term, level="term").sort_values("estimate")
+    figure, axis = plt.subplots(figsize=(7, 1.4 + min(0.22 * len(rows), 9)))
+    axis.errorbar(
+        rows["estimate"], range(len(rows)), xerr=norm.ppf((1 + level) / 2) * rows["se"], fmt="o", markersize=4,
+        color=_COLOURS[0], ecolor="0.55",
+    )  # fmt: skip
+    axis.axvline(0, color="0.3", linewidth=1)
+    labels = [str(label) for label in rows.index] if len(rows) <= 60 else [""] * len(rows)
+    axis.set_yticks(range(len(rows)), labels, fontsize=8)
+    axis.grid(visible=False, axis="y")
+    axis.set(xlabel=f"{term}: deviation from the fixed effect, {level:.0%} conditional interval", ylabel=group)
+    axis.set_title(title, loc="left")
+    return _closed(figure)
+
+
+def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
+    """Residuals against fitted values, and normal quantile plots of residuals and of every varying term."""
+    varying = [(group, term) for group, table in model.covariances.items() for term in table.index]
+    panels = 2 + len(varying)
+    columns = min(panels, 3)
+    lines = -(-panels // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(1 + 3.8 * columns, 0.6 + 3.2 * lines), squeeze=False)
+    for spare in axes.flat[panels:]:
+        spare.set_visible(False)
+    first, second, *others = axes.flat[:panels]
+    first.scatter(model.fitted, model.residuals, s=8, alpha=0.5, color=_COLOURS[0])
+    first.axhline(0, color="0.3", linewidth=1)
+    first.set(xlabel=f"fitted {model.design.response}", ylabel="residual", title="residuals")
+    _quantiles(second, model.residuals / np.sqrt(model.residual_variance), "residuals / σ")
+    for axis, (group, term) in zip(others, varying, strict=True):
+        predicted = model.blups.loc[group].xs(term, level="term")["estimate"].to_numpy()
+        _quantiles(axis, predicted, f"{term} over {group}")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.tight_layout()
+    return _closed(figure)
+
+
+def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8) -> Figure:
+    """Power against the number of samples, one curve per text feature, from the rows of `text_effect_power`."""
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for number, (feature, rows) in enumerate(power.groupby("feature", sort=False)):
+        rows = rows.sort_values("n_samples")
+        below, above = rows["power"] - rows["low"], rows["high"] - rows["power"]
+        effect = rows["effect"].iloc[0]
+        axis.errorbar(
+            rows["n_samples"], rows["power"], yerr=[below.clip(lower=0), above.clip(lower=0)], marker="o", capsize=2,
+            color=_COLOURS[number % 10], label=f"{feature}: {effect:+.3g} per SD",
+        )  # fmt: skip
+    axis.axhline(target, color="0.3", linewidth=1, linestyle="--")
+    axis.set(xlabel="samples of texts", ylabel="power (bars: 95 % Wilson interval)", ylim=(0, 1.02))
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axis.set_title(title, loc="left")
+    return _closed(figure)
+
+
+def _quantiles(axis: Axes, values: np.ndarray, title: str) -> None:
+    (theoretical, ordered), (slope, intercept, _) = probplot(values)
+    axis.scatter(theoretical, ordered, s=8, alpha=0.5, color=_COLOURS[0])
+    axis.plot(theoretical, intercept + slope * theoretical, color="0.3", linewidth=1)
+    axis.set(xlabel="normal quantile", ylabel="quantile", title=title)
+
+
+def _known(name: str, known: list[str], what: str) -> None:
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise LookupError(f"The model has no {what} {name!r}. It has {', '.join(known)}{hint}")
+
+
+def _closed(figure: Figure) -> Figure:
+    """The figure, released from pyplot, so that a notebook shows it once: as the cell's value."""
+    plt.close(figure)
+    return figure

@@ -1,0 +1,239 @@
+"""The best covariance parameters of a mixed model: descents from several starts, each with a first-order proof.
+
+The parameters θ are the free entries of the relative factors Λ. They are not bounded: Λ and Λ with a column's sign
+turned give the same covariance, so the deviance is smooth through zero, and a variance of zero is an ordinary minimum
+in θ. That has a price: every Λ with a zero column is stationary in θ, also where the deviance would fall with a
+variance above zero. So a descent is over only when no direction into the cone of covariances leads down, which is to
+say that the matrices of `covariance_gradients` have no negative eigenvalue; otherwise it goes on along that direction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.optimize import minimize
+
+from labutils.multilevel.coordinates import Coordinates, standardise
+from labutils.multilevel.design import Design
+from labutils.multilevel.deviance import (
+    Evaluation,
+    Products,
+    covariance_gradients,
+    evaluate,
+    profiled_deviance,
+    residual_variance,
+)
+
+Theta = Float[np.ndarray, " parameters"]
+STARTS = (1.0, 0.1)  # relative standard deviations from which descents begin
+ZERO_VARIANCE = 1e-8  # relative to the residual variance: what is below is zero (lme4 has 1e-4 for its square root)
+FLATTEST_WAY_IN = -1e-4  # a slope of the deviance into the cone that still counts as none
+CLOSE_ENOUGH = 1e-8  # fall of the deviance that may still be ahead at the end of a descent
+SMALL_SLOPE = 1e-6  # of the deviance per level, at which BFGS stops
+MOST_RESTARTS = 8
+ABSORBED = 1e-10  # share of a random term that is left beside the fixed effects, below which nothing is left
+EXACT = (1e4, 1e-7)  # with this standard deviation of every random coefficient, a residual this small counts as none
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A deviance to be minimised over the entries of the relative factors that `free` marks."""
+
+    products: Products
+    free: tuple[Bool[np.ndarray, "_ _"], ...]
+    reml: bool
+
+    def factors(self, theta: Theta) -> list[Float[np.ndarray, "_ _"]]:
+        """The relative factor Λ of every grouping factor."""
+        found, start = [], 0
+        for mask in self.free:
+            factor = np.zeros(mask.shape)
+            count = int(mask.sum())
+            factor[mask] = theta[start : start + count]
+            found.append(factor)
+            start += count
+        return found
+
+    def theta(self, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Theta:
+        """The free entries of the factors."""
+        return np.concatenate([factor[mask] for factor, mask in zip(factors, self.free, strict=True)])
+
+    def evaluate(self, theta: Theta) -> Evaluation:
+        return evaluate(self.products, self.factors(theta))
+
+    def value_and_gradient(self, theta: Theta) -> tuple[float, Theta]:
+        """Profiled deviance and its derivative in θ; infinite where rounding leaves no residual."""
+        try:
+            found = self.evaluate(theta)
+        except np.linalg.LinAlgError:
+            return float("inf"), np.zeros_like(theta)
+        variance = residual_variance(found, self.products, self.reml)
+        return profiled_deviance(found, self.products, self.reml), self.pull_back(theta, found, variance)
+
+    def pull_back(self, theta: Theta, found: Evaluation, variance: float) -> Theta:
+        """tr(G dΨ) with Ψ = ΛΛ' is 2 <GΛ, dΛ>: the derivative in θ."""
+        gradients = covariance_gradients(found, self.reml, variance)
+        return self.theta([2 * slope @ factor for slope, factor in zip(gradients, self.factors(theta), strict=True)])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The estimate in internal coordinates, and the way back.
+
+    Attributes:
+        theta: free entries of the relative factors.
+        variance: residual variance.
+        deviance: −2 log-likelihood (restricted under REML), in the units of the data.
+        converged: whether the descent ended at a minimum.
+        singular: whether a variance is zero, or a correlation ±1, up to rounding.
+    """
+
+    problem: Problem
+    coordinates: Coordinates
+    theta: Theta
+    evaluation: Evaluation
+    variance: float
+    deviance: float
+    converged: bool
+    singular: bool
+
+
+@dataclass(frozen=True)
+class _Descent:
+    theta: Theta
+    value: float
+    converged: bool
+
+
+def fit_design(design: Design, *, reml: bool = True, start: Theta | None = None) -> Fit:
+    """Fit a model by restricted or full maximum likelihood.
+
+    Args:
+        start: where to begin, as the `theta` of another fit of the same model; without it, several descents run from
+            different points and the lowest end counts.
+
+    Raises:
+        ValueError: the model reproduces the response exactly, so that there is no residual variance; or the fixed
+            effects already contain a random term.
+    """
+    products, coordinates = standardise(design)
+    free = tuple(_free_entries([*design.groupings[i].blocks]) for i in coordinates.order)
+    problem = Problem(products, free, reml)
+    _refuse_absorbed(problem, [design.groupings[i].name for i in coordinates.order])
+    _refuse_exact(problem, design.response)
+    identity = problem.theta([np.eye(len(mask)) for mask in free])
+    starts = [size * identity for size in STARTS] if start is None else [start]
+    best = min((_minimise(problem, point) for point in starts), key=lambda found: found.value)
+    theta, singular = _without_specks(problem, best)
+    evaluation = problem.evaluate(theta)
+    value = profiled_deviance(evaluation, products, reml) + coordinates.deviance_shift(design.n_rows, reml)
+    variance = residual_variance(evaluation, products, reml)
+    return Fit(problem, coordinates, theta, evaluation, variance, value, best.converged, singular)
+
+
+def _free_entries(blocks: list[slice]) -> Bool[np.ndarray, "terms terms"]:
+    free = np.zeros((blocks[-1].stop,) * 2, dtype=bool)
+    for block in blocks:
+        free[block, block] = True
+    return np.tril(free)
+
+
+def _refuse_absorbed(problem: Problem, names: list[str]) -> None:
+    """Where X already contains columns of Z, the deviance under REML does not depend on their variance at all."""
+    without_random = problem.evaluate(problem.theta([np.zeros(mask.shape) for mask in problem.free]))
+    for name, left in zip(names, without_random.projected, strict=True):
+        if np.linalg.eigvalsh(left)[0] < ABSORBED * problem.products.n_rows:
+            raise ValueError(
+                f"The fixed effects already tell the levels of {name!r} apart, so that no variance is left for its "
+                "random term: take the predictors out that are constant in its levels and as many as these, or the term."
+            )
+
+
+def _refuse_exact(problem: Problem, response: str) -> None:
+    """With almost free random coefficients, is there any residual left?"""
+    size, smallest = EXACT
+    try:
+        left = evaluate(problem.products, [size * np.eye(len(mask)) for mask in problem.free]).r2
+    except np.linalg.LinAlgError:
+        left = 0.0
+    if left / problem.products.n_rows < smallest:
+        raise ValueError(
+            f"The fixed and random terms reproduce {response!r} exactly: no residual variance is left to compare "
+            "with. Is the response constant within the groups?"
+        )
+
+
+def _minimise(problem: Problem, start: Theta) -> _Descent:
+    """Descend, and go on from where a variance of zero, or a correlation of ±1, was reached too early."""
+    best = _descend(problem, start)
+    for _ in range(MOST_RESTARTS):
+        way_in = _way_into_cone(problem, best.theta)
+        if way_in is None:
+            break
+        again = _descend(problem, way_in)
+        if again.value > best.value - CLOSE_ENOUGH:
+            break
+        best = again
+    return best
+
+
+def _descend(problem: Problem, start: Theta) -> _Descent:
+    """Quasi-Newton steps (BFGS), begun anew from their end until no fall of the deviance is ahead."""
+    # The curvature in θ grows with the number of levels; BFGS starts best from a curvature of about one.
+    scale = 4 * max(levels for levels, _ in problem.products.sizes)
+
+    def scaled(theta: Theta) -> tuple[float, Theta]:
+        value, slope = problem.value_and_gradient(theta)
+        return value / scale, slope / scale
+
+    theta, ahead = start, np.inf
+    for _ in range(MOST_RESTARTS):
+        found = minimize(scaled, theta, jac=True, method="BFGS", options={"gtol": SMALL_SLOPE})
+        theta, ahead = found.x, scale * float(found.jac @ found.hess_inv @ found.jac) / 2
+        if ahead < CLOSE_ENOUGH:
+            break
+    return _Descent(theta, problem.value_and_gradient(theta)[0], ahead < CLOSE_ENOUGH)
+
+
+def _way_into_cone(problem: Problem, theta: Theta) -> Theta | None:
+    """A point further inside the cone of covariances with a lower deviance; None if there is none nearby."""
+    factors = problem.factors(theta)
+    found = problem.evaluate(theta)
+    value = profiled_deviance(found, problem.products, problem.reml)
+    gradients = covariance_gradients(found, problem.reml, residual_variance(found, problem.products, problem.reml))
+    for number, (slope, factor, mask) in enumerate(zip(gradients, factors, problem.free, strict=True)):
+        for block in _blocks(mask):
+            values, vectors = np.linalg.eigh(slope[block, block])
+            if values[0] > FLATTEST_WAY_IN:
+                continue
+            for step in np.logspace(-1, -7, 7):
+                inside = factor.copy()
+                stacked = np.vstack([factor[block, block].T, np.sqrt(step) * vectors[:, 0]])
+                inside[block, block] = np.linalg.qr(stacked, mode="r").T
+                point = problem.theta([*factors[:number], inside, *factors[number + 1 :]])
+                if problem.value_and_gradient(point)[0] < value - CLOSE_ENOUGH:
+                    return point
+    return None
+
+
+def _blocks(mask: Bool[np.ndarray, "terms terms"]) -> list[slice]:
+    """The blocks whose lower triangles a mask marks."""
+    starts = [row for row in range(len(mask)) if not mask[row, :row].any()]
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(mask)], strict=True)]
+
+
+def _without_specks(problem: Problem, found: _Descent) -> tuple[Theta, bool]:
+    """θ with variances that are zero up to rounding set to zero, unless that costs anything; and whether any is."""
+    cleaned, singular = [], False
+    for factor, mask in zip(problem.factors(found.theta), problem.free, strict=True):
+        clean = np.zeros_like(factor)
+        for block in _blocks(mask):
+            values, vectors = np.linalg.eigh(factor[block, block] @ factor[block, block].T)
+            kept = np.where(values < ZERO_VARIANCE, 0.0, values)
+            singular |= bool((kept == 0).any())
+            clean[block, block] = np.linalg.qr((vectors * np.sqrt(kept)).T, mode="r").T
+        cleaned.append(clean)
+    theta = problem.theta(cleaned)
+    same = problem.value_and_gradient(theta)[0] < found.value + 100 * CLOSE_ENOUGH
+    return (theta if same else found.theta), singular

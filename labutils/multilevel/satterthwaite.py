@@ -1,0 +1,95 @@
+"""Standard errors of fixed effects, and Satterthwaite's degrees of freedom for their t-tests.
+
+The variance of a contrast c'b is v(φ) = σ² c'(X'V⁻¹X)⁻¹c with φ = (θ, σ). Its own uncertainty is that of φ, so it is
+compared with a multiple of chi-square of 2 v² / (g'Ag) degrees of freedom, where g is the gradient of v in φ and A
+is the asymptotic covariance of φ, twice the inverse Hessian of the deviance (Giesbrecht & Burns 1985, Biometrics 41;
+Kuznetsova, Brockhoff & Christensen 2017, Journal of Statistical Software 82(13)).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.stats import t as student
+
+from labutils.multilevel.deviance import Evaluation
+from labutils.multilevel.fit import Fit
+
+STEP = 1e-4  # of central differences, relative to parameters of size one or more
+FLAT = 1e-8  # curvatures below this share of the largest carry no information; as in lmerTest they are left out
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """How well the fixed effects of a fit are known, in the units of the data."""
+
+    fit: Fit
+
+    @cached_property
+    def covariance(self) -> Float[np.ndarray, "fixed fixed"]:
+        """σ² (X'V⁻¹X)⁻¹ at the estimated covariance parameters."""
+        internal = self.fit.variance * _inverse_information(self.fit.evaluation)
+        return self.fit.coordinates.fixed_covariance(internal)
+
+    @cached_property
+    def _derivatives(
+        self,
+    ) -> tuple[Float[np.ndarray, "parameters fixed fixed"], Float[np.ndarray, "parameters parameters"]]:
+        """Derivative of the covariance in φ, and the covariance A of φ, by central differences of exact gradients."""
+        fit, sigma = self.fit, np.sqrt(self.fit.variance)
+        phi = np.append(fit.theta, sigma)
+        hessian, jacobian = np.empty((len(phi), len(phi))), []
+        for i, step in enumerate(STEP * np.maximum(1, np.abs(phi))):
+            ahead, behind = phi.copy(), phi.copy()
+            ahead[i] += step
+            behind[i] -= step
+            (slope_ahead, covariance_ahead), (slope_behind, covariance_behind) = _slope(fit, ahead), _slope(fit, behind)
+            hessian[i] = (slope_ahead - slope_behind) / (2 * step)
+            jacobian.append((covariance_ahead - covariance_behind) / (2 * step))
+        values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+        informative = values > FLAT * values[-1]
+        known = vectors[:, informative]
+        parameter_covariance = 2 * known / values[informative] @ known.T
+        return fit.coordinates.fixed_covariance(np.array(jacobian)), parameter_covariance
+
+    def degrees_of_freedom(self, contrast: Float[np.ndarray, " fixed"]) -> float:
+        """Satterthwaite's degrees of freedom of the t-test of c'b."""
+        jacobian, parameter_covariance = self._derivatives
+        gradient = contrast @ jacobian @ contrast
+        spread = float(gradient @ parameter_covariance @ gradient)
+        variance = float(contrast @ self.covariance @ contrast)
+        return 2 * variance**2 / spread if spread > 0 else float("inf")
+
+
+def t_table(uncertainty: Uncertainty, contrasts: Float[np.ndarray, "rows fixed"], names: list[str]) -> pd.DataFrame:
+    """t-tests of contrasts of the fixed effects: index `term`; columns estimate, se, df, t, p (two-sided)."""
+    fit = uncertainty.fit
+    estimates = contrasts @ fit.coordinates.coefficients(fit.evaluation.coefficients)
+    errors = np.sqrt(np.einsum("ri,ij,rj->r", contrasts, uncertainty.covariance, contrasts))
+    degrees = np.array([uncertainty.degrees_of_freedom(contrast) for contrast in contrasts])
+    ratios = estimates / errors
+    return pd.DataFrame(
+        {"estimate": estimates, "se": errors, "df": degrees, "t": ratios, "p": 2 * student.sf(np.abs(ratios), degrees)},
+        index=pd.Index(names, name="term"),
+    )
+
+
+def _inverse_information(evaluation: Evaluation) -> Float[np.ndarray, "fixed fixed"]:
+    """(X'V⁻¹X)⁻¹"""
+    half = np.linalg.inv(evaluation.information_root)
+    return half.T @ half
+
+
+def _slope(
+    fit: Fit, phi: Float[np.ndarray, " parameters"]
+) -> tuple[Float[np.ndarray, " parameters"], Float[np.ndarray, "fixed fixed"]]:
+    """Gradient of the deviance in φ = (θ, σ), profiled over b only, and the covariance of b there."""
+    theta, sigma = phi[:-1], phi[-1]
+    found = fit.problem.evaluate(theta)
+    products = fit.problem.products
+    degrees = products.n_rows - products.n_fixed * fit.problem.reml
+    slope_sigma = 2 * degrees / sigma - 2 * found.r2 / sigma**3
+    slope = np.append(fit.problem.pull_back(theta, found, sigma**2), slope_sigma)
+    return slope, sigma**2 * _inverse_information(found)
