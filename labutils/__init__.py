@@ -43,6 +43,7 @@ _HOMES = {  # fmt: skip
         "gain_by_sample",
     ],
     "multilevel": ["fit_multilevel", "compare_models"],
+    "attribution": ["influential_words", "neuron_words", "compare_semantics", "ablate_neurons"],
     "contrasts": [
         "contrast",
         "contrast_interval",

@@ -146,7 +146,7 @@ def _refuse_absorbed(problem: Problem, names: list[str]) -> None:
         if np.linalg.eigvalsh(left)[0] < ABSORBED * problem.products.n_rows:
             raise ValueError(
                 f"The fixed effects already tell the levels of {name!r} apart, so that no variance is left for its "
-                "random term: take out the predictors that are constant in its levels and as many as these, or the term."
+                "random term: take out that term, or predictors that are constant within its levels."
             )
 
 

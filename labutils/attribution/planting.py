@@ -1,0 +1,128 @@
+"""Truth for a trained model: neurons written by hand so that they fire on chosen words.
+
+A planted neuron reads, from whatever enters its MLP, whether the present token belongs to one of its words: its
+incoming weights are the ridge regression of that indicator on the MLP's inputs. It keeps its outgoing weights.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from labutils.attribution.neurons import MlpLayer, find_mlp_layers
+from labutils.attribution.words import Terms, read_rows
+from labutils.batching import context_length, device_of, evaluating
+from labutils.models import weight_matrix
+
+RIDGE = 1e-2  # of the mean diagonal of XᵀX
+
+
+def plant_neurons(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    plan: Mapping[tuple[int, int], Sequence[str]],
+    *,
+    gain: float = 10.0,
+) -> pd.DataFrame:
+    """Write neurons that fire on given words into a model, in place.
+
+    Args:
+        texts: where the words occur, and other words too; the regression is fitted on their tokens.
+        plan: (block, neuron) → its words.
+        gain: what enters the activation function where the regression says 1.
+
+    Returns:
+        ``block, neuron, word``, one row per planted word that occurs in the texts; ``attrs["fit"]`` holds, per planted
+        neuron in the order of the plan, the share of the indicator's variance that its inputs explain.
+
+    Raises:
+        ValueError: a neuron without a word that occurs; gate and up fused into one layer.
+        LookupError: a neuron that the model does not have, or MLPs that cannot be found.
+    """
+    layers = find_mlp_layers(model)
+    rows, fits = [], []
+    for (block, neuron), words in sorted(plan.items()):  # from the first block on: later inputs depend on earlier ones
+        if not (0 <= block < len(layers) and 0 <= neuron < layers[block].width):
+            raise LookupError(f"the model has no neuron {neuron} in a block {block}")
+        layer = layers[block]
+        if any(len(weight_matrix(up)) != layer.width for up in layer.ups):
+            raise ValueError(f"{layer.name}: gate and up are one layer here; neurons can be planted in separate ones")
+        terms = Terms(words)
+        inputs, wanted, present = _inputs_and_indicator(model, tokenizer, texts, layer, terms)
+        if not wanted.any():
+            raise ValueError(f"none of the words {', '.join(words)} occurs in the texts")
+        weights, fit = indicator_regression(inputs, wanted)
+        _write(layer, neuron, gain * weights)
+        rows += [{"block": block, "neuron": neuron, "word": terms.names[place]} for place in sorted(present)]
+        fits.append(fit)
+    frame = pd.DataFrame(rows)
+    frame.attrs["fit"] = fits
+    return frame
+
+
+def draw_plan(
+    model: PreTrainedModel, concepts: Mapping[str, Sequence[str]], *, per_concept: int = 2, seed: int = 0
+) -> tuple[dict[tuple[int, int], Sequence[str]], pd.DataFrame]:
+    """A plan for `plant_neurons`: `per_concept` random neurons, of any block, for each concept.
+
+    Returns:
+        the plan, and ``block, neuron, concept``.
+
+    Raises:
+        ValueError: more neurons than the model has.
+    """
+    places = [(block, neuron) for block, layer in enumerate(find_mlp_layers(model)) for neuron in range(layer.width)]
+    if per_concept * len(concepts) > len(places):
+        raise ValueError(f"{per_concept} neurons for each of {len(concepts)} concepts: the model has {len(places)}")
+    drawn = np.random.default_rng(seed).permutation(len(places))[: per_concept * len(concepts)]
+    names = [concept for concept in concepts for _ in range(per_concept)]
+    rows = [(*places[place], name) for place, name in zip(drawn, names, strict=True)]
+    plan = {(block, neuron): concepts[name] for block, neuron, name in rows}
+    return plan, pd.DataFrame(rows, columns=["block", "neuron", "concept"])
+
+
+def indicator_regression(
+    inputs: Float[Tensor, "tokens width"], wanted: Bool[Tensor, " tokens"]
+) -> tuple[Float[Tensor, " width"], float]:
+    """Ridge regression, without intercept, of an indicator on inputs; and the share of its square that it explains."""
+    target = wanted.to(inputs.dtype)
+    gram = inputs.T @ inputs
+    damped = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    weights = torch.linalg.solve(damped, inputs.T @ target)
+    error = (target - inputs @ weights).square().sum() / target.square().sum()
+    return weights, float(1 - error)
+
+
+def _inputs_and_indicator(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], layer: MlpLayer, terms: Terms
+) -> tuple[Float[Tensor, "tokens width"], Bool[Tensor, " tokens"], set[int]]:
+    """What enters the MLP on every token of the texts, whether the token is of a term, and which terms occur."""
+    inputs, wanted, present, seen = [], [], set(), []
+    handle = layer.ups[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    try:
+        with evaluating(model):
+            for row in read_rows(tokenizer, texts, terms, limit=context_length(model, tokenizer)):
+                seen.clear()
+                model.base_model(input_ids=torch.tensor([row.ids], device=device_of(model)))
+                here = torch.zeros(len(row.ids), dtype=torch.bool)
+                for term, first, last in row.occurrences:
+                    here[first:last] = True
+                    present.add(term)
+                inputs.append(seen[0].reshape(len(row.ids), -1)[list(row.content)].double())
+                wanted.append(here[list(row.content)])
+    finally:
+        handle.remove()
+    return torch.cat(inputs), torch.cat(wanted).to(inputs[0].device), present
+
+
+def _write(layer: MlpLayer, neuron: int, weights: Float[Tensor, " width"]) -> None:
+    with torch.no_grad():
+        for up in layer.ups:
+            weight_matrix(up)[neuron] = weights.to(up.weight.dtype)
+            if up.bias is not None:
+                up.bias[neuron] = 0

@@ -1,0 +1,160 @@
+"""captum on causal language models: completeness, literal conductance, chunks, tuples and bfloat16."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from planted import planted_llama
+
+from labutils.attribution.gradients import attribute_tokens, block_conductance, neuron_conductance
+from labutils.attribution.integration import probed, row_bytes
+from labutils.attribution.neurons import find_mlp_layers, receiving
+from labutils.attribution.passages import Passage, text_passages
+
+NAMES = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
+PASSAGES = [Passage([0, 5, 9, 3, 7, 8], 4), Passage([0, 8, 2, 4], 3)]
+
+
+def ends(model, passage):
+    """Embeddings of the text and of the baseline (end-of-text tokens after bos), and log p of the targets."""
+    ids = torch.tensor([passage.ids])
+    embed = model.get_input_embeddings()
+    neutral = torch.tensor([[passage.ids[0]] + [1] * (len(passage.ids) - 1)])
+
+    def score(embeddings):
+        logits = model(inputs_embeds=embeddings, use_cache=False).logits[0].log_softmax(-1)
+        return sum(logits[place - 1, ids[0, place]] for place in range(passage.first_target, len(passage.ids)))
+
+    return embed(ids).detach(), embed(neutral).detach(), score
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_integrated_gradients_add_up_and_equal_a_slow_loop(name, request, tokenizer):
+    model = request.getfixturevalue(name).double()
+    frame = attribute_tokens(model, tokenizer, PASSAGES, n_steps=100)
+    assert frame.attrs["completeness"] < 0.03  # ReLU bends the path; the others are below 0.001
+    assert frame["position"].tolist() == [1, 2, 3, 4, 5, 1, 2, 3] and frame["token"].tolist() == [
+        5,
+        9,
+        3,
+        7,
+        8,
+        8,
+        2,
+        4,
+    ]
+    for index, passage in enumerate(PASSAGES):
+        text, baseline, score = ends(model, passage)
+        mine = frame[frame["passage"] == index]["attribution"].to_numpy()
+        assert mine.sum() == pytest.approx(float((score(text) - score(baseline)).detach()), rel=0.03)
+        total, n = torch.zeros_like(text), 150
+        for step in range(n):
+            point = (baseline + (step + 0.5) / n * (text - baseline)).requires_grad_()
+            total += torch.autograd.grad(score(point), point)[0] / n
+        slow = ((text - baseline) * total).sum(-1)[0, 1:]
+        np.testing.assert_allclose(mine, slow.numpy(), rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_conductance_of_neurons_equals_a_slow_loop(name, request, tokenizer):
+    model = request.getfixturevalue(name).double()
+    frame = neuron_conductance(model, tokenizer, PASSAGES, n_steps=20)
+    slow, layers = {}, find_mlp_layers(model)
+    for passage in PASSAGES:
+        text, baseline, score = ends(model, passage)
+        states = [_inner(layers, score, baseline + alpha * (text - baseline)) for alpha in np.linspace(0, 1, 21)]
+        for (values, gradients), (after, _) in zip(states, states[1:], strict=False):
+            for block, value in enumerate(values):
+                found = ((after[block] - value) * gradients[block]).sum(0) / len(PASSAGES)
+                slow[block] = slow.get(block, 0) + found
+    for block, part in frame.groupby("block"):
+        np.testing.assert_allclose(part["score"], slow[block], rtol=1e-5, atol=1e-7)
+        assert part["neuron"].tolist() == list(range(len(slow[block])))
+
+
+def _inner(layers, score, point):
+    """Inner vectors of every block at a point of the path, and the gradients of the score with respect to them."""
+    shown = []
+    with receiving(layers, lambda block, inner: shown.append(inner) or inner):
+        value = score(point.requires_grad_())
+    return [inner.detach() for inner in shown], torch.autograd.grad(value, shown)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_conductance_of_blocks_adds_up(name, request, tokenizer):
+    model = request.getfixturevalue(name)
+    frame = block_conductance(model, tokenizer, PASSAGES, n_steps=300)
+    assert frame.attrs["completeness"] < 0.1
+    total = np.mean(
+        [float((score(text) - score(base)).detach()) for text, base, score in (ends(model, p) for p in PASSAGES)]
+    )
+    for _, part in frame.groupby("block"):
+        assert len(part) == 16 and part["score"].sum() == pytest.approx(total, rel=0.1)
+
+
+def test_the_memory_changes_nothing_but_the_chunks(tiny_llama, tokenizer, texts):
+    passages = text_passages(tiny_llama, tokenizer, texts[:3])
+    longest = max(len(passage.ids) for passage in passages)
+    small = 5 * row_bytes(tiny_llama, longest)
+    for function, column in ((attribute_tokens, "attribution"), (neuron_conductance, "score")):
+        options = {"tolerance": 2.0} if function is attribute_tokens else {}
+        all_at_once = function(tiny_llama, tokenizer, passages, n_steps=20, **options)
+        in_chunks = function(tiny_llama, tokenizer, passages, n_steps=20, memory=small, **options)
+        np.testing.assert_allclose(all_at_once[column], in_chunks[column], rtol=1e-3, atol=1e-5)
+    assert row_bytes(tiny_llama, 20) > 2 * row_bytes(tiny_llama, 10)
+    with pytest.raises(ValueError, match="two rows of .* need about .* MiB"):
+        neuron_conductance(tiny_llama, tokenizer, passages, memory=row_bytes(tiny_llama, longest))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_gives_about_the_same(name, request, tokenizer):
+    model = request.getfixturevalue(name)
+    exact = attribute_tokens(model, tokenizer, PASSAGES, n_steps=64)
+    rough = attribute_tokens(model.bfloat16(), tokenizer, PASSAGES, n_steps=64, tolerance=0.3)
+    assert np.corrcoef(exact["attribution"], rough["attribution"])[0, 1] > 0.98
+    assert math.isfinite(neuron_conductance(model, tokenizer, PASSAGES, n_steps=8)["score"].sum())
+
+
+def test_a_probe_sees_the_tensor_of_a_tuple():
+    class Block(torch.nn.Module):
+        def forward(self, states):
+            return (states * 2, None)
+
+    block, states, seen = Block(), torch.ones(3, 4, 5), []
+    with probed(block, "output", 4) as probe:
+        probe.register_forward_hook(lambda module, args, output: seen.append(output) or output + 1)
+        changed, rest = block(states)
+    assert rest is None and seen[0].shape == (3, 4, 5) and (changed == 3).all()
+    assert block(states)[0].equal(states * 2)
+    flat = torch.nn.Linear(5, 5)
+    with probed(flat, "input", 4) as probe:
+        probe.register_forward_hook(lambda module, args, output: seen.append(output))
+        assert flat(states.reshape(12, 5)).shape == (12, 5)
+    assert seen[1].shape == (3, 4, 5)
+
+
+def test_the_planted_neuron_carries_the_prediction(tokenizer):
+    """The unit that fires on w5 says that w6 follows: no neuron has more conductance for it."""
+    model = planted_llama(tokenizer)
+    first, after = tokenizer.convert_tokens_to_ids(["w5", "w6"])
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[after, 47] = 1.0
+        model.model.layers[0].mlp.down_proj.weight[47, 3] = 1.0
+    frame = neuron_conductance(model, tokenizer, [Passage([0, first, after], 2)], n_steps=100)
+    best = frame.loc[frame["score"].idxmax()]
+    assert (best["block"], best["neuron"]) == (0, 3) and best["score"] > 0
+    assert frame["score"].abs().sum() == pytest.approx(best["score"], rel=1e-4)
+
+
+def test_what_cannot_be_attributed_is_refused(tiny_llama, tiny_bert, tokenizer):
+    trained = [parameter.requires_grad for parameter in tiny_llama.parameters()]
+    with pytest.raises(ValueError, match="raise n_steps"):
+        attribute_tokens(tiny_llama, tokenizer, PASSAGES, n_steps=2, tolerance=1e-9)
+    assert [parameter.requires_grad for parameter in tiny_llama.parameters()] == trained
+    with pytest.raises(ValueError, match="does not predict the next token"):
+        attribute_tokens(tiny_bert, tokenizer, PASSAGES)
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="no end-of-text token"):
+        attribute_tokens(tiny_llama, tokenizer, PASSAGES)
