@@ -43,6 +43,7 @@ _HOMES = {  # fmt: skip
         "gain_by_sample",
     ],
     "multilevel": ["fit_multilevel", "compare_models"],
+    "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
     "attribution": ["influential_words", "neuron_words", "compare_semantics", "ablate_neurons"],
     "contrasts": [
         "contrast",

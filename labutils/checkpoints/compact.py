@@ -1,0 +1,102 @@
+"""The compact form of a pruned checkpoint: for each matrix a bit mask and the values that were kept.
+
+An entry of n numbers of b bytes of which k are kept takes n / 8 + k · b bytes instead of n · b: where half of the
+weights are zero, 53 % of the room with float32 and 56 % with bfloat16. It saves disk and transfer, not memory or time:
+the model is dense again once it is loaded.
+"""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Shaped, UInt8
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from labutils.checkpoints.shards import read_metadata, write_shard
+
+COMPACT = "model.compact.safetensors"
+MASK, VALUES = "::mask", "::values"
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def write_compact(model: PreTrainedModel, folder: Path) -> None:
+    """Write configuration and compact weights of a model into a folder.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.dtype = model.dtype
+    config.save_pretrained(folder)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.save_pretrained(folder)
+    tensors, shapes = {}, {}
+    for name, tensor in _state_to_save(model).items():
+        if saves_room(tensor):
+            tensors[name + MASK], tensors[name + VALUES] = pack(tensor)
+            shapes[name] = list(tensor.shape)
+        else:
+            tensors[name] = tensor
+    write_shard(folder / COMPACT, tensors, scratch=folder, metadata={"shapes": json.dumps(shapes)})
+
+
+def read_compact(folder: Path) -> dict[str, Tensor]:
+    """The dense state that `write_compact` stored.
+
+    Raises:
+        LookupError: no compact weights in the folder.
+        ValueError: the file is damaged.
+    """
+    shapes = json.loads(read_metadata(folder / COMPACT)["shapes"])
+    state = load_file(folder / COMPACT)
+    for name, shape in shapes.items():
+        state[name] = unpack(state.pop(name + MASK), state.pop(name + VALUES), torch.Size(shape))
+    return state
+
+
+def saves_room(tensor: Shaped[Tensor, "..."]) -> bool:
+    """Whether a tensor has so many zeros that its compact form is smaller."""
+    if tensor.numel() == 0:
+        return False
+    kept = int(_is_kept(tensor).sum())
+    return -(-tensor.numel() // 8) + kept * tensor.element_size() < tensor.numel() * tensor.element_size()
+
+
+def pack(tensor: Shaped[Tensor, "..."]) -> tuple[UInt8[Tensor, " bytes"], Shaped[Tensor, " kept"]]:
+    """One bit per number, the first in the highest bit of the first byte, and the kept numbers in their order."""
+    kept = _is_kept(tensor).flatten()
+    return torch.from_numpy(np.packbits(kept.numpy())), tensor.flatten()[kept]
+
+
+def unpack(mask: UInt8[Tensor, " bytes"], values: Shaped[Tensor, " kept"], shape: torch.Size) -> Shaped[Tensor, "..."]:
+    """The dense tensor of a mask and the kept values.
+
+    Raises:
+        ValueError: the mask keeps more or fewer numbers than there are values.
+    """
+    kept = torch.from_numpy(np.unpackbits(mask.numpy(), count=shape.numel()).astype(bool))
+    if int(kept.sum()) != len(values):
+        raise ValueError(
+            f"The mask keeps {int(kept.sum())} numbers, but {len(values)} are stored: the file is damaged."
+        )
+    tensor = torch.zeros(shape.numel(), dtype=values.dtype)
+    tensor[kept] = values
+    return tensor.reshape(shape)
+
+
+def _is_kept(tensor: Shaped[Tensor, "..."]) -> Bool[Tensor, "..."]:
+    """All but positive zero, told by the bits: a negative zero is kept as it is."""
+    return tensor.contiguous().view(INTEGERS[tensor.element_size()]) != 0
+
+
+def _state_to_save(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The model's state on the CPU; of entries that share their memory, the first."""
+    state: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        state.setdefault(tensor.data_ptr(), (name, tensor))
+    return {name: tensor.cpu().contiguous() for name, tensor in state.values()}

@@ -1,0 +1,77 @@
+"""A prune report and its provenance as files beside the weights: JSON and parquet, nothing that runs code."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from labutils.checkpoints.shards import write_shard
+from labutils.pruning.report import PruneReport
+from labutils.studies.files import write_atomically
+
+RECORD, LAYERS, ORDERS = "pruning.json", "pruning_layers.parquet", "pruning_permutations.safetensors"
+
+
+def write_report(folder: Path, report: PruneReport, origin: pd.DataFrame, **more: object) -> None:
+    """Write a report: the table of matrices as parquet, channel orders as safetensors, all else as JSON.
+
+    Args:
+        origin: the rows of `provenance`.
+        **more: further entries of the JSON file, which is written last.
+    """
+    report.layers.to_parquet(folder / LAYERS, index=False)
+    if report.permutations:
+        write_shard(folder / ORDERS, report.permutations, scratch=folder)
+    record = {
+        "sparsity": report.sparsity,
+        "seconds": report.seconds,
+        "options": report.options,
+        "strategy": report.strategy.to_dict("records"),
+        "candidates": None if report.candidates is None else report.candidates.to_dict("records"),
+        "provenance": dict(zip(origin["item"], origin["value"], strict=True)),
+        **more,
+    }
+    write_atomically(folder / RECORD, json.dumps(record, indent=1, default=list) + "\n")
+
+
+def read_report(folder: Path) -> PruneReport:
+    """The report that lies beside a pruned model.
+
+    Raises:
+        LookupError: there is none.
+    """
+    if not (folder / RECORD).exists():
+        raise LookupError(
+            f"{folder} holds no {RECORD}: it was not written by `save_pruned` or `prune_checkpoint`, or a "
+            "`prune_checkpoint` into it has not finished. A model without a report is loaded with `load_model`."
+        )
+    record = json.loads((folder / RECORD).read_text())
+    candidates = record["candidates"]
+    return PruneReport(
+        layers=pd.read_parquet(folder / LAYERS),
+        sparsity=record["sparsity"],
+        strategy=pd.DataFrame(record["strategy"]),
+        options=record["options"],
+        permutations=load_file(folder / ORDERS) if (folder / ORDERS).exists() else {},
+        seconds=record["seconds"],
+        candidates=None if candidates is None else pd.DataFrame(candidates),
+    )
+
+
+def read_identity(folder: Path) -> dict:
+    """What a pruned checkpoint depends on, as `prune_checkpoint` wrote it; empty for one by `save_pruned`."""
+    return json.loads((folder / RECORD).read_text()).get("identity", {})
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

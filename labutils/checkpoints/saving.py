@@ -1,0 +1,109 @@
+"""Save and load pruned models: a folder that transformers can load, with the report and provenance beside it."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from labutils.checkpoints.compact import COMPACT, read_compact, write_compact
+from labutils.checkpoints.journal import FOLDER
+from labutils.checkpoints.records import read_report, write_report
+from labutils.checkpoints.shards import explain_failed_write, open_shards
+from labutils.checkpoints.skeleton import build_with_state, parse_dtype
+from labutils.models import _model_class as model_class
+from labutils.models import _without_progress_bar as without_progress_bar
+from labutils.models import check_finite
+from labutils.provenance import provenance
+from labutils.pruning.report import PruneReport
+
+GENERATION = "generation_config.json"
+
+
+class PrunedModel(NamedTuple):
+    """A pruned model as it was saved: model, tokenizer (None where none was saved), and report."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    report: PruneReport
+
+
+def save_pruned(
+    model: PreTrainedModel,
+    folder: str | Path,
+    report: PruneReport,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    compact: bool = False,
+) -> Path:
+    """Save a pruned model in a new folder, which appears only when it is complete.
+
+    Args:
+        report: what `prune` returned.
+        compact: store each matrix as a bit mask and the kept values where that is smaller. Only `load_pruned` reads
+            this form; otherwise the folder is one that transformers loads like any other.
+
+    Raises:
+        ValueError: the folder exists and is not empty, or the model's weights are not finite.
+        OSError: it cannot be written; nothing is left of it.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder; give the name of a new one.")
+    check_finite(model)
+    unfinished = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        if compact:
+            write_compact(model, unfinished)
+        else:
+            model.save_pretrained(unfinished)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(unfinished)
+        write_report(unfinished, report, provenance(model, tokenizer))
+        unfinished.chmod(0o755)  # mkdtemp makes it private
+        os.replace(unfinished, folder)
+    except (OSError, SafetensorError) as error:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise explain_failed_write(folder, error) from error
+    return folder
+
+
+def load_pruned(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> PrunedModel:
+    """Load what `save_pruned` or `prune_checkpoint` wrote, in either form.
+
+    Args:
+        device: "auto" takes the GPU where there is one.
+        dtype: a torch dtype's name; "auto" keeps the checkpoint's.
+
+    Returns:
+        model in evaluation mode, tokenizer or None, and report.
+
+    Raises:
+        LookupError: no such folder or no report in it, a file that is missing, or a pruning that has not finished.
+        ValueError: a damaged file, or weights that are not finite.
+    """
+    folder = Path(folder)
+    if (folder / FOLDER).exists():
+        raise LookupError(f"{folder} is not complete; call `prune_checkpoint` again with the same arguments.")
+    report = read_report(folder)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if (folder / COMPACT).exists():
+        model = build_with_state(folder, parse_dtype(dtype), read_compact(folder))
+        if (folder / GENERATION).exists():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+    else:
+        open_shards(folder)  # says clearly what is missing or damaged
+        with without_progress_bar():
+            model = model_class(AutoConfig.from_pretrained(folder)).from_pretrained(folder, dtype=dtype)
+    check_finite(model)
+    has_tokenizer = any((folder / name).exists() for name in ("tokenizer_config.json", "tokenizer.json"))
+    tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
+    return PrunedModel(model.to(device).eval(), tokenizer, report)

@@ -1,0 +1,71 @@
+"""A model built from its configuration alone: with no memory for its weights, or with a state at hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel
+
+from labutils.models import _model_class as model_class
+
+
+def build_without_weights(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
+    """The model of a folder's configuration, in evaluation mode, all parameters on the meta device, buffers real.
+
+    Raises:
+        LookupError: no configuration, or one that names no architecture.
+        ValueError: the checkpoint is quantised.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise LookupError(f"{folder} has no configuration that names an architecture: {error}") from error
+    if getattr(config, "quantization_config", None):
+        raise ValueError(f"{folder} is quantised; prune the checkpoint it was made from, and quantise afterwards.")
+    with parameters_on_meta():
+        return model_class(config).from_config(config, dtype=dtype or config.dtype or torch.float32).eval()
+
+
+def parse_dtype(name: str) -> torch.dtype | None:
+    """The floating-point dtype of that name, None for "auto"; a ValueError for anything else."""
+    if name == "auto":
+        return None
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f'dtype={name!r} is none to compute in; give "auto", "float32", "bfloat16" or "float16".')
+    return dtype
+
+
+def build_with_state(folder: Path, dtype: torch.dtype | None, state: dict[str, Tensor]) -> PreTrainedModel:
+    """The model of a folder's configuration with the given state, under the model's own names.
+
+    Raises:
+        LookupError: a weight is missing, and none that the model ties it to is there.
+    """
+    model = build_without_weights(folder, dtype)
+    own = model.state_dict()
+    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, False, assign=True)
+    model.tie_weights()
+    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if missing:
+        raise LookupError(f"{folder} holds no tensor for {missing[0]}; it is not a complete checkpoint.")
+    return model
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Modules built inside have no memory for their parameters; buffers are computed as ever."""
+    register = nn.Module.register_parameter
+
+    def without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:  # a tied one stays the one that it is
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = without_memory
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register

@@ -1,0 +1,195 @@
+"""Prune a checkpoint that is bigger than memory: block by block, from safetensors shards to safetensors shards.
+
+The work is that of `labutils.prune`, and so is the result, bit for bit. In memory there are one block, its statistics
+and the calibration's hidden states, which may go to a file instead. Every block becomes a shard of its own; after a
+kill, what is done is read back to bring the hidden states to where the work goes on.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from labutils import paths, pruning
+from labutils.checkpoints.journal import FOLDER, BlockRecord, Journal, Plan, check_target, differences
+from labutils.checkpoints.layout import Layout
+from labutils.checkpoints.records import RECORD, hash_tensors, read_identity, read_report, write_report
+from labutils.checkpoints.shards import explain_failed_write, open_shards
+from labutils.checkpoints.streamed import StreamedModel
+from labutils.checkpoints.walk import StreamedStatistics, StreamedWalk
+from labutils.progress import progress
+from labutils.provenance import provenance
+from labutils.pruning.calibration import Calibration, check_calibration
+from labutils.pruning.matrices import matrix_method
+from labutils.pruning.pipeline import check_widths, make_request, plan_pruning, prune_block, strategy_table
+from labutils.pruning.report import PruneReport, Request, make_report
+from labutils.studies.files import hash_tree, without_paths
+
+
+def prune_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    calibration: Calibration,
+    *,
+    method: str = "optiprune",
+    sparsity: float,
+    allocation: str | Sequence[float] | None = None,
+    pattern: str = "unstructured",
+    permute: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    spill: bool = False,
+    **options: object,
+) -> PruneReport:
+    """Prune a model from disk to disk; its weights are never in memory together.
+
+    The same call after a kill goes on with the block at which it was; on a finished target it returns the report.
+
+    Args:
+        source: folder in the Hugging Face format with safetensors weights, or the name of a lab model.
+        target: new or empty folder; it becomes one that transformers and `load_pruned` can load.
+        calibration, method, sparsity, allocation, pattern, permute, seed, **options: as for `prune`. Only
+            `optiprune-auto` and the allocation `global`, which look at all weights together, are not to be had.
+        device: where blocks are computed; "auto" takes the GPU where there is one.
+        dtype: in which they are computed and stored; "auto" keeps the checkpoint's.
+        spill: keep the calibration's hidden states in a file in the target folder instead of in memory.
+
+    Raises:
+        ValueError, LookupError: an argument that cannot be used; a missing, damaged or incomplete file; weights or
+            activations that are not finite; a target that holds something else.
+        OSError: the target cannot be written to, or is full.
+        MemoryError: the memory does not suffice. In all cases the blocks that are done are kept.
+    """
+    from labutils.forecast.advice import announce, memory_advice  # they build on this module
+
+    request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
+    _check_streamable(request)
+    source, target = find_source(source), Path(target)
+    check_target(target)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = StreamedModel(open_shards(source), device=device, dtype=dtype)
+    inputs = check_calibration(calibration, model.model)
+    identity = {
+        "source": model.shards.fingerprint(), "calibration": hash_tensors(inputs), **dataclasses.asdict(request),
+        "dtype": str(model.model.dtype), "device": model.device.type, "torch": torch.__version__,
+        "labutils": hash_tree(Path(pruning.__file__).parent, "*.py"),
+    }  # fmt: skip
+    if (target / RECORD).exists() and not (target / FOLDER).exists():
+        return _finished_report(target, identity)
+    with Journal(target, identity) as journal, memory_advice(model.model, inputs, request, streaming=True, spill=spill):
+        announce(model.model, tuple(inputs["input_ids"].shape), request, streaming=True, spill=spill, device=device)
+        return _Run(model, inputs, request, journal, spill).complete()
+
+
+class _Run:
+    """One pruning from disk to disk, begun or resumed."""
+
+    def __init__(
+        self, model: StreamedModel, inputs: dict[str, Tensor], request: Request, journal: Journal, spill: bool
+    ):
+        self.model, self.inputs, self.request, self.journal = model, inputs, request, journal
+        self.layout = Layout(model, journal.target, journal.folder)
+        self.spill = journal.folder / "activations" if spill else None
+
+    def complete(self) -> PruneReport:
+        """Prune what is not pruned yet and make the target a model folder; returns the report on everything."""
+        self.layout.check_room()
+        self.layout.copy_others()
+        plan, done = self._prune_blocks()
+        report = self._report(plan, done)
+        try:
+            self.layout.finish()
+            write_report(self.journal.target, report, self._origin(), identity=self.journal.identity)
+        except OSError as error:
+            raise explain_failed_write(self.journal.target / RECORD, error) from error
+        self.journal.finish()
+        return report
+
+    def _prune_blocks(self) -> tuple[Plan, list[BlockRecord]]:
+        plan, done, n_blocks = self.journal.plan(), self._done(), len(self.model.blocks)
+        if len(done) == n_blocks:
+            return plan, done
+        walk = StreamedWalk(self.model, self.inputs, batch_size=self.request.options.batch_size, spill=self.spill)
+        plan = plan or self._make_plan(walk)
+        walk.rewind()
+        for index in progress(range(n_blocks), description=f"prune {self.request.method}", unit="block"):
+            if index < len(done):
+                self.model.replace_file(index, self.layout.block_shard(index))
+            else:
+                done.append(self._prune_block(walk, index, plan))
+            if index + 1 < n_blocks:
+                walk.advance(index)
+        return plan, done
+
+    def _done(self) -> list[BlockRecord]:
+        """The records of the blocks that are done, from the first on without a gap."""
+        done: list[BlockRecord] = []
+        for index in range(len(self.model.blocks)):
+            record = self.journal.block(index, self.layout.block_shard(index))
+            if record is None:
+                break
+            done.append(record)
+        return done
+
+    def _make_plan(self, walk: StreamedWalk) -> Plan:
+        started = time.perf_counter()
+        check_widths(walk, self.request.pattern)
+        methods, budgets = plan_pruning(StreamedStatistics(walk), self.request)
+        plan = Plan([method.name for method in methods], budgets, time.perf_counter() - started)
+        self.journal.write_plan(plan)
+        return plan
+
+    def _prune_block(self, walk: StreamedWalk, index: int, plan: Plan) -> BlockRecord:
+        started = time.perf_counter()
+        rows, permutations = prune_block(walk, index, matrix_method(plan.methods[index]), plan.budgets, self.request)
+        self.layout.write_block(index)
+        record = BlockRecord(rows, permutations, time.perf_counter() - started)
+        self.journal.write_block(index, self.layout.block_shard(index), record)
+        return record
+
+    def _report(self, plan: Plan, done: list[BlockRecord]) -> PruneReport:
+        rows = [row for record in done for row in record.rows]
+        permutations = {name: order for record in done for name, order in record.permutations.items()}
+        strategy = strategy_table([matrix_method(name) for name in plan.methods])
+        report = make_report(rows, strategy, self.request, permutations)
+        return dataclasses.replace(report, seconds=plan.seconds + sum(record.seconds for record in done))
+
+    def _origin(self) -> pd.DataFrame:
+        identity = self.journal.identity
+        about = [
+            ("source", without_paths(str(self.model.shards.folder))), ("source weights sha256", identity["source"]),
+            ("calibration sha256", identity["calibration"]), ("computed on", identity["device"]),
+        ]  # fmt: skip
+        return pd.concat([provenance(), pd.DataFrame(about, columns=["item", "value"])], ignore_index=True)
+
+
+def _check_streamable(request: Request) -> None:
+    if request.method == "optiprune-auto" or request.allocation == "global":
+        asked = f"method={request.method!r}" if request.method == "optiprune-auto" else 'allocation="global"'
+        raise ValueError(
+            f"{asked} looks at all weights of the model together, which a pruning from disk to disk cannot. Choose "
+            'another one, for example method="optiprune", or prune the model in memory with `prune`.'
+        )
+
+
+def find_source(source: str | Path) -> Path:
+    """The folder of a model, given itself or by a lab model's name; a LookupError where there is none."""
+    for candidate in (Path(source), paths.MODELS / source):
+        if (candidate / "config.json").exists():
+            return candidate.resolve()
+    raise LookupError(
+        f"{source} is no folder with a config.json, and no lab model of that name exists. Give a local folder; a model "
+        "of the hub is brought into one with `hf download <id> --local-dir <folder>`."
+    )
+
+
+def _finished_report(target: Path, identity: dict) -> PruneReport:
+    if changed := differences(identity, read_identity(target)):
+        raise ValueError(f"{target} holds another pruned model: {changed}. Choose another folder, or remove it.")
+    return read_report(target)
