@@ -44,6 +44,7 @@ _HOMES = {  # fmt: skip
     ],
     "multilevel": ["fit_multilevel", "compare_models"],
     "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
+    "distillation": ["distill"],
     "attribution": ["influential_words", "neuron_words", "compare_semantics", "ablate_neurons"],
     "contrasts": [
         "contrast",

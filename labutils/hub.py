@@ -4,18 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from labutils import paths
+from labutils.optional import import_optional
 
 STANDS_FOR_TEST = ("test", "validation")
 FILE_SUFFIXES = (".parquet", ".json", ".jsonl", ".gz", ".zst", ".csv", ".txt")
-
-
-def _import_datasets() -> Any:
-    """The `datasets` package, imported when first needed: it is heavy, and optional."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise LookupError("hub: sources need the package `datasets`: pip install 'labutils[hub]'") from error
-    return datasets
 
 
 def _is_folder(name: str) -> bool:
@@ -39,7 +31,7 @@ def _take_apart(name: str) -> tuple[str, str | None, str | None]:
 
 
 def _load(name: str, revision: str | None) -> Any:
-    datasets = _import_datasets()
+    datasets = import_optional("datasets", purpose="A hub: source", extra="hub")
     dataset, config, file = _take_apart(name)
     try:
         return datasets.load_dataset(dataset, config, data_files=file, revision=revision)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from labutils.adaptation.configurations import Configuration
+from labutils.optional import import_peft
 from labutils.progress import progress
 
 WARMUP_SHARE = 0.1
@@ -45,14 +46,13 @@ def trainable(model: PreTrainedModel, configuration: Configuration, seed: int) -
 
 
 def _with_lora(model: PreTrainedModel, rank: int, seed: int) -> nn.Module:
-    from peft import LoraConfig, get_peft_model  # slow to import, and needed by one method alone
-
+    peft = import_peft()
     transposed = any(isinstance(module, Conv1D) for module in model.modules())
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", fan_in_fan_out=transposed)
+    settings = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", fan_in_fan_out=transposed)
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will change
-        return get_peft_model(model, settings)
+        return peft.get_peft_model(model, settings)
 
 
 def minimise(

@@ -5,7 +5,7 @@ them changes the model that was trained. Here the update is masked from the star
 is not zero: what is trained is what is merged. Source of the adapters: Hu et al. 2022.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from labutils.models import find_blocks, prunable_layers
+from labutils.optional import import_peft
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -34,7 +35,7 @@ def add_lora(
         LookupError: peft is not installed, or no layer has such a name.
         ValueError: the rank is below 1.
     """
-    peft = _import_peft()
+    peft = import_peft()
     if rank < 1:
         raise ValueError(f"rank={rank} must be at least 1.")
     targets = _target_names(model, layers)
@@ -100,12 +101,3 @@ def _target_names(model: PreTrainedModel, layers: list[str] | None) -> list[str]
         endings = sorted({name.rpartition(".")[2] for name in names})
         raise LookupError(f"No block matrix has a name that ends in {layers}; there are {', '.join(endings)}.")
     return chosen
-
-
-def _import_peft() -> Any:
-    """The `peft` package, imported when first needed: it is optional."""
-    try:
-        import peft
-    except ImportError as error:
-        raise LookupError("LoRA needs the package `peft`: pip install 'labutils[lora]'") from error
-    return peft

@@ -7,8 +7,8 @@ Both refit the model every time. Intervals are bias-corrected percentiles (Efron
 would carry that bias twice.
 
 They are approximate. In simulated balanced studies of 24 groups with 16 rows, parametric 95 % intervals held the truth
-in 91 to 93 % of the studies for shares above 5 %, but in only 70 to 87 % for shares of 1 or 2 %, and never for a share of
-exactly zero, which no interval of positive numbers reaches: whether there is an effect at all is for its t-test.
+in 91 to 93 % of the studies for shares above 5 %, but in only 70 to 87 % for shares of 1 or 2 %, and never for a share
+of exactly zero, which no interval of positive numbers reaches: whether there is an effect is a question for its t-test.
 """
 
 import math

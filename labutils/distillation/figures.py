@@ -1,0 +1,112 @@
+"""Figures of the distillation study: gains with intervals and the margin, and layers from input to output."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from labutils.corpora import short_source
+
+_COLOURS = sns.color_palette("colorblind", 10)
+PALETTE = {
+    "none": _COLOURS[7],
+    "kd": _COLOURS[0],
+    "ild": _COLOURS[1],
+    "rail-l": _COLOURS[2],
+    "rail-c": _COLOURS[8],
+    "loraild": _COLOURS[3],
+    "teacher": (0.2, 0.2, 0.2),
+    "untrained": (0.75, 0.75, 0.75),
+}
+
+
+def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: str, level: float = 0.95) -> Figure:
+    """Gains over a reference arm: a panel per task, a row per comparison, with the margin of equivalence as a band.
+
+    Args:
+        gains: `interval_rows` by `evaluation` and `comparison`.
+    """
+    tasks = list(dict.fromkeys(gains["evaluation"]))
+    names = list(dict.fromkeys(gains["comparison"]))
+    figure, axes = plt.subplots(
+        1, len(tasks), figsize=(1.6 + 3.1 * len(tasks), 1.4 + 0.4 * len(names)), sharey=True, squeeze=False
+    )
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for row in gains[gains["evaluation"] == task].itertuples():
+            place, colour = names.index(row.comparison), PALETTE.get(row.comparison.split("/")[0], "0.3")
+            axis.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
+            axis.plot(row.estimate, place, "o", color=colour)
+        axis.axvspan(-margin, margin, color="0.88", zorder=0)
+        axis.axvline(0, color="0.3", linewidth=1)
+        axis.set(title=short_source(task), xlabel=f"gain over {reference}\n(accuracy or ρ)")
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].invert_yaxis()
+    note = f"bars: {level:.0%} intervals over test items and seeds; band: ± margin ({margin:g})"
+    return _finished(figure, title, note)
+
+
+def gain_curves(
+    gains: pd.DataFrame, *, x: str, label: str, title: str, margin: float, reference: str, level: float = 0.95
+) -> Figure:
+    """Gains over a reference against a number that was varied, one curve per comparison, over all tasks.
+
+    Args:
+        gains: `interval_rows` by `comparison` and the column `x`.
+        label: what `x` is, with its unit.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 4.0))
+    values = sorted(gains[x].unique())
+    for number, (name, curve) in enumerate(gains.groupby("comparison", sort=False)):
+        curve = curve.sort_values(x)
+        shift = 0.08 * (number - (gains["comparison"].nunique() - 1) / 2)
+        places = [values.index(value) + shift for value in curve[x]]
+        spread = [curve["estimate"] - curve["low"], curve["high"] - curve["estimate"]]
+        colour = PALETTE.get(str(name).split("/")[0], _COLOURS[number % 10])
+        axis.errorbar(places, curve["estimate"], yerr=spread, label=name, color=colour, marker="o", capsize=2)
+    axis.axhspan(-margin, margin, color="0.88", zorder=0, label=f"± margin ({margin:g})")
+    axis.axhline(0, color="0.3", linewidth=1)
+    axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    axis.set(xlabel=label, ylabel=f"gain over {reference} (accuracy or ρ)")
+    axis.legend(frameon=False)
+    return _finished(figure, title, f"bars: {level:.0%} intervals over test items and seeds of all tasks")
+
+
+def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -> Figure:
+    """Measures of the layers from input to output: a panel per measure, a curve per arm.
+
+    Args:
+        values: one row per `arm`, `blocks` (in the model), `block`, `measure` and whatever was repeated (tasks, seeds),
+            with `value`; the curves are means, their bands 95 % bootstrap intervals over the repetitions.
+    """
+    figure, axes = plt.subplots(1, len(measures), figsize=(2.2 + 3.6 * len(measures), 3.8), squeeze=False)
+    depth = values.assign(depth=(values["block"] + 1) / values["blocks"])
+    for axis, measure in zip(axes[0], measures, strict=True):
+        part = depth[depth["measure"] == measure]
+        sns.lineplot(
+            part, x="depth", y="value", hue="arm", style="arm", palette=PALETTE, markers=True, dashes=False, ax=axis,
+            errorbar=("ci", 95), n_boot=500, seed=0, err_style="bars", legend=measure == measures[-1],
+        )  # fmt: skip
+        axis.set(xlabel="depth (1 = last block)", ylabel=measure, xlim=(0, 1.05))
+    sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title=None)
+    return _finished(figure, title, "bars: 95 % intervals over tasks and seeds")
+
+
+def layer_values(probes: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
+    """Probes and clusters of a `DistillSweep` as one frame for `layer_curves`; a probe's measure is its score."""
+    keys = ["evaluation", "arm", "seed", "blocks", "block"]
+    scores = 1 - probes.groupby(keys)["loss"].mean()
+    frame = scores.rename("value").reset_index().assign(measure="probe score")
+    kept = [frame, clusters[[*keys, "measure", "value"]]] if len(clusters) else [frame]
+    return pd.concat(kept, ignore_index=True).replace([np.inf, -np.inf], np.nan)
+
+
+def _finished(figure: Figure, title: str, note: str) -> Figure:
+    """Title and note, and the figure released from pyplot, so that a notebook shows it once: as the cell's value."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.tight_layout()
+    figure.text(0.01, -0.03, note, fontsize=9, color="0.35")
+    plt.close(figure)
+    return figure

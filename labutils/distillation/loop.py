@@ -1,0 +1,139 @@
+"""The training loop: epochs over the items, early stopping on validation, resumable after any kill.
+
+Everything random in an epoch depends on the seed and the epoch alone, so a run that goes on from a checkpoint ends
+with the same weights as one that was never stopped.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from labutils.corpora import short_source
+from labutils.distillation.checkpoints import Record, load_run, restore_weights, save_run, trained_weights
+from labutils.distillation.data import Examples, TaskData, iterate_batches
+from labutils.distillation.losses import task_loss
+from labutils.distillation.objective import Objective
+from labutils.distillation.options import TrainingOptions
+from labutils.distillation.scoring import item_losses, predict
+from labutils.distillation.task_models import TaskModel
+from labutils.progress import progress
+from labutils.world.seeding import generator
+
+
+def fit(
+    model: TaskModel, objective: Objective, data: TaskData, *, about: dict[str, str], checkpoint: Path | None
+) -> Record:
+    """Train a model, with the mapping of its objective, and leave it with the weights of its best validation epoch.
+
+    The best epoch has the highest validation score; among equals, the lowest validation loss. A method that aligns
+    layers takes it from the epochs with a layer loss.
+
+    Args:
+        about: what is trained (`stage`), and whatever else a checkpoint must be recognised by.
+        checkpoint: a folder to write after every epoch and to go on from; None keeps everything in memory.
+
+    Raises:
+        ValueError: the loss is not finite, or the checkpoint was made with other options.
+    """
+    options = objective.options
+    both = nn.ModuleDict({"model": model, "matcher": objective.matcher})
+    optimizer = torch.optim.AdamW(_parameter_groups(both, options), lr=options.learning_rate)
+    record, best = Record(dataclasses.asdict(options) | about), {}
+    if checkpoint is not None:
+        record, best = load_run(checkpoint, both, optimizer, record)
+    epochs = range(record.epoch, options.epochs)
+    for epoch in progress(epochs, description=f"{about['stage']} {short_source(data.name)}", unit="epoch"):
+        if _is_over(record, options):
+            break
+        row = {"epoch": epoch, **_train_epoch(both, objective, data, optimizer, epoch), **_validate(model, data)}
+        record.history.append(row)
+        rank = [row["validation_score"], -row["validation_loss"]]
+        if _counts(objective, epoch) and (not record.best_rank or rank > record.best_rank):
+            record.best_epoch, record.best_rank, best = epoch, rank, trained_weights(both)
+        record.epoch = epoch + 1
+        if checkpoint is not None:
+            save_run(checkpoint, both, optimizer, best, record)
+    restore_weights(both, best)
+    optimizer.zero_grad(set_to_none=True)
+    model.eval()
+    return record
+
+
+def learning_rate(step: int, *, steps: int, options: TrainingOptions) -> float:
+    """The rate of a step (from 0): a linear rise over `warmup_share` of the steps, then a linear fall towards zero."""
+    warmup = max(1, round(options.warmup_share * steps))
+    if step < warmup:
+        return options.learning_rate * (step + 1) / warmup
+    return options.learning_rate * (steps - step) / max(1, steps - warmup)
+
+
+def _is_over(record: Record, options: TrainingOptions) -> bool:
+    return record.best_epoch >= 0 and record.epoch - 1 - record.best_epoch >= options.patience
+
+
+def _counts(objective: Objective, epoch: int) -> bool:
+    return objective.method.states is None or epoch >= objective.options.ild_start
+
+
+def _train_epoch(
+    both: nn.ModuleDict, objective: Objective, data: TaskData, optimizer: torch.optim.Optimizer, epoch: int
+) -> dict[str, float]:
+    """One pass over the training items; the mean losses and the epoch's weights as columns of the history."""
+    options, model = objective.options, both["model"]
+    per_epoch = math.ceil(len(data.train) / options.batch_size)
+    order = generator(options.seed, "order", epoch).permutation(len(data.train)).tolist()
+    weights = objective.weights(epoch)
+    sums: dict[str, float] = {}
+    with torch.random.fork_rng(devices=_devices(model)):
+        torch.manual_seed(int(generator(options.seed, "dropout", epoch).integers(2**31)))
+        both.train()
+        for number, batch in enumerate(iterate_batches(data, data.train, order, options.batch_size, model.device)):
+            step = epoch * per_epoch + number
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, steps=per_epoch * options.epochs, options=options)
+            losses = objective.losses(model(batch.ids, batch.mask), batch, weights, objective.layer_map(epoch, number))
+            _step(both, optimizer, losses["total"], options, step)
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + loss.item() * len(batch.items) / len(data.train)
+    named = {f"weight_{name}": weight for name, weight in weights._asdict().items()}
+    return {"learning_rate": optimizer.param_groups[0]["lr"], **named, **{f"{k}_loss": v for k, v in sums.items()}}
+
+
+def _step(
+    both: nn.ModuleDict, optimizer: torch.optim.Optimizer, loss: Tensor, options: TrainingOptions, step: int
+) -> None:
+    if not math.isfinite(loss.item()):
+        raise ValueError(
+            f"the loss at step {step} is {loss.item()}; lower the learning rate (now {options.learning_rate})."
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(both.parameters(), options.clip_norm)
+    optimizer.step()
+
+
+def _validate(model: TaskModel, data: TaskData) -> dict[str, float]:
+    examples: Examples = data.validation
+    outputs = predict(model, data, examples)
+    score = 1 - item_losses(examples.targets, outputs).mean()
+    return {
+        "validation_score": float(score),
+        "validation_loss": task_loss(outputs, examples.targets).item(),
+    }
+
+
+def _parameter_groups(both: nn.ModuleDict, options: TrainingOptions) -> list[dict]:
+    """Weight decay for matrices, none for biases and norms."""
+    trained = [parameter for parameter in both.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _devices(model: TaskModel) -> list[torch.device]:
+    """The GPUs whose generator dropout draws on, besides the CPU's."""
+    return [model.device] if model.device.type == "cuda" else []

@@ -1,0 +1,190 @@
+"""The sweep of a distillation study: tasks × arms × seeds, with a learning rate for every task and method.
+
+Runs go through joblib: a Dask backend, with a folder that all workers see, moves a sweep without a change here.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from joblib import Parallel, delayed
+
+from labutils.distillation.arms import Arm, DistillSetting, parse_arm
+from labutils.distillation.bench import (
+    Bench,
+    Frames,
+    Origin,
+    hash_items,
+    load_origin,
+    make_student,
+    measure_run,
+    measure_untrained,
+    prepare_bench,
+    take_share,
+)
+from labutils.distillation.options import read_options
+from labutils.distillation.store import keep, recall, run_key
+from labutils.progress import progress
+
+TUNING_SEEDS = 10_000  # seeds from here on choose learning rates, and nothing else
+
+
+@dataclass(frozen=True)
+class DistillSweep:
+    """The rows of a sweep.
+
+    Attributes:
+        items: one row per run and test item: `model, calibration, evaluation, arm, method, seed, item, loss, unit`;
+            `calibration` is the training source, one minus the mean loss the score.
+        runs: one row per run: arm, rate, scores, epochs, chance, numbers of parameters, seconds.
+        probes: one row per run, block and test item: the loss of a linear probe. Besides the arms there are the student
+            before training ("untrained") and the teacher ("teacher"), and a column `blocks`.
+        clusters: one row per run, block and measure of agreement between clusters and labels (classification only).
+        tuning: one row per run that chose a learning rate: task, method, rate, seed, validation score.
+    """
+
+    items: pd.DataFrame
+    runs: pd.DataFrame
+    probes: pd.DataFrame
+    clusters: pd.DataFrame
+    tuning: pd.DataFrame
+
+
+def distill_sweep(
+    source: str,
+    tasks: Sequence[str],
+    *,
+    arms: Sequence[str],
+    n_seeds: int,
+    rates: Sequence[float],
+    setting: DistillSetting = DistillSetting(),  # noqa: B008 (frozen)
+    folder: Path | None = None,
+    revision: str | None = None,
+    n_jobs: int | None = None,
+) -> DistillSweep:
+    """Train a teacher per task and rank, and a student per task, arm and seed.
+
+    The learning rate of each task and method is the one of `rates` with the best mean validation score over
+    `setting.n_tuning` seeds of their own, at the setting's rank and share; its other arms take it over. Among equals
+    the lower rate is taken. Seeds decide the student's first weights and all randomness of its training; the items and
+    the teacher are those of the setting's seed.
+
+    Args:
+        source: the teacher's backbone, as for `load_model`.
+        tasks: as for `load_task_data`.
+        arms: see `labutils.distillation.arms`.
+        n_seeds: seeds 0 to n − 1.
+        rates: the grid, the same for every method.
+        folder: where finished runs are kept; a sweep that finds them there takes them, and trains the others.
+        n_jobs: parallel processes; None leaves it to `joblib.parallel_config`.
+
+    Raises:
+        ValueError, LookupError: as the loaders and `distill` do; a wrong arm or setting before anything is trained.
+    """
+    chosen = [parse_arm(arm) for arm in dict.fromkeys(arms)]
+    if n_seeds < 1 or not rates or not chosen or not tasks or (len(rates) > 1 and setting.n_tuning < 1):
+        raise ValueError(
+            f"a sweep needs tasks, arms, rates and at least one seed (n_seeds={n_seeds}), and one more to choose among "
+            f"rates (n_tuning={setting.n_tuning})"
+        )
+    origin = load_origin(source, revision=revision)
+    _check_setting(origin, setting)
+    crew = _Crew(setting, folder, n_jobs)
+    benches = _prepare(origin, tasks, chosen, crew)
+    plain = [benches[task, setting.rank] for task in tasks]
+    tuning = _tune(plain, chosen, rates, crew)
+    best = _best_rates(tuning, plain, chosen, rates)
+    jobs = [
+        (benches[task, arm.rank or setting.rank], arm, seed, best[benches[task, setting.rank].data.name, arm.method])
+        for task in tasks
+        for arm in chosen
+        for seed in range(n_seeds)
+    ]
+    found = crew.measure(measure_run, jobs, "train students")
+    found += crew.measure(measure_untrained, [(bench, seed) for bench in plain for seed in range(n_seeds)], "untrained")
+    found += [bench.teacher_frames for bench in plain]
+    frames = {name: _join(found, name) for name in ("items", "run", "probes", "clusters")}
+    return DistillSweep(frames["items"], frames["run"], frames["probes"], frames["clusters"], tuning)
+
+
+def _check_setting(origin: Origin, setting: DistillSetting) -> None:
+    """Raise now what would otherwise be raised after the teachers were trained."""
+    read_options(setting.student_options(setting.rank))
+    read_options(setting.teacher_options(setting.rank))
+    make_student(origin.model, setting, 0)
+
+
+@dataclass(frozen=True)
+class _Crew:
+    """How jobs are done: with which sizes, where finished ones are kept, and by how many processes."""
+
+    setting: DistillSetting
+    folder: Path | None
+    n_jobs: int | None
+
+    def run(self, function: Callable, jobs: Sequence[tuple], description: str, unit: str) -> list:
+        """`function` of every job, in their order."""
+        work = Parallel(n_jobs=self.n_jobs, return_as="generator")(delayed(function)(*job) for job in jobs)
+        return list(progress(work, total=len(jobs), description=description, unit=unit))
+
+    def measure(self, measure: Callable[..., Frames], jobs: Sequence[tuple], description: str) -> list[Frames]:
+        """The frames of every job; what is kept is not measured again."""
+        given = [(measure, bench, rest, self.setting, self.folder) for bench, *rest in jobs]
+        return self.run(_recall_or_measure, given, description, "run")
+
+
+def _prepare(origin: Origin, tasks: Sequence[str], arms: list[Arm], crew: _Crew) -> dict[tuple[str, int], Bench]:
+    """A bench per task and rank: the items, and a teacher trained on them."""
+    ranks = list(dict.fromkeys([crew.setting.rank, *(arm.rank for arm in arms if arm.rank)]))
+    largest = max([1.0, *(arm.share for arm in arms)])
+    wanted = [(task, rank) for task in tasks for rank in ranks]
+    jobs = [(origin, task, rank, largest, crew.setting, crew.folder) for task, rank in wanted]
+    return dict(zip(wanted, crew.run(prepare_bench, jobs, "train teachers", "teacher"), strict=True))
+
+
+def _tune(benches: list[Bench], arms: list[Arm], rates: Sequence[float], crew: _Crew) -> pd.DataFrame:
+    """Validation scores of every rate; empty where there is nothing to choose."""
+    columns = ["task", "method", "rate", "seed", "validation"]
+    if len(rates) == 1:
+        return pd.DataFrame(columns=columns)
+    methods = dict.fromkeys(arm.method for arm in arms)
+    jobs = [
+        (bench, parse_arm(method), TUNING_SEEDS + seed, rate)
+        for bench in benches
+        for method in methods
+        for rate in rates
+        for seed in range(crew.setting.n_tuning)
+    ]
+    runs = _join(crew.measure(measure_run, jobs, "choose learning rates"), "run")
+    return runs.rename(columns={"evaluation": "task"})[columns]
+
+
+def _best_rates(
+    tuning: pd.DataFrame, benches: list[Bench], arms: list[Arm], rates: Sequence[float]
+) -> dict[tuple[str, str], float]:
+    """The rate of every task and method."""
+    wanted = [(bench.data.name, arm.method) for bench in benches for arm in arms]
+    if len(rates) == 1:
+        return dict.fromkeys(wanted, rates[0])
+    means = tuning.groupby(["task", "method", "rate"])["validation"].mean()
+    return {pair: float(means[pair].sort_index().idxmax()) for pair in wanted}
+
+
+def _recall_or_measure(
+    measure: Callable[..., Frames], bench: Bench, rest: list, setting: DistillSetting, folder: Path | None
+) -> Frames:
+    about = [asdict(part) if isinstance(part, Arm) else part for part in rest]
+    share = next((part.share for part in rest if isinstance(part, Arm)), 1.0)
+    items = hash_items(take_share(bench.data, share, setting))
+    key = run_key(kind=measure.__name__, bench=bench.key, items=items, setting=asdict(setting), about=about)
+    frames = recall(folder, key)
+    if frames is None:
+        frames = measure(bench, *rest, setting)
+        keep(folder, key, frames)
+    return frames
+
+
+def _join(found: Iterable[Frames], name: str) -> pd.DataFrame:
+    frames = [frames[name] for frames in found if name in frames]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -1,0 +1,138 @@
+"""The sweep: complete and paired rows, rates chosen by validation, processes, and resumption to the same rows."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import joblib
+import pandas as pd
+import pytest
+import torch
+from helpers import TINY_WORDS, word_tokenizer
+from transformers import PreTrainedModel
+
+from labutils.distillation import bench as benches
+from labutils.distillation import sweep as sweeps
+from labutils.distillation.arms import DistillSetting
+from labutils.distillation.comparison import arm_differences, score_interval
+from labutils.distillation.pipeline import train_teacher
+from labutils.distillation.scoring import predict
+from labutils.distillation.sweep import DistillSweep, distill_sweep
+
+SETTING = DistillSetting(
+    n_train=12, n_validation=12, n_test=14, width=8, rank=2, epochs=1, batch_size=8, ild_start=0, teacher_epochs=1,
+    n_tuning=1,
+)  # fmt: skip
+ARMS = ["kd", "kd/share=2", "kd/test-logits", "loraild/rank=3"]
+
+
+@pytest.fixture
+def small(tiny_llama: PreTrainedModel, task_files: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    """A sweep of a tiny model over both tasks."""
+    tokenizer = word_tokenizer(TINY_WORDS, bos_token="<s>")
+    monkeypatch.setattr(benches, "hash_package", lambda: "the code as it is")
+    monkeypatch.setattr(benches, "load_model", lambda source, revision=None: (tiny_llama, tokenizer))
+
+    def run(**changes: object) -> DistillSweep:
+        given = {"arms": ARMS, "n_seeds": 2, "rates": [1e-3, 1e-2], "setting": SETTING, **changes}
+        return distill_sweep("tiny", given.pop("tasks", list(task_files.values())), **given)
+
+    return run
+
+
+def assert_same(first: DistillSweep, second: DistillSweep) -> None:
+    for field in fields(DistillSweep):
+        frames = [getattr(found, field.name) for found in (first, second)]
+        kept = [frame.drop(columns="seconds", errors="ignore") for frame in frames]
+        pd.testing.assert_frame_equal(*kept, check_dtype=False)
+
+
+def test_rows_are_complete_paired_and_resumable(
+    small, task_files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = small(folder=tmp_path / "whole")
+    keys = ["evaluation", "arm", "seed", "item"]
+    students = whole.items[whole.items["arm"] != "teacher"]
+    assert not whole.items.duplicated(keys).any() and len(students) == 2 * len(ARMS) * 2 * 14
+    assert len(whole.runs) == 2 * len(ARMS) * 2 and whole.runs["test"].notna().all()
+    scores = 1 - students.groupby(["evaluation", "arm", "seed"])["loss"].mean()
+    pd.testing.assert_series_equal(
+        scores, whole.runs.set_index(["evaluation", "arm", "seed"])["test"].sort_index(), check_names=False
+    )
+    assert set(whole.probes["arm"]) == {*ARMS, "teacher", "untrained"}
+    assert set(whole.clusters["evaluation"]) == {task_files["choice"]}
+    differences = arm_differences(whole.items, {"loraild": ("kd", "loraild/rank=3")})
+    assert score_interval(differences).n_draws == 2
+    _check_rates(whole)
+    _check_resumption(small, whole, tmp_path, monkeypatch)
+
+
+def _check_rates(whole: DistillSweep) -> None:
+    """Both rates were tried for each method and task, on other seeds, and the better one on validation was taken."""
+    assert len(whole.tuning) == 2 * 2 * 2 and (whole.tuning["seed"] >= sweeps.TUNING_SEEDS).all()
+    means = whole.tuning.groupby(["task", "method", "rate"])["validation"].mean()
+    for run in whole.runs.itertuples():
+        tried = means[run.evaluation, run.method]
+        assert tried[run.rate] == tried.max()
+    assert whole.runs.groupby(["evaluation", "method"])["rate"].nunique().eq(1).all()
+
+
+def _check_resumption(small, whole: DistillSweep, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed, then finished: the same rows; and a finished sweep trains nothing."""
+    measure, left = sweeps.measure_run, iter(range(11))
+
+    def killed(*given: object) -> object:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return measure(*given)
+
+    killed.__name__ = measure.__name__
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sweeps, "measure_run", killed)
+        small(folder=folder / "killed")
+    assert_same(whole, small(folder=folder / "killed"))
+    with monkeypatch.context() as patch:
+        patch.setattr(benches, "distill", lambda *_, **__: pytest.fail("a finished run was trained again"))
+        assert_same(whole, small(folder=folder / "whole"))
+
+
+def test_two_processes_give_the_same_rows(small, task_files: dict[str, str]) -> None:
+    given = {"arms": ["loraild"], "rates": [1e-2], "tasks": [task_files["choice"]]}
+    alone = small(**given)
+    assert alone.tuning.empty
+    with joblib.parallel_config(n_jobs=2):
+        assert_same(alone, small(**given))
+
+
+def test_students_can_be_cut_instead(small) -> None:
+    found = small(arms=["none"], rates=[1e-3], n_seeds=1, setting=replace(SETTING, width=None))
+    assert found.runs["student"].max() > 16 * 64  # the teacher's width and vocabulary
+
+
+def test_mistakes_stop_before_anything_is_trained(small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benches, "train_teacher", lambda *_, **__: pytest.fail("a teacher was trained"))
+    for changes, message in [
+        ({"arms": ["kd", "loraild/rnk=8"]}, "did you mean 'rank=…'"),
+        ({"n_seeds": 0}, "at least one seed"),
+        ({"setting": replace(SETTING, n_tuning=0)}, "to choose among rates"),
+        ({"setting": replace(SETTING, width=9)}, "multiple of the head width"),
+        ({"setting": replace(SETTING, width=None, n_blocks=4)}, "student of 4 blocks"),
+        ({"setting": replace(SETTING, ild_start=1)}, "0 to 0"),
+        ({"setting": replace(SETTING, n_test=400)}, "were asked for"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            small(**changes)
+
+
+@pytest.mark.parametrize("kind", ["moods", "pairs"])
+def test_the_control_learns_the_test_items_as_the_teacher_sees_them(
+    kind: str, tiny_llama: PreTrainedModel, request: pytest.FixtureRequest
+) -> None:
+    data = request.getfixturevalue(kind)
+    teacher = train_teacher(tiny_llama, data, rank=2, epochs=1)
+    extended, n = benches.add_test_items(data, teacher), len(data.train)
+    assert len(extended.train) == n + len(data.test) and extended.test is data.test
+    assert extended.train.take(range(n)).rows == data.train.rows
+    assert extended.train.take(range(n, n + len(data.test))).rows == data.test.rows
+    outputs = predict(teacher, data, data.test)
+    wanted = outputs.argmax(dim=1) if kind == "moods" else outputs[:, 0]
+    assert torch.equal(extended.train.targets, torch.cat([data.train.targets, wanted]))
