@@ -64,11 +64,13 @@ _HOMES = {  # fmt: skip
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["plots", "world", *_MODULE_OF]
+_ROOMS = ("plots", "world", "adaptation", "attribution", "distillation", "multilevel")  # used as `lab.<room>.<name>`
+
+__all__ = [*_ROOMS, *_MODULE_OF]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("plots", "world"):
+    if name in _ROOMS:
         return import_module(f"labutils.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"labutils has no {name!r}. Public names: {', '.join(sorted(__all__))}.")
