@@ -63,10 +63,8 @@ def prune_checkpoint(
         ValueError, LookupError: an argument that cannot be used; a missing, damaged or incomplete file; weights or
             activations that are not finite; a target that holds something else.
         OSError: the target cannot be written to, or is full.
-        MemoryError: the memory does not suffice. In all cases the blocks that are done are kept.
+            In all cases the blocks that are done are kept.
     """
-    from labutils.forecast.advice import announce, memory_advice  # they build on this module
-
     request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     _check_streamable(request)
     source, target = find_source(source), Path(target)
@@ -82,8 +80,7 @@ def prune_checkpoint(
     }  # fmt: skip
     if (target / RECORD).exists() and not (target / FOLDER).exists():
         return _finished_report(target, identity)
-    with Journal(target, identity) as journal, memory_advice(model.model, inputs, request, streaming=True, spill=spill):
-        announce(model.model, tuple(inputs["input_ids"].shape), request, streaming=True, spill=spill, device=device)
+    with Journal(target, identity) as journal:
         return _Run(model, inputs, request, journal, spill).complete()
 
 

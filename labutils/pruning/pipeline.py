@@ -54,18 +54,13 @@ def prune(
     Raises:
         ValueError, LookupError: an argument that cannot be used, or weights or activations that are not finite. The
             message names it and the way out; the model is as it was.
-        MemoryError: the memory does not suffice; the message says which calls would need less.
     """
-    from labutils.forecast.advice import announce, memory_advice  # they build on this module
-
     request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     _check_in_memory(model)
     check_finite(model)
-    with memory_advice(model, calibration, request):
-        walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
-        announce(model, tuple(walk.inputs["input_ids"].shape), request)
-        with restored_on_failure(walk.blocks):
-            return prune_request(DenseStatistics(walk), request)
+    walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
+    with restored_on_failure(walk.blocks):
+        return prune_request(DenseStatistics(walk), request)
 
 
 def make_request(
