@@ -1,0 +1,81 @@
+"""What the benchmarks share: random models, clocks, peak memory, and a result file that tells its machine and date."""
+
+import datetime
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def random_llama(
+    *, hidden: int, intermediate: int, blocks: int, heads: int, vocabulary: int = 32_000, positions: int = 512,
+    tied: bool = True, device: str = "cpu", dtype: torch.dtype = torch.float32,
+) -> LlamaForCausalLM:  # fmt: skip
+    """A Llama with random weights of the given shape, made on the device, in evaluation mode; always the same one."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=blocks,
+        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=positions,
+        tie_word_embeddings=tied,
+    )  # fmt: skip
+    with torch.device(device):
+        return LlamaForCausalLM._from_config(config, dtype=dtype).eval()
+
+
+def random_tokens(n: int, length: int, vocabulary: int = 32_000) -> torch.Tensor:
+    """Token ids [n, length], drawn evenly; always the same ones."""
+    return torch.randint(0, vocabulary, (n, length), generator=torch.Generator().manual_seed(0))
+
+
+def timed(work: Callable[[], object], device: str = "cpu") -> dict[str, float]:
+    """Wall seconds of one call, all work on the device included, and processor seconds of this process."""
+    _finish_work(device)
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    _finish_work(device)
+    return {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+
+
+def _finish_work(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_resident_megabytes() -> float:
+    """The most memory that this process has held so far, in megabytes (10⁶ bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def describe_machine(device: str = "cpu") -> dict[str, object]:
+    """Date, processor or accelerator, threads and versions."""
+    about = {
+        "date": datetime.date.today().isoformat(), "processor": _processor(), "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(), "python": platform.python_version(), "torch": torch.__version__,
+    }  # fmt: skip
+    return {**about, "accelerator": torch.cuda.get_device_name()} if device == "cuda" else about
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write_result(path: Path, result: dict) -> None:
+    """Write a result as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(result, indent=1) + "\n")
+    os.replace(unfinished, path)
