@@ -68,7 +68,11 @@ class Journal:
             raise ValueError(f"Another process is pruning into {target}; wait for it, or choose a folder.") from error
         except OSError as error:
             raise explain_failed_write(self.folder, error) from error
-        self._identify()
+        try:
+            self._identify()
+        except (OSError, ValueError):
+            self.lock.release()
+            raise
 
     def __enter__(self) -> "Journal":
         return self
@@ -81,7 +85,6 @@ class Journal:
         if found is None:
             self._write("identity", self.identity)
         elif changed := differences(self.identity, found):
-            self.lock.release()
             raise ValueError(
                 f"{self.target} holds the beginning of another pruning: {changed}. Call with the same inputs to go on, "
                 "or choose another folder."

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -19,14 +20,17 @@ from labutils.pruning.statistics import Statistics
 class SpilledActivations:
     """Hidden states of calibration batches in one file; a batch is in memory only while it is used."""
 
-    def __init__(self, path: Path, batches: list[Tensor]):
+    def __init__(self, path: Path):
         self.path = path
-        self.about = [(batch.shape, batch.dtype, batch.device) for batch in batches]
-        lengths = [batch.numel() * batch.element_size() for batch in batches]
-        self.offsets = np.cumsum([0, *lengths]).tolist()
-        path.touch()
-        for position, batch in enumerate(batches):
-            self[position] = batch
+        self.about: list[tuple[torch.Size, torch.dtype, torch.device]] = []
+        self.offsets = [0]
+        with self._opened("wb"):  # nothing is kept of what an earlier pass has left
+            pass
+
+    def append(self, batch: Tensor) -> None:
+        self.about.append((batch.shape, batch.dtype, batch.device))
+        self.offsets.append(self.offsets[-1] + batch.numel() * batch.element_size())
+        self[len(self) - 1] = batch
 
     def __len__(self) -> int:
         return len(self.about)
@@ -39,10 +43,15 @@ class SpilledActivations:
 
     def __setitem__(self, position: int, batch: Tensor) -> None:
         data = batch.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        with self._opened("r+b") as file:
+            file.seek(self.offsets[position])
+            file.write(data)
+
+    @contextmanager
+    def _opened(self, mode: str) -> Iterator[BinaryIO]:
         try:
-            with self.path.open("r+b") as file:
-                file.seek(self.offsets[position])
-                file.write(data)
+            with self.path.open(mode) as file:
+                yield file
         except OSError as error:
             raise explain_failed_write(self.path, error) from error
 
@@ -66,10 +75,14 @@ class StreamedWalk(BlockWalk):
         with self.source.outside():
             self.source.visit(0)
             super().__init__(self.source.model, calibration, batch_size=self.batch_size)
-        self._start = []  # the first block's inputs are not kept beside the present ones
-        if self.spill is not None:
-            self.hidden = SpilledActivations(self.spill, self.hidden)
         self._moved = False
+
+    def _capture(self, batch: dict[str, Tensor]) -> None:
+        super()._capture(batch)
+        self._start.clear()  # the first block's inputs are not kept beside the present ones
+        if self.spill is not None and isinstance(self.hidden, list):  # from the first batch on
+            first, self.hidden = self.hidden[0], SpilledActivations(self.spill)
+            self.hidden.append(first)
 
     def rewind(self) -> None:
         if self._moved:

@@ -140,6 +140,33 @@ def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     check_finishes(source, tmp_path / "pruned", 2, monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("place", "blocks_left"),
+    [("spilled", 4), ("journal.write_atomically", 4), ("layout.shutil.copyfile", 0), ("streaming.write_report", 0)],
+)
+def test_a_disk_that_is_full_at_other_moments(
+    place: str, blocks_left: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hidden states that are spilled, the journal, small files and the report at the end: the same clear word."""
+    open_file = Path.open
+
+    def full(*given: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def open_but_for_spilled(path: Path, *given: object, **named: object) -> object:
+        return full() if path.name == "activations" else open_file(path, *given, **named)
+
+    with monkeypatch.context() as patch:
+        if place == "spilled":
+            patch.setattr(Path, "open", open_but_for_spilled)
+        else:
+            patch.setattr(f"labutils.checkpoints.{place}", full)
+        with pytest.raises(OSError, match="No room left.*call again") as caught:
+            prune_checkpoint(source, tmp_path / "pruned", TOKENS, spill=True, **REQUEST)
+    assert caught.value.errno == errno.ENOSPC
+    check_finishes(source, tmp_path / "pruned", blocks_left, monkeypatch)
+
+
 def test_no_room_is_noticed_before_anything_is_computed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
 """Pruning from disk to disk equals pruning in memory, bit for bit."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from safetensors.torch import load_file
 
 from labutils.checkpoints import load_pruned, prune_checkpoint
 from labutils.checkpoints.streamed import StreamedModel
+from labutils.checkpoints.walk import SpilledActivations
 from labutils.pruning import prune
 from labutils.pruning.calibration import Calibration
 
@@ -118,6 +121,23 @@ def test_one_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(StreamedModel, "visit", watched)
     prune_checkpoint(source, tmp_path / "pruned", TOKENS, method="wanda", sparsity=0.5, allocation="owl")
     assert set(visits) == {0, 1, 2, 3}
+
+
+def test_spilled_hidden_states_are_in_memory_a_batch_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first batch that is embedded on: what was put into the file is not kept beside it."""
+    source, store_batch = store(untied_llama(), tmp_path / "dense"), SpilledActivations.__setitem__
+    stored: list[weakref.ref] = []
+
+    def watched(self: SpilledActivations, position: int, batch: torch.Tensor) -> None:
+        stored.append(weakref.ref(batch.untyped_storage()))
+        store_batch(self, position, batch)
+        gc.collect()
+        assert sum(reference() is not None for reference in stored) <= 2  # this batch, and the block's input
+
+    monkeypatch.setattr(SpilledActivations, "__setitem__", watched)
+    request = {"method": "wanda", "sparsity": 0.5, "batch_size": 1}
+    prune_checkpoint(source, tmp_path / "pruned", TOKENS, spill=True, **request)
+    assert len(stored) == 6 * 4  # embedded once, then moved past three of four blocks
 
 
 def test_what_lies_beside_the_weights(tiny_llama: torch.nn.Module, lab_tokenizer, tmp_path: Path) -> None:
