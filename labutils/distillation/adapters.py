@@ -87,9 +87,8 @@ def adapter_matrices(model: nn.Module) -> list[list[nn.Linear]]:
 
 
 @contextmanager
-def recorded_adapters(model: nn.Module) -> Iterator[list[Float[Tensor, "rows tokens features"]]]:
-    """Collect what the A matrices put out in one forward pass: a tensor per block, the matrices side by side."""
-    matrices = adapter_matrices(model)
+def recorded_adapters(matrices: list[list[nn.Linear]]) -> Iterator[list[Float[Tensor, "rows tokens features"]]]:
+    """Collect what A matrices (`adapter_matrices`) put out in one forward pass: a tensor per block, side by side."""
     outputs: dict[nn.Module, Tensor] = {}
     states: list[Tensor] = []
     handles = [

@@ -40,7 +40,7 @@ def fit(
     """
     options = objective.options
     both = nn.ModuleDict({"model": model, "matcher": objective.matcher})
-    optimizer = torch.optim.AdamW(_parameter_groups(both, options), lr=options.learning_rate)
+    optimizer = torch.optim.AdamW(_parameter_groups(both, options), lr=options.learning_rate, fused=True)
     record, best = Record(dataclasses.asdict(options) | about), {}
     if checkpoint is not None:
         record, best = load_run(checkpoint, both, optimizer, record)

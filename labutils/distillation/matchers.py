@@ -29,12 +29,8 @@ class Sizes:
     rank: int
 
 
-class ProjectedMatcher(nn.Module):
-    """ILD: one linear map per student layer, from the student's width to the teacher's, without a constant."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        self.projections = _linears(sizes.student_blocks, sizes.student_width, sizes.teacher_width, bias=False)
+class LayerMatcher(nn.Module):
+    """What compares the layers of teacher and student; a subclass computes the loss in `compare`."""
 
     def forward(
         self,
@@ -43,11 +39,26 @@ class ProjectedMatcher(nn.Module):
         mask: Int64[Tensor, "rows tokens"],
         layer_map: Float[Tensor, "student teacher"],
     ) -> Float[Tensor, ""]:
+        return self.compare(teacher, student, mask, layer_map)
+
+    def compare(self, teacher: Tensor, student: Tensor, mask: Tensor, layer_map: Tensor) -> Tensor:
+        """The loss, for tensors of the shapes that `forward` names."""
+        raise NotImplementedError
+
+
+class ProjectedMatcher(LayerMatcher):
+    """ILD: one linear map per student layer, from the student's width to the teacher's, without a constant."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.projections = _linears(sizes.student_blocks, sizes.student_width, sizes.teacher_width, bias=False)
+
+    def compare(self, teacher: Tensor, student: Tensor, mask: Tensor, layer_map: Tensor) -> Tensor:
         projected = torch.stack([layer(states) for layer, states in zip(self.projections, student, strict=True)])
         return ild_loss(mix_layers(layer_map, teacher), projected, mask)
 
 
-class PooledMatcher(nn.Module):
+class PooledMatcher(LayerMatcher):
     """RAIL-KD, layer by layer: mean-pooled states, projected to a common size by one linear map per layer and side."""
 
     def __init__(self, sizes: Sizes) -> None:
@@ -55,13 +66,7 @@ class PooledMatcher(nn.Module):
         self.teacher = _linears(sizes.teacher_blocks, sizes.teacher_width, sizes.rank)
         self.student = _linears(sizes.student_blocks, sizes.student_width, sizes.rank)
 
-    def forward(
-        self,
-        teacher: Float[Tensor, "teacher rows tokens teacher_width"],
-        student: Float[Tensor, "student rows tokens student_width"],
-        mask: Int64[Tensor, "rows tokens"],
-        layer_map: Float[Tensor, "student teacher"],
-    ) -> Float[Tensor, ""]:
+    def compare(self, teacher: Tensor, student: Tensor, mask: Tensor, layer_map: Tensor) -> Tensor:
         projected = [
             torch.stack([layer(pooled) for layer, pooled in zip(layers, mean_pool(states, mask), strict=True)])
             for layers, states in ((self.teacher, teacher), (self.student, student))
@@ -69,7 +74,7 @@ class PooledMatcher(nn.Module):
         return rail_l_loss(mix_layers(layer_map, projected[0]), projected[1])
 
 
-class ConcatenatedMatcher(nn.Module):
+class ConcatenatedMatcher(LayerMatcher):
     """RAIL-KD, concatenated: the mean-pooled states of all chosen layers side by side, one linear map per side."""
 
     def __init__(self, sizes: Sizes) -> None:
@@ -77,31 +82,19 @@ class ConcatenatedMatcher(nn.Module):
         self.teacher = nn.Linear(sizes.student_blocks * sizes.teacher_width, sizes.rank)
         self.student = nn.Linear(sizes.student_blocks * sizes.student_width, sizes.rank)
 
-    def forward(
-        self,
-        teacher: Float[Tensor, "teacher rows tokens teacher_width"],
-        student: Float[Tensor, "student rows tokens student_width"],
-        mask: Int64[Tensor, "rows tokens"],
-        layer_map: Float[Tensor, "student teacher"],
-    ) -> Float[Tensor, ""]:
+    def compare(self, teacher: Tensor, student: Tensor, mask: Tensor, layer_map: Tensor) -> Tensor:
         pooled = mix_layers(layer_map, mean_pool(teacher, mask)), mean_pool(student, mask)
         joined = [states.transpose(0, 1).flatten(1) for states in pooled]
         return rail_c_loss(self.teacher(joined[0]), self.student(joined[1]))
 
 
-class AdapterMatcher(nn.Module):
+class AdapterMatcher(LayerMatcher):
     """LoRAILD: the adapters' outputs as they are. Nothing is learned for the comparison alone."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
 
-    def forward(
-        self,
-        teacher: Float[Tensor, "teacher rows tokens features"],
-        student: Float[Tensor, "student rows tokens features"],
-        mask: Int64[Tensor, "rows tokens"],
-        layer_map: Float[Tensor, "student teacher"],
-    ) -> Float[Tensor, ""]:
+    def compare(self, teacher: Tensor, student: Tensor, mask: Tensor, layer_map: Tensor) -> Tensor:
         return loraild_loss(mix_layers(layer_map, teacher), student, mask)
 
 

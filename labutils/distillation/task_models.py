@@ -9,7 +9,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from labutils.distillation.adapters import add_adapters, has_adapters, merge_adapters, recorded_adapters
+from labutils.distillation.adapters import (
+    adapter_matrices,
+    add_adapters,
+    has_adapters,
+    merge_adapters,
+    recorded_adapters,
+)
 from labutils.distillation.data import TaskData
 from labutils.distillation.losses import mean_pool
 from labutils.models import find_blocks
@@ -63,6 +69,7 @@ class TaskModel(nn.Module):
         device = model.get_input_embeddings().weight.device
         self.head = nn.Linear((2 if self.paired else 1) * width, data.n_outputs, device=device)
         self.backbone = backbone if adapter_rank is None else add_adapters(backbone, rank=adapter_rank)
+        self._find_parts()
 
     @property
     def device(self) -> torch.device:
@@ -80,6 +87,12 @@ class TaskModel(nn.Module):
         """Add the adapters to the weights; without adapters nothing happens."""
         if has_adapters(self.backbone):
             self.backbone = merge_adapters(self.backbone)
+            self._find_parts()
+
+    def _find_parts(self) -> None:
+        """Find what every pass records, once: a search costs more than a small student's pass."""
+        self._blocks = tuple(find_blocks(self.backbone)[1])
+        self._matrices = adapter_matrices(self.backbone) if has_adapters(self.backbone) else None
 
     def pool(
         self, states: Float[Tensor, "*blocks rows tokens width"], mask: Int64[Tensor, "rows tokens"]
@@ -98,12 +111,12 @@ class TaskModel(nn.Module):
 
     def forward(self, ids: Int64[Tensor, "rows tokens"], mask: Int64[Tensor, "rows tokens"]) -> Reading:
         """Outputs and states of all blocks."""
-        if has_adapters(self.backbone):
-            with recorded_adapters(self.backbone) as per_block:
+        if self._matrices is None:
+            states, adapters = self._states(ids, mask), None
+        else:
+            with recorded_adapters(self._matrices) as per_block:
                 states = self._states(ids, mask)
             adapters = torch.stack(per_block)
-        else:
-            states, adapters = self._states(ids, mask), None
         return Reading(self.head(self.features(self.pool(states[-1], mask))), states, adapters)
 
     def _states(
@@ -113,7 +126,7 @@ class TaskModel(nn.Module):
         states: list[Tensor] = []
         handles = [
             block.register_forward_hook(lambda _, inputs, output: states.append(_first(output)))
-            for block in find_blocks(self.backbone)[1]
+            for block in self._blocks
         ]
         try:
             last = self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state

@@ -70,7 +70,7 @@ def test_recorded_states_are_the_products_with_the_a_matrices(backbone: PreTrain
     layers = [module for module in model.modules() if hasattr(module, "lora_A")]
     for layer in layers:
         layer.register_forward_pre_hook(lambda module, inputs: given.__setitem__(module, inputs[0]))
-    with adapters.recorded_adapters(model) as recorded:
+    with adapters.recorded_adapters(adapters.adapter_matrices(model)) as recorded:
         states(model)
     per_block = len(layers) // 3
     assert len(recorded) == 3
@@ -85,7 +85,7 @@ def test_recorded_states_are_the_products_with_the_a_matrices(backbone: PreTrain
 
 def test_hooks_are_gone_after_a_failure(tiny_llama: PreTrainedModel) -> None:
     model = filled(tiny_llama.base_model, 2)
-    with pytest.raises(RuntimeError, match="stop"), adapters.recorded_adapters(model):
+    with pytest.raises(RuntimeError, match="stop"), adapters.recorded_adapters(adapters.adapter_matrices(model)):
         raise RuntimeError("stop")
     assert not any(matrix._forward_hooks for block in adapters.adapter_matrices(model) for matrix in block)
 
