@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.words import Terms
-from labutils.corpora import load_tokens, special_frame, tokenize
+from labutils.corpora import load_tokens, short_source, special_frame, tokenize
 from labutils.similarity import embed_sentences
 from labutils.tasks import Task, load_task
 
@@ -62,6 +62,21 @@ def _load_part(
     n_items = TASK_ITEMS if source.startswith("lab:") else None
     task = load_task(source, n_items=n_items, seed=seed, split="train")
     return pack_texts(task_texts(task), tokenizer, n_sequences=n_sequences, seq_len=seq_len)
+
+
+def short_calibration(name: str) -> str:
+    """A calibration set's name for a figure: sources without folders, a mixture of several as their number."""
+    parts = [short_source(part.strip().removeprefix("task:")) for part in name.split(" + ")]
+    if len(parts) > 2:
+        return f"mixture of {len(parts)}"
+    task = "task " if name.startswith("task:") else ""
+    return task + " + ".join(parts)
+
+
+def calibration_sources(names: Iterable[str]) -> list[str]:
+    """The texts and tasks that calibration sets are made of, each once; random tokens have none."""
+    parts = [part.strip().removeprefix("task:") for name in names for part in name.split(" + ")]
+    return [part for part in dict.fromkeys(parts) if part != "random"]
 
 
 def task_texts(task: Task) -> list[str]:

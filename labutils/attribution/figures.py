@@ -8,6 +8,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from labutils.attribution.contrasts import task_check
+from labutils.corpora import short_source
 from labutils.plots import PALETTE, interval_table
 
 COLOURS = dict(zip(("concept", "random", "matching", "conductance"), sns.color_palette("colorblind", 4), strict=True))
@@ -96,6 +98,48 @@ def component_bars(components: pd.DataFrame, *, title: str, order: Sequence[str]
     axis.set(xlabel="share of the variance of an item's drop", xlim=(0, 1))
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return _finish(figure, title, "")
+
+
+def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: float = 0.95) -> Figure:
+    """Every data set at a glance: what guessing, the dense model and every method score, one panel per family.
+
+    Args:
+        rows: of `task_sweep`. A data set on which the dense model's interval includes chance has its name in brackets.
+    """
+    check = task_check(rows, level=level).set_index("task")
+    pruned = rows[(rows["sparsity"] == sparsity) & (rows["method"] != "dense")]
+    table = interval_table(pruned.assign(value=pruned["score"]), ["task", "method"], level=level)
+    methods, families = list(dict.fromkeys(pruned["method"])), list(dict.fromkeys(check["family"]))
+    tallest = int(check["family"].value_counts().max())
+    columns, lines = min(2, len(families)), -(-len(families) // 2)
+    size = (2.5 + 4.4 * columns, 0.9 + lines * (0.7 + 0.42 * tallest))
+    figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False)
+    for axis, family in zip(axes.flat, families, strict=False):
+        part = check[check["family"] == family]
+        axis.scatter(part["chance"], range(len(part)), marker="|", s=160, color="0.55", label="guessing")
+        axis.scatter(part["dense"], range(len(part)), marker="D", s=24, color=PALETTE["dense"], label="dense", zorder=3)
+        for number, method in enumerate(methods):
+            curve = table[table["method"] == method].set_index("task").loc[part.index]
+            heights = np.arange(len(part)) + 0.7 * ((number + 0.5) / len(methods) - 0.5)
+            spans = [(curve["mean"] - curve["low"]).clip(lower=0), (curve["high"] - curve["mean"]).clip(lower=0)]
+            axis.errorbar(
+                curve["mean"], heights, xerr=spans, fmt="o", markersize=4, linewidth=1.2,
+                color=PALETTE.get(method), label=method,
+            )  # fmt: skip
+        names = [short_source(task) for task in part.index]
+        short = [name.removeprefix(f"{family}/").replace("_", " ") for name in names]
+        axis.set_yticks(range(len(part)), [n if ok else f"({n})" for n, ok in zip(short, part["usable"], strict=True)])
+        axis.set_title(family, loc="left")
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
+    for spare in axes.flat[len(families) :]:
+        spare.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("accuracy (similarity: Spearman's ρ)")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    note = f"bars: {level:.0%} intervals over items and calibration draws; in brackets: the dense model may be guessing"
+    return _finish(figure, title, note)
 
 
 def _finish(figure: Figure, title: str, note: str) -> Figure:
