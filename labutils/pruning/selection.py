@@ -1,12 +1,15 @@
-"""`optiprune-auto`: strategy and allocation chosen by measurement, on calibration tokens alone.
+"""`optiprune-auto`: how the sparsity is spread is chosen by measurement, on calibration tokens alone.
 
 1. *Probes* prune one dense block at a time and read the model's output: what each block can spare gives an allocation.
-2. *Finalists* are carried out block by block, as the model will be left: SparseGPT with that allocation and with OWL's,
-   then the other strategy with the better of the two. The least damaged model stays.
+2. *Finalists* are carried out block by block, as the model will be left: SparseGPT with that allocation and with OWL's.
+   The less damaged model stays.
 
-Damage is the divergence of the output from the dense model's on calibration tokens, the same for every finalist. It is
+Damage is the divergence of the output from the dense model's on calibration tokens, the same for both finalists. It is
 not the loss: on few tokens the loss is too noisy to tell finalists apart, and an encoder has none. Nothing is held out:
-finalists that were pruned on the same tokens in the same way profit from them alike.
+finalists that were pruned on the same tokens in the same way profit from them alike. That is also why relative
+importance is no finalist: its weights were not fitted to these tokens, so they cannot tell the two apart fairly.
+
+Where an input has few tokens to its name, the Hessian is damped more: the repair would fit their noise.
 """
 
 from collections.abc import Iterator
@@ -27,15 +30,16 @@ from labutils.pruning.patterns import parse_pattern, unstructured_mask
 from labutils.pruning.pipeline import prune_walk, restored_on_failure
 from labutils.pruning.report import PruneReport, Request
 
-STRATEGIES = ("sparsegpt", "ria+obs")
+METHOD = "sparsegpt"
 READ_TOKENS = 2048  # tokens that compare the finalists; the dense model's predictions of them are kept meanwhile
 PROBE_STEP = 0.1
+# Damping per input and token. The ridge that predicts best shrinks with the number of observations per coefficient.
+DAMPING_PER_INPUT = 0.1
 PROBE_COST = 0.25  # passes through a block that all probes together may take, in multiples of the calibration's
 
 
 @dataclass(frozen=True)
 class _Finalist:
-    method: str
     allocation: str
     damage: float
     report: PruneReport
@@ -44,30 +48,33 @@ class _Finalist:
 
 def prune_by_measurement(statistics: DenseStatistics, request: Request) -> PruneReport:
     """Carry out the finalists, and leave the dense model pruned as the least damaged of them."""
-    allocations = _allocations(statistics, request)
+    request = _damped_by_scarcity(statistics, request)
     reader = _Reader(statistics.walk, request.seed)
     tried, best = [], None
     with restored_on_failure(statistics.walk.blocks) as dense:
-
-        def carry_out(method: str, allocation: str) -> _Finalist:
+        for allocation, sparsities in _allocations(statistics, request).items():
             dense.restore()
-            report = _prune(statistics, request, method, allocations[allocation])
-            finalist = _Finalist(method, allocation, reader.damage(), report, dense.current())
-            tried.append({"method": method, "allocation": allocation, "damage": finalist.damage})
-            return finalist if best is None or finalist.damage < best.damage else best
-
-        for allocation in allocations:
-            best = carry_out(STRATEGIES[0], allocation)
-        for method in STRATEGIES[1:]:
-            best = carry_out(method, best.allocation)
+            report = _prune(statistics, request, sparsities)
+            finalist = _Finalist(allocation, reader.damage(), report, dense.current())
+            tried.append({"method": METHOD, "allocation": allocation, "damage": finalist.damage})
+            best = finalist if best is None or finalist.damage < best.damage else best
         dense.restore(best.weights)
     table = pd.DataFrame(tried)
-    chosen = (table["method"] == best.method) & (table["allocation"] == best.allocation)
-    return replace(best.report, candidates=table.assign(chosen=chosen))
+    return replace(best.report, candidates=table.assign(chosen=table["allocation"] == best.allocation))
 
 
-def _prune(statistics: DenseStatistics, request: Request, name: str, sparsities: Tensor) -> PruneReport:
-    method = matrix_method(name)
+def _damped_by_scarcity(statistics: DenseStatistics, request: Request) -> Request:
+    """The request with its damping raised where the model's widest input has few calibration tokens to its name."""
+    walk = statistics.walk
+    layers = [layer for block in walk.blocks for layer in prunable_layers(block).values()]
+    widest = max(weight_matrix(layer).shape[1] for layer in layers)
+    n_tokens = int(walk.inputs.get("attention_mask", torch.ones_like(walk.inputs["input_ids"])).sum())
+    needed = DAMPING_PER_INPUT * widest / max(n_tokens, 1)
+    return replace(request, options=replace(request.options, damping=max(request.options.damping, needed)))
+
+
+def _prune(statistics: DenseStatistics, request: Request, sparsities: Tensor) -> PruneReport:
+    method = matrix_method(METHOD)
     dense = DenseModel(statistics, method, request.sparsity, request.options)
     methods = [method] * len(statistics.walk.blocks)
     return prune_walk(statistics.walk, methods, matrix_budgets(dense, sparsities.tolist()), request)
@@ -95,7 +102,7 @@ class _Reader:
 
 def _allocations(statistics: DenseStatistics, request: Request) -> dict[str, Tensor]:
     """What the finalists try; a single allocation where the request leaves no choice."""
-    dense = DenseModel(statistics, matrix_method(STRATEGIES[0]), request.sparsity, request.options)
+    dense = DenseModel(statistics, matrix_method(METHOD), request.sparsity, request.options)
     if parse_pattern(request.pattern) or request.allocation is not None or request.sparsity == 0:
         asked = request.allocation or "uniform"
         if asked == "global":
