@@ -46,6 +46,37 @@ def test_regret_is_to_the_best_component_in_every_setting() -> None:
     assert absolute.loc[("m0", "b")].tolist() == pytest.approx([0.2] * 4)
 
 
+def noisy_rows(gap: float, n_items: int = 60) -> pd.DataFrame:
+    """One setting, every arm with noise of its own; the arm "best" loses `gap` to all others."""
+    noise = np.random.default_rng(1)
+    about = {"model": "m", "evaluation": "b", "draw": 0}
+    rows = [
+        {**about, "arm": arm, "sparsity": s, "item": item, "loss": 2 + gap * (arm == "best") + noise.normal()}
+        for arm, s, item in itertools.product(ARMS, [0.2, 0.4, 0.6, 0.8], range(n_items))
+    ]
+    return pd.DataFrame(
+        rows + [{**about, "arm": "dense", "sparsity": 0.0, "item": i, "loss": 2.0} for i in range(n_items)]
+    )
+
+
+def test_cross_fitted_regret_is_free_of_the_winners_curse() -> None:
+    """Among equal arms plain regret is far above zero; the cross-fitted one is not, and it finds a true gap."""
+    arms = ARMS[:-1]
+    equal = np.concatenate([lab.cross_fitted_regret(noisy_rows(0.0), "best", arms).to_numpy().ravel()])
+    assert lab.regret_table(noisy_rows(0.0), "best", arms).to_numpy().mean() > 0.05
+    assert abs(equal.mean()) < 0.03
+    assert lab.cross_fitted_regret(noisy_rows(1.0), "best", arms).to_numpy().mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_cross_fitted_regret_without_noise_is_the_regret() -> None:
+    rows = made_rows(lambda model, arm, s: {"best": 0.3, "ria/owl": 0.1 if model == "m0" else 0.5}.get(arm, 0.2))
+    pd.testing.assert_frame_equal(
+        lab.cross_fitted_regret(rows, "best", ARMS[:-1]), lab.regret_table(rows, "best", ARMS[:-1]), check_names=False
+    )
+    with pytest.raises(ValueError, match="two items"):
+        lab.cross_fitted_regret(noisy_rows(0.0, n_items=1), "best", ARMS[:-1])
+
+
 def test_the_smallest_advantage_is_minus_the_largest_regret() -> None:
     rows = made_rows(lambda model, arm, s: s if arm == "best" else 0.5)
     advantage = lab.advantage_over(rows, "best", ARMS[:-1])
