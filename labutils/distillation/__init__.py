@@ -18,18 +18,33 @@ from labutils.distillation.data import TaskData, load_task_data
 from labutils.distillation.figures import gain_curves, gain_forest, layer_curves, layer_values
 from labutils.distillation.matchers import METHODS
 from labutils.distillation.pipeline import Distillation, distill, train_teacher
+from labutils.distillation.plan import DistillPlan, carry_out, load_study, save_study
 from labutils.distillation.students import cut_student, narrow_student
 from labutils.distillation.sweep import DistillSweep, distill_sweep
+from labutils.distillation.tables import (
+    control_table,
+    mapping_sizes,
+    rate_table,
+    score_table,
+    tell_controls,
+    tell_gains,
+    tell_verdict,
+)
+from labutils.stored_rows import describe_origin
 
 __all__ = [
     "METHODS",
+    "DistillPlan",
     "DistillSetting",
     "DistillSweep",
     "Distillation",
     "TaskData",
     "arm_differences",
     "arms_along",
+    "carry_out",
+    "control_table",
     "cut_student",
+    "describe_origin",
     "distill",
     "distill_sweep",
     "floor_guard",
@@ -39,9 +54,17 @@ __all__ = [
     "interval_rows",
     "layer_curves",
     "layer_values",
+    "mapping_sizes",
+    "load_study",
     "load_task_data",
     "narrow_student",
+    "rate_table",
+    "save_study",
     "score_interval",
+    "score_table",
     "seed_tests",
+    "tell_controls",
+    "tell_gains",
+    "tell_verdict",
     "train_teacher",
 ]

@@ -51,7 +51,7 @@ class DistillSetting:
     rank: int = 8
     epochs: int = 16
     patience: int = 5
-    batch_size: int = 16
+    batch_size: int = 32
     ild_start: int = 2
     curriculum: Literal["sharp", "smooth"] = "sharp"
     layer_map: str | None = None

@@ -14,12 +14,12 @@ from labutils.distillation.layer_analysis import cluster_layers, probe_layers
 from labutils.distillation.layer_maps import group_ends
 from labutils.distillation.pipeline import distill, train_teacher
 from labutils.distillation.scoring import UNITS, predict, score_items
-from labutils.distillation.store import run_key
+from labutils.distillation.store import hash_code, run_key
 from labutils.distillation.students import cut_student, narrow_student
 from labutils.distillation.task_models import TaskModel
 from labutils.models import find_blocks, load_model
 from labutils.provenance import hash_tokenizer, hash_weights
-from labutils.studies.files import hash_json, hash_package
+from labutils.studies.files import hash_json
 
 Frames = dict[str, pd.DataFrame]
 
@@ -54,7 +54,7 @@ class Origin:
 def load_origin(source: str, *, revision: str | None) -> Origin:
     """Load a backbone as `load_model` does."""
     model, tokenizer = load_model(source, revision=revision)
-    hashes = {"model": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer), "package": hash_package()}
+    hashes = {"model": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer), "code": hash_code()}
     return Origin(source.rstrip("/").rsplit("/", 1)[-1], model, tokenizer, hashes, revision)
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from labutils.corpora import short_source
 
+PANELS_PER_ROW = 3
 _COLOURS = sns.color_palette("colorblind", 10)
 PALETTE = {
     "none": _COLOURS[7],
@@ -81,13 +82,17 @@ def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -
         values: one row per `arm`, `blocks` (in the model), `block`, `measure` and whatever was repeated (tasks, seeds),
             with `value`; the curves are means, their bands 95 % bootstrap intervals over the repetitions.
     """
-    figure, axes = plt.subplots(1, len(measures), figsize=(2.2 + 3.6 * len(measures), 3.8), squeeze=False)
+    columns = min(len(measures), PANELS_PER_ROW)
+    rows = -(-len(measures) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.0 + 3.2 * columns, 0.6 + 3.0 * rows), squeeze=False)
+    for axis in axes.flat[len(measures) :]:
+        axis.remove()
     depth = values.assign(depth=(values["block"] + 1) / values["blocks"])
-    for axis, measure in zip(axes[0], measures, strict=True):
+    for axis, measure in zip(axes.flat, measures, strict=False):
         part = depth[depth["measure"] == measure]
         sns.lineplot(
             part, x="depth", y="value", hue="arm", style="arm", palette=PALETTE, markers=True, dashes=False, ax=axis,
-            errorbar=("ci", 95), n_boot=500, seed=0, err_style="bars", legend=measure == measures[-1],
+            errorbar=("ci", 95), n_boot=500, seed=0, err_style="bars", legend=axis is axes[0, -1],
         )  # fmt: skip
         axis.set(xlabel="depth (1 = last block)", ylabel=measure, xlim=(0, 1.05))
     sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title=None)

@@ -1,12 +1,19 @@
 """Finished runs of a sweep, kept in a folder under the hash of everything they depend on."""
 
+import ast
 import io
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from labutils.studies.files import hash_json, write_atomically
+from labutils import paths
+from labutils.studies.files import hash_file, hash_json, write_atomically
+
+PACKAGE = Path(paths.__file__).parent
+APART = "labutils.sweeps"  # lends the splitting of "a → b" alone, and would bring all of pruning along
 
 COMPLETE = "complete.json"  # written last: where it is, the frames that it lists are
 
@@ -33,3 +40,39 @@ def keep(folder: Path | None, key: str, frames: dict[str, pd.DataFrame]) -> None
         frame.to_parquet(buffer, index=False)
         write_atomically(folder / key / f"{name}.parquet", buffer.getvalue())
     write_atomically(folder / key / COMPLETE, json.dumps(list(frames)) + "\n")
+
+
+@cache
+def hash_code(module: str = "labutils.distillation.bench") -> str:
+    """SHA-256 over the source of a module and of all modules of the package that it imports, directly or not.
+
+    What trains and reads a student is among them, what draws or judges is not: edits there leave finished runs valid.
+    """
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _find_source(name)
+        if name not in (*found, APART) and path is not None:
+            found[name] = hash_file(path)
+            waiting += _imported(ast.parse(path.read_text(encoding="utf-8")))
+    return hash_json(found)
+
+
+def _find_source(module: str) -> Path | None:
+    """The file of a module of the package; None for names that are no modules, and for the package's own index."""
+    place = PACKAGE.joinpath(*module.split(".")[1:])
+    options = [] if place == PACKAGE else [place.with_suffix(".py"), place / "__init__.py"]
+    return next((path for path in options if path.is_file()), None)
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Names that may be modules of the package, wherever in a source they are imported."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == PACKAGE.name)

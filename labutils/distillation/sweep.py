@@ -3,7 +3,7 @@
 Runs go through joblib: a Dask backend, with a folder that all workers see, moves a sweep without a change here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,8 +55,8 @@ def distill_sweep(
     source: str,
     tasks: Sequence[str],
     *,
-    arms: Sequence[str],
-    n_seeds: int,
+    arms: Sequence[str] | Mapping[str, int],
+    n_seeds: int | None = None,
     rates: Sequence[float],
     setting: DistillSetting = DistillSetting(),  # noqa: B008 (frozen)
     folder: Path | None = None,
@@ -73,8 +73,8 @@ def distill_sweep(
     Args:
         source: the teacher's backbone, as for `load_model`.
         tasks: as for `load_task_data`.
-        arms: see `labutils.distillation.arms`.
-        n_seeds: seeds 0 to n − 1.
+        arms: see `labutils.distillation.arms`; a mapping gives each its own number of seeds.
+        n_seeds: seeds 0 to n − 1 of every arm, where arms are no mapping.
         rates: the grid, the same for every method.
         folder: where finished runs are kept; a sweep that finds them there takes them, and trains the others.
         n_jobs: parallel processes; None leaves it to `joblib.parallel_config`.
@@ -82,10 +82,11 @@ def distill_sweep(
     Raises:
         ValueError, LookupError: as the loaders and `distill` do; a wrong arm or setting before anything is trained.
     """
-    chosen = [parse_arm(arm) for arm in dict.fromkeys(arms)]
-    if n_seeds < 1 or not rates or not chosen or not tasks or (len(rates) > 1 and setting.n_tuning < 1):
+    seeds = dict(arms) if isinstance(arms, Mapping) else dict.fromkeys(arms, n_seeds or 0)
+    chosen = [parse_arm(arm) for arm in seeds]
+    if not rates or not chosen or not tasks or min(seeds.values()) < 1 or (len(rates) > 1 and setting.n_tuning < 1):
         raise ValueError(
-            f"a sweep needs tasks, arms, rates and at least one seed (n_seeds={n_seeds}), and one more to choose among "
+            f"a sweep needs tasks, arms, rates and at least one seed per arm ({seeds}), and one more to choose among "
             f"rates (n_tuning={setting.n_tuning})"
         )
     origin = load_origin(source, revision=revision)
@@ -99,10 +100,12 @@ def distill_sweep(
         (benches[task, arm.rank or setting.rank], arm, seed, best[benches[task, setting.rank].data.name, arm.method])
         for task in tasks
         for arm in chosen
-        for seed in range(n_seeds)
+        for seed in range(seeds[arm.name])
     ]
     found = crew.measure(measure_run, jobs, "train students")
-    found += crew.measure(measure_untrained, [(bench, seed) for bench in plain for seed in range(n_seeds)], "untrained")
+    found += crew.measure(
+        measure_untrained, [(bench, s) for bench in plain for s in range(max(seeds.values()))], "untrained"
+    )
     found += [bench.teacher_frames for bench in plain]
     frames = {name: _join(found, name) for name in ("items", "run", "probes", "clusters")}
     return DistillSweep(frames["items"], frames["run"], frames["probes"], frames["clusters"], tuning)

@@ -29,7 +29,7 @@ ARMS = ["kd", "kd/share=2", "kd/test-logits", "loraild/rank=3"]
 def small(tiny_llama: PreTrainedModel, task_files: dict[str, str], monkeypatch: pytest.MonkeyPatch):
     """A sweep of a tiny model over both tasks."""
     tokenizer = word_tokenizer(TINY_WORDS, bos_token="<s>")
-    monkeypatch.setattr(benches, "hash_package", lambda: "the code as it is")
+    monkeypatch.setattr(benches, "hash_code", lambda: "the code as it is")
     monkeypatch.setattr(benches, "load_model", lambda source, revision=None: (tiny_llama, tokenizer))
 
     def run(**changes: object) -> DistillSweep:

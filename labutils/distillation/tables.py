@@ -1,0 +1,85 @@
+"""Tables and sentences of the distillation study: scores, sizes, what the design could see, where a method helps."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from labutils.corpora import short_source
+from labutils.distillation.comparison import arm_differences, interval_rows, seed_tests
+from labutils.distillation.sweep import DistillSweep
+from labutils.verdicts import Verdict
+
+
+def score_table(sweep: DistillSweep, arms: Sequence[str]) -> pd.DataFrame:
+    """Mean test score over seeds: arms and "guessing" as rows, tasks and their mean as columns."""
+    items = sweep.items[sweep.items["arm"].isin(arms)]
+    scores = 1 - items.groupby(["arm", "evaluation"])["loss"].mean().unstack("evaluation")
+    tasks = list(dict.fromkeys(items["evaluation"]))
+    scores.loc["guessing"] = sweep.runs.groupby("evaluation")["chance"].first()
+    table = scores.loc[[*(arm for arm in arms if arm in scores.index), "guessing"], tasks]
+    table = table.assign(mean=table.mean(axis=1)).rename(columns=short_source)
+    return table.rename_axis(index=None, columns=None)
+
+
+def rate_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """The learning rate that validation chose: tasks as rows, methods as columns."""
+    table = runs.groupby(["evaluation", "method"], sort=False)["rate"].first().unstack("method")
+    return table.rename(index=short_source).rename_axis(index=None, columns=None)
+
+
+def mapping_sizes(runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Parameters per method, mean over tasks: of the student, merged into it, and of the mapping thrown away."""
+    table = runs[runs["arm"].isin(methods)].groupby("arm")[["student", "merged", "thrown away"]].mean()
+    table = table.loc[[method for method in methods if method in table.index]]
+    return table.assign(share=table["thrown away"] / table["student"]).rename_axis("method").reset_index()
+
+
+def control_table(sweep: DistillSweep, pairs: Mapping[str, tuple[str, str]], *, margin: float) -> pd.DataFrame:
+    """What each pair gains over all tasks, with its interval, and the difference that the seeds could detect."""
+    gains = interval_rows(arm_differences(sweep.items, pairs), ["comparison"])
+    tests = seed_tests(sweep.runs, pairs, margin=margin)
+    return gains.merge(tests[tests["task"] == "all"].drop(columns="task"), on="comparison").drop(columns="difference")
+
+
+def tell_controls(controls: pd.DataFrame, compared: pd.DataFrame, *, margin: float) -> str:
+    """Whether the controls were seen, and how small a gain of the compared methods would have been.
+
+    Args:
+        controls, compared: rows of `control_table`.
+    """
+    seen = controls["low"] > 0
+    named = ", ".join(f"{row.comparison} {row.estimate:+.3f}" for row in controls[seen].itertuples())
+    first = f"{seen.sum()} of {len(controls)} controls are seen to gain" + (f" ({named})." if named else ".")
+    finest = float(compared["detectable"].max())
+    verdict = "below" if finest < margin else "not below"
+    return (
+        f"{first} A true difference of {finest:.3f} between the compared methods would be found in four of five such "
+        f"studies, which is {verdict} the margin of {margin:g}."
+    )
+
+
+def tell_gains(gains: pd.DataFrame, method: str, part: str) -> str:
+    """At which values of a part a method's interval over the reference lies above zero.
+
+    Args:
+        gains: from `gains_along`.
+    """
+    mine = gains[gains["comparison"] == method]
+    better = mine[mine["low"] > 0]
+    where = f"{method} is better than its reference beyond chance at {len(better)} of {len(mine)} values of the {part}"
+    found = [
+        f"{part} {getattr(row, part):g}: {row.estimate:+.3f} [{row.low:.3f}, {row.high:.3f}]"
+        for row in better.itertuples()
+    ]
+    return f"{where}{': ' if found else ''}{'; '.join(found)}."
+
+
+def tell_verdict(verdict: Verdict) -> str:
+    """A verdict over test items and seeds, as a sentence."""
+    if verdict.estimate is None:
+        return verdict.sentence()
+    remark = f" {verdict.note[0].upper()}{verdict.note[1:]}." if verdict.note else ""
+    return (
+        f"{verdict.claim} {verdict.outcome} on {verdict.scope['model']}: {verdict.effect()}, {verdict.level:.0%} "
+        f"interval over {verdict.n_items} test items and {verdict.n_draws} seeds.{remark}"
+    )
