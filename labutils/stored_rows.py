@@ -76,7 +76,7 @@ def load_rows(source: str | Path, plan: Mapping[str, Any], **about: Any) -> Tabl
     origin, folder = read_origin(source), _place(source)
     found = origin["plan"] | {name: origin.get(name) for name in about}
     plan = {**plan, **about}
-    if differing := [name for name in {**plan, **found} if plan.get(name) != found.get(name)]:
+    if differing := [name for name in {**found, **plan} if plan.get(name, ...) != found.get(name, ...)]:
         name = differing[0]
         raise ValueError(
             f"the rows in {source} were computed with {name}={found.get(name)!r}, not {plan.get(name)!r} "

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from labutils.corpora import short_source
 
 PANELS_PER_ROW = 3
+SHIFT = 0.012  # between the curves of `layer_curves`, in units of the depth
 _COLOURS = sns.color_palette("colorblind", 10)
 PALETTE = {
     "none": _COLOURS[7],
@@ -87,14 +88,18 @@ def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -
     figure, axes = plt.subplots(rows, columns, figsize=(2.0 + 3.2 * columns, 0.6 + 3.0 * rows), squeeze=False)
     for axis in axes.flat[len(measures) :]:
         axis.remove()
-    depth = values.assign(depth=(values["block"] + 1) / values["blocks"])
+    shifts = {arm: SHIFT * number for number, arm in enumerate(dict.fromkeys(values["arm"]))}
+    shift = (
+        values["arm"].map(shifts) - SHIFT * (len(shifts) - 1) / 2
+    )  # so that the bars of equal depths can be told apart
+    depth = values.assign(depth=(values["block"] + 1) / values["blocks"] + shift)
     for axis, measure in zip(axes.flat, measures, strict=False):
         part = depth[depth["measure"] == measure]
         sns.lineplot(
             part, x="depth", y="value", hue="arm", style="arm", palette=PALETTE, markers=True, dashes=False, ax=axis,
             errorbar=("ci", 95), n_boot=500, seed=0, err_style="bars", legend=axis is axes[0, -1],
         )  # fmt: skip
-        axis.set(xlabel="depth (1 = last block)", ylabel=measure, xlim=(0, 1.05))
+        axis.set(xlabel="depth (1 = last block)", ylabel=measure, xlim=(0, 1.08))
     sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title=None)
     return _finished(figure, title, "bars: 95 % intervals over tasks and seeds")
 

@@ -1,0 +1,151 @@
+"""A study as a plan: from the notebook's parameters, carried out, stored, read again; and the command for it."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import TINY_WORDS, word_tokenizer
+from transformers import PreTrainedModel
+
+from labutils import paths
+from labutils.distillation import __main__ as command
+from labutils.distillation import bench as benches
+from labutils.distillation import plan as plans
+from labutils.distillation import store
+from labutils.distillation import sweep as sweeps
+from labutils.distillation.arms import DistillSetting
+from labutils.distillation.plan import DistillPlan, carry_out, load_study, save_study
+from labutils.distillation.sweep import DistillSweep
+from labutils.studies.planning import plan_studies
+
+SETTING = DistillSetting(
+    n_train=12, n_validation=12, n_test=14, width=8, rank=2, epochs=1, batch_size=8, ild_start=0, teacher_epochs=1,
+    n_tuning=1,
+)  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tiny_llama: PreTrainedModel, task_files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> DistillPlan:
+    """A plan of a tiny model on both tasks."""
+    tokenizer = word_tokenizer(TINY_WORDS, bos_token="<s>")
+    for module in (benches, plans):
+        monkeypatch.setattr(module, "load_model", lambda source, revision=None: (tiny_llama, tokenizer))
+    return DistillPlan(
+        model="tiny", tasks=list(task_files.values()), methods=["kd", "ild"], controls=["kd/share=2"],
+        varied=["loraild"], ranks=[2, 3], shares=[1.0], rates=[1e-3, 1e-2], n_seeds=2, n_seeds_varied=1,
+        setting=SETTING,
+    )  # fmt: skip
+
+
+def assert_same(first: DistillSweep, second: DistillSweep) -> None:
+    for field in fields(DistillSweep):
+        frames = [getattr(found, field.name).drop(columns="seconds", errors="ignore") for found in (first, second)]
+        pd.testing.assert_frame_equal(*frames, check_dtype=False, rtol=1e-6)
+
+
+def test_the_notebook_declares_a_plan_in_every_profile() -> None:
+    for profile in ("smoke", "lab", "full", "hub", "paper"):
+        (study,), _ = plan_studies([command.NOTEBOOK], profile=profile, overrides={}, folder=paths.NOTEBOOKS)
+        plan = DistillPlan.of(study.parameters)
+        assert plan.setting.n_train == study.parameters["n_train"] and plan.arms["kd"] == plan.n_seeds
+        assert DistillPlan.of(json.loads(json.dumps(plan.described()))) == plan
+    with pytest.raises(LookupError, match="rates, n_seeds, n_seeds_varied"):
+        DistillPlan.of(
+            {"model": "m", "tasks": [], "methods": [], "controls": [], "varied": [], "ranks": [], "shares": []}
+        )
+
+
+def test_every_varied_arm_has_its_reference(tiny: DistillPlan) -> None:
+    assert replace(tiny, shares=[0.5, 1.0, 2.0]).arms == {
+        "kd": 2, "ild": 2, "kd/share=2": 2, "kd/rank=3": 1, "loraild": 1, "loraild/rank=3": 1, "kd/share=0.5": 1,
+        "loraild/share=0.5": 1, "loraild/share=2": 1,
+    }  # fmt: skip
+
+
+def test_a_study_is_stored_and_read_again(tiny: DistillPlan, tmp_path: Path) -> None:
+    found = carry_out(tiny)
+    seeds = found.runs.groupby("arm")["seed"].nunique()
+    assert seeds.to_dict() == tiny.arms
+    assert set(found.probes["arm"]) == {"kd", "ild", "kd/share=2", "teacher", "untrained"}
+    origin = save_study(found, tiny, tmp_path / "rows")
+    assert_same(found, load_study(tmp_path / "rows", tiny))
+    assert origin["plan"]["n_seeds"] == 2 and len(origin["code_sha256"]) == 64
+    with pytest.raises(ValueError, match="n_seeds=2, not 3"):
+        load_study(tmp_path / "rows", replace(tiny, n_seeds=3))
+
+
+def test_the_model_must_be_the_one_that_was_studied(
+    tiny: DistillPlan, tiny_gpt2: PreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_study(carry_out(replace(tiny, tasks=tiny.tasks[:1], rates=[1e-2], varied=[], controls=[])), tiny, tmp_path)
+    monkeypatch.setattr(plans, "load_model", lambda source, revision=None: (tiny_gpt2, None))
+    with pytest.raises(ValueError, match="model_sha256"):
+        load_study(tmp_path, tiny)
+
+
+def test_the_command_goes_on_after_a_kill_to_the_same_rows(
+    tiny: DistillPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    tiny = replace(tiny, tasks=tiny.tasks[:1])
+    (tmp_path / "plan.json").write_text(json.dumps(tiny.described()))
+
+    def words(name: str) -> list[str]:
+        given = {"--plan": tmp_path / "plan.json", "--runs": tmp_path / f"{name}_runs", "--out": tmp_path / name}
+        return [str(word) for pair in given.items() for word in pair]
+
+    assert command.main(words("whole")) == 0 and "runs in" in capsys.readouterr().out
+    measure, left = sweeps.measure_run, iter(range(7))
+
+    def killed(*given: object) -> object:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return measure(*given)
+
+    killed.__name__ = measure.__name__
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sweeps, "measure_run", killed)
+        command.main(words("killed"))
+    assert not (tmp_path / "killed").exists()
+    assert command.main(words("killed")) == 0
+    assert_same(load_study(tmp_path / "whole", tiny), load_study(tmp_path / "killed", tiny))
+
+
+def test_the_command_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    assert command.main(["--plan", str(tmp_path / "plan.json")]) == 2
+    assert command.main(["-p", "n_sed=3"]) == 2
+    assert "n_seeds" in capsys.readouterr().err
+
+
+def test_the_code_hash_follows_imports_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "labutils"
+    (package / "room").mkdir(parents=True)
+    sources = {
+        "a.py": "from labutils.room import b\n\ndef late():\n    import labutils.room.c\n",
+        "room/b.py": "import os\n",
+        "room/c.py": "",
+        "room/d.py": "",
+    }
+    for name, text in sources.items():
+        (package / name).write_text(text)
+    monkeypatch.setattr(store, "PACKAGE", package)
+    hashes = [store.hash_code.__wrapped__("labutils.a")]
+    for name in ("room/d.py", "room/b.py", "room/c.py"):
+        (package / name).write_text("x = 1\n")
+        hashes.append(store.hash_code.__wrapped__("labutils.a"))
+    assert hashes[0] == hashes[1] and len(set(hashes[1:])) == 3
+
+
+def test_what_judges_and_draws_is_not_part_of_a_run() -> None:
+    """Keys of runs must not change with the figures, nor stay the same when the loss changes."""
+    names, waiting = set(), ["labutils.distillation.bench"]
+    while waiting:
+        name = waiting.pop()
+        path = store._find_source(name)
+        if path is not None and name not in (*names, store.APART):
+            names.add(name)
+            waiting += store._imported(__import__("ast").parse(path.read_text()))
+    assert {"labutils.distillation.losses", "labutils.distillation.loop", "labutils.world.tasks"} <= names
+    assert not {"labutils.distillation.figures", "labutils.distillation.comparison", "labutils.claims"} & names
