@@ -37,6 +37,19 @@ def precision_curves(precision: pd.DataFrame, *, title: str, level: float = 0.95
     return _finish(figure, title, f"bands: {level:.0%}, over {n_concepts} concepts and over draws of random sets")
 
 
+def recovery_curve(shares: pd.DataFrame, *, title: str) -> Figure:
+    """Share of planted neurons among the k best of their concept (rows of `recovered_share`), beside chance."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.4))
+    for kind, column in (("concept", "recovered"), ("random", "chance")):
+        label = "planted neurons found" if kind == "concept" else "neurons drawn at random"
+        axis.plot(shares["k"], shares[column], marker="o", color=COLOURS[kind], label=label)
+    axis.set(xlabel="k (neurons with the largest mean z)", ylabel="share found", ylim=(-0.02, 1.02), xscale="log")
+    axis.set_xticks(shares["k"], [f"{k}" for k in shares["k"]])
+    axis.minorticks_off()
+    axis.legend(frameon=False, loc="center right")
+    return _finish(figure, title, "")
+
+
 def ablation_chart(contrasts: pd.DataFrame, *, title: str, unit: str, level: float = 0.95) -> Figure:
     """Added loss with a concept's neurons ablated beyond that of random partners (rows of `concept_contrasts`)."""
     table = interval_table(contrasts, ["concept", "by"], level=level)
@@ -135,7 +148,7 @@ def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: flo
     for spare in axes.flat[len(families) :]:
         spare.set_visible(False)
     for axis in axes[-1]:
-        axis.set_xlabel("accuracy (similarity: Spearman's ρ)")
+        axis.set(xlabel="accuracy (similarity: Spearman's ρ)", xlim=(-0.05, 1.05))
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     note = f"bars: {level:.0%} intervals over items and calibration draws; in brackets: the dense model may be guessing"

@@ -5,6 +5,8 @@ incoming weights are the ridge regression of that indicator on the MLP's inputs.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.neurons import MlpLayer, find_mlp_layers
-from labutils.attribution.words import Terms, read_rows
+from labutils.attribution.words import Terms, read_rows, term_key
 from labutils.batching import context_length, device_of, evaluating
 from labutils.models import weight_matrix
 
@@ -45,21 +47,25 @@ def plant_neurons(
         LookupError: a neuron that the model does not have, or MLPs that cannot be found.
     """
     layers = find_mlp_layers(model)
-    rows, fits = [], []
-    for (block, neuron), words in sorted(plan.items()):  # from the first block on: later inputs depend on earlier ones
+    for block, neuron in plan:
         if not (0 <= block < len(layers) and 0 <= neuron < layers[block].width):
             raise LookupError(f"the model has no neuron {neuron} in a block {block}")
-        layer = layers[block]
-        if any(len(weight_matrix(up)) != layer.width for up in layer.ups):
-            raise ValueError(f"{layer.name}: gate and up are one layer here; neurons can be planted in separate ones")
-        terms = Terms(words)
-        inputs, wanted, present = _inputs_and_indicator(model, tokenizer, texts, layer, terms)
-        if not wanted.any():
-            raise ValueError(f"none of the words {', '.join(words)} occurs in the texts")
-        weights, fit = indicator_regression(inputs, wanted)
-        _write(layer, neuron, gain * weights)
-        rows += [{"block": block, "neuron": neuron, "word": terms.names[place]} for place in sorted(present)]
-        fits.append(fit)
+        if any(len(weight_matrix(up)) != layers[block].width for up in layers[block].ups):
+            raise ValueError(
+                f"{layers[block].name}: gate and up are one layer here; neurons can be planted in separate ones"
+            )
+    rows, fits = [], []
+    for block, group in groupby(sorted(plan), key=itemgetter(0)):  # in this order: later inputs depend on earlier ones
+        neurons = [neuron for _, neuron in group]
+        lists = [Terms(plan[block, neuron]) for neuron in neurons]
+        inputs, indicators, present = _inputs_and_indicators(model, tokenizer, texts, layers[block], lists)
+        for neuron, terms, wanted, here in zip(neurons, lists, indicators, present, strict=True):
+            if not here:
+                raise ValueError(f"none of the words {', '.join(terms.names)} occurs in the texts")
+            weights, fit = indicator_regression(inputs, wanted)
+            _write(layers[block], neuron, gain * weights)
+            rows += [{"block": block, "neuron": neuron, "word": name} for name in terms.names if name in here]
+            fits.append(fit)
     frame = pd.DataFrame(rows)
     frame.attrs["fit"] = fits
     return frame
@@ -98,26 +104,36 @@ def indicator_regression(
     return weights, float(1 - error)
 
 
-def _inputs_and_indicator(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], layer: MlpLayer, terms: Terms
-) -> tuple[Float[Tensor, "tokens width"], Bool[Tensor, " tokens"], set[int]]:
-    """What enters the MLP on every token of the texts, whether the token is of a term, and which terms occur."""
-    inputs, wanted, present, seen = [], [], set(), []
+def _inputs_and_indicators(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], layer: MlpLayer,
+    lists: Sequence[Terms],
+) -> tuple[Float[Tensor, "tokens width"], list[Bool[Tensor, " tokens"]], list[set[str]]]:  # fmt: skip
+    """What enters the MLP on every token of the texts; per list of terms which tokens are theirs, and which occur."""
+    everything = Terms(name for terms in lists for name in terms.names)
+    inputs, spans, n_tokens, seen = [], [], 0, []
     handle = layer.ups[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     try:
         with evaluating(model):
-            for row in read_rows(tokenizer, texts, terms, limit=context_length(model, tokenizer)):
+            for row in read_rows(tokenizer, texts, everything, limit=context_length(model, tokenizer)):
                 seen.clear()
                 model.base_model(input_ids=torch.tensor([row.ids], device=device_of(model)))
-                here = torch.zeros(len(row.ids), dtype=torch.bool)
-                for term, first, last in row.occurrences:
-                    here[first:last] = True
-                    present.add(term)
                 inputs.append(seen[0].reshape(len(row.ids), -1)[list(row.content)].double())
-                wanted.append(here[list(row.content)])
+                shift = n_tokens - row.content.start
+                found = row.occurrences
+                spans += [(everything.names[term], first + shift, last + shift) for term, first, last in found]
+                n_tokens += len(row.content)
     finally:
         handle.remove()
-    return torch.cat(inputs), torch.cat(wanted).to(inputs[0].device), present
+    indicators, present = [], []
+    for terms in lists:
+        own = {term_key(name): name for name in terms.names}
+        mine = [(own[term_key(name)], first, last) for name, first, last in spans if term_key(name) in own]
+        wanted = torch.zeros(n_tokens, dtype=torch.bool, device=device_of(model))
+        for _, first, last in mine:
+            wanted[first:last] = True
+        indicators.append(wanted)
+        present.append({name for name, _, _ in mine})
+    return torch.cat(inputs), indicators, present
 
 
 def _write(layer: MlpLayer, neuron: int, weights: Float[Tensor, " width"]) -> None:

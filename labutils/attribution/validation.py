@@ -112,20 +112,27 @@ def match_stability(
         of the `top_k` neurons that both find), ``chance`` (its expectation for neurons drawn at random), ``rho``
         (Spearman's correlation of all neurons' mean z).
     """
+    n_neurons = {name: sum(means.shape[1] for means in found.means) for name, found in measured.items()}
     rows = []
-    for first, second in combinations(measured, 2):
-        n_neurons = sum(means.shape[1] for means in measured[first].means)
-        for concept, words in concepts.items():
-            if not (measured[first].select(words) and measured[second].select(words)):
-                continue
-            orders = [concept_neurons(measured[name], words, n_neurons) for name in (first, second)]
-            best = [set(zip(order["block"][:top_k], order["neuron"][:top_k], strict=True)) for order in orders]
-            scores = [order.set_index(["block", "neuron"])["z"].sort_index().to_numpy() for order in orders]
+    for concept, words in concepts.items():
+        orders = {
+            name: concept_neurons(found, words, n_neurons[name])
+            for name, found in measured.items()
+            if found.select(words)
+        }
+        best = {
+            name: set(zip(order["block"][:top_k], order["neuron"][:top_k], strict=True))
+            for name, order in orders.items()
+        }
+        scores = {
+            name: order.sort_values(["block", "neuron"])["z"].to_numpy(dtype=float) for name, order in orders.items()
+        }
+        for first, second in combinations(orders, 2):
             rows.append(
                 {
                     "concept": concept, "first": first, "second": second,
-                    "overlap": len(best[0] & best[1]) / top_k, "chance": min(1.0, top_k / n_neurons),
-                    "rho": float(spearmanr(*scores).statistic),
+                    "overlap": len(best[first] & best[second]) / top_k, "chance": min(1.0, top_k / n_neurons[first]),
+                    "rho": float(spearmanr(scores[first], scores[second]).statistic),
                 }
             )  # fmt: skip
     return pd.DataFrame(rows, columns=["concept", "first", "second", "overlap", "chance", "rho"])
