@@ -26,7 +26,8 @@ def arm_differences(items: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -
 
     Args:
         items: `items` or `probes` of a `DistillSweep`; probes are paired block by block.
-        pairs: name → (reference arm, candidate arm), as {"ild": ("kd", "ild")}.
+        pairs: name → (reference arm, candidate arm), as {"ild": ("kd", "ild")}. Where one arm has further seeds, those
+            that both have count.
 
     Returns:
         the columns of `paired_differences` and `comparison`; a positive `value` favours the candidate.
@@ -36,8 +37,10 @@ def arm_differences(items: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -
     """
     on = [*PAIRING, *(["block"] if "block" in items else [])]
     frames = [
-        paired_differences(items, {"arm": reference}, {"arm": candidate}, on=on).assign(comparison=name)
-        for name, (reference, candidate) in pairs.items()
+        paired_differences(_of_shared_seeds(items, pair), {"arm": pair[0]}, {"arm": pair[1]}, on=on).assign(
+            comparison=name
+        )
+        for name, pair in pairs.items()
     ]
     return pd.concat(frames, ignore_index=True)
 
@@ -113,6 +116,13 @@ def floor_guard(items: pd.DataFrame, runs: pd.DataFrame, arm: str = "none") -> G
         raise ValueError(f"no rows of the arm {arm!r}; there are {', '.join(items['arm'].unique())}")
     found = score_interval(losses)
     return Guard(found.low, found.high, float(runs.groupby("evaluation")["chance"].first().mean()))
+
+
+def _of_shared_seeds(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    """The rows of two arms without the seeds of the one that has more; seeds are only left out at one side."""
+    first, second = (set(rows.loc[rows["arm"] == arm, "seed"]) for arm in pair)
+    nested = first <= second or second <= first
+    return rows[rows["arm"].isin(pair) & (rows["seed"].isin(first & second) | (not nested))]
 
 
 def _paired_scores(runs: pd.DataFrame, reference: str, candidate: str) -> pd.DataFrame:

@@ -27,10 +27,11 @@ class DistillPlan:
     Attributes:
         model, revision, tasks, rates: as for `distill_sweep`.
         methods: compared at the setting's own rank and share.
+        studied: methods with as many seeds as plain distillation, also compared with it at every rank of `ranks` and
+            share of `shares`.
         controls: arms that must beat plain distillation if the design can see a gain.
-        varied: methods that are also compared with plain distillation at every rank of `ranks` and share of `shares`.
-        n_seeds: of methods and controls.
-        n_seeds_varied: of the arms at other ranks and shares.
+        n_seeds: of plain distillation and the studied methods.
+        n_seeds_others: of every other arm.
 
         setting: sizes.
     """
@@ -39,12 +40,12 @@ class DistillPlan:
     tasks: list[str]
     methods: list[str]
     controls: list[str]
-    varied: list[str]
+    studied: list[str]
     ranks: list[int]
     shares: list[float]
     rates: list[float]
     n_seeds: int
-    n_seeds_varied: int
+    n_seeds_others: int
     revision: str | None = None
     setting: DistillSetting = DistillSetting()
 
@@ -68,13 +69,14 @@ class DistillPlan:
     @property
     def arms(self) -> dict[str, int]:
         """All arms with their numbers of seeds; plain distillation is always among them, at every rank and share."""
-        compared = list(dict.fromkeys([REFERENCE, *self.varied]))
-        along = [
-            *arms_along(compared, "rank", self.ranks, default=self.setting.rank),
-            *arms_along(compared, "share", self.shares, default=1),
+        most = list(dict.fromkeys([REFERENCE, *self.studied]))
+        others = [
+            *self.methods,
+            *self.controls,
+            *arms_along(most, "rank", self.ranks, default=self.setting.rank),
+            *arms_along(most, "share", self.shares, default=1),
         ]
-        main = dict.fromkeys([REFERENCE, *self.methods, *self.controls], self.n_seeds)
-        return main | {arm: self.n_seeds_varied for arm in along if arm not in main}
+        return dict.fromkeys([*most, *others], self.n_seeds_others) | dict.fromkeys(most, self.n_seeds)
 
     def described(self) -> dict[str, Any]:
         """The plan and its setting as one mapping that JSON can hold, without this machine's folders."""
@@ -89,13 +91,13 @@ def carry_out(plan: DistillPlan, *, folder: Path | str | None = None, n_jobs: in
     Layers are kept of methods and controls alone: probes and clusters of the arms that vary rank and share are of no
     use to the study, and make up most of the rows.
     """
-    for method in [*plan.methods, *plan.varied]:
+    for method in [*plan.methods, *plan.studied]:
         find_method(method)
     sweep = distill_sweep(
         plan.model, plan.tasks, arms=plan.arms, rates=plan.rates, setting=plan.setting,
         folder=None if folder is None else Path(folder), revision=plan.revision, n_jobs=n_jobs,
     )  # fmt: skip
-    shown = {*plan.methods, *plan.controls, REFERENCE, "teacher", "untrained"}
+    shown = {*plan.methods, *plan.controls, *plan.studied, REFERENCE, "teacher", "untrained"}
     layers = (_of_arms(sweep.probes, shown), _of_arms(sweep.clusters, shown))
     return DistillSweep(sweep.items, sweep.runs, *layers, sweep.tuning)
 

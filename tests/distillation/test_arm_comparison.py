@@ -131,3 +131,14 @@ def test_missing_arms_and_single_seeds_are_told() -> None:
 def test_the_floor_is_the_mean_score_beside_chance() -> None:
     guard = comparison.floor_guard(items({"none": 0.2}), runs({"none": [0.7, 0.7]}))
     assert guard.low < 0.7 < guard.high and guard.chance == 0.5
+
+
+def test_seeds_that_one_arm_has_beyond_the_other_are_left_out() -> None:
+    frame = items({"kd": 0.0, "ild": 0.03})
+    fewer = frame[(frame["arm"] == "kd") | (frame["seed"] < 4)]
+    found = comparison.arm_differences(fewer, {"ild": ("kd", "ild")})
+    expected = comparison.arm_differences(frame[frame["seed"] < 4], {"ild": ("kd", "ild")})
+    pd.testing.assert_frame_equal(found, expected)
+    apart = frame[((frame["arm"] == "kd") & (frame["seed"] > 0)) | ((frame["arm"] == "ild") & (frame["seed"] < 5))]
+    with pytest.raises(ValueError):
+        comparison.arm_differences(apart, {"ild": ("kd", "ild")})

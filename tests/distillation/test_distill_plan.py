@@ -34,7 +34,7 @@ def tiny(tiny_llama: PreTrainedModel, task_files: dict[str, str], monkeypatch: p
         monkeypatch.setattr(module, "load_model", lambda source, revision=None: (tiny_llama, tokenizer))
     return DistillPlan(
         model="tiny", tasks=list(task_files.values()), methods=["kd", "ild"], controls=["kd/share=2"],
-        varied=["loraild"], ranks=[2, 3], shares=[1.0], rates=[1e-3, 1e-2], n_seeds=2, n_seeds_varied=1,
+        studied=["loraild"], ranks=[2, 3], shares=[1.0], rates=[1e-3, 1e-2], n_seeds=2, n_seeds_others=1,
         setting=SETTING,
     )  # fmt: skip
 
@@ -51,15 +51,15 @@ def test_the_notebook_declares_a_plan_in_every_profile() -> None:
         plan = DistillPlan.of(study.parameters)
         assert plan.setting.n_train == study.parameters["n_train"] and plan.arms["kd"] == plan.n_seeds
         assert DistillPlan.of(json.loads(json.dumps(plan.described()))) == plan
-    with pytest.raises(LookupError, match="rates, n_seeds, n_seeds_varied"):
+    with pytest.raises(LookupError, match="rates, n_seeds, n_seeds_others"):
         DistillPlan.of(
-            {"model": "m", "tasks": [], "methods": [], "controls": [], "varied": [], "ranks": [], "shares": []}
+            {"model": "m", "tasks": [], "methods": [], "controls": [], "studied": [], "ranks": [], "shares": []}
         )
 
 
 def test_every_varied_arm_has_its_reference(tiny: DistillPlan) -> None:
     assert replace(tiny, shares=[0.5, 1.0, 2.0]).arms == {
-        "kd": 2, "ild": 2, "kd/share=2": 2, "kd/rank=3": 1, "loraild": 1, "loraild/rank=3": 1, "kd/share=0.5": 1,
+        "kd": 2, "loraild": 2, "ild": 1, "kd/share=2": 1, "kd/rank=3": 1, "loraild/rank=3": 1, "kd/share=0.5": 1,
         "loraild/share=0.5": 1, "loraild/share=2": 1,
     }  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_a_study_is_stored_and_read_again(tiny: DistillPlan, tmp_path: Path) -> 
     found = carry_out(tiny)
     seeds = found.runs.groupby("arm")["seed"].nunique()
     assert seeds.to_dict() == tiny.arms
-    assert set(found.probes["arm"]) == {"kd", "ild", "kd/share=2", "teacher", "untrained"}
+    assert set(found.probes["arm"]) == {"kd", "ild", "loraild", "kd/share=2", "teacher", "untrained"}
     origin = save_study(found, tiny, tmp_path / "rows")
     assert_same(found, load_study(tmp_path / "rows", tiny))
     assert origin["plan"]["n_seeds"] == 2 and len(origin["code_sha256"]) == 64
@@ -79,7 +79,7 @@ def test_a_study_is_stored_and_read_again(tiny: DistillPlan, tmp_path: Path) -> 
 def test_the_model_must_be_the_one_that_was_studied(
     tiny: DistillPlan, tiny_gpt2: PreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_study(carry_out(replace(tiny, tasks=tiny.tasks[:1], rates=[1e-2], varied=[], controls=[])), tiny, tmp_path)
+    save_study(carry_out(replace(tiny, tasks=tiny.tasks[:1], rates=[1e-2], studied=[], controls=[])), tiny, tmp_path)
     monkeypatch.setattr(plans, "load_model", lambda source, revision=None: (tiny_gpt2, None))
     with pytest.raises(ValueError, match="model_sha256"):
         load_study(tmp_path, tiny)
