@@ -1,0 +1,211 @@
+"""How long does pruning take, and how much memory, beside llm-compressor's Wanda and SparseGPT?
+
+The same model (a Llama with random weights, loaded by both from one file), the same 32 × 256 tokens in batches of
+eight, sparsity 0.5, float32, one thread. llm-compressor pins another version of transformers, so it has an environment
+of its own:
+
+    python -m venv peer && peer/bin/pip install torch==2.13.0 && peer/bin/pip install llmcompressor
+    OMP_NUM_THREADS=1 python benchmarks/against_llm_compressor.py --peer peer/bin/python
+
+Each side runs in a process of its own that stays alive, so that prunings alternate: the clock of a shared machine
+drifts, and only neighbours in time compare. The first pruning of each side is not timed; it gives the peak memory of a
+process that has pruned once (everything is in it: interpreter, packages, model), and the weights whose zeros are
+compared before anything is said about speed. Both sides count a row's or a block's share of zeros a little
+differently, and llm-compressor's SparseGPT drops one weight more per block of columns, so that a few masks differ.
+
+The figures go into `benchmarks/results/against_llm_compressor.json`, one entry for each size and method; a call
+replaces the entries it measures (`--sizes`, `--methods`) and keeps the others.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from common import RESULTS, describe_machine, peak_resident_megabytes, random_tokens, timed, write_result
+
+OUT = RESULTS / "against_llm_compressor.json"
+SIZES = {
+    "15M": {"hidden": 320, "intermediate": 864, "blocks": 8, "heads": 5, "vocabulary": 16_000},
+    "110M": {"hidden": 768, "intermediate": 2048, "blocks": 12, "heads": 12, "vocabulary": 32_000},
+}
+AIMS = {"wanda": 0.6, "sparsegpt": 0.5}
+TOKENS, BATCH, SPARSITY = (32, 256), 8, 0.5
+MARK = "RESULT "
+
+
+class Worker:
+    """One side, in a process of its own that answers requests one by one."""
+
+    def __init__(self, side: str, python: str, folder: Path):
+        command = [python, __file__, "--worker", side, "--model", str(folder)]
+        own = Path(__file__).resolve().parent.parent
+        environment = {**os.environ, "PYTHONPATH": str(own), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=environment,
+        )  # fmt: skip
+        self.about = self.answer()
+
+    def ask(self, **request: object) -> dict:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> dict:
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
+        raise RuntimeError(f"The worker {self.process.args} has ended with code {self.process.wait()}.")
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", default="peer/bin/python", help="Python of the environment with llm-compressor")
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--methods", nargs="+", default=list(AIMS), choices=list(AIMS))
+    parser.add_argument("--repeats", type=int, default=5, help="timed pairs (default 5)")
+    parser.add_argument("--worker", choices=["ours", "theirs"], help=argparse.SUPPRESS)
+    parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        serve(options.worker, options.model)
+        return
+    for size in options.sizes:
+        with tempfile.TemporaryDirectory() as place:
+            make_model(size, Path(place) / "model")
+            for method in options.methods:
+                entry = compare(method, size, Path(place), options.peer, options.repeats)
+                entries = json.loads(OUT.read_text()) if OUT.exists() else {}
+                write_result(OUT, {**entries, f"{size} {method}": entry})
+                shown = ("processor_ratio", "wall_ratio", "masks_equal", "peak_megabytes")
+                print(size, method, {name: entry[name] for name in shown}, flush=True)
+
+
+def make_model(size: str, folder: Path) -> None:
+    """Store the model in a process of its own, so that this one stays small."""
+    code = f"import common, pathlib; common.random_llama(**{SIZES[size]}).save_pretrained({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
+
+
+def compare(method: str, size: str, place: Path, peer: str, repeats: int) -> dict:
+    """Interleaved prunings of both sides; medians over the pairs."""
+    workers = {
+        "ours": Worker("ours", sys.executable, place / "model"),
+        "theirs": Worker("theirs", peer, place / "model"),
+    }
+    first = {
+        side: worker.ask(method=method, save=str(place / f"{side}.safetensors")) for side, worker in workers.items()
+    }
+    agreement = compare_zeros(place)
+    pairs = []
+    for _ in range(repeats):
+        pairs.append({side: worker.ask(method=method) for side, worker in workers.items()})
+        print(size, method, {side: round(run["processor"], 2) for side, run in pairs[-1].items()}, flush=True)
+    for worker in workers.values():
+        worker.close()
+    medians = {
+        clock: {side: statistics.median(pair[side][clock] for pair in pairs) for side in workers}
+        for clock in ("wall", "processor")
+    }
+    ratios = {
+        f"{clock}_ratio": statistics.median(pair["ours"][clock] / pair["theirs"][clock] for pair in pairs)
+        for clock in ("wall", "processor")
+    }
+    return {
+        **describe_machine(), "versions": {side: worker.about for side, worker in workers.items()}, "size": size,
+        "method": method, "shape": SIZES[size], "tokens": list(TOKENS), "batch_size": BATCH, "sparsity": SPARSITY,
+        "repeats": repeats, "aim": AIMS[method], **ratios, "seconds": medians, "pairs": pairs,
+        "peak_megabytes": {side: found["peak_megabytes"] for side, found in first.items()}, **agreement,
+    }  # fmt: skip
+
+
+def compare_zeros(place: Path) -> dict[str, float]:
+    """Share of entries that are zero on both sides or on neither, shares of zeros, and how far kept weights differ."""
+    from safetensors.torch import load_file
+
+    ours, theirs = load_file(place / "ours.safetensors"), load_file(place / "theirs.safetensors")
+    assert ours.keys() == theirs.keys()
+    count = equal = own_zeros = peer_zeros = 0
+    change = total = 0.0
+    for name, weight in ours.items():
+        other = theirs[name]
+        both = (weight != 0) & (other != 0)
+        count += weight.numel()
+        equal += int(((weight != 0) == (other != 0)).sum())
+        own_zeros += int((weight == 0).sum())
+        peer_zeros += int((other == 0).sum())
+        change += float(((weight - other)[both] ** 2).sum())
+        total += float((other[both] ** 2).sum())
+    return {
+        "block_parameters": count, "masks_equal": equal / count, "relative_difference_of_kept": (change / total) ** 0.5,
+        "reached_sparsity": {"ours": own_zeros / count, "theirs": peer_zeros / count},
+    }  # fmt: skip
+
+
+def serve(side: str, folder: Path) -> None:
+    """Prune the stored model anew for every request that comes in, and answer with seconds and memory."""
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+    from transformers import LlamaForCausalLM
+
+    torch.set_num_threads(1)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    prune = prune_ours if side == "ours" else prune_theirs
+    tokens = random_tokens(*TOKENS, vocabulary=vocabulary)
+    prune(None, tokens, versions)
+    print(MARK + json.dumps(versions), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        found = timed(lambda: prune(model, tokens, request["method"]))  # noqa: B023
+        found["peak_megabytes"] = peak_resident_megabytes()
+        if request.get("save"):
+            layers = {name: p.data.contiguous() for name, p in model.named_parameters() if "proj" in name}
+            save_file(layers, request["save"])
+        print(MARK + json.dumps(found), flush=True)
+
+
+def prune_ours(model, tokens, method) -> None:
+    """Our side; without a model only the packages are loaded, and their versions told."""
+    import labutils as lab
+
+    if model is None:
+        method["labutils"] = lab.__version__
+        lab.prune  # noqa: B018 (loads what pruning needs)
+        return
+    lab.prune(model, tokens, method=method, sparsity=SPARSITY, batch_size=BATCH)
+
+
+def prune_theirs(model, tokens, method) -> None:
+    """The other side, as its documentation has it: `oneshot` with a modifier that leaves the head alone."""
+    import importlib.metadata
+
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
+    from tokenizers import Tokenizer, models
+    from torch.utils.data import DataLoader
+    from transformers import PreTrainedTokenizerFast
+
+    if model is None:
+        method["llmcompressor"] = importlib.metadata.version("llmcompressor")
+        return
+    kind = {"wanda": WandaPruningModifier, "sparsegpt": SparseGPTModifier}[method]
+    recipe = kind(sparsity=SPARSITY, targets=["Linear"], ignore=["re:.*lm_head"])
+    batches = DataLoader([{"input_ids": row} for row in tokens], batch_size=BATCH)
+    unused = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0})))  # it asks for one
+    oneshot(model=model, dataset=batches, recipe=recipe, processor=unused, num_calibration_samples=len(tokens))
+
+
+if __name__ == "__main__":
+    main()
