@@ -9,7 +9,8 @@ Formats of ``file:<path>.jsonl`` and ``hub:<data set>`` (columns; others are ign
   passage) or ``relation`` (cause or effect) where there is one, or with ``label, label_name`` for the answer.
 - similarity: ``sentence1, sentence2, score``.
 
-Sources, splits and ``#all`` are those of `labutils.corpora`. `TEMPLATES` lists the prompts.
+Sources, splits and ``#all`` are those of `labutils.corpora`. `TEMPLATES` lists the prompts. Hub data sets with other
+columns are read as the registry says (`labutils.hub_tasks`).
 """
 
 import difflib
@@ -20,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from labutils.corpora import draw_order, parse_source, read_units
+from labutils.hub_tasks import HubTask, find_hub_task
 
 KINDS = ("choice", "similarity")
 LAB_ITEMS = 200  # items written for a lab: task when the caller does not say how many
@@ -162,7 +164,7 @@ def _choice_items(rows: list[dict], order: list[int], template: str | None, sour
     return chosen.family, pd.DataFrame(items)
 
 
-def _similarity_items(rows: list[dict], order: list[int], source: str) -> pd.DataFrame:
+def _similarity_items(rows: list[dict] | dict[int, dict], order: list[int], source: str) -> pd.DataFrame:
     columns = ("sentence1", "sentence2", "score")
     items = pd.DataFrame([{"item": index} | {column: rows[index].get(column) for column in columns} for index in order])
     items["score"] = pd.to_numeric(items["score"], errors="coerce")
@@ -170,6 +172,22 @@ def _similarity_items(rows: list[dict], order: list[int], source: str) -> pd.Dat
         bad = items["item"][items.isna().any(axis=1)].iloc[0]
         raise ValueError(f"{source}, item {bad}: sentence1, sentence2 and a numeric score are needed")
     return items
+
+
+def _registered_task(
+    entry: HubTask, source: str, drawn: list[tuple[int, dict]], template: str | None, n_items: int | None
+) -> Task:
+    """Items of a data set that the registry describes, from the positions and rows that were drawn."""
+    if len(drawn) < (n_items or 1):
+        raise ValueError(
+            f"{source} has {len(drawn)} items with a known answer, {n_items or 'at least one'} wanted: ask for fewer, "
+            "or take another split with '#<split>'"
+        )
+    order, rows = [index for index, _ in drawn], [row for _, row in drawn]
+    if entry.template is None:
+        return Task(source, entry.family, "similarity", _similarity_items(dict(drawn), order, source))
+    _, items = _choice_items(rows, list(range(len(rows))), template or entry.template, source)
+    return Task(source, entry.family, "choice", items.assign(item=order))
 
 
 def _load_lab_task(name: str, n_items: int, seed: int, split: str) -> Task:
@@ -207,10 +225,15 @@ def load_task(
     parsed = parse_source(source)
     if parsed.scheme == "lab":
         return _load_lab_task(parsed.name, n_items or LAB_ITEMS, seed, split)
-    records, indices = read_units(source, split, revision=revision)
+    entry = find_hub_task(parsed.name) if parsed.scheme == "hub" else None
+    own_test = f"#{entry.test}" if entry and entry.test and split == "test" and not parsed.part else ""
+    records, indices = read_units(source + own_test, split, revision=revision or (entry and entry.revision))
     if n_items is not None and n_items > len(indices):
         raise ValueError(f"{source} has {len(indices)} items in {split!r}, {n_items} were asked for: ask for fewer")
-    order = draw_order(indices, seed)[:n_items]
+    order = draw_order(indices, seed)
+    if entry:
+        return _registered_task(entry, source, list(entry.draw(records, order, n_items)), template, n_items)
+    order = order[:n_items]
     rows = _named_rows(records)
     if rows[0].keys() >= SIMILARITY_COLUMNS:
         return Task(source, "topic", "similarity", _similarity_items(rows, order, source))

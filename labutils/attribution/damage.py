@@ -17,6 +17,7 @@ from labutils.attribution.comparison import compare_activations, concept_drops
 from labutils.attribution.matching import concept_neurons
 from labutils.calibration_sets import load_calibration
 from labutils.evaluation import score_task
+from labutils.hub_tasks import list_hub_tasks
 from labutils.models import load_model
 from labutils.progress import progress
 from labutils.pruning.grid import prune_grid
@@ -47,14 +48,20 @@ def score_items(
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:
-    """Task sources, with ``lab:<family>`` replaced by the six tasks of that family of the controlled language."""
+    """Task sources, with a family replaced by its tasks.
+
+    ``lab:<family>`` stands for the six of the controlled language, ``hub:<family>`` for those in the registry of hub
+    data sets.
+    """
     from labutils import world  # only the lab: sources need the grammar
 
     expanded = []
     for name in names:
-        family = name.removeprefix("lab:")
-        if name.startswith("lab:") and family in world.FAMILIES:
+        scheme, _, family = name.partition(":")
+        if family in world.FAMILIES and scheme == "lab":
             expanded += [f"lab:{task}" for task in world.TASKS if task.startswith(f"{family}/")]
+        elif family in world.FAMILIES and scheme == "hub":
+            expanded += [f"hub:{task}" for task in list_hub_tasks(family)]
         else:
             expanded.append(name)
     return expanded
