@@ -95,6 +95,11 @@ def find_routers(block: nn.Module) -> set[nn.Module]:
     return routers
 
 
+def holds_experts(block: nn.Module) -> bool:
+    """Whether a block is, or may be, a mixture of experts, so that some of its matrices may see no token."""
+    return any(_count_experts(module) for module in block.modules())
+
+
 def check_fused_parameters(block: nn.Module, name: str) -> None:
     """Refuse a block whose weights are fused in a way that is not known here: they would silently stay dense.
 

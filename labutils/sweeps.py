@@ -17,15 +17,15 @@ from labutils.corpora import load_tokens, short_source
 from labutils.evaluation import Evaluation, item_losses, load_evaluation
 from labutils.models import load_model
 from labutils.progress import progress
-from labutils.pruning.grid import prune_grid
+from labutils.pruning.grid import expand_requests, run_requests
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Sizes of a sweep: calibration sequences, their length, evaluation items, and the seed of the evaluation text."""
+    """Sizes of a sweep: calibration sequences, their length, evaluation items (None: all pairs), the items' seed."""
 
     n_calibration: int = 32
-    n_items: int = 64
+    n_items: int | None = 64
     seq_len: int = 128
     seed: int = 0
 
@@ -93,15 +93,13 @@ def _one_draw(
 ) -> pd.DataFrame:  # fmt: skip
     """All arms and sparsities of one calibration draw."""
     tokens = load_tokens(calibration, tokenizer, n_sequences=setting.n_calibration, seq_len=setting.seq_len, seed=draw)
-    frames = []
-    for arm in arms:
-        method, allocation, pattern = split_arm(arm)
-        rows = prune_grid(
-            model, tokens, methods=[method], sparsities=sparsities, allocations=[allocation], patterns=[pattern],
-            evaluate=lambda pruned: _item_rows(pruned, tokenizer, evaluation), **options,
-        )  # fmt: skip
-        frames.append(pd.DataFrame(rows).assign(arm=arm, draw=draw, **names))
-    return pd.concat(frames, ignore_index=True)
+    requests = {arm: expand_requests([split_arm(arm)], sparsities, options=options) for arm in arms}
+    asked = [(arm, request) for arm in arms for request in requests[arm]]
+    done = run_requests(
+        model, tokens, [request for _, request in asked], lambda pruned: _item_rows(pruned, tokenizer, evaluation)
+    )
+    frames = [pd.DataFrame(rows).assign(arm=arm) for (arm, _), rows in zip(asked, done, strict=True)]
+    return pd.concat(frames, ignore_index=True).assign(draw=draw, **names)
 
 
 def _item_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluation: Evaluation) -> pd.DataFrame:

@@ -18,15 +18,20 @@ from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.importance import wanda_score
 from labutils.pruning.matrices import MatrixMethod, matrix_score
 from labutils.pruning.options import PruneOptions
+from labutils.pruning.patterns import kth_lowest
 from labutils.pruning.reconstruction import factor_hessian
+
+Budgets = dict[tuple[int, str], int]  # weights to drop, by block index and layer name
 
 
 class DenseStatistics:
     """What the dense model says about its blocks, gathered when first asked for, once for any number of prunings."""
 
-    def __init__(self, walk: BlockWalk):
-        self.walk = walk
+    def __init__(self, walk: BlockWalk, sparsities: Sequence[float] = ()):
+        """`sparsities` are those that will be asked for, where that is known: one pass then serves them all."""
+        self.walk, self.sparsities = walk, sparsities
         self._wanda: dict[float, tuple[Tensor, Tensor]] = {}
+        self._global: dict[tuple, dict[float, list[float]]] = {}
 
     @cached_property
     def norms(self) -> list[dict[str, Tensor]]:
@@ -75,6 +80,43 @@ class DenseStatistics:
         finite = torch.cat(found)[torch.cat(found).isfinite()]
         largest = finite.max() if len(finite) else torch.tensor(1.0)
         return torch.stack([exponents.minimum(largest).double().mean() for exponents in found])
+
+    def global_sparsities(self, method: MatrixMethod, options: PruneOptions, sparsity: float) -> list[float]:
+        """One threshold for all matrices: the share of each that lies among the lowest S · N scores of the model."""
+        known = self._global.setdefault((method.name, options.damping, options.standardise), {})
+        if sparsity not in known:
+            known |= self._measure_global(method, options, {sparsity, *self.sparsities})
+        return known[sparsity]
+
+    def _measure_global(
+        self, method: MatrixMethod, options: PruneOptions, sparsities: set[float]
+    ) -> dict[float, list[float]]:
+        scores = self._scores(method, options)
+        sizes = torch.tensor([score.numel() for score in scores], dtype=torch.float64)
+        everything, found = torch.cat([score.reshape(-1) for score in scores]), {}
+        for sparsity in sparsities:
+            count = round(sparsity * len(everything))
+            threshold = kth_lowest(everything, count) if count else -torch.inf
+            shares = [(score <= threshold).double().mean().item() for score in scores]
+            shares = torch.tensor(shares, dtype=torch.float64)
+            found[sparsity] = rules.project_to_budget(shares, sizes, sparsity).tolist()
+        return found
+
+    def _scores(self, method: MatrixMethod, options: PruneOptions) -> list[Tensor]:
+        """The scores of all matrices of the dense model, standardised where the options say so."""
+        self.walk.rewind()
+        scores = []
+        for index, block in enumerate(self.walk.blocks):
+            statistics = self.walk.collect_and_advance(index, hessian=method.needs_hessian)
+            factors = {}
+            for name, layer in prunable_layers(block).items():
+                own = statistics[name]
+                if method.score is None and id(own) not in factors:
+                    factors[id(own)] = factor_hessian(own.hessian, damping=options.damping)
+                score = matrix_score(weight_matrix(layer), own, method, factor=factors.get(id(own))).float()
+                scores.append(_standardised(score) if options.standardise else score)
+        self.walk.rewind()
+        return scores
 
 
 @dataclass(frozen=True)
@@ -178,8 +220,8 @@ def block_sparsities(dense: DenseModel, allocation: str | Sequence[float]) -> Te
     return rules.project_to_budget(given, dense.sizes, dense.sparsity)
 
 
-def matrix_budgets(dense: DenseModel, allocation: str | Sequence[float]) -> dict[tuple[int, str], int]:
-    """How many weights each matrix drops, keyed by (block index, layer name); the total is round(S · N) exactly."""
+def matrix_budgets(dense: DenseModel, allocation: str | Sequence[float]) -> Budgets:
+    """How many weights each matrix drops; the total is round(S · N) exactly."""
     keys, sizes, blocks = [], [], []
     for index, block in enumerate(dense.walk.blocks):
         for name, layer in prunable_layers(block).items():
@@ -187,31 +229,11 @@ def matrix_budgets(dense: DenseModel, allocation: str | Sequence[float]) -> dict
             sizes.append(layer.weight.numel())
             blocks.append(index)
     if allocation == "global":
-        sparsities = _global_sparsities(dense, sizes)
+        sparsities = dense.statistics.global_sparsities(dense.method, dense.options, dense.sparsity)
     else:
         per_block = block_sparsities(dense, allocation)
         sparsities = [per_block[index].item() for index in blocks]
     return dict(zip(keys, rules.integer_budgets(sizes, sparsities, dense.sparsity), strict=True))
-
-
-def _global_sparsities(dense: DenseModel, sizes: list[int]) -> list[float]:
-    """One threshold for all matrices: the share of each that lies among the lowest S · N scores of the model."""
-    scores = []
-    for index, block in enumerate(dense.walk.blocks):
-        statistics = dense.walk.collect_and_advance(index, hessian=dense.method.needs_hessian)
-        factors = {}
-        for name, layer in prunable_layers(block).items():
-            own = statistics[name]
-            if dense.method.score is None and id(own) not in factors:
-                factors[id(own)] = factor_hessian(own.hessian, damping=dense.options.damping)
-            score = matrix_score(weight_matrix(layer), own, dense.method, factor=factors.get(id(own))).float()
-            scores.append(_standardised(score) if dense.options.standardise else score)
-    dense.walk.rewind()
-    everything = torch.cat([score.reshape(-1) for score in scores])
-    count = round(dense.sparsity * len(everything))
-    threshold = everything.kthvalue(count).values if count else -torch.inf
-    shares = torch.tensor([(score <= threshold).double().mean().item() for score in scores], dtype=torch.float64)
-    return rules.project_to_budget(shares, torch.tensor(sizes, dtype=torch.float64), dense.sparsity).tolist()
 
 
 def _standardised(score: Tensor) -> Tensor:

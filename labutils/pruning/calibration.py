@@ -10,6 +10,7 @@ but the last digits. Protocol: SparseGPT, Wanda and their successors.
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 
 from labutils.experts import check_fused_parameters
 from labutils.models import find_blocks, prunable_layers
+from labutils.pruning.block_inputs import BlockInputs
 from labutils.pruning.damage import read_output
 from labutils.pruning.statistics import Collector, Statistics, StopForward
 
@@ -46,6 +48,7 @@ class BlockWalk:
             LookupError: the model's blocks cannot be found, or hold weights in a form that is not known.
         """
         self.model = model
+        self._first: BlockInputs | None = None
         self.prefix, self.blocks = find_blocks(model)
         for index, block in enumerate(self.blocks):
             check_fused_parameters(block, f"{self.prefix}.{index}")
@@ -115,6 +118,19 @@ class BlockWalk:
             self._run_all(index, collector)
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
 
+    def inputs_of(self, index: int) -> BlockInputs:
+        """What the matrices of block `index` read on the present hidden states, computed when it is asked for."""
+        return self._first if self._first and index == 0 else BlockInputs(partial(self.collect, index))
+
+    @contextmanager
+    def first_block_kept(self) -> Iterator[None]:
+        """While this lasts, what the first block reads is computed once: for prunings that all find it dense."""
+        self._first = BlockInputs(partial(self.collect, 0))
+        try:
+            yield
+        finally:
+            self._first = None
+
     def collect_and_advance(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """As `collect`, and move on with the outputs of the same pass: for a model that stays as it is."""
         with Collector(prunable_layers(self.blocks[index]), hessian, stop_early=False) as collector:
@@ -148,7 +164,7 @@ class BlockWalk:
 
     def _run_all(self, index: int, collector: "Collector | None") -> list[Tensor]:
         outputs = []
-        with _quiet(self.model):
+        with _quiet(self.blocks[index]):
             for batch, hidden in enumerate(self.hidden):
                 if collector:
                     collector.start(self._masks[batch])
@@ -212,12 +228,12 @@ def _set_forward(block: nn.Module, forward: Any) -> None:
 
 
 @contextmanager
-def _quiet(model: nn.Module) -> Iterator[None]:
+def _quiet(module: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; the training mode returns afterwards."""
-    training = model.training
-    model.eval()
+    training = module.training
+    module.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        module.train(training)

@@ -1,7 +1,7 @@
-"""A whole sweep over one calibration: methods × sparsities × allocations × patterns, sharing the dense statistics."""
+"""A whole sweep over one calibration: methods × sparsities × allocations × patterns, sharing what can be shared."""
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 from transformers import PreTrainedModel
@@ -10,8 +10,11 @@ from labutils.models import check_finite
 from labutils.progress import progress
 from labutils.pruning.budgets import DenseStatistics
 from labutils.pruning.calibration import BlockWalk, Calibration
+from labutils.pruning.grid_members import Member, Members
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.pipeline import make_request, prune_request, restored_on_failure
+from labutils.pruning.report import Request
+from labutils.pruning.requests import check_widths, make_request
+from labutils.pruning.restoring import restored_on_failure
 
 Evaluate = Callable[[PreTrainedModel], Mapping[str, object] | pd.DataFrame]
 
@@ -32,36 +35,86 @@ def prune_grid(
     """Prune, evaluate, put the weights back, for every combination; yields the rows of `evaluate`, one dict each.
 
     Every row carries `method`, `allocation` (the one used), `pattern`, `sparsity` (asked), `reached` and `seconds` (of
-    the pruning). N:M patterns are run at their own sparsity, whatever `sparsities` holds. All arguments are checked
-    before anything runs, and the model is dense again whenever the iterator is exhausted, closed or fails.
+    the pruning; what is shared counts for the first that needs it). N:M patterns are run at their own sparsity,
+    whatever `sparsities` holds. All arguments are checked and all budgets settled before anything is pruned, and the
+    model is dense again whenever the iterator is exhausted, closed or fails.
+
+    The models are those of separate calls of `prune`, bit for bit, in less time. Shared are: the calibration's way to
+    the first block; what allocations read of the dense model; the first block's statistics and factorised Hessians,
+    since it is the only block that has the same predecessors in every pruning; one sort of a matrix's scores for all
+    sparsities where a score reads the weights alone (`magnitude`, `ri`), for which no tokens are run at all; and
+    combinations that come to the same model, as `optiprune` and `ria` do at low sparsities. From the second block on
+    the protocol leaves nothing to share: every pruning has its own inputs there. So prunings follow one another, and
+    memory is that of one pruning plus the first block's statistics and factors, however large the grid.
 
     Args:
-        evaluate: called with the pruned model; returns a mapping (one row) or a DataFrame (several).
+        evaluate: called with the pruned model, once for every distinct one; returns a mapping (one row) or a DataFrame.
         permute: search a channel permutation for the N:M patterns.
         **options: see `prune`.
     """
+    combinations = [(method, allocation, p) for p in patterns for method in methods for allocation in allocations]
+    requests = expand_requests(combinations, sparsities, permute=permute, seed=seed, options=options)
+    for rows in run_requests(model, calibration, requests, evaluate):
+        yield from rows
+
+
+def expand_requests(
+    combinations: Iterable[tuple[str, str | None, str]],
+    sparsities: Sequence[float],
+    *,
+    permute: bool = False,
+    seed: int = 0,
+    options: dict,
+) -> list[Request]:
+    """The requests of combinations of method, allocation and pattern, each at all sparsities, N:M at its own alone.
+
+    An allocation that an N:M pattern does not admit is left out.
+    """
     requests = []
-    for pattern, method, allocation in itertools.product(patterns, methods, allocations):
+    for method, allocation, pattern in combinations:
         if parsed := parse_pattern(pattern):
             if allocation in (None, "uniform"):
                 requests.append(make_request(method, 1 - parsed[0] / parsed[1], None, pattern, permute, seed, options))
         else:
             requests += [make_request(method, s, allocation, pattern, False, seed, options) for s in sparsities]
+    return requests
+
+
+def run_requests(
+    model: PreTrainedModel, calibration: Calibration, requests: Sequence[Request], evaluate: Evaluate
+) -> Iterator[list[dict]]:
+    """Carry out requests as `prune_grid` does, all with the same options; yields the rows of each, in the order given.
+
+    Raises:
+        ValueError: as for `prune`.
+    """
+    if not requests:
+        return
     check_finite(model)
-    walk = BlockWalk(model, calibration, batch_size=int(options.get("batch_size", 8)))
-    statistics = DenseStatistics(walk)
-    with restored_on_failure(walk.blocks) as dense:
-        for request in progress(requests, description="prune grid", unit="pruning"):
-            report = prune_request(statistics, request)
-            found = evaluate(model)
-            dense.restore()
-            rows = found.to_dict("records") if isinstance(found, pd.DataFrame) else [dict(found)]
+    walk = BlockWalk(model, calibration, batch_size=requests[0].options.batch_size)
+    for pattern in dict.fromkeys(request.pattern for request in requests):
+        check_widths(walk, pattern)
+    unstructured = {request.sparsity for request in requests if request.pattern == "unstructured"}
+    with restored_on_failure(walk.blocks) as dense, walk.first_block_kept():
+        members = Members(DenseStatistics(walk, sorted(unstructured)), requests)
+        rows_of: dict[Member, list[dict]] = {}
+        last = {member: number for number, (_, member) in enumerate(members)}
+        shown = progress(members, total=len(requests), description="prune grid", unit="pruning")
+        for number, (request, member) in enumerate(shown):
+            if member not in rows_of:
+                started = time.perf_counter()
+                reached = members.carry_out(member)
+                seconds = member.planning_seconds + time.perf_counter() - started
+                found = evaluate(model)
+                dense.restore()
+                rows = found.to_dict("records") if isinstance(found, pd.DataFrame) else [dict(found)]
+                rows_of[member] = [{"reached": reached, "seconds": seconds, **row} for row in rows]
             common = {
                 "method": request.method, "allocation": request.allocation or _default_allocation(request.method),
-                "pattern": request.pattern, "sparsity": request.sparsity, "reached": report.sparsity,
-                "seconds": report.seconds,
+                "pattern": request.pattern, "sparsity": request.sparsity,
             }  # fmt: skip
-            yield from ({**common, **row} for row in rows)
+            rows = rows_of.pop(member) if last[member] == number else rows_of[member]
+            yield [{**common, **row} for row in rows]
 
 
 def _default_allocation(method: str) -> str:

@@ -19,10 +19,11 @@ ScoreFunction = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Score(NamedTuple):
-    """A registered score: the function, and the group inside which its values compete."""
+    """A registered score: the function, the group inside which its values compete, and whether it looks at norms."""
 
     function: ScoreFunction
     group: Literal["row", "matrix"]
+    reads_inputs: bool = True
 
 
 def magnitude_score(
@@ -63,9 +64,9 @@ def _share(size: Float[Tensor, "out in"], *, dim: int) -> Float[Tensor, "out in"
 
 
 SCORES: dict[str, Score] = {
-    "magnitude": Score(magnitude_score, "matrix"),
+    "magnitude": Score(magnitude_score, "matrix", reads_inputs=False),
     "wanda": Score(wanda_score, "row"),
-    "ri": Score(lambda weight, norms: relative_importance_score(weight, exponent=0.0), "matrix"),
+    "ri": Score(lambda weight, norms: relative_importance_score(weight, exponent=0.0), "matrix", reads_inputs=False),
     "ria": Score(relative_importance_score, "matrix"),
 }
 

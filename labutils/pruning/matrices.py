@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labutils.pruning.importance import SCORES
-from labutils.pruning.patterns import channel_permutation, n_of_m_mask, unstructured_mask
+from labutils.pruning.patterns import Cut, channel_permutation, mask_above, n_of_m_mask, unstructured_mask
 from labutils.pruning.reconstruction import Factor, factor_hessian, obs_update, relative_output_error, sparsegpt
 from labutils.pruning.statistics import Statistics
 
@@ -30,6 +30,15 @@ class MatrixMethod:
     @property
     def needs_hessian(self) -> bool:
         return self.update
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether calibration tokens enter at all."""
+        return self.update or SCORES[self.score].reads_inputs
+
+    def group(self, asked: Literal["row", "matrix"] | None) -> Literal["row", "matrix"]:
+        """Inside which group scores compete, for methods that have a score."""
+        return asked or SCORES[self.score].group
 
 
 @dataclass(frozen=True)
@@ -59,18 +68,25 @@ def matrix_method(name: str) -> MatrixMethod:
 
 
 def matrix_score(
-    weight: Float[Tensor, "out in"], statistics: Statistics, method: MatrixMethod, *, factor: Factor | None = None
+    weight: Float[Tensor, "out in"],
+    statistics: Statistics | None,
+    method: MatrixMethod,
+    *,
+    factor: Factor | None = None,
 ) -> Float[Tensor, "out in"]:
-    """The score by which `method` would rank the weights of a matrix that has not been touched yet."""
+    """The score by which `method` would rank the weights of a matrix that has not been touched yet.
+
+    `statistics` may be None for a method that reads no inputs.
+    """
     method = _informed_method(method, statistics)
     if method.score is None:
         return (weight.to(factor.upper.dtype) / factor.upper.diagonal()) ** 2
-    return SCORES[method.score].function(weight.float(), statistics.norms)
+    return SCORES[method.score].function(weight.float(), None if statistics is None else statistics.norms)
 
 
 def prune_matrix(
     weight: Float[Tensor, "out in"],
-    statistics: Statistics,
+    statistics: Statistics | None,
     method: MatrixMethod,
     *,
     n_drop: int,
@@ -79,13 +95,16 @@ def prune_matrix(
     factor: Factor | None = None,
     block_size: int = 128,
     group: Literal["row", "matrix"] | None = None,
+    cut: Cut | None = None,
 ) -> MatrixResult:
     """Drop `n_drop` weights of a matrix, or those outside an N:M pattern; the given weight is left as it is.
 
     Args:
+        statistics: of the inputs; None for a method that reads none.
         factor: the factorised Hessian, for methods that need one.
         permute: search the channel permutation first (N:M only).
         group: compare scores by "row" or over the "matrix", instead of the score's own default.
+        cut: where `n_drop` cuts the scores of the matrix, if that is known already.
     """
     method = _informed_method(method, statistics)
     if permute and pattern:
@@ -100,28 +119,29 @@ def prune_matrix(
     score = matrix_score(weight, statistics, method)
     if pattern:
         mask = n_of_m_mask(score, *pattern)
+    elif cut is not None:
+        mask = mask_above(score, cut)
     else:
-        mask = unstructured_mask(score, n_drop, group=group or SCORES[method.score].group)
+        mask = unstructured_mask(score, n_drop, group=method.group(group))
     pruned = (
         obs_update(weight, mask, factor, block_size=block_size) if method.update else weight.masked_fill(~mask, 0.0)
     )
     return MatrixResult(pruned, mask, None)
 
 
-def _informed_method(method: MatrixMethod, statistics: Statistics) -> MatrixMethod:
-    """The method, or magnitude where nothing is known of the matrix's inputs."""
-    return method if statistics.n_tokens else matrix_method("magnitude")
+def _informed_method(method: MatrixMethod, statistics: Statistics | None) -> MatrixMethod:
+    """The method, or magnitude where no token has reached the matrix."""
+    return method if statistics is None or statistics.n_tokens else matrix_method("magnitude")
 
 
 def _prune_permuted(
-    weight: Tensor, statistics: Statistics, method: MatrixMethod, order: Tensor, pattern: tuple[int, int],
+    weight: Tensor, statistics: Statistics | None, method: MatrixMethod, order: Tensor, pattern: tuple[int, int],
     factor: Factor | None, block_size: int,
 ) -> MatrixResult:  # fmt: skip
     """Prune in permuted order and bring the result back to the layer's own order."""
-    hessian = None if statistics.hessian is None else statistics.hessian[order][:, order]
-    moved = Statistics(hessian, statistics.norms[order], statistics.sample[:, order], statistics.n_tokens)
+    moved = None if statistics is None else statistics.permuted(order)
     if factor is not None:
-        factor = factor_hessian(hessian, damping=factor.damping)
+        factor = factor_hessian(moved.hessian, damping=factor.damping)
     result = prune_matrix(
         weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size
     )

@@ -7,23 +7,21 @@ model as it was.
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.models import check_finite, prunable_layers, weight_matrix
 from labutils.progress import progress
-from labutils.pruning.budgets import DenseModel, DenseStatistics, matrix_budgets
+from labutils.pruning.budgets import Budgets, DenseModel, DenseStatistics, matrix_budgets
 from labutils.pruning.calibration import BlockWalk, Calibration
 from labutils.pruning.matrices import MatrixMethod, matrix_method, output_error, prune_matrix
-from labutils.pruning.options import read_options
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.reconstruction import Factor, factor_hessian
 from labutils.pruning.report import PruneReport, Request, layer_row, make_report
-from labutils.pruning.statistics import Statistics
+from labutils.pruning.requests import check_widths, make_request
+from labutils.pruning.restoring import restored_on_failure
 
 
 def prune(
@@ -63,23 +61,6 @@ def prune(
         return prune_request(DenseStatistics(walk), request)
 
 
-def make_request(
-    method: str,
-    sparsity: float,
-    allocation: str | Sequence[float] | None,
-    pattern: str,
-    permute: bool,
-    seed: int,
-    options: dict,
-) -> Request:
-    """Check the arguments of `prune`; raises ValueError or LookupError as documented there."""
-    settings = read_options(options)
-    if method not in ("optiprune", "optiprune-auto"):
-        matrix_method(method)
-    _check_request(sparsity, pattern, permute, allocation)
-    return Request(method, sparsity, allocation, pattern, permute, seed, settings)
-
-
 def prune_request(statistics: DenseStatistics, request: Request) -> PruneReport:
     """Prune the dense model that the statistics belong to; they serve any number of requests, the model dense again."""
     started = time.perf_counter()
@@ -99,7 +80,7 @@ def _carry_out(statistics: DenseStatistics, request: Request) -> PruneReport:
 
 def plan_pruning(
     statistics: DenseStatistics, request: Request
-) -> tuple[list[MatrixMethod], dict[tuple[int, str], int]]:
+) -> tuple[list[MatrixMethod], Budgets]:
     """The method of each block, and how many weights each matrix drops, keyed by (block index, layer name)."""
     options, allocation, chosen = request.options, request.allocation, request.method
     if request.method == "optiprune":
@@ -114,13 +95,16 @@ def plan_pruning(
 
 
 def prune_walk(
-    walk: BlockWalk, methods: list[MatrixMethod], budgets: dict[tuple[int, str], int], request: Request
+    walk: BlockWalk, methods: list[MatrixMethod], budgets: Budgets, request: Request, *, errors: bool = True
 ) -> PruneReport:
-    """Prune every block of a walk with its method and budgets, from the first to the last; returns the report."""
+    """Prune every block of a walk with its method and budgets, from the first to the last; returns the report.
+
+    Without `errors`, the layers' output errors, which only a report needs, are left out.
+    """
     rows, permutations = [], {}
     walk.rewind()
     for index in progress(range(len(walk.blocks)), description=f"prune {request.method}", unit="block"):
-        found, orders = prune_block(walk, index, methods[index], budgets, request)
+        found, orders = prune_block(walk, index, methods[index], budgets, request, errors=errors)
         rows += found
         permutations |= orders
         if index + 1 < len(walk.blocks):
@@ -129,12 +113,16 @@ def prune_walk(
 
 
 def prune_block(
-    walk: BlockWalk, index: int, method: MatrixMethod, budgets: dict[tuple[int, str], int], request: Request
+    walk: BlockWalk, index: int, method: MatrixMethod, budgets: Budgets, request: Request, *, errors: bool = True
 ) -> tuple[list[dict], dict[str, Tensor]]:
-    """Prune the block that the walk has come to; returns the report's rows, and channel orders by layer name."""
+    """Prune the block that the walk has come to; returns the report's rows, and channel orders by layer name.
+
+    Without `errors`, the layers' output errors are left out.
+    """
     options, rows, permutations = request.options, [], {}
-    statistics = walk.collect(index, hessian=method.needs_hessian)
-    factors = factor_all(statistics, options.damping) if method.needs_hessian else {}
+    inputs = walk.inputs_of(index)
+    statistics = inputs.statistics(hessian=method.needs_hessian)
+    factors = inputs.factors(options.damping) if method.needs_hessian else {}
     for name, layer in prunable_layers(walk.blocks[index]).items():
         started = time.perf_counter()
         own, weight, full_name = statistics[name], weight_matrix(layer), f"{walk.prefix}.{index}.{name}"
@@ -144,7 +132,7 @@ def prune_block(
         )  # fmt: skip
         if result.order is not None:
             permutations[full_name] = result.order.cpu()
-        error = output_error(weight, result.weight, own)
+        error = output_error(weight, result.weight, own) if errors else float("nan")
         weight.copy_(result.weight)
         rows.append(
             layer_row(full_name, index, result, own, factors.get(id(own)), budgets[index, name], error, started)
@@ -157,41 +145,7 @@ def strategy_table(methods: list[MatrixMethod]) -> pd.DataFrame:
     return pd.DataFrame({"block": range(len(methods)), "method": [method.name for method in methods]})
 
 
-def factor_all(statistics: dict[str, Statistics], damping: float) -> dict[int, Factor]:
-    """One factorisation per distinct input, keyed by the identity of its statistics."""
-    return {
-        id(own): factor_hessian(own.hessian, damping=damping)
-        for own in {id(s): s for s in statistics.values()}.values()
-    }
-
-
-class restored_on_failure:
-    """A context in which an exception puts all prunable weights of some blocks back as they were."""
-
-    def __init__(self, blocks: Iterable[nn.Module]):
-        self.layers = [layer for block in blocks for layer in prunable_layers(block).values()]
-
-    def __enter__(self) -> "restored_on_failure":
-        self.backup = self.current()
-        return self
-
-    def __exit__(self, kind: type | None, *details: object) -> None:
-        if kind is not None:
-            self.restore()
-        self.backup = []
-
-    def current(self) -> list[Tensor]:
-        """A copy of the weights as they are now, for `restore`."""
-        return [layer.weight.detach().clone() for layer in self.layers]
-
-    @torch.no_grad()
-    def restore(self, weights: list[Tensor] | None = None) -> None:
-        """Put the weights back now: those at the beginning, or a copy made in between."""
-        for layer, weight in zip(self.layers, weights or self.backup, strict=True):
-            layer.weight.copy_(weight)
-
-
-def _methods_by_block(dense: DenseModel, budgets: dict[tuple[int, str], int]) -> list[MatrixMethod]:
+def _methods_by_block(dense: DenseModel, budgets: Budgets) -> list[MatrixMethod]:
     """OptiPrune's threshold applied to each block's own sparsity."""
     methods = []
     for index, size in enumerate(dense.sizes.tolist()):
@@ -206,33 +160,4 @@ def _check_in_memory(model: PreTrainedModel) -> None:
         raise ValueError(
             f"{offloaded} is not in memory: the model is offloaded to another place. Prune its folder from disk to "
             "disk with `prune_checkpoint`, or load it with a device_map that keeps every weight on a device."
-        )
-
-
-def check_widths(walk: BlockWalk, pattern: str) -> None:
-    """Raises a ValueError naming the first matrix whose inputs an N:M pattern does not divide."""
-    parsed = parse_pattern(pattern)
-    for index, block in enumerate(walk.blocks if parsed else ()):
-        for name, layer in prunable_layers(block).items():
-            if (width := weight_matrix(layer).shape[1]) % parsed[1]:
-                raise ValueError(
-                    f"{walk.prefix}.{index}.{name} has {width} inputs, which a {pattern} pattern does not divide; "
-                    f'choose a group size that divides it, or pattern="unstructured".'
-                )
-
-
-def _check_request(sparsity: float, pattern: str, permute: bool, allocation: object) -> None:
-    if isinstance(sparsity, bool) or not isinstance(sparsity, int | float) or not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity={sparsity!r} must be a share in [0, 1): 0.5 removes half of the weights.")
-    parsed = parse_pattern(pattern)
-    if parsed is None:
-        if permute:
-            raise ValueError('permute=True needs an N:M pattern, for example pattern="2:4".')
-        return
-    keep_n, group_m = parsed
-    if abs(sparsity - (1 - keep_n / group_m)) > 1e-9:
-        raise ValueError(f"A {pattern} pattern has the sparsity {1 - keep_n / group_m:g}; got sparsity={sparsity}.")
-    if allocation not in (None, "uniform"):
-        raise ValueError(
-            f"A {pattern} pattern gives every block the same sparsity; leave out allocation={allocation!r}."
         )

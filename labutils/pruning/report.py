@@ -98,8 +98,11 @@ def make_report(
 ) -> PruneReport:
     """The report of the rows gathered."""
     layers = pd.DataFrame(rows, columns=LAYER_COLUMNS)
-    weights = layers["rows"] * layers["cols"]
     asked = {**{name: getattr(request, name) for name in REQUEST_NAMES}, **dataclasses.asdict(request.options)}
-    return PruneReport(
-        layers, float((layers["sparsity"] * weights).sum() / weights.sum()), strategy, asked, permutations
-    )
+    return PruneReport(layers, share_of_zeros(layers), strategy, asked, permutations)
+
+
+def share_of_zeros(layers: pd.DataFrame) -> float:
+    """Over all matrices, from their rows, cols and own sparsity."""
+    weights = layers["rows"] * layers["cols"]
+    return float((layers["sparsity"] * weights).sum() / weights.sum())

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from labutils.experts import ExpertMatrix, expert_inputs
@@ -37,6 +37,11 @@ class Statistics:
     norms: Float[Tensor, "in"]
     sample: Float[Tensor, "sample in"]
     n_tokens: int
+
+    def permuted(self, order: Int[Tensor, "in"]) -> "Statistics":
+        """Of the same inputs in another order."""
+        hessian = None if self.hessian is None else self.hessian[order][:, order]
+        return Statistics(hessian, self.norms[order], self.sample[:, order], self.n_tokens)
 
 
 class _Accumulator:

@@ -5,7 +5,14 @@ import pytest
 import references
 import torch
 
-from labutils.pruning.patterns import channel_permutation, n_of_m_mask, parse_pattern, unstructured_mask
+from labutils.pruning.patterns import (
+    channel_permutation,
+    lowest_cuts,
+    mask_above,
+    n_of_m_mask,
+    parse_pattern,
+    unstructured_mask,
+)
 
 SHAPES = [(4, 6), (6, 4), (1, 9), (9, 1), (3, 5), (1, 1)]
 
@@ -65,6 +72,19 @@ def test_a_matrix_as_large_as_a_real_layer_meets_its_budget_with_ties(group):
         mask = unstructured_mask(score, n_drop, group=group)
         expected = references.unstructured_mask(references.float64(score), n_drop, group)
         np.testing.assert_array_equal(mask.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])  # numpy selects, but not bfloat16
+@pytest.mark.parametrize("name", TIED)
+def test_one_sort_cuts_at_every_budget_as_separate_selections_do(name, dtype):
+    score = TIED[name].to(dtype)
+    cuts = lowest_cuts(score, set(range(1, score.numel() + 1)))
+    for group in ("row", "matrix"):
+        for n_drop in range(1, score.numel() + 1):
+            mask = unstructured_mask(score, n_drop, group=group)
+            expected = references.unstructured_mask(references.float64(score.float()), n_drop, group)
+            np.testing.assert_array_equal(mask.numpy(), expected)
+            assert group == "row" or torch.equal(mask_above(score, cuts[n_drop]), mask)
 
 
 def test_row_groups_differ_by_what_the_rounding_leaves_and_no_more():

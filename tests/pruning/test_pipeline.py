@@ -250,26 +250,6 @@ def test_dead_inputs_are_counted_and_dropped(tiny_llama: nn.Module, tokens: torc
     assert (tiny_llama.model.layers[0].mlp.up_proj.weight[:, 3] == 0).all()
 
 
-def test_the_grid_equals_separate_calls(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
-    before = weights_of(tiny_llama)
-
-    def measure(model: nn.Module) -> dict:
-        return {"total": sum(m.abs().sum().item() for m in block_matrices(model))}
-
-    grid = pd.DataFrame(
-        prune_grid(
-            tiny_llama, tokens, methods=["wanda", "sparsegpt"], sparsities=[0.4, 0.7], allocations=["uniform", "owl"],
-            patterns=["unstructured", "2:4"], evaluate=measure,
-        )
-    )  # fmt: skip
-    assert_unchanged(tiny_llama, before)
-    assert len(grid) == 8 + 2
-    for row in grid.itertuples():
-        twin = copy.deepcopy(tiny_llama)
-        prune(twin, tokens, method=row.method, sparsity=row.sparsity, allocation=row.allocation, pattern=row.pattern)
-        assert measure(twin)["total"] == row.total
-
-
 def test_an_abandoned_grid_leaves_the_model_dense(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
     before = weights_of(tiny_llama)
 

@@ -1,0 +1,34 @@
+"""Weights that come back: copies of what a pruning may change."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from labutils.models import prunable_layers
+
+
+class restored_on_failure:
+    """A context in which an exception puts all prunable weights of some blocks back as they were."""
+
+    def __init__(self, blocks: Iterable[nn.Module]):
+        self.layers = [layer for block in blocks for layer in prunable_layers(block).values()]
+
+    def __enter__(self) -> "restored_on_failure":
+        self.backup = self.current()
+        return self
+
+    def __exit__(self, kind: type | None, *details: object) -> None:
+        if kind is not None:
+            self.restore()
+        self.backup = []
+
+    def current(self) -> list[Tensor]:
+        """A copy of the weights as they are now, for `restore`."""
+        return [layer.weight.detach().clone() for layer in self.layers]
+
+    @torch.no_grad()
+    def restore(self, weights: list[Tensor] | None = None) -> None:
+        """Put the weights back now: those at the beginning, or a copy made in between."""
+        for layer, weight in zip(self.layers, weights or self.backup, strict=True):
+            layer.weight.copy_(weight)
