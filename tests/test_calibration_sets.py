@@ -9,6 +9,7 @@ import torch
 from helpers import TINY_WORDS, word_tokenizer, write_jsonl
 
 from labutils.calibration_sets import (
+    calibration_sources,
     covering_calibration,
     describe_calibration,
     diversity,
@@ -17,6 +18,7 @@ from labutils.calibration_sets import (
     load_calibration,
     pack_texts,
     random_tokens,
+    short_calibration,
     task_similarity,
     task_texts,
 )
@@ -165,3 +167,11 @@ def test_covering_sequences_hold_what_would_be_lost(tokenizer):
     for losses, n in (({"nine": -1.0}, 2), ({"nine": 1.0}, 7), ({}, 2)):
         with pytest.raises(ValueError, match="cannot cover"):
             covering_calibration(pool, tokenizer, concepts, losses, n_sequences=n)
+
+
+def test_sets_have_short_names_and_the_sources_they_are_made_of():
+    names = ["lab:review", "task:lab:qa/trials", "lab:review + file:a/b.txt", "random", "lab:a + lab:b + lab:c"]
+    assert [short_calibration(name) for name in names] == [
+        "review", "task qa/trials", "review + b.txt", "random", "mixture of 3",
+    ]  # fmt: skip
+    assert calibration_sources(names) == ["lab:review", "lab:qa/trials", "file:a/b.txt", "lab:a", "lab:b", "lab:c"]

@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from labutils.attribution.contrasts import task_check
+from labutils.attribution.contrasts import add_drops, task_check
 from labutils.corpora import short_source
 from labutils.plots import PALETTE, interval_table
 
@@ -32,6 +32,7 @@ def precision_curves(precision: pd.DataFrame, *, title: str, level: float = 0.95
         axis.plot(table.columns, table.mean(), marker="o", color=COLOURS[kind], label=f"{kind} words")
         axis.fill_between(table.columns, low, high, color=COLOURS[kind], alpha=0.2)
     axis.set(xlabel="k (words with the largest z)", ylabel="share that are the concept's", ylim=(0, 1.02))
+    axis.set_xticks(sorted(precision["k"].unique()))
     axis.legend(frameon=False)
     n_concepts = precision["concept"].nunique()
     return _finish(figure, title, f"bands: {level:.0%}, over {n_concepts} concepts and over draws of random sets")
@@ -63,8 +64,8 @@ def ablation_chart(contrasts: pd.DataFrame, *, title: str, unit: str, level: flo
         axis.errorbar(part["mean"], heights, xerr=spans, fmt="o", color=COLOURS[by], capsize=2, label=f"by {by}")
     axis.axvline(0, color="0.3", linewidth=1)
     axis.set_yticks(range(len(names)), names)
-    axis.set_xlabel(f"added loss, the concept's neurons − random partners ({unit})")
-    axis.legend(frameon=False)
+    axis.set(xlabel=f"added loss, the concept's neurons − random partners ({unit})", ylim=(-0.5, len(names) - 0.5))
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return _finish(figure, title, f"bars: {level:.0%} intervals over texts and draws of partners")
 
 
@@ -94,7 +95,7 @@ def agreement_bars(agreement: pd.DataFrame, *, title: str) -> Figure:
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="rank correlation")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return _finish(figure, title, "")
 
 
@@ -120,8 +121,8 @@ def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: flo
         rows: of `task_sweep`. A data set on which the dense model's interval includes chance has its name in brackets.
     """
     check = task_check(rows, level=level).set_index("task")
-    pruned = rows[(rows["sparsity"] == sparsity) & (rows["method"] != "dense")]
-    table = interval_table(pruned.assign(value=pruned["score"]), ["task", "method"], level=level)
+    pruned = add_drops(rows[rows["sparsity"].isin([0.0, sparsity])])
+    table = interval_table(pruned, ["task", "method"], level=level)
     methods, families = list(dict.fromkeys(pruned["method"])), list(dict.fromkeys(check["family"]))
     tallest = int(check["family"].value_counts().max())
     columns, lines = min(2, len(families)), -(-len(families) // 2)
@@ -132,11 +133,11 @@ def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: flo
         axis.scatter(part["chance"], range(len(part)), marker="|", s=160, color="0.55", label="guessing")
         axis.scatter(part["dense"], range(len(part)), marker="D", s=24, color=PALETTE["dense"], label="dense", zorder=3)
         for number, method in enumerate(methods):
-            curve = table[table["method"] == method].set_index("task").loc[part.index]
+            lost = table[table["method"] == method].set_index("task").loc[part.index]
             heights = np.arange(len(part)) + 0.7 * ((number + 0.5) / len(methods) - 0.5)
-            spans = [(curve["mean"] - curve["low"]).clip(lower=0), (curve["high"] - curve["mean"]).clip(lower=0)]
+            spans = [(lost["high"] - lost["mean"]).clip(lower=0), (lost["mean"] - lost["low"]).clip(lower=0)]
             axis.errorbar(
-                curve["mean"], heights, xerr=spans, fmt="o", markersize=4, linewidth=1.2,
+                part["dense"] - lost["mean"], heights, xerr=spans, fmt="o", markersize=4, linewidth=1.2,
                 color=PALETTE.get(method), label=method,
             )  # fmt: skip
         names = [short_source(task) for task in part.index]
@@ -151,7 +152,10 @@ def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: flo
         axis.set(xlabel="accuracy (similarity: Spearman's ρ)", xlim=(-0.05, 1.05))
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    note = f"bars: {level:.0%} intervals over items and calibration draws; in brackets: the dense model may be guessing"
+    note = (
+        f"bars: {level:.0%} intervals of the difference to the dense model, over items and calibration draws; in "
+        "brackets: the dense model may be guessing"
+    )
     return _finish(figure, title, note)
 
 

@@ -9,6 +9,8 @@ from labutils.attribution.figures import (
     component_bars,
     drop_scatter,
     precision_curves,
+    recovery_curve,
+    task_overview,
 )
 
 
@@ -44,3 +46,32 @@ def test_the_scatter_the_bars_and_the_shares():
     shares = pd.DataFrame({"group": ["m", "m"], "component": ["set", "item"], "share": [0.25, 0.75]})
     bars = component_bars(shares, title="t").axes[0].patches
     assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(0, 0.25), (0.25, 0.75)]
+
+
+def test_the_recovery_curve_is_drawn_beside_chance():
+    shares = pd.DataFrame({"k": [1, 10], "recovered": [0.5, 1.0], "chance": [0.1, 0.4]})
+    lines = recovery_curve(shares, title="t").axes[0].lines
+    assert [line.get_ydata().tolist() for line in lines] == [[0.5, 1.0], [0.1, 0.4]]
+
+
+def test_the_overview_shows_every_data_set_and_brackets_those_at_chance():
+    generator = np.random.default_rng(0)
+    solved = {"lab:qa/easy": 0.9, "lab:qa/hard": 0.5, "file:folder/own.jsonl": 0.8}
+    rows = []
+    for task, share in solved.items():
+        family = "qa" if task.startswith("lab") else "topic"
+        about = {"model": "m", "task": task, "family": family, "item": range(40), "chance": 0.5}
+        dense = (np.arange(40) < share * 40).astype(float)
+        arms = {("dense", 0.0, -1): dense}
+        arms |= {("wanda", s, d): dense * (generator.random(40) < 1 - s) for s in (0.3, 0.6) for d in range(3)}
+        rows += [
+            pd.DataFrame({**about, "method": method, "sparsity": s, "draw": draw, "score": score, "calibration": "c"})
+            for (method, s, draw), score in arms.items()
+        ]
+    frame = pd.concat(rows, ignore_index=True)
+    qa, topic = task_overview(frame, sparsity=0.6, title="t").axes
+    assert [tick.get_text() for tick in qa.get_yticklabels()] == ["easy", "(hard)"]
+    assert [tick.get_text() for tick in topic.get_yticklabels()] == ["own.jsonl"]
+    drawn = qa.containers[0].lines[0].get_xdata()
+    wanted = frame[(frame["family"] == "qa") & (frame["sparsity"] == 0.6)].groupby("task")["score"].mean()
+    np.testing.assert_allclose(np.asarray(drawn, dtype=float), wanted, atol=1e-12)
