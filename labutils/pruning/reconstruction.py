@@ -14,6 +14,7 @@ from torch import Tensor
 from labutils.pruning.patterns import lowest_positions, n_of_m_mask
 
 DAMPING_ATTEMPTS = 4
+STRIP = 32  # columns that update each other one by one; the rest of their block gets one matrix product
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def relative_output_error(
 
 
 class _GivenMask:
+    strip = STRIP
+
     def __init__(self, mask: Bool[Tensor, "out in"]):
         self.mask = mask
 
@@ -125,6 +128,8 @@ class _ScoreMask:
         if (n_drop is None) == (pattern is None):
             raise ValueError("Give either n_drop or pattern, not both and not neither.")
         self.shape, self.n_drop, self.pattern = shape, n_drop, pattern
+        group_m = pattern[1] if pattern else 1
+        self.strip = max(group_m, STRIP - STRIP % group_m)  # a group must not straddle two strips
 
     def for_block(self, weight: Tensor, diagonal: Tensor, start: int) -> Tensor | None:
         if self.n_drop is None:
@@ -150,24 +155,44 @@ def _sweep(
 ) -> tuple[Float[Tensor, "out in"], Bool[Tensor, "out in"]]:
     """Columns left to right in blocks; each column's error is spread over the columns right of it.
 
-    The matrix is held transposed, so that a column is contiguous and an update is one rank-one or one matrix product.
+    The matrix is held transposed, so that a column is contiguous. Inside a block the errors reach the columns of their
+    own strip one by one and the rest of the block strip by strip, which is a matrix product instead of many updates.
     """
-    width = weight.shape[1]
+    width, strip = weight.shape[1], masks.strip
     columns = weight.T.to(upper.dtype).contiguous()
     keep = torch.empty_like(columns, dtype=torch.bool)
     for start in range(0, width, block_size):
         stop = min(start + block_size, width)
         block, local = columns[start:stop], upper[start:stop, start:stop]
-        diagonal = local.diagonal()
-        keep[start:stop] = masks.for_block(block.T, diagonal, start).T
+        keep[start:stop] = masks.for_block(block.T, local.diagonal(), start).T
         errors = torch.empty_like(block)
-        for i in range(stop - start):
-            if (group := masks.for_group(block[i:].T, diagonal[i:], start + i)) is not None:
-                keep[start + i : start + i + group.shape[1]] = group.T
-            errors[i] = block[i].masked_fill(keep[start + i], 0.0) / diagonal[i]
-            block[i:].addr_(local[i, i:], errors[i], alpha=-1.0)
+        for first in range(0, stop - start, strip):
+            part, after = slice(first, first + strip), slice(first + strip, None)
+            _sweep_strip(block[part], local[part, part], keep[start:stop][part], errors[part], masks, start + first)
+            block[after].addmm_(local[part, after].T, errors[part], alpha=-1.0)
         columns[stop:].addmm_(upper[start:stop, stop:].T, errors, alpha=-1.0)
     return columns.masked_fill(~keep, 0.0).T.to(weight.dtype).contiguous(), keep.T.contiguous()
+
+
+def _sweep_strip(
+    columns: Float[Tensor, "strip out"], upper: Float[Tensor, "strip strip"], keep: Bool[Tensor, "strip out"],
+    errors: Float[Tensor, "strip out"], masks: _GivenMask | _ScoreMask, start: int,
+) -> None:  # fmt: skip
+    """The columns of one strip, in place; `errors` receives what each of them lost, over its diagonal element.
+
+    Every update runs over the whole strip: U is zero left of its diagonal, so the columns before stay as they are.
+    """
+    diagonal = upper.diagonal()
+    dropped = (~keep).to(columns.dtype)
+    per_unit = upper / diagonal.unsqueeze(1)  # what a column's loss adds to the others
+    rows = zip(columns.unbind(), dropped.unbind(), per_unit.unbind(), errors.unbind(), strict=True)
+    for i, (column, drop, row, lost) in enumerate(rows):
+        if (group := masks.for_group(columns[i:].T, diagonal[i:], start + i)) is not None:
+            keep[i : i + group.shape[1]] = group.T
+            dropped[i : i + group.shape[1]] = ~group.T
+        torch.mul(column, drop, out=lost)
+        columns.addr_(row, lost, alpha=-1.0)
+    errors.div_(diagonal.unsqueeze(1))
 
 
 def _check_columns(weight: Tensor, factor: Factor, pattern: tuple[int, int] | None) -> None:
