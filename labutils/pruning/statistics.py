@@ -60,7 +60,7 @@ class _Accumulator:
                 strip = slice(start, start + STRIP)
                 self.products[start:, strip].addmm_(inputs[:, start:].T, inputs[:, strip])
         else:
-            self.products += torch.linalg.vector_norm(inputs, dim=0) ** 2
+            self.products += inputs.square().sum(dim=0)
         if len(self.sample) < SAMPLE_TOKENS:
             self.sample = torch.cat([self.sample, inputs[: SAMPLE_TOKENS - len(self.sample)]])
         self.n_tokens += len(inputs)
