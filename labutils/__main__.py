@@ -60,6 +60,7 @@ def _add_run(commands) -> None:
     run.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default: %(default)s)")
     run.add_argument("--resume", action="store_true", help="keep what is complete and has the same inputs")
     run.add_argument("-p", dest="parameters", action="append", default=[], metavar="name=value", help="one parameter")
+    run.add_argument("--engine", help="where sweeps run: processes:N or dask://host:port (default: in the kernels)")
     run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="limit for one cell (default: none)")
     _add_notebooks(run)
 
@@ -82,6 +83,7 @@ def _run(options: argparse.Namespace) -> int:
         parameters=dict(parse_assignment(text) for text in options.parameters),
         notebooks=options.notebooks,
         cell_timeout=options.cell_timeout,
+        engine=options.engine,
     )
     failed = [stem for stem, record in records.items() if record["status"] != "succeeded"]
     outcome = f"FAILED: {', '.join(failed)}" if failed else "all succeeded"

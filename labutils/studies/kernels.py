@@ -28,8 +28,10 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
 from labutils import paths
+from labutils.engines import VARIABLE
 
-ENGINE = "labutils"
+ENGINE = "labutils"  # papermill's word for what runs notebooks
+START_KERNEL = "from labutils.engines import start_kernel; start_kernel()"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 TRACEBACK_LINES = 12
 # How long outputs may lag behind the end of their cell; a busy machine is slow to deliver large figures.
@@ -107,6 +109,8 @@ class StudyClient(PapermillNotebookClient):
 
     def __init__(self, nb_man: NotebookExecutionManager, execution: Execution, **options: Any) -> None:
         options |= {"timeout": execution.cell_timeout, "record_timing": False, "coalesce_streams": True}
+        if VARIABLE in execution.environment:
+            options["extra_arguments"] = [f"--IPKernelApp.exec_lines={START_KERNEL}"]
         super().__init__(nb_man, iopub_timeout=IOPUB_SECONDS, **options)
         self.execution = execution
         self.on_cell_execute = lambda cell, cell_index: execution.start_cell(self.nb, cell_index)
@@ -177,9 +181,16 @@ def execute(notebook: NotebookNode, parameters: Mapping[str, Any], execution: Ex
     raise StudyFailure(execution.cell, execution.first_line, message, executed)
 
 
-def kernel_environment(run: Path, stem: str, attempt: str, threads: int) -> dict[str, str]:
-    """Environment of a notebook's kernel: where it writes, which `labutils` it imports, how many threads it has."""
-    environment = dict(os.environ)
+def kernel_environment(
+    run: Path, stem: str, attempt: str, threads: int, engine: str | None = None
+) -> dict[str, str]:
+    """Environment of a notebook's kernel: where it writes, which `labutils` it imports, how many threads it has.
+
+    `engine` is where its sweeps run, see `labutils.engines`; None: in the kernel itself.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    if engine is not None:
+        environment[VARIABLE] = engine
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     inherited = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
     return environment | {

@@ -21,6 +21,7 @@ from filelock import Timeout
 from nbformat import NotebookNode
 
 from labutils import paths
+from labutils.engines import check_engine
 from labutils.studies.board import Board
 from labutils.studies.files import hash_file, without_paths, write_atomically
 from labutils.studies.kernels import Execution, StudyFailure, execute, kernel_environment
@@ -54,6 +55,7 @@ class Session:
     studies: list[Study]
     resume: bool
     threads: int
+    engine: str | None
     cell_timeout: int | None
     board: Board
     shared: dict[str, Any]
@@ -77,6 +79,7 @@ def run_studies(
     parameters: Mapping[str, Any] | None = None,
     notebooks: str | Path | None = None,
     cell_timeout: int | None = None,
+    engine: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run notebooks with a profile's parameters and return their records by stem.
 
@@ -91,19 +94,23 @@ def run_studies(
         parameters: values by name for every selected notebook that declares them; they override the profile.
         notebooks: folder of the notebooks; that of the repository when None.
         cell_timeout: seconds that one cell may take; any when None.
+        engine: where the notebooks' sweeps run: "processes:N" or "dask://host:port"; in their kernels when None.
 
     Raises:
-        LookupError: an unknown notebook, profile or parameter; nothing has run.
-        ValueError: an ill-typed parameter, or nothing to run; nothing has run.
+        LookupError: an unknown notebook, profile or parameter, or an engine that does not answer; nothing has run.
+        ValueError: an ill-typed parameter, nothing to run, or no such engine; nothing has run.
     """
     folder = Path(notebooks) if notebooks is not None else paths.NOTEBOOKS
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, not {jobs}")
     studies, skipped = plan_studies(names, profile=profile, overrides=parameters or {}, folder=folder)
+    where = check_engine(engine) if engine is not None else None
     run = Path(out).resolve()
     board = Board(studies)
     threads = max(1, joblib.cpu_count() // jobs)
-    session = Session(run, studies, resume, threads, cell_timeout, board, shared_inputs())
+    session = Session(run, studies, resume, threads, engine, cell_timeout, board, shared_inputs())
+    if where is not None:
+        board.note(f"sweeps run on {where}")
     for stem in skipped:
         board.note(f"{stem} is skipped: profile {profile!r} does not list it")
     try:
@@ -173,7 +180,7 @@ def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[
     attempt = uuid.uuid4().hex
     board = session.board
     execution = Execution(
-        kernel_environment(session.run, study.stem, attempt, session.threads),
+        kernel_environment(session.run, study.stem, attempt, session.threads, session.engine),
         on_cell=lambda number, line: board.cell(study.stem, number, line),
         on_text=lambda line: board.text(study.stem, execution.cell, line),
         cell_timeout=session.cell_timeout,
