@@ -26,7 +26,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import RESULTS, describe_machine, peak_resident_megabytes, random_tokens, timed, write_result
+from common import RESULTS, describe_machine, random_tokens, timed, write_result
+
+from labutils.measuring import peak_resident_megabytes
 
 OUT = RESULTS / "against_llm_compressor.json"
 SIZES = {

@@ -1,17 +1,17 @@
-"""What the benchmarks share: random models, clocks, peak memory, and a result file that tells its machine and date."""
+"""What the benchmarks share: random models, clocks, and a result file that tells its machine and date."""
 
 import datetime
 import json
 import os
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from labutils.measuring import describe_processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -50,36 +50,13 @@ def _finish_work(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def peak_resident_megabytes() -> float:
-    """The most memory that this process has held so far, in megabytes (10⁶ bytes).
-
-    On Linux by the kernel's high-water mark of the program itself: what `getrusage` tells may be that of the process
-    that started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
 def describe_machine(device: str = "cpu") -> dict[str, object]:
     """Date, processor or accelerator, threads and versions."""
     about = {
-        "date": datetime.date.today().isoformat(), "processor": _processor(), "cores": os.cpu_count(),
+        "date": datetime.date.today().isoformat(), "processor": describe_processor(), "cores": os.cpu_count(),
         "threads": torch.get_num_threads(), "python": platform.python_version(), "torch": torch.__version__,
     }  # fmt: skip
     return {**about, "accelerator": torch.cuda.get_device_name()} if device == "cuda" else about
-
-
-def _processor() -> str:
-    """The processor's name where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def write_result(path: Path, result: dict) -> None:

@@ -22,12 +22,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import transformers
-from common import RESULTS, describe_machine, peak_resident_megabytes, random_llama, random_tokens, timed, write_result
+from common import RESULTS, describe_machine, random_llama, random_tokens, timed, write_result
 from torch import Tensor
 from torch.sparse import SparseSemiStructuredTensor, to_sparse_semi_structured
 from transformers import LlamaForCausalLM
 
 import labutils as lab
+from labutils.measuring import peak_resident_megabytes
 
 SHAPE = {"hidden": 4096, "intermediate": 11008, "heads": 32, "vocabulary": 32_000, "positions": 4096, "tied": False}
 TINY = {**SHAPE, "hidden": 64, "intermediate": 192, "heads": 4, "vocabulary": 256}

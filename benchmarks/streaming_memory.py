@@ -18,9 +18,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from common import RESULTS, describe_machine, peak_resident_megabytes, random_llama, random_tokens, timed, write_result
+from common import RESULTS, describe_machine, random_llama, random_tokens, timed, write_result
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from labutils.measuring import peak_resident_megabytes
 
 OUT = RESULTS / "streaming_memory.json"
 SHAPE = {"hidden": 1024, "intermediate": 2816, "heads": 8, "vocabulary": 4096, "tied": True}

@@ -41,6 +41,7 @@ _HOMES = {  # fmt: skip
         "carry_out",
         "save_study",
         "load_study",
+        "load_runs",
         "study_origin",
         "StudySetting",
         "StudyRows",
@@ -49,7 +50,17 @@ _HOMES = {  # fmt: skip
         "gain_by_sample",
     ],
     "multilevel": ["fit_multilevel", "compare_models"],
-    "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
+    "checkpoints": [
+        "save_pruned",
+        "load_pruned",
+        "prune_checkpoint",
+        "compare_forms",
+        "fresh_folder",
+        "add_lora",
+        "merge_lora",
+        "tune_lora",
+    ],
+    "measuring": ["measure_cost", "describe_processor"],
     "distillation": ["distill"],
     "attribution": ["influential_words", "neuron_words", "compare_semantics", "ablate_neurons"],
     "contrasts": [
@@ -71,7 +82,15 @@ _HOMES = {  # fmt: skip
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-_ROOMS = ("plots", "world", "adaptation", "attribution", "distillation", "multilevel")  # used as `lab.<room>.<name>`
+_ROOMS = (
+    "plots",
+    "world",
+    "adaptation",
+    "attribution",
+    "costs",
+    "distillation",
+    "multilevel",
+)  # used as `lab.<room>.<name>`
 
 __all__ = [*_ROOMS, *_MODULE_OF]
 

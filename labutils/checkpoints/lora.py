@@ -5,16 +5,19 @@ them changes the model that was trained. Here the update is masked from the star
 is not zero: what is trained is what is merged. Source of the adapters: Hu et al. 2022.
 """
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from labutils.models import find_blocks, prunable_layers
+from labutils.models import find_blocks, is_causal, prunable_layers
 from labutils.optional import import_peft
+from labutils.progress import progress
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -44,12 +47,50 @@ def add_lora(
         fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
     )  # fmt: skip
     trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    adapted = peft.get_peft_model(model, config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # peft asks for it
+        adapted = peft.get_peft_model(model, config)
     adapted.was_trainable = trainable
     for layer in _adapted_layers(adapted):
         layer.register_buffer("kept", layer.get_base_layer().weight.detach() != 0, persistent=False)
         layer.masking = layer.register_forward_hook(_take_back_dropped)
     return adapted
+
+
+def tune_lora(
+    model: PreTrainedModel,
+    tokens: Int64[Tensor, "n seq_len"],
+    *,
+    rank: int = 8,
+    steps: int = 100,
+    learning_rate: float = 1e-3,
+    batch_size: int = 8,
+    seed: int = 0,
+) -> tuple[PreTrainedModel, list[float]]:
+    """Train masked adapters on a pruned causal language model and merge them: it learns again, and stays sparse.
+
+    Returns:
+        the model, its pruned weights still zero, and the training loss (nats per token) of every step.
+
+    Raises:
+        LookupError: peft is not installed. ValueError: not a causal language model, or a rank or number of steps < 1.
+    """
+    if not is_causal(model) or steps < 1:
+        raise ValueError(f"{type(model).__name__}, {steps} steps: tuning needs a causal language model and a step.")
+    generator, losses = torch.Generator().manual_seed(seed), []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # the adapters begin at random
+        adapted = add_lora(model, rank=rank)
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
+    for _ in progress(range(steps), description="tune adapters", unit="step"):
+        batch = tokens[torch.randint(len(tokens), (batch_size,), generator=generator)].to(model.device)
+        loss = adapted(input_ids=batch, labels=batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return merge_lora(adapted), losses
 
 
 def merge_lora(adapted: "PeftModel") -> PreTrainedModel:

@@ -1,0 +1,130 @@
+"""Figures of cost: seconds and memory against sparsity and size, ratios to peers, and what sparse products take."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from labutils.plots import PALETTE, interval_table
+
+PASS = "one pass"
+RANGE = "bars: from the fastest to the slowest repeat, points: medians"
+PANELS = (("processor", "seconds of processor time"), ("peak_megabytes", "peak memory above the start (MB)"))
+
+
+def cost_curves(costs: pd.DataFrame, *, title: str) -> Figure:
+    """Processor time and peak memory against sparsity, a curve per method, and one bare pass as a line.
+
+    Args:
+        costs: rows of `pruning_costs` on one model.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.2))
+    for axis, (column, label) in zip(axes, PANELS, strict=True):
+        for method, part in costs[costs["method"] != PASS].groupby("method", sort=False):
+            _ranges(axis, part, "sparsity", column, str(method))
+        bare = costs.loc[costs["method"] == PASS, column].median()
+        axis.axhline(bare, color="0.3", linestyle=":", label="one bare pass")
+        axis.set(xlabel="sparsity (share of zeros)", ylabel=label, ylim=(0, None))
+    return _closed(figure, axes, title, RANGE)
+
+
+def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
+    """Processor time and peak memory against the number of block parameters, on logarithmic axes.
+
+    Args:
+        costs: rows of `size_costs`.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.2))
+    for axis, (column, label) in zip(axes, PANELS, strict=True):
+        for method, part in costs.groupby("method", sort=False):
+            name = "one bare pass" if method == PASS else str(method)
+            _ranges(axis, part, "parameters", column, name, dotted=method == PASS)
+        axis.set(xlabel="parameters in blocks", ylabel=label, xscale="log", yscale="log")
+    return _closed(figure, axes, title, RANGE)
+
+
+def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
+    """Our processor time and peak memory as shares of the peer's; below 1 ours needs less. Ticks show the aims.
+
+    Args:
+        peers: rows of `peer_results`, at least one.
+    """
+    shown = peers.iloc[::-1].reset_index(drop=True)
+    names = [f"{row.method}, {row.model}" for row in shown.itertuples()]
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 1.4 + 0.5 * len(shown)), sharey=True)
+    shares = (shown["ratio"], shown["ours_megabytes"] / shown["theirs_megabytes"])
+    aims = (shown["aim"], pd.Series(1.0, index=shown.index))
+    labels = ("processor time, ours / llm-compressor", "peak memory, ours / llm-compressor")
+    for axis, share, aim, label in zip(axes, shares, aims, labels, strict=True):
+        axis.barh(names, share, color=[PALETTE[method] for method in shown["method"]], height=0.6)
+        for place, value in enumerate(share):
+            axis.text(value + 0.02, place, f"{value:.2f}", va="center", fontsize=10)
+        axis.scatter(aim, names, marker="|", s=420, color="0.1", linewidth=2, zorder=3, label="aim")
+        axis.axvline(1, color="0.3", linewidth=1, linestyle=":", label="as much as the peer")
+        axis.set(xlabel=label, xlim=(0, max(1.25, share.max() + 0.2)))
+        axis.grid(axis="y", visible=False)
+    return _closed(figure, axes, title, "")
+
+
+def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
+    """Time and size of a sparse matrix as shares of the dense one's, against sparsity; below 1 the zeros pay.
+
+    Args:
+        times: rows of `sparse_product_times`.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.0))
+    shares = (times["ratio"], times["sparse_megabytes"] / times["dense_megabytes"])
+    for axis, share, label in zip(axes, shares, ("time of a product", "memory of the matrix"), strict=True):
+        axis.plot(times["sparsity"], share, marker="o", color=PALETTE["sparsegpt"], label="compressed rows")
+        axis.axhline(1, color="0.3", linestyle=":", label="dense")
+        axis.set(xlabel="sparsity (share of zeros)", ylabel=f"{label}, sparse / dense", yscale="log")
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    return _closed(figure, axes, title, "")
+
+
+def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
+    """The added loss of every item per arm, with the interval of its mean over items; zero is the dense model.
+
+    Args:
+        rows: `arm, item, draw, added, unit`, one row per item and arm.
+    """
+    arms = list(dict.fromkeys(rows["arm"]))
+    figure, axis = plt.subplots(figsize=(7.2, 1.6 + 0.7 * len(arms)))
+    scatter = np.random.default_rng(0)
+    table = interval_table(rows.assign(value=rows["added"]), ["arm"]).set_index("arm")
+    for place, arm in enumerate(arms):
+        values = rows.loc[rows["arm"] == arm, "added"]
+        axis.scatter(values, place + scatter.uniform(-0.22, 0.22, len(values)), s=12, color="0.65", zorder=2)
+        mean, low, high = table.loc[arm, ["mean", "low", "high"]]
+        axis.errorbar(
+            mean, place, xerr=[[mean - low], [high - mean]], fmt="o", color=PALETTE["sparsegpt"], capsize=4, zorder=3
+        )
+    axis.axvline(0, color="0.3", linewidth=1)
+    axis.set_yticks(range(len(arms)), arms)
+    axis.set_ylim(len(arms) - 0.5, -0.5)
+    axis.set(xlabel=f"added loss ({rows['unit'].iloc[0]})")
+    axis.grid(axis="y", visible=False)
+    return _closed(figure, np.array([axis]), title, "grey: single items; blue: mean and 95% interval over items")
+
+
+def _ranges(axis: Axes, part: pd.DataFrame, x: str, y: str, label: str, *, dotted: bool = False) -> None:
+    """Medians over repeats with the whole range as bars."""
+    groups = part.groupby(x)[y]
+    middle, low, high = groups.median(), groups.min(), groups.max()
+    axis.errorbar(
+        middle.index, middle, yerr=np.maximum([middle - low, high - middle], 0), label=label, marker="o", markersize=5,
+        capsize=2, linewidth=1.6, color=PALETTE.get(label, (0.3, 0.3, 0.3)), linestyle=":" if dotted else "-",
+    )  # fmt: skip
+
+
+def _closed(figure: Figure, axes: np.ndarray, title: str, note: str) -> Figure:
+    """The figure with title and one legend, released from pyplot, so that a notebook shows it once."""
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    if note:
+        figure.text(0.01, -0.02, note, fontsize=9, color="0.35")
+    figure.tight_layout()
+    plt.close(figure)
+    return figure

@@ -1,0 +1,64 @@
+"""The benchmarks' own result files as tables: every figure with the machine and the date it was measured on."""
+
+import json
+
+import pandas as pd
+
+from labutils import paths
+
+RESULTS = paths.REPOSITORY / "benchmarks" / "results"
+PEERS = "against_llm_compressor"
+
+
+def read_benchmark(name: str) -> dict | None:
+    """What a benchmark wrote, or None where it has not been run in this copy of the collection."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def peer_results() -> pd.DataFrame:
+    """Pruning beside llm-compressor: one row per model size and method, empty where it was not measured.
+
+    Columns: `model` (size), `method`, `ratio` (processor time, ours / theirs), `ours_seconds`, `theirs_seconds`,
+    `ours_megabytes`, `theirs_megabytes` (peak of the whole process), `masks_equal` (share), `aim`, `repeats`, `date`,
+    `machine`.
+    """
+    rows = []
+    for entry in (read_benchmark(PEERS) or {}).values():
+        seconds, memory = entry["seconds"]["processor"], entry["peak_megabytes"]
+        rows.append(
+            {
+                "model": entry["size"], "method": entry["method"], "ratio": entry["processor_ratio"],
+                "ours_seconds": seconds["ours"], "theirs_seconds": seconds["theirs"], "ours_megabytes": memory["ours"],
+                "theirs_megabytes": memory["theirs"], "masks_equal": entry["masks_equal"], "aim": entry["aim"],
+                "repeats": entry["repeats"], "date": entry["date"], "machine": entry["processor"],
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def streaming_results() -> pd.DataFrame:
+    """Pruning from disk to disk and in memory: one row each, empty where it was not measured."""
+    if (found := read_benchmark("streaming_memory")) is None:
+        return pd.DataFrame()
+    about = {
+        "file_megabytes": found["file_megabytes"], "bit_equal": found["bit_equal"], "date": found["date"],
+        "machine": found["processor"],
+    }  # fmt: skip
+    ways = {"from disk to disk": found["disk"], "in memory": found["memory"]}
+    return pd.DataFrame(
+        [
+            {"way": way, "peak_megabytes": cost["peak_megabytes"], "seconds": cost["wall"], **about}
+            for way, cost in ways.items()
+        ]
+    )
+
+
+def kernel_results() -> pd.DataFrame:
+    """2:4 kernels beside dense products on a GPU: one row per shape and backend that ran, empty where none did.
+
+    Columns: `out, in, n` (tokens), `backend, dense_ms, sparse_ms, ratio, relative_difference`, `machine`, `date`.
+    """
+    found = read_benchmark("gpu_pruning") or {}
+    ran = [row for row in found.get("kernels", []) if "failed" not in row]
+    return pd.DataFrame([{**row, "machine": found.get("accelerator"), "date": found["date"]} for row in ran])

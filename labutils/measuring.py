@@ -1,0 +1,87 @@
+"""Seconds and peak memory of one piece of work in this process, and of the process as a whole."""
+
+import ctypes
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Cost(NamedTuple):
+    """What one piece of work took.
+
+    Attributes:
+        wall: seconds by the clock. processor: seconds of computing by all threads of this process.
+        peak_megabytes: the most memory held beyond what was held at the start, in 10⁶ bytes: of the GPU where the
+            work is on one, of this process (on Linux) otherwise; NaN where the system does not tell.
+    """
+
+    wall: float
+    processor: float
+    peak_megabytes: float
+
+
+def measure_cost(work: Callable[[], object], *, device: str = "cpu") -> Cost:
+    """Do the work once and measure it; what `device` has been given to do is waited for."""
+    on_gpu = device == "cuda"
+    before = _reset_gpu_peak() if on_gpu else _reset_peak()
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    if on_gpu:
+        torch.cuda.synchronize()
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else _status_megabytes("VmHWM")
+    return Cost(wall, processor, max(0.0, peak - before) if peak == peak else peak)
+
+
+def _reset_gpu_peak() -> float:
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated() / 1e6
+
+
+def _reset_peak() -> float:
+    """Give freed memory back, begin the kernel's high-water mark anew, and return what is held now; else NaN."""
+    with suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        CLEAR.write_text("5")
+    except OSError:  # not Linux, or not allowed
+        return float("nan")
+    return _status_megabytes("VmRSS")
+
+
+def _status_megabytes(field: str) -> float:
+    if not STATUS.exists():
+        return float("nan")
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def peak_resident_megabytes() -> float:
+    """The most memory that this process has held so far, in 10⁶ bytes.
+
+    On Linux by the kernel's high-water mark of the program itself: what `getrusage` tells may be that of the process
+    that started this one.
+    """
+    if STATUS.exists():
+        return _status_megabytes("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def describe_processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
