@@ -28,6 +28,7 @@ def sample_map(samples: pd.DataFrame, *, title: str) -> Figure:
         xlabel="complexity (mean of three scaled indices; 1 is the hardest sample)",
         ylabel="biomedical terms (share of all words)",
     )
+    axis.margins(0.09)
     figure.colorbar(points, label="words per sentence")
     return _closed(figure, axis, title)
 

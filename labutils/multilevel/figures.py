@@ -54,31 +54,38 @@ def fixed_effects_forest(models: Mapping[str, MultilevelModel], *, title: str, l
 
 
 def variance_share_bars(intervals: Bootstrap, *, title: str) -> Figure:
-    """Stacked bars of the variance shares of one model, from a bootstrap of `shares`.
+    """Stacked bars of the variance shares of one model, and beside them each share of the total with its interval.
 
-    The whisker of a segment shows its interval, measured from the segment's left end.
+    Args:
+        intervals: a bootstrap of `shares`.
     """
     table = intervals.table
     variances = list(dict.fromkeys(name for name, _ in table.index))
     present = {component for _, component in table.index}
     kinds = [kind for kind in COMPONENTS if kind in present and not (kind == "f" and "f1" in present)]
-    figure, axis = plt.subplots(figsize=(9, 1.6 + 0.8 * len(variances)))
+    figure, (bars, dots) = plt.subplots(
+        1, 2, figsize=(11, 1.4 + 0.45 * max(len(variances), len(kinds))), width_ratios=[3, 2]
+    )
     for row, variance in enumerate(variances):
         left = 0.0
-        for number, kind in enumerate(kinds):
-            if (variance, kind) not in table.index:
-                continue
-            estimate, low, high = table.loc[(variance, kind)]
-            name, colour = COMPONENTS[kind]
-            axis.barh(row, estimate, left=left, height=0.62, color=colour, label=name if row == 0 else None)
-            height = row - 0.24 + 0.48 * number / max(1, len(kinds) - 1)
-            axis.plot([left + low, left + high], [height] * 2, color="0.15", linewidth=1.4, solid_capstyle="butt")
-            left += estimate
-    axis.set_yticks(range(len(variances)), [f"{variance} variance" for variance in variances])
-    axis.invert_yaxis()
-    axis.set(xlabel=f"share (1); whiskers: {intervals.level:.0%} {intervals.method} bootstrap, from the segment's left")
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    axis.set_title(title, loc="left")
+        for kind in kinds:
+            share = table["estimate"].get((variance, kind), 0.0)
+            bars.barh(row, share, left=left, height=0.62, color=COMPONENTS[kind][1])
+            left += share
+    bars.set_yticks(range(len(variances)), [f"{variance} variance" for variance in variances])
+    bars.invert_yaxis()
+    bars.grid(visible=False, axis="y")
+    bars.set(xlabel="share", xlim=(0, 1))
+    for row, kind in enumerate(kinds):
+        estimate, low, high = table.loc[("total", kind)]
+        dots.plot([low, high], [row, row], color=COMPONENTS[kind][1], linewidth=3, solid_capstyle="butt")
+        dots.plot(estimate, row, "o", color="0.15", markersize=5)
+    dots.set_yticks(range(len(kinds)), [COMPONENTS[kind][0] for kind in kinds])
+    dots.yaxis.tick_right()
+    dots.set_ylim(len(kinds) - 0.5, -0.5)
+    dots.set(xlabel=f"share of the total, {intervals.level:.0%} interval", xlim=(-0.02, 1.02))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.tight_layout()
     return _closed(figure)
 
 
@@ -106,7 +113,8 @@ def caterpillar(
     labels = [str(label) for label in rows.index] if len(rows) <= 60 else [""] * len(rows)
     axis.set_yticks(range(len(rows)), labels, fontsize=8)
     axis.grid(visible=False, axis="y")
-    axis.set(xlabel=f"{term}: deviation from the fixed effect, {level:.0%} conditional interval", ylabel=group)
+    what = f"mean {model.design.response}" if term == "(Intercept)" else f"effect of {term}"
+    axis.set(xlabel=f"{what}: deviation from the fixed effects, {level:.0%} conditional interval", ylabel=group)
     axis.set_title(title, loc="left")
     return _closed(figure)
 
@@ -133,6 +141,33 @@ def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
     return _closed(figure)
 
 
+def recovery_plot(found: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
+    """How simulated studies recover what was planted: coverage of the intervals, mean estimates beside the truth.
+
+    Args:
+        found: rows of `recovery`; the intercept is left out.
+        level: of the intervals whose coverage it tells.
+    """
+    rows = found.loc["fixed"].drop(index="(Intercept)", errors="ignore")
+    heights = range(len(rows))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 1.6 + 0.34 * len(rows)), sharey=True)
+    below, above = rows["coverage"] - rows["coverage_low"], rows["coverage_high"] - rows["coverage"]
+    left.errorbar(rows["coverage"], heights, xerr=[below, above], fmt="o", capsize=2, markersize=5, color=_COLOURS[0])
+    left.axvline(level, color="0.3", linewidth=1, linestyle="--")
+    left.set(xlabel=f"share of {level:.0%} intervals\nthat hold the truth", xlim=(min(0.85, left.get_xlim()[0]), 1.005))
+    left.set_yticks(heights, rows.index)
+    left.set_ylim(len(rows) - 0.5, -0.5)
+    half = norm.ppf((1 + level) / 2) * rows["bias_se"]
+    right.plot(rows["truth"], heights, "D", markerfacecolor="none", markersize=8, color="0.3", label="planted")
+    right.errorbar(rows["mean"], heights, xerr=half, fmt="o", capsize=2, markersize=4, color=_COLOURS[2], label="found")
+    right.axvline(0, color="0.3", linewidth=1)
+    right.set(xlabel=f"effect: mean over the studies,\n{level:.0%} interval of the simulation")
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.tight_layout()
+    return _closed(figure)
+
+
 def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8) -> Figure:
     """Power against the number of samples, one curve per text feature, from the rows of `text_effect_power`."""
     figure, axis = plt.subplots(figsize=(7, 4))
@@ -141,10 +176,13 @@ def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8) -> Fig
         below, above = rows["power"] - rows["low"], rows["high"] - rows["power"]
         effect = rows["effect"].iloc[0]
         axis.errorbar(
-            rows["n_samples"], rows["power"], yerr=[below.clip(lower=0), above.clip(lower=0)], marker="o", capsize=2,
-            color=_COLOURS[number % 10], label=f"{feature}: {effect:+.3g} per SD",
+            rows["n_samples"] * 1.02**number, rows["power"], yerr=[below.clip(lower=0), above.clip(lower=0)],
+            marker="o", capsize=2, color=_COLOURS[number % 10], label=f"{feature}: {effect:+.3g} per SD",
         )  # fmt: skip
     axis.axhline(target, color="0.3", linewidth=1, linestyle="--")
+    axis.set_xscale("log")
+    axis.set_xticks(sorted(power["n_samples"].unique()), sorted(power["n_samples"].unique()))
+    axis.set_xticks([], minor=True)
     axis.set(xlabel="samples of texts", ylabel="power (bars: 95 % Wilson interval)", ylim=(0, 1.02))
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axis.set_title(title, loc="left")

@@ -6,7 +6,16 @@ import pytest
 from literal_models import grouped_data
 from scipy.stats import t as student
 
-from labutils.multilevel import MultilevelModel, bootstrap, centre_within, figures, fit_multilevel
+from labutils.multilevel import (
+    MultilevelModel,
+    StudyTruth,
+    bootstrap,
+    centre_within,
+    draw_features,
+    figures,
+    fit_multilevel,
+    recovery,
+)
 
 DATA = centre_within(grouped_data(30, n_groups=12), ["x"], "g")
 
@@ -30,25 +39,36 @@ def test_forest_shows_effects_and_t_intervals(model: MultilevelModel) -> None:
     assert "90%" in axis.get_xlabel() and "effect on y" in axis.get_xlabel()
 
 
-def test_share_bars_add_up_and_carry_intervals(model: MultilevelModel) -> None:
+def test_share_bars_add_up_and_intervals_stand_beside_them(model: MultilevelModel) -> None:
     intervals = bootstrap(model, n_resamples=40)
-    figure = figures.variance_share_bars(intervals, title="t")
-    (axis,) = figure.axes
+    bars, dots = figures.variance_share_bars(intervals, title="t").axes
     widths = {}
-    for bar in axis.patches:
+    for bar in bars.patches:
         widths.setdefault(round(bar.get_y() + bar.get_height() / 2), []).append(bar.get_width())
     assert [sum(values) for values in widths.values()] == pytest.approx([1, 1, 1])
-    total = intervals.table.loc["total"]
-    assert widths[0] == pytest.approx(total.loc[["f1", "f2", "v", "m", "residual"], "estimate"].tolist())
-    whisker = axis.lines[1].get_xdata() - total.loc["f1", "estimate"]  # f2 begins where f1 ends
-    assert whisker.tolist() == pytest.approx(total.loc["f2", ["low", "high"]].tolist())
+    total = intervals.table.loc["total"].loc[["f1", "f2", "v", "m", "residual"]]
+    assert widths[0] == pytest.approx(total["estimate"].tolist())
+    ends, points = dots.lines[::2], dots.lines[1::2]
+    assert np.array([line.get_xdata() for line in ends]) == pytest.approx(total[["low", "high"]].to_numpy())
+    assert [line.get_xdata()[0] for line in points] == pytest.approx(total["estimate"].tolist())
 
 
 def test_share_bars_without_the_levels() -> None:
     uncentred = fit_multilevel("y ~ x + (1 | g)", DATA)
-    figure = figures.variance_share_bars(bootstrap(uncentred, n_resamples=40), title="t")
-    labels = figure.axes[0].get_legend_handles_labels()[1]
+    _, dots = figures.variance_share_bars(bootstrap(uncentred, n_resamples=40), title="t").axes
+    labels = [text.get_text() for text in dots.get_yticklabels()]
     assert labels == [figures.COMPONENTS[kind][0] for kind in ("f", "v", "m", "residual")]
+
+
+def test_recovery_plot_shows_coverage_and_truth() -> None:
+    truth = StudyTruth({"a": 0.5}, adaptation=(0.3,), finetuning=())
+    found = recovery(truth, draw_features(["a"], 8), n_studies=4)
+    coverage, effects = figures.recovery_plot(found, title="t").axes
+    rows = found.loc["fixed"].drop(index="(Intercept)")
+    assert [text.get_text() for text in coverage.get_yticklabels()] == ["a", "adaptation_2"]
+    assert coverage.containers[0].lines[0].get_xdata().tolist() == rows["coverage"].tolist()
+    assert effects.lines[0].get_xdata().tolist() == [0.5, 0.3]
+    assert effects.containers[0].lines[0].get_xdata().tolist() == pytest.approx(rows["mean"].tolist())
 
 
 def test_caterpillar_is_sorted(model: MultilevelModel) -> None:
