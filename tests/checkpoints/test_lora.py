@@ -9,7 +9,7 @@ from checkpoint_models import TOKENS, assert_same_state, untied_llama
 from torch import nn
 
 from labutils.checkpoints import load_pruned, save_pruned
-from labutils.checkpoints.lora import add_lora, merge_lora
+from labutils.checkpoints.lora import add_lora, merge_lora, tune_lora
 from labutils.models import find_blocks, prunable_layers, weight_matrix
 from labutils.pruning import prune
 
@@ -93,6 +93,25 @@ def test_a_merged_model_is_saved_sparse(tmp_path: Path) -> None:
     train(adapted)
     merged = merge_lora(adapted)
     assert_same_state(load_pruned(save_pruned(merged, tmp_path / "tuned", report, compact=True)).model, merged)
+
+
+def test_tuning_learns_and_keeps_the_mask(tiny_bert: nn.Module) -> None:
+    models = [untied_llama() for _ in range(3)]
+    for model in models:
+        prune(model, TOKENS, method="wanda", sparsity=0.5)
+    before = masks(models[0])
+    state = torch.random.get_rng_state()
+    (tuned, losses), (again, _), (other, _) = (
+        tune_lora(model, TOKENS, rank=2, steps=30, learning_rate=0.01, batch_size=3, seed=seed)
+        for model, seed in zip(models, (0, 0, 1), strict=True)
+    )
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert len(losses) == 30 and sum(losses[-5:]) < sum(losses[:5])
+    assert all(not (mask & ~before[name]).any() for name, mask in masks(tuned).items())
+    assert_same_state(again, tuned)
+    assert not torch.equal(other.model.layers[0].mlp.up_proj.weight, tuned.model.layers[0].mlp.up_proj.weight)
+    with pytest.raises(ValueError, match="needs a causal language model"):
+        tune_lora(tiny_bert, TOKENS)
 
 
 def test_bad_requests() -> None:

@@ -1,0 +1,145 @@
+"""Costs: what is measured is what was done; tables of the benchmarks say what their files say."""
+
+import json
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import labutils as lab
+from labutils import costs
+from labutils.costs import results
+from labutils.measuring import CLEAR, Cost, describe_processor, measure_cost, peak_resident_megabytes
+
+METHODS = ["magnitude", "sparsegpt"]
+PEER = {
+    "size": "15M", "method": "wanda", "processor_ratio": 0.7, "seconds": {"processor": {"ours": 3.5, "theirs": 5.0}},
+    "peak_megabytes": {"ours": 600.0, "theirs": 800.0}, "masks_equal": 1.0, "aim": 0.6, "repeats": 3,
+    "date": "2030-01-02", "processor": "abacus",
+}  # fmt: skip
+
+
+def can_reset_peak() -> bool:
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def test_seconds() -> None:
+    cost = measure_cost(lambda: time.sleep(0.05))
+    assert 0.05 <= cost.wall < 1 and cost.processor < 0.05
+
+
+@pytest.mark.skipif(not can_reset_peak(), reason="this system does not let the peak memory be measured anew")
+def test_peak_memory_is_that_of_the_work_alone() -> None:
+    """Memory that was held before, and freed, does not count; what is held for a moment does."""
+    torch.ones(30_000_000)
+    small = measure_cost(lambda: torch.ones(1_000_000))
+    large = measure_cost(lambda: torch.ones(30_000_000))
+    assert small.peak_megabytes < 60
+    assert 118 <= large.peak_megabytes < 160
+    assert peak_resident_megabytes() >= large.peak_megabytes
+
+
+def test_the_processor_has_a_name() -> None:
+    assert describe_processor()
+
+
+def test_pruning_costs_has_every_kind_in_every_repeat(tiny_llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: tensor.clone() for name, tensor in tiny_llama.state_dict().items()}
+    tokens = torch.randint(0, 64, (4, 12))
+    rows = costs.pruning_costs(tiny_llama, tokens, methods=METHODS, sparsities=[0.3, 0.6], repeats=2, name="tiny")
+    kinds = rows.groupby("repeat")[["method", "sparsity"]].apply(lambda part: sorted(map(tuple, part.to_numpy())))
+    wanted = sorted([("one pass", 0.0), *((method, sparsity) for method in METHODS for sparsity in (0.3, 0.6))])
+    assert kinds.tolist() == [wanted, wanted]
+    block = 4 * 16 * 16 + 3 * 16 * 24
+    assert set(rows["parameters"]) == {3 * block} and set(rows["model"]) == {"tiny"}
+    assert (rows["wall"] > 0).all()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_llama.state_dict().items())
+
+
+def test_size_costs_grow_with_the_width() -> None:
+    rows = costs.size_costs([32, 64], (2, 8), methods=["wanda"], sparsity=0.5, repeats=1)
+    assert rows.groupby("model", sort=False)["parameters"].first().is_monotonic_increasing
+    model = costs.random_llama(64)
+    assert model.config.intermediate_size == 192 and model.config.num_attention_heads == 2
+    assert rows["parameters"].max() == 4 * (4 * 64 * 64 + 3 * 64 * 192)
+
+
+def test_sparse_products() -> None:
+    rows = costs.sparse_product_times([0.5, 0.99], width=256, n_tokens=8, repeats=2)
+    assert (rows["dense_megabytes"] == 256 * 256 * 4 / 1e6).all()
+    few, many = rows.set_index("sparsity")["sparse_megabytes"].loc[[0.99, 0.5]]
+    assert few < rows["dense_megabytes"][0] < many
+    assert rows["ratio"].tolist() == pytest.approx((rows["sparse_ms"] / rows["dense_ms"]).tolist())
+
+
+@pytest.fixture
+def result_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def test_benchmarks_that_were_not_run(result_folder: Path) -> None:
+    assert costs.read_benchmark("gpu_pruning") is None
+    assert [len(table()) for table in (costs.peer_results, costs.streaming_results, costs.kernel_results)] == [0, 0, 0]
+
+
+def test_peers(result_folder: Path) -> None:
+    (result_folder / "against_llm_compressor.json").write_text(json.dumps({"15M wanda": PEER}))
+    (row,) = costs.peer_results().to_dict("records")
+    assert row == {
+        "model": "15M", "method": "wanda", "ratio": 0.7, "ours_seconds": 3.5, "theirs_seconds": 5.0,
+        "ours_megabytes": 600.0, "theirs_megabytes": 800.0, "masks_equal": 1.0, "aim": 0.6, "repeats": 3,
+        "date": "2030-01-02", "machine": "abacus",
+    }  # fmt: skip
+
+
+def test_kernels_that_failed_are_left_out(result_folder: Path) -> None:
+    ran = {"out": 8, "in": 8, "n": 1, "backend": "cutlass", "dense_ms": 2.0, "sparse_ms": 1.0, "ratio": 0.5}
+    found = {"accelerator": "chip", "date": "2030-01-02", "kernels": [ran, {"backend": "cusparselt", "failed": "no"}]}
+    (result_folder / "gpu_pruning.json").write_text(json.dumps(found))
+    (row,) = costs.kernel_results().to_dict("records")
+    assert row == {**ran, "machine": "chip", "date": "2030-01-02"}
+
+
+def test_stored_results_can_be_read() -> None:
+    """Those that came with the collection."""
+    for entry in costs.peer_results().to_dict("records"):
+        assert 0 < entry["masks_equal"] <= 1 and entry["machine"] and entry["date"]
+        assert entry["ratio"] == pytest.approx(entry["ours_seconds"] / entry["theirs_seconds"], rel=0.2)
+    for row in costs.streaming_results().to_dict("records"):
+        assert row["bit_equal"] and row["peak_megabytes"] > 0
+
+
+def test_figures() -> None:
+    parts = [("one pass", 0.0), ("wanda", 0.5), ("sparsegpt", 0.5)]
+    rows = pd.DataFrame(
+        [
+            {"model": "m", "parameters": size, "method": method, "sparsity": sparsity, "repeat": repeat,
+             **Cost(1.0, 1.0 + repeat, 10.0)._asdict()}
+            for size in (100, 1000) for method, sparsity in parts for repeat in range(3)
+        ]
+    )  # fmt: skip
+    curves = costs.cost_curves(rows[rows["parameters"] == 100], title="t")
+    assert [axis.get_xlabel() for axis in curves.axes] == ["sparsity (share of zeros)"] * 2
+    assert costs.size_curves(rows, title="t").axes[0].get_xscale() == "log"
+    peers = pd.DataFrame([{"model": "15M", "method": "wanda", "ratio": 0.7, "ours_megabytes": 1.0,
+                           "theirs_megabytes": 2.0, "aim": 0.6}])  # fmt: skip
+    bars = costs.peer_bars(peers, title="t").axes
+    assert [axis.patches[0].get_width() for axis in bars] == [0.7, 0.5]
+    times = costs.sparse_product_times([0.5], width=32, n_tokens=2, repeats=1)
+    assert len(costs.sparse_product_curves(times, title="t").axes) == 2
+    losses = pd.DataFrame({"arm": ["pruned", "tuned"] * 4, "item": [0, 0, 1, 1, 2, 2, 3, 3], "draw": 0, "unit": "nats",
+                           "added": [0.2, 0.1, 0.4, 0.2, 0.3, 0.1, 0.5, 0.3]})  # fmt: skip
+    assert [text.get_text() for text in costs.added_loss_strips(losses, title="t").axes[0].get_yticklabels()] == [
+        "pruned", "tuned",
+    ]  # fmt: skip
+
+
+def test_they_are_public() -> None:
+    assert lab.costs.pruning_costs is costs.pruning_costs and lab.measure_cost is measure_cost
