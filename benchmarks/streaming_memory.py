@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from labutils.measuring import peak_resident_megabytes
 
 OUT = RESULTS / "streaming_memory.json"
+INDEX = "model.safetensors.index.json"
 SHAPE = {"hidden": 1024, "intermediate": 2816, "heads": 8, "vocabulary": 4096, "tied": True}
 AIM = 3.0
 REQUEST = {"method": "wanda", "sparsity": 0.5, "batch_size": 4}
@@ -35,15 +36,17 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=48, help="blocks of the model (default 48)")
     parser.add_argument("--sequences", type=int, default=8, help="of 128 tokens (default 8)")
     parser.add_argument("--spill", action="store_true", help="keep the hidden states on disk as well")
+    parser.add_argument("--folder", type=Path, help="work here, keep everything, and use what an earlier call finished")
     parser.add_argument("--part", choices=["disk", "memory"], help=argparse.SUPPRESS)
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         print(json.dumps(prune_in_this_process(options.part, options.place, options.sequences, options.spill)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write_model(place / "dense", options.blocks)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = options.folder or Path(temporary)
+        if not (place / "dense" / INDEX).exists():
+            write_model(place / "dense", options.blocks)
         size = sum(path.stat().st_size for path in (place / "dense").glob("*.safetensors")) / 1e6
         found = {part: in_own_process(part, place, options) for part in ("disk", "memory")}
         equal, parameters = same_tensors(place / "disk", place / "memory")
@@ -73,14 +76,18 @@ def write_model(folder: Path, n_blocks: int) -> None:
         name = f"model-{index:05d}.safetensors"
         save_file(block, folder / name, metadata={"format": "pt"})
         places |= dict.fromkeys(block, name)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
 def in_own_process(part: str, place: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Run one part in a new process and return what it tells."""
+    """Run one part in a new process and return what it tells, or told before."""
+    told = place / f"{part}.json"
+    if told.exists():
+        return json.loads(told.read_text())
     command = [sys.executable, __file__, "--part", part, "--place", str(place), "--sequences", str(options.sequences)]
     command += ["--spill"] if options.spill else []
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    told.write_text(lines[-1])
     return json.loads(lines[-1])
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from labutils.plots import PALETTE, interval_table
 
@@ -21,11 +22,14 @@ def cost_curves(costs: pd.DataFrame, *, title: str) -> Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.2))
     for axis, (column, label) in zip(axes, PANELS, strict=True):
-        for method, part in costs[costs["method"] != PASS].groupby("method", sort=False):
-            _ranges(axis, part, "sparsity", column, str(method))
+        groups = costs[costs["method"] != PASS].groupby("method", sort=False)
+        for place, (method, part) in enumerate(groups):
+            beside = 0.006 * (place - (len(groups) - 1) / 2)
+            _ranges(axis, part.assign(sparsity=part["sparsity"] + beside), "sparsity", column, str(method))
         bare = costs.loc[costs["method"] == PASS, column].median()
         axis.axhline(bare, color="0.3", linestyle=":", label="one bare pass")
         axis.set(xlabel="sparsity (share of zeros)", ylabel=label, ylim=(0, None))
+        axis.set_xticks(sorted(costs.loc[costs["method"] != PASS, "sparsity"].unique()))
     return _closed(figure, axes, title, RANGE)
 
 
@@ -40,7 +44,11 @@ def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
         for method, part in costs.groupby("method", sort=False):
             name = "one bare pass" if method == PASS else str(method)
             _ranges(axis, part, "parameters", column, name, dotted=method == PASS)
-        axis.set(xlabel="parameters in blocks", ylabel=label, xscale="log", yscale="log")
+        axis.set(xlabel="parameters in blocks (millions)", ylabel=label, xscale="log", yscale="log")
+        counts = sorted(costs["parameters"].unique())
+        axis.set_xticks(counts, [f"{count / 1e6:.2g}" for count in counts])
+        axis.xaxis.set_minor_locator(NullLocator())
+        _plain_ticks(axis)
     return _closed(figure, axes, title, RANGE)
 
 
@@ -59,7 +67,7 @@ def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
     for axis, share, aim, label in zip(axes, shares, aims, labels, strict=True):
         axis.barh(names, share, color=[PALETTE[method] for method in shown["method"]], height=0.6)
         for place, value in enumerate(share):
-            axis.text(value + 0.02, place, f"{value:.2f}", va="center", fontsize=10)
+            axis.text(0.03, place, f"{value:.2f}", va="center", fontsize=10, color="white", fontweight="bold")
         axis.scatter(aim, names, marker="|", s=420, color="0.1", linewidth=2, zorder=3, label="aim")
         axis.axvline(1, color="0.3", linewidth=1, linestyle=":", label="as much as the peer")
         axis.set(xlabel=label, xlim=(0, max(1.25, share.max() + 0.2)))
@@ -79,7 +87,7 @@ def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
         axis.plot(times["sparsity"], share, marker="o", color=PALETTE["sparsegpt"], label="compressed rows")
         axis.axhline(1, color="0.3", linestyle=":", label="dense")
         axis.set(xlabel="sparsity (share of zeros)", ylabel=f"{label}, sparse / dense", yscale="log")
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _plain_ticks(axis)
     return _closed(figure, axes, title, "")
 
 
@@ -106,6 +114,13 @@ def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
     axis.set(xlabel=f"added loss ({rows['unit'].iloc[0]})")
     axis.grid(axis="y", visible=False)
     return _closed(figure, np.array([axis]), title, "grey: single items; blue: mean and 95% interval over items")
+
+
+def _plain_ticks(axis: Axes) -> None:
+    """A logarithmic vertical axis with numbers as one writes them, at 1, 2 and 5 of every power of ten."""
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def _ranges(axis: Axes, part: pd.DataFrame, x: str, y: str, label: str, *, dotted: bool = False) -> None:

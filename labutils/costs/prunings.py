@@ -1,6 +1,7 @@
 """Time and memory of prunings by method, sparsity and model size, beside one bare pass over the same tokens."""
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -93,9 +94,12 @@ def size_costs(
 
 
 def _bare_pass(model: PreTrainedModel, tokens: Tensor, batch_size: int) -> Callable[[], None]:
+    takes = inspect.signature(model.base_model.forward).parameters
+    no_cache = {"use_cache": False} if "use_cache" in takes else {}
+
     @torch.no_grad()
     def run() -> None:
         for batch in tokens.split(batch_size):
-            model.base_model(batch.to(model.device))
+            model.base_model(batch.to(model.device), **no_cache)
 
     return run
