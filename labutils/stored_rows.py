@@ -101,14 +101,17 @@ def read_origin(source: str | Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def describe_origin(source: str | Path) -> str:
-    """One sentence on where stored rows come from."""
+def describe_origin(source: str | Path, **about: Any) -> str:
+    """A sentence on where stored rows come from, and whether entries of their origin are what they are now."""
     origin = read_origin(source)
     versions = ", ".join(f"{name} {origin['versions'][name]}" for name in ("python", "torch", "transformers"))
-    return (
-        f"The rows below are stored ones: computed on {origin['date']} on another run of this code "
-        f"({origin['machine']}; {versions}) and read from `{source}`."
+    sentence = (
+        f"The rows are stored ones (`{source}`), not computed here: they come from a run of {origin['date']} on a machine "
+        f"with {origin['machine']} ({versions})."
     )
+    for name, value in about.items():
+        sentence += f" Their `{name}` {'is' if origin.get(name) == value else 'is not'} that of today."
+    return sentence
 
 
 def _to_parquet(table: pd.DataFrame, single: Sequence[str]) -> bytes:

@@ -35,7 +35,9 @@ def test_the_origin_says_what_when_and_where(folder: Path) -> None:
     origin = read_origin(folder)
     assert origin["plan"] == PLAN and origin["rows"] == {"items": 2, "runs": 1} and origin["model_sha256"] == "abc"
     assert {"python", "torch", "transformers"} <= set(origin["versions"]) and "cores" in origin["machine"]
-    sentence = describe_origin(folder)
+    sentence = describe_origin(folder, model_sha256="abc")
+    assert "`model_sha256` is that of today" in sentence
+    assert "`model_sha256` is not that of today" in describe_origin(folder, model_sha256="def")
     assert origin["date"] in sentence and origin["versions"]["torch"] in sentence and origin["machine"] in sentence
 
 

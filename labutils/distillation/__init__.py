@@ -18,7 +18,7 @@ from labutils.distillation.data import TaskData, load_task_data
 from labutils.distillation.figures import gain_curves, gain_forest, layer_curves, layer_values
 from labutils.distillation.matchers import METHODS
 from labutils.distillation.pipeline import Distillation, distill, train_teacher
-from labutils.distillation.plan import DistillPlan, carry_out, load_study, save_study
+from labutils.distillation.plan import DistillPlan, carry_out, load_study, save_study, tell_origin
 from labutils.distillation.students import cut_student, narrow_student
 from labutils.distillation.sweep import DistillSweep, distill_sweep
 from labutils.distillation.tables import (
@@ -30,7 +30,6 @@ from labutils.distillation.tables import (
     tell_gains,
     tell_verdict,
 )
-from labutils.stored_rows import describe_origin
 
 __all__ = [
     "METHODS",
@@ -44,7 +43,6 @@ __all__ = [
     "carry_out",
     "control_table",
     "cut_student",
-    "describe_origin",
     "distill",
     "distill_sweep",
     "floor_guard",
@@ -65,6 +63,7 @@ __all__ = [
     "seed_tests",
     "tell_controls",
     "tell_gains",
+    "tell_origin",
     "tell_verdict",
     "train_teacher",
 ]

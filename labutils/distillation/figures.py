@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from labutils.corpora import short_source
 
@@ -18,7 +19,7 @@ PALETTE = {
     "kd": _COLOURS[0],
     "ild": _COLOURS[1],
     "rail-l": _COLOURS[2],
-    "rail-c": _COLOURS[8],
+    "rail-c": _COLOURS[4],
     "loraild": _COLOURS[3],
     "teacher": (0.2, 0.2, 0.2),
     "untrained": (0.75, 0.75, 0.75),
@@ -34,7 +35,7 @@ def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: st
     tasks = list(dict.fromkeys(gains["evaluation"]))
     names = list(dict.fromkeys(gains["comparison"]))
     figure, axes = plt.subplots(
-        1, len(tasks), figsize=(1.6 + 3.1 * len(tasks), 1.4 + 0.4 * len(names)), sharey=True, squeeze=False
+        1, len(tasks), figsize=(1.6 + 2.7 * len(tasks), 1.4 + 0.4 * len(names)), sharex=True, sharey=True, squeeze=False
     )
     for axis, task in zip(axes[0], tasks, strict=True):
         for row in gains[gains["evaluation"] == task].itertuples():
@@ -43,6 +44,7 @@ def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: st
             axis.plot(row.estimate, place, "o", color=colour)
         axis.axvspan(-margin, margin, color="0.88", zorder=0)
         axis.axvline(0, color="0.3", linewidth=1)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.set(title=short_source(task), xlabel=f"gain over {reference}\n(accuracy or ρ)")
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].invert_yaxis()
@@ -59,11 +61,11 @@ def gain_curves(
         gains: `interval_rows` by `comparison` and the column `x`.
         label: what `x` is, with its unit.
     """
-    figure, axis = plt.subplots(figsize=(6.4, 4.0))
+    figure, axis = plt.subplots(figsize=(8.0, 4.0))
     values = sorted(gains[x].unique())
     for number, (name, curve) in enumerate(gains.groupby("comparison", sort=False)):
         curve = curve.sort_values(x)
-        shift = 0.08 * (number - (gains["comparison"].nunique() - 1) / 2)
+        shift = 0.04 * (number - (gains["comparison"].nunique() - 1) / 2)
         places = [values.index(value) + shift for value in curve[x]]
         spread = [curve["estimate"] - curve["low"], curve["high"] - curve["estimate"]]
         colour = PALETTE.get(str(name).split("/")[0], _COLOURS[number % 10])
@@ -72,7 +74,7 @@ def gain_curves(
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
     axis.set(xlabel=label, ylabel=f"gain over {reference} (accuracy or ρ)")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _finished(figure, title, f"bars: {level:.0%} intervals over test items and seeds of all tasks")
 
 
@@ -88,10 +90,10 @@ def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -
     figure, axes = plt.subplots(rows, columns, figsize=(2.0 + 3.2 * columns, 0.6 + 3.0 * rows), squeeze=False)
     for axis in axes.flat[len(measures) :]:
         axis.remove()
-    shifts = {arm: SHIFT * number for number, arm in enumerate(dict.fromkeys(values["arm"]))}
-    shift = (
-        values["arm"].map(shifts) - SHIFT * (len(shifts) - 1) / 2
-    )  # so that the bars of equal depths can be told apart
+    shift = pd.Series(0.0, index=values.index)  # so that the bars of equal depths can be told apart
+    for _, part in values.groupby("blocks"):
+        numbers, names = pd.factorize(part["arm"])
+        shift[part.index] = SHIFT * (numbers - (len(names) - 1) / 2)
     depth = values.assign(depth=(values["block"] + 1) / values["blocks"] + shift)
     for axis, measure in zip(axes.flat, measures, strict=False):
         part = depth[depth["measure"] == measure]

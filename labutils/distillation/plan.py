@@ -13,7 +13,7 @@ from labutils.distillation.store import hash_code
 from labutils.distillation.sweep import DistillSweep, distill_sweep
 from labutils.models import load_model
 from labutils.provenance import hash_weights
-from labutils.stored_rows import load_rows, store_rows
+from labutils.stored_rows import describe_origin, load_rows, store_rows
 from labutils.studies.files import without_paths
 
 REFERENCE = "kd"  # what every other arm is compared with
@@ -120,6 +120,11 @@ def load_study(source: str | Path, plan: DistillPlan) -> DistillSweep:
     """
     tables = load_rows(source, plan.described(), model_sha256=_hash_model(plan))
     return DistillSweep(**{name: tables.get(name, pd.DataFrame()) for name in TABLES})
+
+
+def tell_origin(source: str | Path) -> str:
+    """Where stored rows come from, and whether the sources that train and read a student are still the same."""
+    return describe_origin(source, code_sha256=hash_code())
 
 
 def _of_arms(table: pd.DataFrame, arms: set[str]) -> pd.DataFrame:
