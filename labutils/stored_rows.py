@@ -106,8 +106,8 @@ def describe_origin(source: str | Path, **about: Any) -> str:
     origin = read_origin(source)
     versions = ", ".join(f"{name} {origin['versions'][name]}" for name in ("python", "torch", "transformers"))
     sentence = (
-        f"The rows are stored ones (`{source}`), not computed here: they come from a run of {origin['date']} on a machine "
-        f"with {origin['machine']} ({versions})."
+        f"The rows are stored ones (`{source}`), not computed here: they come from a run of {origin['date']} on a "
+        f"machine with {origin['machine']} ({versions})."
     )
     for name, value in about.items():
         sentence += f" Their `{name}` {'is' if origin.get(name) == value else 'is not'} that of today."
