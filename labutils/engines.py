@@ -123,6 +123,9 @@ def _dask_backend(**options: object):
                     callback(outcome)
                 await asyncio.sleep(0.01)
 
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, super().effective_n_jobs(n_jobs))  # joblib keeps the work of a single worker for itself
+
         def start_call(self) -> None:
             super().start_call()
             self.call_data_futures = None
