@@ -11,40 +11,20 @@ writes `benchmarks/results/neuron_words_against_forward.json`.
 """
 
 import argparse
-import datetime
 import json
-import platform
-import resource
 import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from common import RESULTS, describe_machine, random_llama, timed, write_result
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 import labutils as lab
 from labutils.attribution.activations import measure_words
 from labutils.batching import padded_batches
+from labutils.measuring import peak_resident_megabytes
 
-RESULTS = Path(__file__).parent / "results" / "neuron_words_against_forward.json"
-
-
-def random_llama(vocabulary: int) -> LlamaForCausalLM:
-    """About 60 M parameters with a vocabulary of 32,000, as in `prune_against_forward`: 14 blocks of 1376 neurons."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=max(vocabulary, 32_000), hidden_size=512, intermediate_size=1376, num_hidden_layers=14,
-        num_attention_heads=8, max_position_embeddings=512, tie_word_embeddings=True,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
-
-
-def timed(work: Callable[[], object]) -> dict[str, float]:
-    """Wall and processor seconds of one call."""
-    wall, processor = time.perf_counter(), time.process_time()
-    work()
-    return {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+OUT = RESULTS / "neuron_words_against_forward.json"
+SHAPE = {"hidden": 512, "intermediate": 1376, "blocks": 14, "heads": 8}  # 60 M parameters, as `prune_against_forward`
 
 
 @torch.no_grad()
@@ -57,10 +37,6 @@ def forward_pass(
         model(input_ids=ids, attention_mask=mask, use_cache=False)
 
 
-def peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="pairs of a pass and a matching (default 5)")
@@ -70,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     _, tokenizer = lab.load_model("lab-llama")
-    model = random_llama(len(tokenizer))
+    model = random_llama(**SHAPE, vocabulary=max(len(tokenizer), 32_000))
     texts = lab.load_texts("lab:narrative", n=4 * options.texts)
     some, size = texts[: options.texts], options.batch_size
     forward_pass(model, tokenizer, some[:size], size)  # warm-up
@@ -82,7 +58,7 @@ def main() -> None:
         pairs.append({clock: (matching[clock] / forward[clock], forward[clock]) for clock in forward})
         print({clock: round(ratio, 3) for clock, (ratio, _) in pairs[-1].items()}, flush=True)
     found = measure_words(model, tokenizer, some, min_count=5, batch_size=size)
-    before = peak_megabytes()
+    before = peak_resident_megabytes()
     measure_words(model, tokenizer, texts, list(found.words), batch_size=size)
     summary = {
         clock: {
@@ -92,15 +68,13 @@ def main() -> None:
         for clock in ("wall", "processor")
     }
     about = {
-        "date": datetime.date.today().isoformat(), "processor": platform.processor() or platform.machine(),
-        "threads": options.threads, "torch": torch.__version__, "texts": len(some), "batch_size": size,
+        **describe_machine(), "texts": len(some), "batch_size": size,
         "tokens": sum(len(ids) for ids in tokenizer(some)["input_ids"]), "words": len(found.words),
         "neurons": sum(means.shape[1] for means in found.means), "repeats": options.repeats,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "peak_megabytes": before, "peak_megabytes_after_four_times_the_texts": peak_megabytes(),
+        "peak_megabytes": before, "peak_megabytes_after_four_times_the_texts": peak_resident_megabytes(),
     }  # fmt: skip
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({**about, "median_over_pairs": summary}, indent=1) + "\n")
+    write_result(OUT, {**about, "median_over_pairs": summary})
     print(json.dumps(summary, indent=1))
 
 

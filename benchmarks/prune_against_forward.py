@@ -12,37 +12,17 @@ writes `benchmarks/results/prune_against_forward.json`.
 
 import argparse
 import copy
-import datetime
 import json
-import platform
 import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from common import RESULTS, describe_machine, random_llama, random_tokens, timed, write_result
+from transformers import LlamaForCausalLM
 
 import labutils as lab
 
-RESULTS = Path(__file__).parent / "results" / "prune_against_forward.json"
-
-
-def random_llama() -> LlamaForCausalLM:
-    """About 60 M parameters, 44 M of them in 14 blocks."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=32_000, hidden_size=512, intermediate_size=1376, num_hidden_layers=14, num_attention_heads=8,
-        max_position_embeddings=512, tie_word_embeddings=True,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
-
-
-def timed(work: Callable[[], object]) -> dict[str, float]:
-    """Wall and processor seconds of one call."""
-    wall, processor = time.perf_counter(), time.process_time()
-    work()
-    return {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+OUT = RESULTS / "prune_against_forward.json"
+SHAPE = {"hidden": 512, "intermediate": 1376, "blocks": 14, "heads": 8}  # 60 M parameters, 44 M of them in blocks
 
 
 @torch.no_grad()
@@ -60,8 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     size = options.batch_size
     torch.set_num_threads(options.threads)
-    model = random_llama()
-    tokens = torch.randint(0, 32_000, (32, 256), generator=torch.Generator().manual_seed(0))
+    model, tokens = random_llama(**SHAPE), random_tokens(32, 256)
     pairs: dict[str, list[dict]] = {"wanda": [], "sparsegpt": []}
     two_forward_passes(model, tokens[:8], options.batch_size)  # warm-up
     for _ in range(options.repeats):
@@ -84,13 +63,10 @@ def main() -> None:
         for method, measured in pairs.items()
     }
     about = {
-        "date": datetime.date.today().isoformat(), "processor": platform.processor() or platform.machine(),
-        "threads": options.threads, "torch": torch.__version__, "tokens": list(tokens.shape),
-        "repeats": options.repeats,
+        **describe_machine(), "tokens": list(tokens.shape), "repeats": options.repeats,
         "parameters": sum(p.numel() for p in model.parameters()), "batch_size": options.batch_size,
     }  # fmt: skip
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({**about, "median_over_pairs": summary}, indent=1) + "\n")
+    write_result(OUT, {**about, "median_over_pairs": summary})
     print(json.dumps(summary, indent=1))
 
 

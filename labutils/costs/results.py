@@ -37,6 +37,33 @@ def peer_results() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def other_results() -> pd.DataFrame:
+    """The ratios of the other benchmarks: one row for each that was run.
+
+    Columns: `what` is compared with what, `ratio` (processor time), `aim` (NaN where none was set), `date`, `machine`.
+    """
+    rows = []
+
+    def add(name: str, what: str, ratio: float, aim: float = float("nan")) -> None:
+        found = read_benchmark(name)
+        about = {"date": found["date"], "machine": found["processor"]}
+        rows.append({"what": what, "ratio": ratio, "aim": aim, **about})
+
+    if found := read_benchmark("prune_against_forward"):
+        for method, clocks in found["median_over_pairs"].items():
+            add("prune_against_forward", f"{method} / two bare forward passes", clocks["processor"]["ratio"])
+    for case in (read_benchmark("grid_against_calls") or {"cases": []})["cases"]:
+        what = f"prune_grid / separate calls, {case['allocation']}, {case['parameters'] / 1e6:.0f} M parameters"
+        add("grid_against_calls", what, case["ratio"]["processor"], 1 / 3)
+    if found := read_benchmark("neuron_words_against_forward"):
+        ratio = found["median_over_pairs"]["processor"]["ratio"]
+        add("neuron_words_against_forward", "all neurons × words / one forward pass", ratio, 1.5)
+    if found := read_benchmark("multilevel_against_statsmodels"):
+        ratio = found["median_over_pairs"]["processor"]["ratio"]
+        add("multilevel_against_statsmodels", "multilevel model / statsmodels", ratio)
+    return pd.DataFrame(rows)
+
+
 def streaming_results() -> pd.DataFrame:
     """Pruning from disk to disk and in memory: one row each, empty where it was not measured."""
     if (found := read_benchmark("streaming_memory")) is None:

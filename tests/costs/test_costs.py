@@ -86,7 +86,8 @@ def result_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_benchmarks_that_were_not_run(result_folder: Path) -> None:
     assert costs.read_benchmark("gpu_pruning") is None
-    assert [len(table()) for table in (costs.peer_results, costs.streaming_results, costs.kernel_results)] == [0, 0, 0]
+    tables = (costs.peer_results, costs.streaming_results, costs.kernel_results, costs.other_results)
+    assert [len(table()) for table in tables] == [0, 0, 0, 0]
 
 
 def test_peers(result_folder: Path) -> None:
@@ -97,6 +98,21 @@ def test_peers(result_folder: Path) -> None:
         "ours_megabytes": 600.0, "theirs_megabytes": 800.0, "masks_equal": 1.0, "aim": 0.6, "repeats": 3,
         "date": "2030-01-02", "machine": "abacus",
     }  # fmt: skip
+
+
+def test_other_ratios(result_folder: Path) -> None:
+    about = {"date": "2030-01-02", "processor": "abacus"}
+    ratio = {"processor": {"ratio": 0.9}}
+    case = {"allocation": "owl", "parameters": 2_000_000, "ratio": {"processor": 0.4, "wall": 0.5}}
+    files = {
+        "prune_against_forward": {"median_over_pairs": {"wanda": ratio, "sparsegpt": ratio}},
+        "neuron_words_against_forward": {"median_over_pairs": ratio}, "grid_against_calls": {"cases": [case]},
+    }  # fmt: skip
+    for name, content in files.items():
+        (result_folder / f"{name}.json").write_text(json.dumps(about | content))
+    found = costs.other_results()
+    assert found["ratio"].tolist() == [0.9, 0.9, 0.4, 0.9] and set(found["machine"]) == {"abacus"}
+    assert found["what"][2] == "prune_grid / separate calls, owl, 2 M parameters"
 
 
 def test_kernels_that_failed_are_left_out(result_folder: Path) -> None:
