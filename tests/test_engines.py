@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,12 +13,12 @@ import distributed
 import joblib
 import pandas as pd
 import pytest
+from studies.tiny_notebooks import wait_until, write_profile, write_study
 
 import labutils as lab
 from labutils.__main__ import main
 from labutils.engines import check_engine, parse_engine, use_engine
 from labutils.studies import run_studies
-from studies.tiny_notebooks import write_profile, write_study
 
 SWEEP = {"source": "lab-llama", "cells": ["lab:review"], "arms": ["wanda"], "sparsities": [0.5], "n_draws": 5}
 SWEEP_CELL = f"""\
@@ -38,7 +37,9 @@ class Cluster:
         self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", "scheduler.json")
         given = ("--scheduler-file", "scheduler.json", "--nthreads", "1", "--no-nanny")
         wait_until((folder / "scheduler.json").exists)
-        self.client = distributed.Client(scheduler_file=str(folder / "scheduler.json"), set_as_default=False, timeout=60)
+        self.client = distributed.Client(
+            scheduler_file=str(folder / "scheduler.json"), set_as_default=False, timeout=60
+        )
         for _ in range(workers):
             self.start("worker", *given)
         self.client.wait_for_workers(workers, timeout=60)
@@ -47,9 +48,7 @@ class Cluster:
     def start(self, kind: str, *arguments: str) -> None:
         command = [sys.executable, "-m", "dask", kind, "--no-dashboard", *arguments]
         log = (self.folder / f"{kind}-{len(self.processes)}.log").open("wb")
-        self.processes.append(
-            subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
-        )
+        self.processes.append(subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log))
 
     def kill_a_busy_worker(self, task: str) -> int:
         """SIGKILL a worker that is at such a task; returns its process id."""
@@ -68,13 +67,6 @@ class Cluster:
         for process in reversed(self.processes):
             process.kill()
             process.wait()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "waited too long"
-        time.sleep(0.02)
 
 
 @pytest.fixture
