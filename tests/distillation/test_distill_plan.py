@@ -57,6 +57,21 @@ def test_the_notebook_declares_a_plan_in_every_profile() -> None:
         )
 
 
+def test_the_stored_study_is_the_one_that_the_notebook_asks_for() -> None:
+    (study,), _ = plan_studies([command.NOTEBOOK], profile="full", overrides={}, folder=paths.NOTEBOOKS)
+    if not (paths.DATA / "distillation_runs" / "origin.json").exists():
+        pytest.skip("no rows are stored in data/distillation_runs: python -m labutils.distillation computes them")
+    plan = DistillPlan.of(study.parameters)
+    found = load_study(study.parameters["stored"], plan)
+    assert found.runs.groupby(["evaluation", "arm"])["seed"].nunique().groupby("arm").unique().map(list).to_dict() == {
+        arm: [n] for arm, n in plan.arms.items()
+    }
+    students = found.items[found.items["arm"] != "teacher"]
+    scores = 1 - students.groupby(["evaluation", "arm", "seed"])["loss"].mean()
+    tests = found.runs.set_index(["evaluation", "arm", "seed"])["test"].sort_index()
+    pd.testing.assert_series_equal(scores, tests, check_names=False, rtol=1e-5)
+
+
 def test_every_varied_arm_has_its_reference(tiny: DistillPlan) -> None:
     assert replace(tiny, shares=[0.5, 1.0, 2.0]).arms == {
         "kd": 2, "loraild": 2, "ild": 1, "kd/share=2": 1, "kd/rank=3": 1, "loraild/rank=3": 1, "kd/share=0.5": 1,
