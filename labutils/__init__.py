@@ -48,6 +48,7 @@ _HOMES = {  # fmt: skip
         "adaptation_gain",
         "sample_map",
         "gain_by_sample",
+        "gain_by_configuration",
     ],
     "multilevel": ["fit_multilevel", "compare_models"],
     "checkpoints": [
@@ -56,6 +57,7 @@ _HOMES = {  # fmt: skip
         "prune_checkpoint",
         "compare_forms",
         "fresh_folder",
+        "save_dense",
         "add_lora",
         "merge_lora",
         "tune_lora",

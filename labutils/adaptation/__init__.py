@@ -22,6 +22,7 @@ _HOME = {
     "describe_samples": "samples",
     "draw_samples": "samples",
     "fold_correlations": "correlations",
+    "gain_by_configuration": "figures",
     "gain_by_sample": "figures",
     "load_base": "training",
     "load_runs": "plan",

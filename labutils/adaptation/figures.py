@@ -44,19 +44,34 @@ def gain_by_sample(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> F
     """
     per_pair = gains.groupby(["draw", "adaptation", "item"], as_index=False)["value"].mean()
     table = interval_table(per_pair, ["draw", "adaptation"], level=level)
-    names, ways = list(dict.fromkeys(table["draw"])), list(dict.fromkeys(table["adaptation"]))
+    return _gains(table, "draw", title, f"bars: {level:.0%} intervals over pairs")
+
+
+def gain_by_configuration(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
+    """What adaptation changes under each fine-tuning, one line per fine-tuning, one marker per adaptation.
+
+    Args:
+        gains: rows of `adaptation_gain`.
+    """
+    table = interval_table(gains, ["finetuning", "adaptation"], level=level)
+    return _gains(table, "finetuning", title, f"bars: {level:.0%} intervals over pairs and samples")
+
+
+def _gains(table: pd.DataFrame, rows: str, title: str, note: str) -> Figure:
+    names, ways = list(dict.fromkeys(table[rows])), list(dict.fromkeys(table["adaptation"]))
     figure, axis = plt.subplots(figsize=(7.2, 1.4 + 0.32 * len(names)))
     for number, (way, colour) in enumerate(zip(ways, sns.color_palette("colorblind", len(ways)), strict=True)):
-        part = table[table["adaptation"] == way].set_index("draw").loc[names]
+        part = table[table["adaptation"] == way].set_index(rows).loc[names]
         mean, low, high = part[["mean", "low", "high"]].to_numpy().T
-        rows = np.arange(len(names)) + STEP * (number - (len(ways) - 1) / 2)
+        heights = np.arange(len(names)) + STEP * (number - (len(ways) - 1) / 2)
         marker = MARKERS[number % len(MARKERS)]
         bars = np.maximum([mean - low, high - mean], 0)
-        axis.errorbar(mean, rows, xerr=bars, fmt=marker, color=colour, label=way, markersize=5, capsize=2)
+        axis.errorbar(mean, heights, xerr=bars, fmt=marker, color=colour, label=way, markersize=5, capsize=2)
     axis.axvline(0, color="0.3", linewidth=1)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set(xlabel=f"Pearson's r, adapted − base (bars: {level:.0%} intervals over pairs)")
+    axis.grid(visible=False, axis="y")
+    axis.set(xlabel=f"Pearson's r, adapted − base ({note})")
     axis.legend(title="adaptation", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return _closed(figure, axis, title)
 

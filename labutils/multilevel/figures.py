@@ -78,7 +78,7 @@ def variance_share_bars(intervals: Bootstrap, *, title: str) -> Figure:
     bars.set(xlabel="share", xlim=(0, 1))
     for row, kind in enumerate(kinds):
         estimate, low, high = table.loc[("total", kind)]
-        dots.plot([low, high], [row, row], color=COMPONENTS[kind][1], linewidth=3, solid_capstyle="butt")
+        dots.plot([low, high], [row, row], color=COMPONENTS[kind][1], linewidth=6, solid_capstyle="butt")
         dots.plot(estimate, row, "o", color="0.15", markersize=5)
     dots.set_yticks(range(len(kinds)), [COMPONENTS[kind][0] for kind in kinds])
     dots.yaxis.tick_right()

@@ -53,7 +53,7 @@ class StudyTable:
 @dataclass(frozen=True)
 class ModelSequence:
     """`models`: M0 to M4, by REML. `steps`: a row per test, with the columns model, step, statistic, reference, p,
-    kept, note; p-values are not corrected for their number."""
+    kept, note; p-values are not corrected for their number. A slope that the runs are too few for has no p-value."""
 
     models: dict[str, MultilevelModel]
     steps: pd.DataFrame
@@ -169,7 +169,12 @@ def _choose_slopes(
 ) -> tuple[list[str], MultilevelModel]:
     """Let one slope after the other vary over the samples, and keep it if its test says so."""
     slopes: list[str] = []
+    n_rows, n_groups = len(table.frame), table.frame[GROUP].nunique()
     for column in table.level_1:
+        if (len(slopes) + 2) * n_groups >= n_rows:  # a coefficient for every row would leave no residual
+            note = f"not tested: {n_rows} runs of {n_groups} samples are too few to let {len(slopes) + 1} slopes vary"
+            found.append({"model": "M2", "step": f"slope of {column} varies", "kept": False, "note": note})
+            continue
         larger = _fit(table, table.level_1, [*slopes, column])
         if _note(found, "M2", f"slope of {column} varies", compare_models(model, larger), alpha):
             slopes, model = [*slopes, column], larger

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from labutils.adaptation.figures import gain_by_sample, sample_map
+from labutils.adaptation.figures import gain_by_configuration, gain_by_sample, sample_map
 
 
 def test_the_map_names_every_sample():
@@ -35,3 +35,18 @@ def test_gains_are_averaged_over_fine_tunings_and_have_intervals():
         assert all(low < mean < high for (low, high), mean in zip(spans, line.get_xdata(), strict=True))
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["S01", "S02"]
     assert "95% intervals over pairs" in axis.get_xlabel()
+
+
+def test_gains_by_fine_tuning_have_a_line_each():
+    keys = pd.MultiIndex.from_product(
+        [["S01", "S02", "S03"], ["D1", "D2"], ["H1", "H2"], range(20)],
+        names=["draw", "adaptation", "finetuning", "item"],
+    )
+    values = np.random.default_rng(1).normal(size=len(keys))
+    gains = pd.Series(values, index=keys, name="value").reset_index()
+    axis = gain_by_configuration(gains, title="t").axes[0]
+    means = gains.groupby(["adaptation", "finetuning"])["value"].mean()
+    for way, bars in zip(["D1", "D2"], axis.containers, strict=True):
+        np.testing.assert_allclose(bars.lines[0].get_xdata(), means[way].to_numpy())
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["H1", "H2"]
+    assert "pairs and samples" in axis.get_xlabel()
