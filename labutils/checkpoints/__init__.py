@@ -1,6 +1,6 @@
 """Checkpoints of pruned models: saving, loading, a compact form, pruning from disk to disk, LoRA on top."""
 
-from labutils.checkpoints.forms import compare_forms, fresh_folder
+from labutils.checkpoints.forms import compare_forms, fresh_folder, save_dense
 from labutils.checkpoints.lora import add_lora, merge_lora, tune_lora
 from labutils.checkpoints.saving import load_pruned, save_pruned
 from labutils.checkpoints.streaming import prune_checkpoint
@@ -12,6 +12,7 @@ __all__ = [
     "load_pruned",
     "merge_lora",
     "prune_checkpoint",
+    "save_dense",
     "save_pruned",
     "tune_lora",
 ]

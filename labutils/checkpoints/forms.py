@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.checkpoints.saving import load_pruned
+from labutils.models import _without_progress_bar as without_progress_bar
 
 
 def compare_forms(
@@ -43,6 +44,13 @@ def compare_forms(
             {"form": form, "megabytes": size, "seconds": seconds, "largest difference": difference, "zeros": sparsity}
         )
     return pd.DataFrame(rows)
+
+
+def save_dense(model: PreTrainedModel, folder: str | Path) -> Path:
+    """Write a model as it is, for instance as the source of `prune_checkpoint`."""
+    with without_progress_bar():
+        model.save_pretrained(folder)
+    return Path(folder)
 
 
 def fresh_folder() -> Path:

@@ -62,7 +62,8 @@ def save_pruned(
         if compact:
             write_compact(model, unfinished)
         else:
-            model.save_pretrained(unfinished)
+            with without_progress_bar():
+                model.save_pretrained(unfinished)
         if tokenizer is not None:
             tokenizer.save_pretrained(unfinished)
         write_report(unfinished, report, provenance(model, tokenizer))

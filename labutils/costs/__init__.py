@@ -3,13 +3,14 @@
 from labutils.costs.figures import added_loss_strips, cost_curves, peer_bars, size_curves, sparse_product_curves
 from labutils.costs.prunings import pruning_costs, random_llama, size_costs
 from labutils.costs.results import kernel_results, other_results, peer_results, read_benchmark, streaming_results
-from labutils.costs.sparse_products import sparse_product_times
+from labutils.costs.sparse_products import pays_from, sparse_product_times
 
 __all__ = [
     "added_loss_strips",
     "cost_curves",
     "kernel_results",
     "other_results",
+    "pays_from",
     "peer_bars",
     "peer_results",
     "pruning_costs",

@@ -9,11 +9,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+LEAST_SECONDS = 0.02
+
 
 def sparse_product_times(
     sparsities: Sequence[float], *, width: int = 1024, n_tokens: int = 256, repeats: int = 5
 ) -> pd.DataFrame:
     """Time a square weight times the inputs of some tokens, dense and in torch's compressed rows (CSR), on the CPU.
+
+    The clock is the processor's, over as many products in a row as take some milliseconds.
 
     Returns:
         one row per sparsity: `sparsity, dense_ms, sparse_ms` (medians over repeats in turn), `ratio` (sparse / dense;
@@ -40,7 +44,17 @@ def sparse_product_times(
     return pd.DataFrame(rows)
 
 
+def pays_from(times: pd.DataFrame, small: str, large: str) -> float | None:
+    """The lowest sparsity from which on one column of `sparse_product_times` stays below another; None for nowhere."""
+    ordered = times.sort_values("sparsity", ascending=False)
+    below = (ordered[small] < ordered[large]).cummin()
+    return float(ordered.loc[below, "sparsity"].min()) if below.any() else None
+
+
 def _seconds(matrix: Tensor, inputs: Tensor) -> float:
-    started = time.perf_counter()
-    matrix @ inputs
-    return time.perf_counter() - started
+    started, spent, count = time.process_time(), 0.0, 0
+    while spent < LEAST_SECONDS:
+        matrix @ inputs
+        count += 1
+        spent = time.process_time() - started
+    return spent / count

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from checkpoint_models import TOKENS, untied_llama
 
-from labutils.checkpoints import compare_forms, prune_checkpoint, save_pruned
+from labutils.checkpoints import compare_forms, prune_checkpoint, save_dense, save_pruned
 from labutils.pruning import prune
 
 
 def test_forms_of_one_model(tmp_path: Path) -> None:
     model = untied_llama()
-    model.save_pretrained(tmp_path / "dense")
+    save_dense(model, tmp_path / "dense")
     report = prune(model, TOKENS, method="wanda", sparsity=0.6)
     save_pruned(model, tmp_path / "plain", report)
     save_pruned(model, tmp_path / "compact", report, compact=True)

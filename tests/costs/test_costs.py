@@ -78,6 +78,14 @@ def test_sparse_products() -> None:
     assert rows["ratio"].tolist() == pytest.approx((rows["sparse_ms"] / rows["dense_ms"]).tolist())
 
 
+def test_from_where_on_it_pays() -> None:
+    """One lucky measurement below does not count."""
+    times = pd.DataFrame({"sparsity": [0.99, 0.5, 0.7, 0.9], "a": [1.0, 9.0, 1.0, 5.0], "b": [2.0, 5.0, 2.0, 4.0]})
+    assert costs.pays_from(times, "a", "b") == 0.99
+    assert costs.pays_from(times.assign(a=[1.0, 9.0, 1.0, 3.0]), "a", "b") == 0.7
+    assert costs.pays_from(times.assign(a=9.0), "a", "b") is None
+
+
 @pytest.fixture
 def result_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
