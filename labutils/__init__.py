@@ -21,6 +21,7 @@ _HOMES = {  # fmt: skip
     "similarity": ["score_similarity"],
     "outside": ["evaluate_outside", "write_harness_task"],
     "pruning": ["prune", "prune_grid", "PruneReport", "register_score"],
+    "forecast": ["forecast", "Forecast"],
     "sweeps": ["sweep", "Setting", "dense_loss", "dense_check", "scope", "sources_of", "split_cell"],
     "stats": ["crossed_bootstrap", "paired_differences", "slope", "crossover", "heterogeneity"],
     "adaptation": [
@@ -42,7 +43,7 @@ _HOMES = {  # fmt: skip
         "save_study",
         "load_study",
         "load_runs",
-        "study_origin",
+        "origin_table",
         "StudySetting",
         "StudyRows",
         "adaptation_gain",

@@ -27,6 +27,7 @@ _HOME = {
     "load_base": "training",
     "load_runs": "plan",
     "load_study": "plan",
+    "origin_table": "plan",
     "pearson_contributions": "correlations",
     "run_study": "study",
     "sample_map": "figures",

@@ -20,6 +20,7 @@ from labutils.adaptation.samples import Sample, draw_samples
 from labutils.adaptation.study import RUN, StudyRows, run_study
 from labutils.adaptation.training import load_base
 from labutils.provenance import hash_weights
+from labutils.studies.conclusion import run_folder
 from labutils.studies.files import git_state, hash_bytes, without_paths, write_atomically
 from labutils.tasks import Task, load_task
 
@@ -162,10 +163,35 @@ def load_study(source: Path | str, plan: StudyPlan | None = None) -> StudyRows:
 
 
 def load_runs(source: Path | str) -> pd.DataFrame:
-    """The runs of a study: as for `load_study`, or a Parquet file of them, as a run of notebook 06 leaves one."""
-    if str(source).endswith(".parquet"):
-        return pd.read_parquet(paths.find_file(str(source)))
-    return load_study(source).runs
+    """The runs of a study, without their predictions.
+
+    Args:
+        source: as for `load_study`; a Parquet file of runs; or `run:<notebook>`, the rows that this notebook left in
+            the same run.
+
+    Raises:
+        LookupError: there are none.
+    """
+    file = _parquet(source)
+    return load_study(source).runs if file is None else pd.read_parquet(file)
+
+
+def origin_table(source: Path | str) -> pd.DataFrame:
+    """Where rows come from, for the top of a notebook: columns `item` and `value`, both text.
+
+    Raises:
+        LookupError: as `load_runs`.
+    """
+    file = _parquet(source)
+    if file is not None:
+        rows = [("rows", file.name), ("sha256", hash_bytes(file.read_bytes()))]
+    else:
+        about = study_origin(source)
+        rows = [("rows", str(source)), ("sha256", about["runs_sha256"])]
+        rows += [("model", about["plan"]["model"]), ("weights sha256", about["model_sha256"])]
+        rows += [(name, about[name]) for name in ("runs", "date", "machine", "commit")]
+        rows += [("minutes of one core", round(about["run_seconds"] / 60, 1)), *about["versions"].items()]
+    return pd.DataFrame([(item, str(value)) for item, value in rows], columns=["item", "value"])
 
 
 def study_origin(source: Path | str) -> dict[str, Any]:
@@ -183,6 +209,18 @@ _ENDS = {"runs": "", "predictions": "_predictions"}
 def _place(source: Path | str) -> Path:
     text = str(source)
     return paths.DATA / text.removeprefix("data:") if text.startswith("data:") else Path(text)
+
+
+def _parquet(source: Path | str) -> Path | None:
+    """The file of runs that a source names; None where it names a stored study."""
+    text = str(source)
+    if text.startswith("run:"):
+        name = text.removeprefix("run:")
+        path = run_folder() / name / "rows.parquet"
+        if not path.exists():
+            raise LookupError(f"{name} has left no rows in this run: run it first, or name a file of runs")
+        return path
+    return paths.find_file(text) if text.endswith(".parquet") else None
 
 
 def _adaptation_seconds(runs: pd.DataFrame) -> float:

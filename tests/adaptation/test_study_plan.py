@@ -8,7 +8,7 @@ import pytest
 from small_models import causal_base, pairs, save, texts
 
 from labutils.adaptation.__main__ import NOTEBOOK, main
-from labutils.adaptation.plan import StudyPlan, carry_out, load_runs, load_study, save_study, study_origin
+from labutils.adaptation.plan import StudyPlan, carry_out, load_runs, load_study, origin_table, save_study, study_origin
 from labutils.adaptation.training import load_base
 from labutils.paths import NOTEBOOKS
 from labutils.provenance import hash_weights
@@ -69,11 +69,22 @@ def test_rows_come_back_as_they_were_stored(stored, plan):
         rows.predictions["predicted"].to_numpy(), rel=1e-6
     )
     pd.testing.assert_frame_equal(load_runs(f"{target}.parquet"), rows.runs)
+    table = origin_table(f"{target}.parquet").set_index("item")["value"]
     about = study_origin(target)
+    assert table["sha256"] == about["runs_sha256"] == origin_table(target).set_index("item").loc["sha256", "value"]
     assert about["runs"] == len(rows.runs) == 2 * 2 + 2 and about["model_sha256"] == hash_weights(
         load_base(plan.model).model
     )
     assert {"date", "machine", "versions", "plan", "run_seconds"} <= set(about) and "CPU" in about["machine"]
+
+
+def test_rows_of_the_same_run_are_found(stored, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABUTILS_RUN_FOLDER", str(tmp_path))
+    with pytest.raises(LookupError, match="06_study has left no rows in this run"):
+        load_runs("run:06_study")
+    (tmp_path / "06_study").mkdir()
+    stored[0].runs.to_parquet(tmp_path / "06_study" / "rows.parquet")
+    pd.testing.assert_frame_equal(load_runs("run:06_study"), stored[0].runs)
 
 
 def test_rows_of_another_plan_or_altered_files_are_refused(stored, plan):
