@@ -13,8 +13,9 @@ process that has pruned once (everything is in it: interpreter, packages, model)
 compared before anything is said about speed. Both sides count a row's or a block's share of zeros a little
 differently, and llm-compressor's SparseGPT drops one weight more per block of columns, so that a few masks differ.
 
-The figures go into `benchmarks/results/against_llm_compressor.json`, one entry for each size and method; a call
-replaces the entries it measures (`--sizes`, `--methods`) and keeps the others.
+The figures go into `benchmarks/results/against_llm_compressor.json`, one entry for each size and method, after every
+pair. A call goes on with the entries it is to measure (`--sizes`, `--methods`) where day, machine and versions are the
+same, and begins them anew where not.
 """
 
 import argparse
@@ -37,6 +38,8 @@ SIZES = {
 }
 AIMS = {"wanda": 0.6, "sparsegpt": 0.5}
 TOKENS, BATCH, SPARSITY = (32, 256), 8, 0.5
+WARM_UP = 4  # sequences of the first pruning, where the entry is gone on with
+CLOCKS = ("wall", "processor")
 MARK = "RESULT "
 
 
@@ -85,11 +88,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             make_model(size, Path(place) / "model")
             for method in options.methods:
-                entry = compare(method, size, Path(place), options.peer, options.repeats)
-                entries = json.loads(OUT.read_text()) if OUT.exists() else {}
-                write_result(OUT, {**entries, f"{size} {method}": entry})
-                shown = ("processor_ratio", "wall_ratio", "masks_equal", "peak_megabytes")
-                print(size, method, {name: entry[name] for name in shown}, flush=True)
+                compare(method, size, Path(place), options.peer, options.repeats)
 
 
 def make_model(size: str, folder: Path) -> None:
@@ -98,35 +97,48 @@ def make_model(size: str, folder: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
 
 
-def compare(method: str, size: str, place: Path, peer: str, repeats: int) -> dict:
-    """Interleaved prunings of both sides; medians over the pairs."""
+def compare(method: str, size: str, place: Path, peer: str, repeats: int) -> None:
+    """Interleaved prunings of both sides, until the entry has as many pairs as asked for; written after each pair."""
     workers = {
         "ours": Worker("ours", sys.executable, place / "model"),
         "theirs": Worker("theirs", peer, place / "model"),
     }
-    first = {
-        side: worker.ask(method=method, save=str(place / f"{side}.safetensors")) for side, worker in workers.items()
-    }
-    agreement = compare_zeros(place)
-    pairs = []
-    for _ in range(repeats):
-        pairs.append({side: worker.ask(method=method) for side, worker in workers.items()})
-        print(size, method, {side: round(run["processor"], 2) for side, run in pairs[-1].items()}, flush=True)
-    for worker in workers.values():
-        worker.close()
-    medians = {
-        clock: {side: statistics.median(pair[side][clock] for pair in pairs) for side in workers}
-        for clock in ("wall", "processor")
-    }
-    ratios = {
-        f"{clock}_ratio": statistics.median(pair["ours"][clock] / pair["theirs"][clock] for pair in pairs)
-        for clock in ("wall", "processor")
-    }
-    return {
+    about = {
         **describe_machine(), "versions": {side: worker.about for side, worker in workers.items()}, "size": size,
         "method": method, "shape": SIZES[size], "tokens": list(TOKENS), "batch_size": BATCH, "sparsity": SPARSITY,
-        "repeats": repeats, "aim": AIMS[method], **ratios, "seconds": medians, "pairs": pairs,
-        "peak_megabytes": {side: found["peak_megabytes"] for side, found in first.items()}, **agreement,
+    }  # fmt: skip
+    key, entries = f"{size} {method}", json.loads(OUT.read_text()) if OUT.exists() else {}
+    entry = entries.get(key, {})
+    if {name: entry.get(name) for name in about} == about:
+        for worker in workers.values():
+            worker.ask(method=method, n=WARM_UP)
+    else:
+        first = {
+            side: worker.ask(method=method, save=str(place / f"{side}.safetensors")) for side, worker in workers.items()
+        }
+        peaks = {side: found["peak_megabytes"] for side, found in first.items()}
+        entry = {**about, "aim": AIMS[method], "peak_megabytes": peaks, **compare_zeros(place), "pairs": []}
+    while len(entry["pairs"]) < repeats:
+        pair = {side: worker.ask(method=method) for side, worker in workers.items()}
+        entry["pairs"].append({side: {clock: run[clock] for clock in CLOCKS} for side, run in pair.items()})
+        print(size, method, {side: round(run["processor"], 2) for side, run in pair.items()}, flush=True)
+        write_result(OUT, {**entries, key: {**entry, **summary(entry["pairs"])}})
+    for worker in workers.values():
+        worker.close()
+
+
+def summary(pairs: list[dict]) -> dict:
+    """Medians over the pairs: of the seconds of each side, and of the ratio."""
+    return {
+        "repeats": len(pairs),
+        "seconds": {
+            clock: {side: statistics.median(pair[side][clock] for pair in pairs) for side in pairs[0]}
+            for clock in CLOCKS
+        },
+        **{
+            f"{clock}_ratio": statistics.median(pair["ours"][clock] / pair["theirs"][clock] for pair in pairs)
+            for clock in CLOCKS
+        },
     }  # fmt: skip
 
 
@@ -170,7 +182,8 @@ def serve(side: str, folder: Path) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        found = timed(lambda: prune(model, tokens, request["method"]))  # noqa: B023
+        some = tokens[: request.get("n")]
+        found = timed(lambda: prune(model, some, request["method"]))  # noqa: B023
         found["peak_megabytes"] = peak_resident_megabytes()
         if request.get("save"):
             layers = {name: p.data.contiguous() for name, p in model.named_parameters() if "proj" in name}
@@ -183,7 +196,10 @@ def prune_ours(model, tokens, method) -> None:
     import labutils as lab
 
     if model is None:
-        method["labutils"] = lab.__version__
+        from labutils import pruning
+        from labutils.studies.files import hash_tree
+
+        method["labutils"] = f"{lab.__version__}, sources {hash_tree(Path(pruning.__file__).parent, '*.py')[:12]}"
         lab.prune  # noqa: B018 (loads what pruning needs)
         return
     lab.prune(model, tokens, method=method, sparsity=SPARSITY, batch_size=BATCH)

@@ -52,6 +52,37 @@ def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
     return _closed(figure, axes, title, RANGE)
 
 
+def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
+    """What was measured against what was forecast, one point per model, method and sparsity; the band is ± 25 %.
+
+    Time is that of the fastest repeat, which others on the machine disturbed least.
+
+    Args:
+        costs: rows of `pruning_costs` or `size_costs`.
+    """
+    kinds = ["model", "method", "sparsity"]
+    found = costs[costs["method"] != PASS].groupby(kinds, sort=False).agg(
+        wall=("wall", "min"), forecast_seconds=("forecast_seconds", "first"),
+        peak_megabytes=("peak_megabytes", "median"), forecast_megabytes=("forecast_megabytes", "first"),
+    ).reset_index()  # fmt: skip
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.4))
+    panels = (("forecast_seconds", "wall", "seconds"), ("forecast_megabytes", "peak_megabytes", "MB beyond the model"))
+    for axis, (forecast, measured, unit) in zip(axes, panels, strict=True):
+        for method, part in found.groupby("method", sort=False):
+            axis.plot(part[forecast], part[measured], "o", color=PALETTE.get(str(method)), label=str(method))
+        ends = np.array(
+            [found[[forecast, measured]].min(axis=None) / 1.3, found[[forecast, measured]].max(axis=None) * 1.3]
+        )
+        axis.fill_between(ends, ends * 0.75, ends * 1.25, color="0.88", zorder=0, label="± 25 %")
+        axis.plot(ends, ends, color="0.3", linewidth=1, linestyle=":", label="as forecast")
+        axis.set(xlabel=f"forecast ({unit})", ylabel=f"measured ({unit})", xscale="log", yscale="log")
+        _plain_ticks(axis)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
+    return _closed(figure, axes, title, "")
+
+
 def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
     """Our processor time and peak memory as shares of the peer's; below 1 ours needs less. Ticks show the aims.
 

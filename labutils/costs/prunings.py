@@ -10,6 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from labutils.forecast import forecast
 from labutils.measuring import Cost, measure_cost
 from labutils.models import find_blocks, prunable_layers
 from labutils.progress import progress
@@ -49,7 +50,8 @@ def pruning_costs(
 
     Returns:
         one row per method, sparsity and repeat: `model, parameters` (in blocks), `method, sparsity, repeat, wall,
-        processor, peak_megabytes`; the bare pass has the method "one pass" and sparsity 0.
+        processor, peak_megabytes`, and what `forecast` says beforehand, `forecast_seconds` and `forecast_megabytes`
+        (beyond the model). The bare pass has the method "one pass", sparsity 0 and no forecast.
     """
     device = model.device.type
     layers = [layer for block in find_blocks(model)[1] for layer in prunable_layers(block).values()]
@@ -62,15 +64,23 @@ def pruning_costs(
             lambda: prune(fresh, tokens, method=method, sparsity=sparsity, batch_size=batch_size), device=device
         )
 
-    pruned(methods[0], sparsities[0])
     kinds = [(method, sparsity) for method in methods for sparsity in sparsities]
+    expected = {kind: _forecast(model, tuple(tokens.shape), *kind, batch_size) for kind in kinds}
+    pruned(*kinds[0])
     rows = []
     for repeat in progress(range(repeats), description=f"cost of {about['model']}", unit="repeat"):
         found = {(PASS, 0.0): measure_cost(_bare_pass(model, tokens, batch_size), device=device)}
         found |= {kind: pruned(*kind) for kind in kinds}
         rows += [
-            {**about, "method": method, "sparsity": sparsity, "repeat": repeat, **cost._asdict()}
-            for (method, sparsity), cost in found.items()
+            {
+                **about,
+                "method": kind[0],
+                "sparsity": kind[1],
+                "repeat": repeat,
+                **cost._asdict(),
+                **expected.get(kind, {}),
+            }
+            for kind, cost in found.items()
         ]
     return pd.DataFrame(rows)
 
@@ -91,6 +101,13 @@ def size_costs(
         options = {"methods": methods, "sparsities": [sparsity], "repeats": repeats}
         frames.append(pruning_costs(model, tokens, name=f"Llama, width {hidden}", **options))
     return pd.concat(frames, ignore_index=True)
+
+
+def _forecast(
+    model: PreTrainedModel, shape: tuple[int, int], method: str, sparsity: float, batch_size: int
+) -> dict[str, float]:
+    found = forecast(model, shape, method, sparsity=sparsity, batch_size=batch_size)
+    return {"forecast_seconds": found.seconds, "forecast_megabytes": (found.memory - found.parts["model"]) / 1e6}
 
 
 def _bare_pass(model: PreTrainedModel, tokens: Tensor, batch_size: int) -> Callable[[], None]:
