@@ -34,7 +34,7 @@ REQUEST = {"method": "wanda", "sparsity": 0.5, "batch_size": 4}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, default=48, help="blocks of the model (default 48)")
-    parser.add_argument("--sequences", type=int, default=8, help="of 128 tokens (default 8)")
+    parser.add_argument("--sequences", type=int, default=4, help="of 128 tokens (default 4)")
     parser.add_argument("--spill", action="store_true", help="keep the hidden states on disk as well")
     parser.add_argument("--folder", type=Path, help="work here, keep everything, and use what an earlier call finished")
     parser.add_argument("--part", choices=["disk", "memory"], help=argparse.SUPPRESS)
