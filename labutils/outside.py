@@ -5,11 +5,12 @@ and metrics are its own. A task of this collection can be written in its format,
 Source: Gao et al., lm-evaluation-harness (the package `lm_eval`).
 """
 
+import contextlib
+import io
 import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -123,12 +124,13 @@ def write_harness_task(task: Task, folder: str | Path) -> str:
     return name
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The harness tells at length what it does; only errors pass."""
+    """The harness tells at length what it does, with bars of its own; exceptions and errors in the log pass."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         logging.disable(before)
