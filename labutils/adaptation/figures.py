@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from labutils.plots import interval_table
 
 MARKERS = "osD^v"
+SIDES = np.array([(22, 10), (22, -10), (-22, 10), (-22, -10), (0, 15), (0, -15)])  # pixels from a point to its name
 STEP = 0.25  # between the configurations of one sample, in rows
 
 
@@ -22,15 +23,28 @@ def sample_map(samples: pd.DataFrame, *, title: str) -> Figure:
     points = axis.scatter(
         samples["complexity"], samples["term_share"], c=samples["sentence_length"], cmap="viridis", s=60, zorder=2
     )
-    for row in samples.itertuples():
-        axis.annotate(row.sample, (row.complexity, row.term_share), (5, 4), textcoords="offset points", fontsize=8)
     axis.set(
         xlabel="complexity (mean of three scaled indices; 1 is the hardest sample)",
         ylabel="biomedical terms (share of all words)",
     )
     axis.margins(0.09)
     figure.colorbar(points, label="words per sentence")
+    _name_points(axis, samples)
     return _closed(figure, axis, title)
+
+
+def _name_points(axis: plt.Axes, samples: pd.DataFrame) -> None:
+    """A name beside every point, on the side where it is farthest from other points and names."""
+    places = axis.transData.transform(samples[["complexity", "term_share"]].to_numpy())
+    taken = list(places)
+    for row, place in zip(samples.itertuples(), places, strict=True):
+        room = [min(np.hypot(*((place + side - other) / (2, 1))) for other in taken) for side in SIDES]
+        side = SIDES[int(np.argmax(room))]
+        taken.append(place + side)
+        axis.annotate(
+            row.sample, (row.complexity, row.term_share), side * 72 / axis.figure.dpi, textcoords="offset points",
+            fontsize=8, ha="center", va="center",
+        )  # fmt: skip
 
 
 def gain_by_sample(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:

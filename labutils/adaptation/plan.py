@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from labutils import paths
+from labutils import __version__, paths
 from labutils.adaptation.configurations import Adaptation, Tuning
 from labutils.adaptation.jobs import StudySetting
 from labutils.adaptation.samples import Sample, draw_samples
@@ -21,10 +21,10 @@ from labutils.adaptation.study import RUN, StudyRows, run_study
 from labutils.adaptation.training import load_base
 from labutils.provenance import hash_weights
 from labutils.studies.conclusion import run_folder
-from labutils.studies.files import git_state, hash_bytes, without_paths, write_atomically
+from labutils.studies.files import hash_bytes, without_paths, write_atomically
 from labutils.tasks import Task, load_task
 
-PACKAGES = ("labutils", "torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
+PACKAGES = ("torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,7 @@ def save_study(rows: StudyRows, plan: StudyPlan, target: Path | str) -> dict[str
         "model_sha256": hash_weights(load_base(plan.model, revision=plan.revision).model),
         "runs_sha256": hash_bytes(runs.getvalue()),
         "predictions_sha256": hash_bytes(predictions.getvalue()),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "commit": git_state()["commit"],
+        "versions": _versions(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{os.cpu_count()}-core {platform.machine().replace('_', '-')} CPU",
         "run_seconds": round(float(rows.runs["seconds"].sum() + _adaptation_seconds(rows.runs)), 1),
@@ -189,7 +188,7 @@ def origin_table(source: Path | str) -> pd.DataFrame:
         about = study_origin(source)
         rows = [("rows", str(source)), ("sha256", about["runs_sha256"])]
         rows += [("model", about["plan"]["model"]), ("weights sha256", about["model_sha256"])]
-        rows += [(name, about[name]) for name in ("runs", "date", "machine", "commit")]
+        rows += [(name, about[name]) for name in ("runs", "date", "machine")]
         rows += [("minutes of one core", round(about["run_seconds"] / 60, 1)), *about["versions"].items()]
     return pd.DataFrame([(item, str(value)) for item, value in rows], columns=["item", "value"])
 
@@ -228,8 +227,12 @@ def _adaptation_seconds(runs: pd.DataFrame) -> float:
     return float(runs.drop_duplicates(["sample", "adaptation"])["adaptation_seconds"].sum())
 
 
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def _versions() -> dict[str, str]:
+    """Of python, of the collection itself, and of what the numbers depend on, as far as it is installed."""
+    found = {"python": platform.python_version(), "labutils": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # peft is needed for LoRA alone
+            continue
+    return found

@@ -95,12 +95,14 @@ def run_study(
 def adaptation_gain(rows: StudyRows) -> pd.DataFrame:
     """What adaptation changes: correlation of the adapted minus that of the base model, pair by pair.
 
-    Both are fine-tuned in the same way with the same folds. The base model's replicates are averaged. A `value` is the
-    difference of `pearson_contributions`, so its mean over pairs is a difference of cross-validated correlations.
+    Both are fine-tuned in the same way with the same folds. A `value` is the difference of `pearson_contributions`, so
+    its mean over pairs is a difference of cross-validated correlations. An adapted run is compared with every replicate
+    of the base model, since a single fine-tuning is in part luck.
 
     Returns:
-        ``model, evaluation`` (the task), ``draw`` (the sample), ``adaptation, finetuning, item, value``; resample them
-        with `crossed_bootstrap(…, cells=["adaptation", "finetuning"])`.
+        ``model, evaluation`` (the task), ``draw`` (the sample), ``seed`` (the base model's replicate), ``adaptation,
+        finetuning, item, value``; resample them with `crossed_bootstrap(…, cells=["adaptation", "finetuning"])`, whose
+        interval then holds the luck of pairs, samples and of the base model's seeds.
 
     Raises:
         LookupError: a column is missing. ValueError: no runs of the base model, or none of an adapted one.
@@ -113,11 +115,12 @@ def adaptation_gain(rows: StudyRows) -> pd.DataFrame:
     is_base = values["sample"] == NO_SAMPLE
     if is_base.all() or not is_base.any():
         raise ValueError(f"a gain needs runs of the base model (sample {NO_SAMPLE!r}) and of adapted ones")
-    base = values[is_base].groupby(["finetuning", "item"])["value"].mean().rename("base").reset_index()
-    gains = values[~is_base].merge(base, on=["finetuning", "item"], validate="many_to_one")
+    base = values[is_base].rename(columns={"value": "base", "replicate": "seed"})
+    base = base[["finetuning", "item", "seed", "base"]]
+    gains = values[~is_base].merge(base, on=["finetuning", "item"], validate="many_to_many")
     gains = gains.assign(value=gains["value"] - gains["base"], draw=gains["sample"])
     about = {"model": rows.runs["model"].iloc[0], "evaluation": rows.runs["task"].iloc[0]}
-    return gains.assign(**about)[[*about, "draw", "adaptation", "finetuning", "item", "value"]]
+    return gains.assign(**about)[[*about, "draw", "seed", "adaptation", "finetuning", "item", "value"]]
 
 
 def _finish(inputs: Inputs, jobs: list[Job], n_jobs: int | None) -> None:

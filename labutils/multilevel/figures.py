@@ -16,6 +16,7 @@ from labutils.multilevel.model import MultilevelModel
 from labutils.multilevel.resampling import Bootstrap
 
 _COLOURS = sns.color_palette("colorblind", 10)
+SMALL_SHARE = 0.01  # below which the axis of shares is linear
 COMPONENTS = {
     "f1": ("fixed effects within groups (f1)", _COLOURS[0]),
     "f2": ("fixed effects between groups (f2)", _COLOURS[2]),
@@ -78,12 +79,16 @@ def variance_share_bars(intervals: Bootstrap, *, title: str) -> Figure:
     bars.set(xlabel="share", xlim=(0, 1))
     for row, kind in enumerate(kinds):
         estimate, low, high = table.loc[("total", kind)]
-        dots.plot([low, high], [row, row], color=COMPONENTS[kind][1], linewidth=6, solid_capstyle="butt")
-        dots.plot(estimate, row, "o", color="0.15", markersize=5)
+        dots.plot([low, high], [row, row], color="0.3", linewidth=1.4, marker="|", markersize=9)
+        dots.plot(estimate, row, "s", color=COMPONENTS[kind][1], markeredgecolor="0.3", markersize=9)
     dots.set_yticks(range(len(kinds)), [COMPONENTS[kind][0] for kind in kinds])
     dots.yaxis.tick_right()
     dots.set_ylim(len(kinds) - 0.5, -0.5)
-    dots.set(xlabel=f"share of the total, {intervals.level:.0%} interval", xlim=(-0.02, 1.02))
+    dots.set_xscale("symlog", linthresh=SMALL_SHARE, linscale=0.4)  # shares of one and of eighty per cent on one axis
+    dots.set_xlim(-0.001, 1)
+    dots.set_xticks([0, SMALL_SHARE, 0.1, 1], ["0", f"{SMALL_SHARE:g}", "0.1", "1"])
+    dots.set_xticks([], minor=True)
+    dots.set(xlabel=f"share of the total, {intervals.level:.0%} interval\n(logarithmic above {SMALL_SHARE:g})")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     figure.tight_layout()
     return _closed(figure)

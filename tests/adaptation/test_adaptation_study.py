@@ -165,14 +165,17 @@ def test_what_changes_the_numbers_is_not_taken_from_the_folder(study, rows, tmp_
 
 def test_the_gain_is_the_difference_of_the_scores(rows):
     gains = adaptation_gain(rows)
-    assert len(gains) == 8 * 15 and list(gains)[:5] == ["model", "evaluation", "draw", "adaptation", "finetuning"]
+    assert len(gains) == 8 * 15 * 2 and list(gains)[:5] == ["model", "evaluation", "draw", "seed", "adaptation"]
     runs = rows.runs
     base = runs[runs["sample"] == "base"].groupby("finetuning")["pearson"].mean()
     adapted = runs[runs["sample"] != "base"].set_index(["sample", "adaptation", "finetuning"])["pearson"]
     for key, value in gains.groupby(["draw", "adaptation", "finetuning"])["value"].mean().items():
         assert value == pytest.approx(adapted[key] - base[key[2]], abs=1e-12)
     interval = crossed_bootstrap(gains, cells=["adaptation", "finetuning"], n_resamples=200)
-    assert interval.estimate == pytest.approx(gains["value"].mean()) and interval.n_items == 15
+    assert interval.estimate == pytest.approx(gains["value"].mean()) and interval.n_items == 15 and not interval.note
+    means = gains.groupby(["seed", "finetuning"])["value"].mean().unstack("seed")
+    replicates = runs[runs["sample"] == "base"].pivot(index="finetuning", columns="replicate", values="pearson")
+    assert (means[0] - means[1]).to_numpy() == pytest.approx((replicates[1] - replicates[0]).to_numpy(), abs=1e-12)
     for part in (rows.predictions["sample"] == "base", rows.predictions["sample"] != "base"):
         with pytest.raises(ValueError, match="runs of the base model"):
             adaptation_gain(StudyRows(runs, rows.predictions[part]))
