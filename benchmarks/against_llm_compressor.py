@@ -118,6 +118,7 @@ def compare(method: str, size: str, place: Path, peer: str, repeats: int) -> Non
         }
         peaks = {side: found["peak_megabytes"] for side, found in first.items()}
         entry = {**about, "aim": AIMS[method], "peak_megabytes": peaks, **compare_zeros(place), "pairs": []}
+        write_result(OUT, {**entries, key: entry})
     while len(entry["pairs"]) < repeats:
         pair = {side: worker.ask(method=method) for side, worker in workers.items()}
         entry["pairs"].append({side: {clock: run[clock] for clock in CLOCKS} for side, run in pair.items()})

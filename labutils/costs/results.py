@@ -25,6 +25,8 @@ def peer_results() -> pd.DataFrame:
     """
     rows = []
     for entry in (read_benchmark(PEERS) or {}).values():
+        if not entry["pairs"]:  # begun, and not timed yet
+            continue
         seconds, memory = entry["seconds"]["processor"], entry["peak_megabytes"]
         rows.append(
             {

@@ -17,7 +17,7 @@ METHODS = ["magnitude", "sparsegpt"]
 PEER = {
     "size": "15M", "method": "wanda", "processor_ratio": 0.7, "seconds": {"processor": {"ours": 3.5, "theirs": 5.0}},
     "peak_megabytes": {"ours": 600.0, "theirs": 800.0}, "masks_equal": 1.0, "aim": 0.6, "repeats": 3,
-    "date": "2030-01-02", "processor": "abacus",
+    "date": "2030-01-02", "processor": "abacus", "pairs": [{}],
 }  # fmt: skip
 
 
@@ -99,7 +99,9 @@ def test_benchmarks_that_were_not_run(result_folder: Path) -> None:
 
 
 def test_peers(result_folder: Path) -> None:
-    (result_folder / "against_llm_compressor.json").write_text(json.dumps({"15M wanda": PEER}))
+    (result_folder / "against_llm_compressor.json").write_text(
+        json.dumps({"15M wanda": PEER, "110M wanda": {**PEER, "pairs": []}})
+    )
     (row,) = costs.peer_results().to_dict("records")
     assert row == {
         "model": "15M", "method": "wanda", "ratio": 0.7, "ours_seconds": 3.5, "theirs_seconds": 5.0,
