@@ -10,11 +10,12 @@ from labutils.plots import interval_table
 
 MARKERS = "osD^v"
 SIDES = np.array([(22, 10), (22, -10), (-22, 10), (-22, -10), (0, 15), (0, -15)])  # pixels from a point to its name
+ROOM = 18  # pixels from a name to other points and names, twice as many sideways
 STEP = 0.25  # between the configurations of one sample, in rows
 
 
 def sample_map(samples: pd.DataFrame, *, title: str) -> Figure:
-    """Samples by complexity and by term share, coloured by the length of their sentences.
+    """Samples by complexity and by term share, coloured by the length of their sentences; named where there is room.
 
     Args:
         samples: rows of `describe_samples`.
@@ -34,13 +35,18 @@ def sample_map(samples: pd.DataFrame, *, title: str) -> Figure:
 
 
 def _name_points(axis: plt.Axes, samples: pd.DataFrame) -> None:
-    """A name beside every point, on the side where it is farthest from other points and names."""
+    """A name beside every point that has room for one, on the side where it is farthest from other points and names."""
+    axis.figure.tight_layout()
+    axis.autoscale_view()  # the transformation below is that of the finished axes
     places = axis.transData.transform(samples[["complexity", "term_share"]].to_numpy())
-    taken = list(places)
-    for row, place in zip(samples.itertuples(), places, strict=True):
-        room = [min(np.hypot(*((place + side - other) / (2, 1))) for other in taken) for side in SIDES]
+    names: list[np.ndarray] = []
+    for number, (row, place) in enumerate(zip(samples.itertuples(), places, strict=True)):
+        others = [*np.delete(places, number, axis=0), *names]
+        room = [min((np.hypot(*((place + side - other) / (2, 1))) for other in others), default=ROOM) for side in SIDES]
+        if max(room) < ROOM:
+            continue
         side = SIDES[int(np.argmax(room))]
-        taken.append(place + side)
+        names.append(place + side)
         axis.annotate(
             row.sample, (row.complexity, row.term_share), side * 72 / axis.figure.dpi, textcoords="offset points",
             fontsize=8, ha="center", va="center",
@@ -68,7 +74,7 @@ def gain_by_configuration(gains: pd.DataFrame, *, title: str, level: float = 0.9
         gains: rows of `adaptation_gain`.
     """
     table = interval_table(gains, ["finetuning", "adaptation"], level=level)
-    return _gains(table, "finetuning", title, f"bars: {level:.0%} intervals over pairs and samples")
+    return _gains(table, "finetuning", title, f"bars: {level:.0%} intervals over pairs, samples and seeds")
 
 
 def _gains(table: pd.DataFrame, rows: str, title: str, note: str) -> Figure:

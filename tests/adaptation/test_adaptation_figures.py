@@ -20,6 +20,15 @@ def test_the_map_names_every_sample():
     assert axis.get_title(loc="left") == "Where the samples lie" and axis.get_xlabel() and axis.get_ylabel()
 
 
+def test_the_map_leaves_names_out_where_they_would_cover_each_other():
+    table = pd.DataFrame(
+        {"complexity": [0.0, 0.5, 0.5, 1.0] + [0.5] * 12, "term_share": [0.1, 0.5, 0.5, 0.9] + [0.5] * 12}
+    )
+    table = table.assign(sample=[f"S{number}" for number in range(16)], sentence_length=1.0)
+    names = [text.get_text() for text in sample_map(table, title="t").axes[0].texts]
+    assert {"S0", "S3"} <= set(names) and len(names) < 10
+
+
 def test_gains_are_averaged_over_fine_tunings_and_have_intervals():
     generator = np.random.default_rng(0)
     keys = pd.MultiIndex.from_product(
@@ -49,4 +58,4 @@ def test_gains_by_fine_tuning_have_a_line_each():
     for way, bars in zip(["D1", "D2"], axis.containers, strict=True):
         np.testing.assert_allclose(bars.lines[0].get_xdata(), means[way].to_numpy())
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["H1", "H2"]
-    assert "pairs and samples" in axis.get_xlabel()
+    assert "pairs, samples and seeds" in axis.get_xlabel()
