@@ -50,6 +50,7 @@ def tell_controls(controls: pd.DataFrame, compared: pd.DataFrame, *, margin: flo
     seen = controls["low"] > 0
     named = ", ".join(f"{row.comparison} {row.estimate:+.3f}" for row in controls[seen].itertuples())
     first = f"{seen.sum()} of {len(controls)} controls are seen to gain" + (f" ({named})." if named else ".")
+    first = first if len(controls) else "No control was run."
     finest = float(compared["detectable"].max())
     verdict = "below" if finest < margin else "not below"
     return (

@@ -51,6 +51,7 @@ def test_a_control_that_gains_is_seen_and_one_that_does_not_is_not(sweep: Distil
     told = tables.tell_controls(seen, table.assign(detectable=0.004), margin=0.01)
     assert told.startswith("1 of 2 controls are seen to gain (kd/share=2 +0.500).") and "is below the margin" in told
     told = tables.tell_controls(seen.assign(low=-1.0), table.assign(detectable=0.03), margin=0.01)
+    assert tables.tell_controls(seen.head(0), table, margin=0.01).startswith("No control was run.")
     assert told.startswith("0 of 2 controls") and "0.030" in told and "is not below the margin" in told
 
 
