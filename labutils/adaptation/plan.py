@@ -189,7 +189,7 @@ def origin_table(source: Path | str) -> pd.DataFrame:
         rows = [("rows", str(source)), ("sha256", about["runs_sha256"])]
         rows += [("model", about["plan"]["model"]), ("weights sha256", about["model_sha256"])]
         rows += [(name, about[name]) for name in ("runs", "date", "machine")]
-        rows += [("minutes of one core", round(about["run_seconds"] / 60, 1)), *about["versions"].items()]
+        rows += [("minutes of all runs together", round(about["run_seconds"] / 60, 1)), *about["versions"].items()]
     return pd.DataFrame([(item, str(value)) for item, value in rows], columns=["item", "value"])
 
 
