@@ -50,8 +50,7 @@ def _reset_gpu_peak() -> float:
 
 def _reset_peak() -> float:
     """Give freed memory back, begin the kernel's high-water mark anew, and return what is held now; else NaN."""
-    with suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_memory()
     try:
         CLEAR.write_text("5")
     except OSError:  # not Linux, or not allowed
@@ -64,6 +63,16 @@ def _status_megabytes(field: str) -> float:
         return float("nan")
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024 / 1e6
+
+
+def give_back_memory() -> None:
+    """Return memory that was freed to the system, where the C library can (glibc).
+
+    Its allocator keeps the gaps between what is still in use. Where large tensors come and go, as blocks do that are
+    read from disk one after the other, the gaps add up to several times what is alive.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # other C libraries have no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_resident_megabytes() -> float:

@@ -9,8 +9,19 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from labutils.measuring import CLEAR
+
 WORDS = [f"w{number}" for number in range(500)]
 TINY_WORDS = WORDS[:40]  # with the special tokens they fit the tiny models' vocabulary
+
+
+def can_reset_peak() -> bool:
+    """Whether this system lets the peak memory of a process be measured anew."""
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def word_tokenizer(words: list[str] = WORDS, **special: str) -> PreTrainedTokenizerFast:

@@ -10,19 +10,24 @@ import torch
 from checkpoint_models import (
     PADDED,
     TOKENS,
+    VOCABULARY,
     assert_same_report,
     assert_same_state,
     load_plainly,
     masked_bert,
     mixture,
+    run_in_child,
     store,
     untied_llama,
 )
+from helpers import can_reset_peak
 from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from labutils.checkpoints import load_pruned, prune_checkpoint
 from labutils.checkpoints.streamed import StreamedModel
 from labutils.checkpoints.walk import SpilledActivations
+from labutils.measuring import measure_cost
 from labutils.pruning import prune
 from labutils.pruning.calibration import Calibration
 
@@ -121,6 +126,28 @@ def test_one_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(StreamedModel, "visit", watched)
     prune_checkpoint(source, tmp_path / "pruned", TOKENS, method="wanda", sparsity=0.5, allocation="owl")
     assert set(visits) == {0, 1, 2, 3}
+
+
+@pytest.mark.skipif(not can_reset_peak(), reason="this system does not let the peak memory be measured anew")
+def test_peak_memory_does_not_grow_with_the_number_of_blocks(tmp_path: Path) -> None:
+    """Twelve blocks take as much as three, but for the size of two: what was freed does not pile up."""
+    peaks = []
+    for n_blocks in (3, 12):
+        config = LlamaConfig(
+            vocab_size=VOCABULARY, hidden_size=512, intermediate_size=1408, num_hidden_layers=n_blocks,
+            num_attention_heads=4, max_position_embeddings=64,
+        )  # fmt: skip
+        source, target = tmp_path / f"dense-{n_blocks}", tmp_path / f"pruned-{n_blocks}"
+        store(LlamaForCausalLM(config), source)
+        block = (source / "model.safetensors").stat().st_size / n_blocks / 1e6
+
+        def work(source: Path = source, target: Path = target) -> None:
+            cost = measure_cost(lambda: prune_checkpoint(source, target, TOKENS, method="wanda", sparsity=0.5))
+            source.with_suffix(".peak").write_text(str(cost.peak_megabytes))
+
+        assert run_in_child(work) == 0
+        peaks.append(float(source.with_suffix(".peak").read_text()))
+    assert peaks[1] - peaks[0] < 2.5 * block
 
 
 def test_spilled_hidden_states_are_in_memory_a_batch_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

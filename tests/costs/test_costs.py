@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from helpers import can_reset_peak
 
 import labutils as lab
 from labutils import costs
 from labutils.costs import results
-from labutils.measuring import CLEAR, Cost, describe_processor, measure_cost, peak_resident_megabytes
+from labutils.measuring import Cost, describe_processor, measure_cost, peak_resident_megabytes
 
 METHODS = ["magnitude", "sparsegpt"]
 PEER = {
@@ -19,14 +20,6 @@ PEER = {
     "peak_megabytes": {"ours": 600.0, "theirs": 800.0}, "masks_equal": 1.0, "aim": 0.6, "repeats": 3,
     "date": "2030-01-02", "processor": "abacus", "pairs": [{}],
 }  # fmt: skip
-
-
-def can_reset_peak() -> bool:
-    try:
-        CLEAR.write_text("5")
-    except OSError:
-        return False
-    return True
 
 
 def test_seconds() -> None:
