@@ -8,6 +8,8 @@ file of at least three times that. Both results are compared tensor by tensor, b
     OMP_NUM_THREADS=1 python benchmarks/streaming_memory.py
 
 writes `benchmarks/results/streaming_memory.json`. It needs about three times the file's size (2.5 GB) on disk.
+With `--folder` a call goes on where an earlier one was stopped; the result then says so, and its seconds are of the
+last call alone.
 """
 
 import argparse
@@ -99,7 +101,7 @@ def prune_in_this_process(part: str, place: Path, n_sequences: int, spill: bool)
     lab.prune  # noqa: B018
     torch.set_num_threads(1)
     tokens = random_tokens(n_sequences, 128, vocabulary=SHAPE["vocabulary"])
-    after_imports = peak_resident_megabytes()
+    after_imports, resumed = peak_resident_megabytes(), (place / part).exists()
 
     def from_disk_to_disk() -> None:
         lab.prune_checkpoint(place / "dense", place / "disk", tokens, spill=spill, **REQUEST)
@@ -111,7 +113,12 @@ def prune_in_this_process(part: str, place: Path, n_sequences: int, spill: bool)
         lab.save_pruned(model, place / "memory", lab.prune(model, tokens, **REQUEST))
 
     taken = timed(from_disk_to_disk if part == "disk" else in_memory)
-    return {**taken, "peak_megabytes": peak_resident_megabytes(), "megabytes_after_imports": after_imports}
+    return {
+        **taken,
+        "peak_megabytes": peak_resident_megabytes(),
+        "megabytes_after_imports": after_imports,
+        "resumed": resumed,
+    }
 
 
 def same_tensors(first: Path, second: Path) -> tuple[bool, int]:

@@ -67,7 +67,10 @@ def other_results() -> pd.DataFrame:
 
 
 def streaming_results() -> pd.DataFrame:
-    """Pruning from disk to disk and in memory: one row each, empty where it was not measured."""
+    """Pruning from disk to disk and in memory: one row each, empty where it was not measured.
+
+    The seconds of a run that was stopped and gone on with are NaN.
+    """
     if (found := read_benchmark("streaming_memory")) is None:
         return pd.DataFrame()
     about = {
@@ -77,7 +80,12 @@ def streaming_results() -> pd.DataFrame:
     ways = {"from disk to disk": found["disk"], "in memory": found["memory"]}
     return pd.DataFrame(
         [
-            {"way": way, "peak_megabytes": cost["peak_megabytes"], "seconds": cost["wall"], **about}
+            {
+                "way": way,
+                "peak_megabytes": cost["peak_megabytes"],
+                "seconds": float("nan") if cost["resumed"] else cost["processor"],
+                **about,
+            }
             for way, cost in ways.items()
         ]
     )
