@@ -15,15 +15,15 @@ def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """Can the dense model do the tasks at all? A task at chance has nothing to lose.
 
     Returns:
-        ``task, family, items, dense`` (mean score), ``low, high`` (normal interval of the mean), ``chance``, ``usable``
-        (the interval lies above chance).
+        ``task, family, items, dense`` (mean score), ``low, high`` (normal interval of the mean, at most 1), ``chance``,
+        ``usable`` (the interval lies above chance).
     """
     dense = rows[rows["method"] == "dense"]
     table = dense.groupby(["task", "family"], sort=False).agg(
         items=("item", "size"), dense=("score", "mean"), spread=("score", "std"), chance=("chance", "mean")
     )
     half = norm.ppf((1 + level) / 2) * table.pop("spread") / np.sqrt(table["items"])
-    table = table.assign(low=table["dense"] - half, high=table["dense"] + half).reset_index()
+    table = table.assign(low=table["dense"] - half, high=(table["dense"] + half).clip(upper=1)).reset_index()
     table["usable"] = table["low"] > table["chance"]
     return table[["task", "family", "items", "dense", "low", "high", "chance", "usable"]]
 
