@@ -28,6 +28,7 @@ from labutils.distillation.tables import (
     score_table,
     tell_controls,
     tell_gains,
+    tell_rates,
     tell_verdict,
 )
 
@@ -64,6 +65,7 @@ __all__ = [
     "tell_controls",
     "tell_gains",
     "tell_origin",
+    "tell_rates",
     "tell_verdict",
     "train_teacher",
 ]

@@ -27,6 +27,18 @@ def rate_table(runs: pd.DataFrame) -> pd.DataFrame:
     return table.rename(index=short_source).rename_axis(index=None, columns=None)
 
 
+def tell_rates(runs: pd.DataFrame, rates: Sequence[float]) -> str:
+    """How many of the chosen learning rates lie at an end of the grid, beyond which there may be a better one."""
+    chosen = rate_table(runs).stack()
+    low, high = ((chosen == end).sum() for end in (min(rates), max(rates)))
+    if len(rates) == 1:
+        return f"All students were trained with the learning rate {rates[0]:g}."
+    return (
+        f"Of {len(chosen)} choices {low} fall on the lowest rate ({min(rates):g}) and {high} on the highest "
+        f"({max(rates):g})."
+    )
+
+
 def mapping_sizes(runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Parameters per method, mean over tasks: of the student, merged into it, and of the mapping thrown away."""
     table = runs[runs["arm"].isin(methods)].groupby("arm")[["student", "merged", "thrown away"]].mean()

@@ -38,6 +38,10 @@ def test_scores_are_means_beside_guessing(sweep: DistillSweep) -> None:
 
 def test_rates_and_sizes(sweep: DistillSweep) -> None:
     assert tables.rate_table(sweep.runs).loc["a", "ild"] == 0.01
+    assert tables.tell_rates(sweep.runs, [0.01, 0.1]) == (
+        "Of 6 choices 6 fall on the lowest rate (0.01) and 0 on the highest (0.1)."
+    )
+    assert "learning rate 0.01" in tables.tell_rates(sweep.runs, [0.01])
     sizes = tables.mapping_sizes(sweep.runs, ["kd", "ild"]).set_index("method")
     assert sizes["thrown away"].to_dict() == {"kd": 0, "ild": 7} and sizes.loc["ild", "share"] == pytest.approx(0.07)
 
