@@ -57,6 +57,9 @@ def concept_precision(
 
     Returns:
         ``concept, kind`` ("concept" or "random"), ``draw`` (of the random set; 0 for the concept), ``k, precision``.
+
+    Raises:
+        ValueError: no concept has two words among the measured ones.
     """
     z = torch.cat([standardise(means) for means in found.means], dim=1)
     generator = np.random.default_rng(seed)
@@ -70,6 +73,11 @@ def concept_precision(
         for kind, draw, members in sets:
             for k, precision in zip(ks, _precisions(z, members, ks), strict=True):
                 rows.append({"concept": concept, "kind": kind, "draw": draw, "k": k, "precision": precision})
+    if not rows:
+        raise ValueError(
+            f"none of the {len(concepts)} concepts has two words among the {len(found.words)} measured: give more "
+            "texts, a lower min_count, or concepts whose words these texts hold"
+        )
     return pd.DataFrame(rows, columns=["concept", "kind", "draw", "k", "precision"])
 
 

@@ -59,6 +59,12 @@ def test_random_sets_reach_what_meaningful_ones_do_where_nothing_is_meant():
     assert abs(means["concept"] - means["random"]) < 0.06
 
 
+def test_concepts_without_words_in_the_texts_have_no_precision():
+    found = made_activations(np.eye(3), [5, 5, 5])
+    with pytest.raises(ValueError, match="none of the 1 concepts has two words among the 3 measured"):
+        concept_precision(found, {"absent": ["nothing", "here"]}, ks=[1])
+
+
 def test_random_words_are_as_frequent_and_never_the_concepts_own():
     counts = torch.tensor(sorted([5] * 40 + [50] * 40 + [500] * 40))
     places = [0, 1, 2, 45, 100, 101]
