@@ -147,6 +147,29 @@ def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
     return _closed(figure, np.array([axis]), title, "grey: single items; blue: mean and 95% interval over items")
 
 
+def kernel_curves(kernels: pd.DataFrame, *, title: str) -> Figure:
+    """Time of 2:4 products and as a share of the dense ones' against the number of tokens; below 1 the zeros pay.
+
+    Args:
+        kernels: rows of `kernel_results`, at least one.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.2))
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    groups = kernels.groupby(["out", "in", "backend"], sort=False)
+    for colour, ((out, width, backend), part) in zip(colours, groups, strict=False):
+        name = f"{out} × {width}, {backend}"
+        axes[0].plot(part["n"], part["ratio"], "o-", color=colour, label=name)
+        axes[1].plot(part["n"], part["sparse_ms"], "o-", color=colour)
+        axes[1].plot(part["n"], part["dense_ms"], "o:", color=colour)
+    axes[0].axhline(1, color="0.3", linestyle=":", label="dense")
+    for axis, label in zip(axes, ("time of a product, 2:4 / dense", "milliseconds of a product"), strict=True):
+        axis.set(xlabel="tokens", ylabel=label, xscale="log", yscale="log")
+        axis.set_xticks(sorted(kernels["n"].unique()), [f"{count:,}" for count in sorted(kernels["n"].unique())])
+        axis.xaxis.set_minor_locator(NullLocator())
+        _plain_ticks(axis)
+    return _closed(figure, axes, title, "right: solid 2:4, dotted dense")
+
+
 def _plain_ticks(axis: Axes) -> None:
     """A logarithmic vertical axis with numbers as one writes them, at 1, 2 and 5 of every power of ten."""
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -153,6 +153,9 @@ def test_figures() -> None:
     assert [axis.patches[0].get_width() for axis in bars] == [0.7, 0.5]
     times = costs.sparse_product_times([0.5], width=32, n_tokens=2, repeats=1)
     assert len(costs.sparse_product_curves(times, title="t").axes) == 2
+    kernels = pd.DataFrame([{"out": 8, "in": 8, "n": n, "backend": "cutlass", "dense_ms": 2.0, "sparse_ms": 1.0,
+                             "ratio": 0.5} for n in (1, 64)])  # fmt: skip
+    assert costs.kernel_curves(kernels, title="t").axes[0].lines[0].get_ydata().tolist() == [0.5, 0.5]
     losses = pd.DataFrame({"arm": ["pruned", "tuned"] * 4, "item": [0, 0, 1, 1, 2, 2, 3, 3], "draw": 0, "unit": "nats",
                            "added": [0.2, 0.1, 0.4, 0.2, 0.3, 0.1, 0.5, 0.3]})  # fmt: skip
     assert [text.get_text() for text in costs.added_loss_strips(losses, title="t").axes[0].get_yticklabels()] == [
