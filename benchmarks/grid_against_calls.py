@@ -97,11 +97,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3, help="pairs of calls and grids (default 3)")
     parser.add_argument("--models", nargs="+", default=["lab-llama", "llama-14M"], help="of lab-llama, llama-14M")
+    parser.add_argument("--allocations", nargs="+", default=["uniform", "owl"], help="(default uniform and owl)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cases = [measure(name, rule, options.repeats) for name in options.models for rule in ("uniform", "owl")]
-    about = {**describe_machine(), "methods": METHODS, "sparsities": SPARSITIES}
-    write_result(RESULTS / "grid_against_calls.json", {**about, "cases": cases})
+    about, cases = {**describe_machine(), "methods": METHODS, "sparsities": SPARSITIES}, []
+    for name in options.models:
+        for rule in options.allocations:
+            cases.append(measure(name, rule, options.repeats))
+            write_result(RESULTS / "grid_against_calls.json", {**about, "cases": cases})
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ def prune(
 ) -> PruneReport:
     """Set a share of the weights of a model's blocks to zero, in place; embeddings, norms and head stay as they are.
 
+    What takes more than ten seconds is told beforehand, see `labutils.forecast`.
+
     Args:
         calibration: int64 token ids [n, seq_len], or a mapping with `input_ids` and `attention_mask`.
         method: `magnitude`, `wanda`, `ri`, `ria`, `sparsegpt`, a score with `+obs`, `optiprune`, `optiprune-auto`.
@@ -52,13 +54,18 @@ def prune(
     Raises:
         ValueError, LookupError: an argument that cannot be used, or weights or activations that are not finite. The
             message names it and the way out; the model is as it was.
+        MemoryError: memory was not enough; the message says what would need less. The model is as it was.
     """
     request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     _check_in_memory(model)
     check_finite(model)
-    walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
-    with restored_on_failure(walk.blocks):
-        return prune_request(DenseStatistics(walk), request)
+    from labutils.forecast_advice import advice_when_memory_ends, announce  # they build on this package
+
+    with advice_when_memory_ends(model, calibration, request):
+        walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
+        announce(model, walk.inputs, request)
+        with restored_on_failure(walk.blocks):
+            return prune_request(DenseStatistics(walk), request)
 
 
 def prune_request(statistics: DenseStatistics, request: Request) -> PruneReport:

@@ -1,0 +1,81 @@
+"""What a pruning will take, before anything runs: memory and time, from shapes and from this machine's speed.
+
+Memory follows the tensors that `prune` has alive at each stage; only shapes enter. On a CPU as much as one batch's
+temporary tensors is added: between outputs that stay, the C library cannot give back what they leave. (Where every
+tensor is mapped by itself there are no such gaps, and a process is seen to hold the tensors alone.) Time is the work
+of each stage, in units whose cost a short probe has measured in this process (`labutils.forecast_probe`): that of a
+machine which does nothing else meanwhile. What a block computes is read off a run without data
+(`labutils.forecast_trace`), so that it holds for any architecture.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from labutils.forecast_stages import Forecast, Plan
+from labutils.forecast_trace import trace_block
+from labutils.models import _model_class as model_class
+from labutils.pruning.report import Request
+from labutils.pruning.requests import make_request
+
+__all__ = ["Forecast", "forecast"]
+
+
+def forecast(
+    model_or_config: PreTrainedModel | PreTrainedConfig,
+    calibration_shape: Sequence[int],
+    method: str = "optiprune",
+    *,
+    sparsity: float = 0.5,
+    allocation: str | Sequence[float] | None = None,
+    pattern: str = "unstructured",
+    permute: bool = False,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **options: object,
+) -> Forecast:
+    """Memory and time that `prune` will take with the same arguments; nothing of the model is run.
+
+    Args:
+        model_or_config: a model, or the configuration of one that is not loaded.
+        calibration_shape: sequences and their length; padding counts like text.
+        device, dtype: of the model to come, where a configuration is given (default: the CPU, and float32).
+        method, sparsity, allocation, pattern, permute, **options: as for `prune`.
+
+    Raises:
+        ValueError, LookupError: an argument that `prune` would not take either, a shape that is no pair of positive
+            integers, or a model whose work cannot be told from shapes.
+    """
+    request = make_request(method, sparsity, allocation, pattern, permute, 0, options)
+    if isinstance(model_or_config, PreTrainedModel):
+        device, dtype = model_or_config.device, model_or_config.dtype
+    device, dtype = torch.device(device or "cpu"), dtype or torch.float32
+    return forecast_request(model_or_config, calibration_shape, request, device, dtype)
+
+
+def forecast_request(
+    model_or_config: PreTrainedModel | PreTrainedConfig, shape: Sequence[int], request: Request,
+    device: torch.device, dtype: torch.dtype,
+) -> Forecast:  # fmt: skip
+    """As `forecast`, of a request that is checked."""
+    if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"calibration_shape={tuple(shape)} must be two positive integers: sequences and their length.")
+    model = build_on_meta(model_or_config, dtype)
+    batch = min(request.options.batch_size, shape[0])
+    costs, n_blocks = trace_block(model, (batch, shape[1]))
+    plan = Plan(costs, n_blocks, shape[0] / batch, shape[0] * shape[1], request, dtype)
+    return plan.forecast(model, device)
+
+
+def build_on_meta(model_or_config: PreTrainedModel | PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The model without weights, on torch's meta device."""
+    if isinstance(model_or_config, PreTrainedModel):
+        kind, config = type(model_or_config), model_or_config.config
+    else:
+        kind, config = None, model_or_config
+    config = copy.deepcopy(config)
+    with torch.device("meta"):
+        model = kind(config) if kind else model_class(config).from_config(config)
+    return model.to(dtype).eval()

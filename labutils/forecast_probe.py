@@ -1,0 +1,109 @@
+"""How fast this machine is: a few short measurements, made once per process and device.
+
+Nothing here is a constant of some machine. Rates are those of the kinds of work that pruning consists of: products of
+matrices, fused attention, passing memory, solving with a Hessian, and choosing weights.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from labutils.pruning.matrices import MatrixMethod, matrix_method, prune_matrix
+from labutils.pruning.reconstruction import factor_hessian
+from labutils.pruning.statistics import Statistics
+
+REPEATS = 6  # the first one is not counted
+WIDTH = 512
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds per unit of work.
+
+    Attributes:
+        product: per floating-point operation of a matrix product.
+        attention: per floating-point operation of fused attention.
+        traffic: per byte read or written by elementwise work.
+        operation: per call of torch, however small.
+        factor: per width³ of a Hessian that is factorised.
+    """
+
+    product: float
+    attention: float
+    traffic: float
+    operation: float
+    factor: float
+
+
+@cache
+def measure_speed(device: torch.device, dtype: torch.dtype) -> Speed:
+    """Rates of this process, with the threads it has; takes a fraction of a second on the first call."""
+    tokens, weight = _tokens_and_weight(device, dtype)
+    heads = torch.randn(8, 8, 256, 64, device=device, dtype=dtype)
+    small, hessian = tokens[:2, :2].contiguous(), _hessian(device)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    inner = tokens @ weight.T
+    return Speed(
+        product=measure_product(device, dtype),
+        attention=_seconds(lambda: attend(heads, heads, heads, is_causal=True), device) / (2 * heads.numel() * 256),
+        traffic=_seconds(lambda: inner * inner, device) / (3 * inner.nbytes),
+        operation=_seconds(lambda: [small.mul(small) for _ in range(100)], device) / 100,
+        factor=_seconds(lambda: factor_hessian(hessian), device) / WIDTH**3,
+    )
+
+
+@cache
+def measure_product(device: torch.device, dtype: torch.dtype) -> float:
+    """Seconds per floating-point operation of a matrix product; takes some milliseconds on the first call."""
+    tokens, weight = _tokens_and_weight(device, dtype)
+    return _seconds(lambda: tokens @ weight.T, device) / (2 * len(tokens) * weight.numel())
+
+
+@cache
+def measure_pruning(name: str, device: torch.device, group: str | None) -> float:
+    """Seconds per weight of choosing and pruning by a method, apart from the products, which grow with the width."""
+    method, hessian = matrix_method(name), _hessian(device)
+    weight = torch.randn(WIDTH, WIDTH, device=device)
+    own = Statistics(hessian if method.needs_hessian else None, hessian.diagonal().sqrt(), hessian[:8], 8)
+    factor = factor_hessian(hessian) if method.needs_hessian else None
+
+    def prune() -> None:
+        result = prune_matrix(weight, own, method, n_drop=weight.numel() // 2, factor=factor, group=group)
+        weight.clone().copy_(result.weight)
+        (result.weight == 0).double().mean()
+
+    whole = _seconds(prune, device)
+    products = update_operations(method, WIDTH, WIDTH) * measure_speed(device, torch.float32).product
+    return max(whole - products, whole / 4) / weight.numel()
+
+
+def update_operations(method: MatrixMethod, rows: int, columns: int) -> int:
+    """Operations of the products in which the columns to the right make up for what is dropped."""
+    return rows * columns**2 if method.update else 0
+
+
+def _tokens_and_weight(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    tokens = torch.randn(4 * WIDTH, WIDTH, device=device, dtype=dtype)
+    return tokens, torch.randn(2 * WIDTH, WIDTH, device=device, dtype=dtype)
+
+
+def _hessian(device: torch.device) -> Tensor:
+    inputs = torch.randn(2 * WIDTH, WIDTH, device=device)
+    return inputs.T @ inputs
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The median of some runs; on a CPU by the clock of this thread, which stands while other programs are let in."""
+    clock, times = time.thread_time if device.type == "cpu" else time.perf_counter, []
+    for _ in range(REPEATS):
+        started = clock()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(clock() - started)
+    return statistics.median(times[1:])
