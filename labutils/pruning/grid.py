@@ -86,8 +86,10 @@ def run_requests(
     """Carry out requests as `prune_grid` does, all with the same options; yields the rows of each, in the order given.
 
     Raises:
-        ValueError: as for `prune`.
+        ValueError, MemoryError: as for `prune`.
     """
+    from labutils.forecast_advice import advice_when_memory_ends  # it builds on this package
+
     if not requests:
         return
     check_finite(model)
@@ -103,7 +105,8 @@ def run_requests(
         for number, (request, member) in enumerate(shown):
             if member not in rows_of:
                 started = time.perf_counter()
-                reached = members.carry_out(member)
+                with advice_when_memory_ends(model, calibration, request):
+                    reached = members.carry_out(member)
                 seconds = member.planning_seconds + time.perf_counter() - started
                 found = evaluate(model)
                 dense.restore()
