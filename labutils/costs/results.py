@@ -77,7 +77,7 @@ def streaming_results() -> pd.DataFrame:
         "file_megabytes": found["file_megabytes"], "bit_equal": found["bit_equal"], "date": found["date"],
         "machine": found["processor"],
     }  # fmt: skip
-    ways = {"from disk to disk": found["disk"], "in memory": found["memory"]}
+    ways = {"from disk to disk": found["disk"], "in memory": found.get("memory")}
     return pd.DataFrame(
         [
             {
@@ -87,6 +87,7 @@ def streaming_results() -> pd.DataFrame:
                 **about,
             }
             for way, cost in ways.items()
+            if cost is not None
         ]
     )
 
