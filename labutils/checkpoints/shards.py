@@ -18,10 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from labutils.measuring import give_back_memory
 from labutils.progress import progress
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PIECE = 2**24  # numbers that are read together
+GIVE_BACK_BYTES = 2**26  # read and freed before the allocator is asked to give its gaps back
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -49,13 +51,17 @@ class Shards:
         Raises:
             ValueError: a tensor holds a NaN or an infinite value; tensor and file are named.
         """
-        digest = hashlib.sha256()
+        digest, freed = hashlib.sha256(), 0
         for key in progress(sorted(self.files), description=f"check {self.folder.name}", unit="tensor"):
             digest.update(key.encode())
             for piece in _pieces(self.files[key], key):
                 check_finite_tensor(piece, key, self.files[key])
                 digest.update(f" {piece.dtype} {tuple(piece.shape)}\n".encode())
                 digest.update(piece.contiguous().flatten().view(torch.uint8).numpy())
+                freed += piece.nbytes
+            if freed > GIVE_BACK_BYTES:
+                give_back_memory()
+                freed = 0
         return digest.hexdigest()
 
 
