@@ -16,10 +16,11 @@ import subprocess
 import sys
 
 import torch
-from common import RESULTS, describe_machine, peak_resident_megabytes, random_llama, random_tokens, timed, write_result
+from common import RESULTS, describe_machine, random_llama, random_tokens, timed, write_result
 from transformers import LlamaConfig
 
 import labutils as lab
+from labutils.measuring import peak_resident_megabytes
 
 SIZES = {
     "6 M": {"hidden": 256, "intermediate": 688, "blocks": 5, "heads": 4, "vocabulary": 8_000},
@@ -74,15 +75,14 @@ def main() -> None:
         print(json.dumps(measure(*options.case)))
         return
     torch.set_num_threads(1)
-    cases = []
-    for size in SIZES:
-        for method in METHODS:
+    about, cases = {**describe_machine(), "tokens": list(TOKENS)}, []
+    for method in METHODS:
+        for size in SIZES:
             command = [sys.executable, __file__, "--case", size, method]
             run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             cases.append(json.loads(run.stdout.splitlines()[-1]))
             print(cases[-1], flush=True)
-    about = {**describe_machine(), "tokens": list(TOKENS)}
-    write_result(RESULTS / "forecast_against_measured.json", {**about, "cases": cases})
+            write_result(RESULTS / "forecast_against_measured.json", {**about, "cases": cases})
 
 
 if __name__ == "__main__":
