@@ -29,6 +29,7 @@ class Speed:
         product: per floating-point operation of a matrix product.
         attention: per floating-point operation of fused attention.
         traffic: per byte read or written by elementwise work.
+        norms: per value of the inputs whose norms are taken over the tokens.
         operation: per call of torch, however small.
         factor: per width³ of a Hessian that is factorised.
     """
@@ -36,6 +37,7 @@ class Speed:
     product: float
     attention: float
     traffic: float
+    norms: float
     operation: float
     factor: float
 
@@ -52,6 +54,7 @@ def measure_speed(device: torch.device, dtype: torch.dtype) -> Speed:
         product=measure_product(device, dtype),
         attention=_seconds(lambda: attend(heads, heads, heads, is_causal=True), device) / (2 * heads.numel() * 256),
         traffic=_seconds(lambda: inner * inner, device) / (3 * inner.nbytes),
+        norms=_seconds(lambda: torch.linalg.vector_norm(tokens.float(), dim=0), device) / tokens.numel(),
         operation=_seconds(lambda: [small.mul(small) for _ in range(100)], device) / 100,
         factor=_seconds(lambda: factor_hessian(hessian), device) / WIDTH**3,
     )

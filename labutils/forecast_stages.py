@@ -146,7 +146,7 @@ class Plan:
             if hessian:
                 seconds += speed.product * tokens * width * (width + min(STRIP, width))  # on and below the diagonal
             else:
-                seconds += speed.traffic * tokens * width * FLOAT
+                seconds += speed.norms * tokens * width
         return seconds
 
     def _collect_seconds(self, speed: Speed) -> float:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent / "pruning"))
 from architectures import ARCHITECTURES  # noqa: E402
 
 MODELS = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
-UNIT = Speed(product=1.0, attention=1.0, traffic=1.0, operation=1.0, factor=1.0)
+UNIT = Speed(product=1.0, attention=1.0, traffic=1.0, norms=1.0, operation=1.0, factor=1.0)
 
 
 @pytest.fixture
