@@ -37,7 +37,7 @@ REQUEST = {"method": "wanda", "sparsity": 0.5, "batch_size": 4}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, default=136, help="blocks of the model (default 136)")
-    parser.add_argument("--sequences", type=int, default=4, help="of 128 tokens (default 4)")
+    parser.add_argument("--sequences", type=int, default=2, help="of 128 tokens (default 2)")
     parser.add_argument("--spill", action="store_true", help="keep the hidden states on disk as well")
     parser.add_argument("--folder", type=Path, help="work here, keep everything, and use what an earlier call finished")
     parser.add_argument("--only-disk", action="store_true", help="leave out the comparison with memory")
