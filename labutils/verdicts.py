@@ -41,10 +41,14 @@ class Verdict:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Verdict":
-        """The inverse of `as_row`. Other columns are ignored; NaN, by which a DataFrame marks absence, becomes None."""
+        """The inverse of `as_row`. Other columns are ignored.
+
+        NaN, by which a DataFrame marks absence, becomes None; whole numbers of a scope, which a DataFrame with absent
+        values holds as floats, are integers again.
+        """
         present = {name: _plain(value) for name, value in row.items()}
         scope = {
-            name.removeprefix("scope_"): value
+            name.removeprefix("scope_"): int(value) if isinstance(value, float) and value.is_integer() else value
             for name, value in present.items()
             if name.startswith("scope_") and value is not None
         }

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +222,10 @@ def test_verdicts_survive_json_and_data_frames() -> None:
     table = pd.DataFrame([judge("C02", 0.02, 0.05).as_row(), claims.not_testable("C47", "x", scope=SCOPE).as_row()])
     assert [Verdict.from_row(row) for row in table.to_dict("records")][1].estimate is None
     assert table["scope_grid"].iloc[0] == "0.6, 0.7"
+
+
+def test_whole_numbers_of_a_scope_survive_a_frame_with_absent_values() -> None:
+    with_count = replace(judge("C02", 0.02, 0.05), scope={"n_calibration": 24, "share": 0.5})
+    table = pd.DataFrame([with_count.as_row(), judge("C02", 0.02, 0.05).as_row()])
+    scope = Verdict.from_row(table.to_dict("records")[0]).scope
+    assert scope == {"n_calibration": 24, "share": 0.5} and isinstance(scope["n_calibration"], int)
