@@ -4,6 +4,7 @@ A folder of stored rows holds one Parquet file per table and `origin.json`: the 
 the model, of the code and of every file, versions, date and machine.
 """
 
+import contextlib
 import datetime
 import importlib.metadata
 import io
@@ -16,10 +17,10 @@ from typing import Any
 
 import pandas as pd
 
-from labutils import paths
+from labutils import __version__, paths
 from labutils.studies.files import git_state, hash_bytes, write_atomically
 
-PACKAGES = ("labutils", "torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
+PACKAGES = ("torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
 ORIGIN = "origin.json"  # written last: where it is, the tables that it lists are
 
 Tables = dict[str, pd.DataFrame]
@@ -49,7 +50,7 @@ def store_rows(
         **about,
         "files": {name: hash_bytes(content) for name, content in contents.items()},
         "rows": {name: len(table) for name, table in tables.items()},
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version(), "labutils": __version__} | _versions(),
         "commit": git_state()["commit"],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine().replace('_', '-')}, {platform.system()}",
@@ -126,8 +127,10 @@ def _place(source: str | Path) -> Path:
     return paths.DATA / name.removeprefix("data:") if name.startswith("data:") else Path(name)
 
 
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def _versions() -> dict[str, str]:
+    """Of what the numbers depend on, as far as it is installed: peft is needed for adapters alone."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -32,7 +32,6 @@ _HOME = {
     "run_study": "study",
     "sample_map": "figures",
     "save_study": "plan",
-    "study_origin": "plan",
     "text_features": "features",
     "tune_similarity": "similarity_tuning",
 }

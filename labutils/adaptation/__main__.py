@@ -3,8 +3,8 @@
     python -m labutils.adaptation --jobs 16
 
 The plan is what the notebook declares, changed by a profile and by `-p name=value`; or it is read from a JSON file, as
-every stored study has one beside it (`--plan data/adaptation_runs.json` does that study once more). Finished runs are
-kept in the folder named by `--runs`: the same command goes on where it was stopped.
+every stored study has one beside its rows (`--plan data/adaptation_runs/origin.json` does that study once more).
+Finished runs are kept in the folder named by `--runs`: the same command goes on where it was stopped.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
     except (ValueError, LookupError) as error:
         print(f"labutils: {error.args[0] if error.args else error}", file=sys.stderr)
         return 2
-    print(f"{about['runs']} runs in {options.out}.parquet, {clock(time.monotonic() - started)} on a {about['machine']}")
+    print(f"{about['rows']['runs']} runs in {options.out}, {clock(time.monotonic() - started)} on {about['machine']}")
     return 0
 
 
@@ -47,9 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--show", action="store_true", help="print the plan as JSON and stop")
     parser.add_argument("--runs", type=Path, default=Path("results/adaptation"), help="where finished runs are kept")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, default=paths.DATA / "adaptation_runs", help="name of the stored files, without ending"
-    )
+    parser.add_argument("--out", type=Path, default=paths.DATA / "adaptation_runs", help="folder of the stored rows")
     return parser
 
 

@@ -1,11 +1,5 @@
 """A whole study written down: what is drawn, trained and scored. Carried out, stored with its origin, read again."""
 
-import datetime
-import importlib.metadata
-import io
-import json
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,18 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from labutils import __version__, paths
+from labutils import paths
 from labutils.adaptation.configurations import Adaptation, Tuning
 from labutils.adaptation.jobs import StudySetting
 from labutils.adaptation.samples import Sample, draw_samples
 from labutils.adaptation.study import RUN, StudyRows, run_study
 from labutils.adaptation.training import load_base
 from labutils.provenance import hash_weights
+from labutils.stored_rows import load_rows, read_origin, store_rows
 from labutils.studies.conclusion import run_folder
-from labutils.studies.files import hash_bytes, without_paths, write_atomically
+from labutils.studies.files import hash_bytes, without_paths
 from labutils.tasks import Task, load_task
-
-PACKAGES = ("torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -101,63 +94,29 @@ def carry_out(plan: StudyPlan, *, folder: Path | str | None = None, n_jobs: int 
     )  # fmt: skip
 
 
-def save_study(rows: StudyRows, plan: StudyPlan, target: Path | str) -> dict[str, Any]:
-    """Store rows as `<target>.parquet` (runs) and `<target>_predictions.parquet`, with their origin in `<target>.json`.
-
-    Predictions are stored in single precision, the gold scores and folds as what they are.
-
-    Returns:
-        what the JSON file holds: plan, SHA-256 of the model's weights and of both files, versions, date, machine.
-    """
-    target = Path(target)
-    runs, predictions = io.BytesIO(), io.BytesIO()
-    rows.runs.to_parquet(runs, index=False)
-    slim = {name: "category" for name in RUN} | {"fold": "int8", "item": "int32", "predicted": "float32"}
-    rows.predictions.astype(slim).to_parquet(predictions, index=False, compression="zstd")
-    about = {
-        "plan": plan.described(),
-        "runs": len(rows.runs),
-        "model_sha256": hash_weights(load_base(plan.model, revision=plan.revision).model),
-        "runs_sha256": hash_bytes(runs.getvalue()),
-        "predictions_sha256": hash_bytes(predictions.getvalue()),
-        "versions": _versions(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()}-core {platform.machine().replace('_', '-')} CPU",
-        "run_seconds": round(float(rows.runs["seconds"].sum() + _adaptation_seconds(rows.runs)), 1),
-    }
-    write_atomically(target.with_name(f"{target.name}.parquet"), runs.getvalue())
-    write_atomically(target.with_name(f"{target.name}_predictions.parquet"), predictions.getvalue())
-    write_atomically(target.with_name(f"{target.name}.json"), json.dumps(about, indent=2) + "\n")
-    return about
+def save_study(rows: StudyRows, plan: StudyPlan, folder: Path | str) -> dict[str, Any]:
+    """Store rows and their origin in a folder, predictions in single precision; the origin is returned."""
+    slim = {name: "category" for name in RUN} | {"fold": "int8", "item": "int32"}
+    return store_rows(
+        {"runs": rows.runs, "predictions": rows.predictions.astype(slim)}, Path(folder), plan=plan.described(),
+        single=("predicted",), model_sha256=hash_weights(load_base(plan.model, revision=plan.revision).model),
+        processor_seconds=round(float(rows.runs["seconds"].sum() + _adaptation_seconds(rows.runs))),
+    )  # fmt: skip
 
 
 def load_study(source: Path | str, plan: StudyPlan | None = None) -> StudyRows:
     """Rows as `save_study` left them.
 
     Args:
-        source: `data:<name>` for what comes with the collection, or the path that was `target` then.
-        plan: what the rows must have come from.
+        source: `data:<name>` for what comes with the collection, or a folder.
+        plan: what the rows must have come from; None takes whatever is stored.
 
     Raises:
-        LookupError: no such study. ValueError: the files are not those that were stored, or came from another plan;
-            the message names what differs.
+        LookupError: no such study. ValueError: a file was altered, or the rows come from another plan.
     """
-    about, target = study_origin(source), _place(source)
-    files = {name: target.with_name(f"{target.name}{end}.parquet") for name, end in _ENDS.items()}
-    for name, path in files.items():
-        if hash_bytes(path.read_bytes()) != about[f"{name}_sha256"]:
-            raise ValueError(f"{path.name} is not the file that {target.name}.json describes: run the study again")
-    if plan is not None:
-        wanted, found = plan.described(), about["plan"]
-        differing = [name for name in wanted if wanted[name] != found.get(name)]
-        if differing:
-            name = differing[0]
-            raise ValueError(
-                f"the study {source} was run with {name}={found.get(name)!r}, not {wanted[name]!r} "
-                f"({len(differing)} differ in all): ask for what was run, or run it anew with stored=None"
-            )
-    runs, predictions = (pd.read_parquet(files[name]) for name in _ENDS)
-    plain = {name: runs[name].dtype for name in RUN} | {"item": "int64", "fold": "int64", "predicted": "float64"}
+    tables = load_rows(source, read_origin(source)["plan"] if plan is None else plan.described())
+    runs, predictions = tables["runs"], tables["predictions"]
+    plain = {name: runs[name].dtype for name in RUN} | {"item": "int64", "fold": "int64"}
     return StudyRows(runs, predictions.astype(plain))
 
 
@@ -185,29 +144,12 @@ def origin_table(source: Path | str) -> pd.DataFrame:
     if file is not None:
         rows = [("rows", file.name), ("sha256", hash_bytes(file.read_bytes()))]
     else:
-        about = study_origin(source)
-        rows = [("rows", str(source)), ("sha256", about["runs_sha256"])]
+        about = read_origin(source)
+        rows = [("rows", str(source)), ("sha256", about["files"]["runs.parquet"])]
         rows += [("model", about["plan"]["model"]), ("weights sha256", about["model_sha256"])]
-        rows += [(name, about[name]) for name in ("runs", "date", "machine")]
-        rows += [("minutes of all runs together", round(about["run_seconds"] / 60, 1)), *about["versions"].items()]
+        rows += [("runs", about["rows"]["runs"]), ("date", about["date"]), ("machine", about["machine"])]
+        rows += [("minutes of one core", round(about["processor_seconds"] / 60, 1)), *about["versions"].items()]
     return pd.DataFrame([(item, str(value)) for item, value in rows], columns=["item", "value"])
-
-
-def study_origin(source: Path | str) -> dict[str, Any]:
-    """What `save_study` wrote about a study; LookupError without it."""
-    target = _place(source)
-    path = target.with_name(f"{target.name}.json")
-    if not path.exists():
-        raise LookupError(f"no study {str(source)!r}: {path.name} was not found; run one, or name another")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-_ENDS = {"runs": "", "predictions": "_predictions"}
-
-
-def _place(source: Path | str) -> Path:
-    text = str(source)
-    return paths.DATA / text.removeprefix("data:") if text.startswith("data:") else Path(text)
 
 
 def _parquet(source: Path | str) -> Path | None:
@@ -226,13 +168,3 @@ def _adaptation_seconds(runs: pd.DataFrame) -> float:
     """Every adaptation once, however many fine-tunings started from it."""
     return float(runs.drop_duplicates(["sample", "adaptation"])["adaptation_seconds"].sum())
 
-
-def _versions() -> dict[str, str]:
-    """Of python, of the collection itself, and of what the numbers depend on, as far as it is installed."""
-    found = {"python": platform.python_version(), "labutils": __version__}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # peft is needed for LoRA alone
-            continue
-    return found

@@ -8,10 +8,11 @@ import pytest
 from small_models import causal_base, pairs, save, texts
 
 from labutils.adaptation.__main__ import NOTEBOOK, main
-from labutils.adaptation.plan import StudyPlan, carry_out, load_runs, load_study, origin_table, save_study, study_origin
+from labutils.adaptation.plan import StudyPlan, carry_out, load_runs, load_study, origin_table, save_study
 from labutils.adaptation.training import load_base
 from labutils.paths import NOTEBOOKS
 from labutils.provenance import hash_weights
+from labutils.stored_rows import read_origin
 from labutils.studies.planning import plan_studies
 
 COLLECTION = "data:adaptation_runs"
@@ -68,14 +69,14 @@ def test_rows_come_back_as_they_were_stored(stored, plan):
     assert found.predictions["predicted"].to_numpy() == pytest.approx(
         rows.predictions["predicted"].to_numpy(), rel=1e-6
     )
-    pd.testing.assert_frame_equal(load_runs(f"{target}.parquet"), rows.runs)
-    table = origin_table(f"{target}.parquet").set_index("item")["value"]
-    about = study_origin(target)
-    assert table["sha256"] == about["runs_sha256"] == origin_table(target).set_index("item").loc["sha256", "value"]
-    assert about["runs"] == len(rows.runs) == 2 * 2 + 2 and about["model_sha256"] == hash_weights(
-        load_base(plan.model).model
-    )
-    assert {"date", "machine", "versions", "plan", "run_seconds"} <= set(about) and "CPU" in about["machine"]
+    pd.testing.assert_frame_equal(load_runs(target / "runs.parquet"), rows.runs)
+    table = origin_table(target / "runs.parquet").set_index("item")["value"]
+    about = read_origin(target)
+    of_folder = origin_table(target).set_index("item")["value"]
+    assert table["sha256"] == about["files"]["runs.parquet"] == of_folder["sha256"]
+    assert about["rows"]["runs"] == len(rows.runs) == 2 * 2 + 2
+    assert about["model_sha256"] == hash_weights(load_base(plan.model).model)
+    assert {"date", "machine", "versions", "plan", "processor_seconds"} <= set(about) and "cores" in about["machine"]
 
 
 def test_rows_of_the_same_run_are_found(stored, tmp_path, monkeypatch):
@@ -92,13 +93,13 @@ def test_rows_of_another_plan_or_altered_files_are_refused(stored, plan):
     with pytest.raises(ValueError, match=r"n_words=200, not 300 \(1 differ in all\)"):
         load_study(target, replace(plan, n_words=300))
     load_study(target, replace(plan, adaptations=["full rate=0.01 batch=8 steps=2"]))  # the same in other words
-    path = target.with_name("study_predictions.parquet")
+    path = target / "predictions.parquet"
     content = path.read_bytes()
     path.write_bytes(content + b" ")
-    with pytest.raises(ValueError, match="not the file that study.json describes"):
+    with pytest.raises(ValueError, match="not the file that origin.json describes"):
         load_study(target)
     path.write_bytes(content)
-    with pytest.raises(LookupError, match="no study 'data:nothing'"):
+    with pytest.raises(LookupError, match="nothing is stored in data:nothing"):
         load_study("data:nothing")
 
 
@@ -128,4 +129,4 @@ def test_the_collections_rows_are_those_of_the_notebook_and_of_its_model():
     rows = load_study(COLLECTION, plan)
     expected = plan.n_samples * len(plan.adaptations) * len(plan.finetunings) + plan.n_base * len(plan.finetunings)
     assert len(rows.runs) == expected >= 384
-    assert study_origin(COLLECTION)["model_sha256"] == hash_weights(load_base(plan.model).model)
+    assert read_origin(COLLECTION)["model_sha256"] == hash_weights(load_base(plan.model).model)
