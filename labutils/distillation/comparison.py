@@ -48,9 +48,12 @@ def arm_differences(items: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -
 def score_interval(differences: pd.DataFrame, statistic: str | Statistic = "mean", *, level: float = 0.95) -> Interval:
     """The interval of a statistic over a frame of differences; items and seeds are resampled, tasks are strata.
 
-    `n_draws` counts the seeds. Comparisons (and blocks) are cells, with comparisons as the slower ones.
+    `n_draws` counts the seeds. Comparisons (and blocks) are cells, with comparisons as the slower ones; seeds that not
+    all comparisons have are left out.
     """
     cells = [name for name in ("comparison", "block") if name in differences]
+    seeds = [set(part["seed"]) for _, part in differences.groupby("comparison")]
+    differences = differences[differences["seed"].isin(set.intersection(*seeds))]
     found = crossed_bootstrap(differences, statistic, cells=cells, level=level)
     return replace(found, n_draws=int(differences["seed"].nunique()))
 

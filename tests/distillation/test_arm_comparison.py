@@ -57,6 +57,15 @@ def test_the_best_of_two_references_is_the_one_to_beat() -> None:
     assert found.estimate == pytest.approx(-0.02, abs=0.01) and found.high < 0
 
 
+def test_comparisons_of_unequal_seeds_are_read_on_the_seeds_they_share() -> None:
+    frame = items({"kd": 0.0, "ild": 0.05, "loraild": 0.03})
+    fewer = frame[(frame["arm"] != "ild") | (frame["seed"] < 4)]
+    pairs = {"kd": ("kd", "loraild"), "ild": ("ild", "loraild")}
+    found = comparison.score_interval(comparison.arm_differences(fewer, pairs), smallest_advantage(2))
+    same = comparison.score_interval(comparison.arm_differences(frame[frame["seed"] < 4], pairs), smallest_advantage(2))
+    assert found.n_draws == 4 and (found.estimate, found.low) == (same.estimate, same.low)
+
+
 def test_gains_along_a_part_compare_like_with_like() -> None:
     frame = items({"kd": 0.0, "ild": 0.02, "kd/share=2": 0.1, "ild/share=2": 0.09})
     found = comparison.gains_along(frame, ["ild"], reference="kd", part="share", values=[1, 2], default=1)
