@@ -52,8 +52,9 @@ def score_interval(differences: pd.DataFrame, statistic: str | Statistic = "mean
     all comparisons have are left out.
     """
     cells = [name for name in ("comparison", "block") if name in differences]
-    seeds = [set(part["seed"]) for _, part in differences.groupby("comparison")]
-    differences = differences[differences["seed"].isin(set.intersection(*seeds))]
+    if "comparison" in differences:
+        seeds = [set(part["seed"]) for _, part in differences.groupby("comparison")]
+        differences = differences[differences["seed"].isin(set.intersection(*seeds))]
     found = crossed_bootstrap(differences, statistic, cells=cells, level=level)
     return replace(found, n_draws=int(differences["seed"].nunique()))
 
