@@ -15,7 +15,7 @@ def test_a_run_without_a_ledger_is_refused(tmp_path) -> None:
 
 
 def test_recording_adds_a_column(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = sorted(elsewhere.LEDGERS.glob("*.jsonl"))[0]
+    kept = elsewhere.LEDGERS / f"{elsewhere.OWN}.jsonl"
     (tmp_path / "ledger.jsonl").write_bytes(kept.read_bytes())
     monkeypatch.setattr(elsewhere, "LEDGERS", tmp_path / "ledgers")
     monkeypatch.setattr(elsewhere, "PAGE", tmp_path / "page.md")
