@@ -21,7 +21,7 @@ _HOMES = {  # fmt: skip
     "similarity": ["score_similarity"],
     "outside": ["evaluate_outside", "write_harness_task"],
     "pruning": ["prune", "prune_grid", "PruneReport", "register_score"],
-    "forecast": ["forecast", "Forecast"],
+    "forecasting": ["forecast", "Forecast"],
     "sweeps": ["sweep", "Setting", "dense_loss", "dense_check", "scope", "sources_of", "split_cell"],
     "stats": ["crossed_bootstrap", "paired_differences", "slope", "crossover", "heterogeneity"],
     "adaptation": [

@@ -131,8 +131,13 @@ def weight_matrix(layer: Layer) -> Float[Tensor, "out in"]:
 def check_finite(model: nn.Module) -> None:
     """Raises a ValueError naming the first parameter that holds a NaN or an infinite value."""
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if not all_finite(parameter):
             raise ValueError(f"{name} contains NaN or infinite weights; reload the model from an intact checkpoint.")
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinite values."""
+    return bool(tensor.sum().isfinite() or tensor.isfinite().all())  # most often the sum tells, many times faster
 
 
 @contextmanager

@@ -167,4 +167,3 @@ def _parquet(source: Path | str) -> Path | None:
 def _adaptation_seconds(runs: pd.DataFrame) -> float:
     """Every adaptation once, however many fine-tunings started from it."""
     return float(runs.drop_duplicates(["sample", "adaptation"])["adaptation_seconds"].sum())
-

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from labutils.forecast import forecast
+from labutils.forecasting import forecast
 from labutils.measuring import Cost, measure_cost
 from labutils.models import find_blocks, prunable_layers
 from labutils.progress import progress

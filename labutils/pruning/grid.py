@@ -88,7 +88,7 @@ def run_requests(
     Raises:
         ValueError, MemoryError: as for `prune`.
     """
-    from labutils.forecast_advice import advice_when_memory_ends  # it builds on this package
+    from labutils.forecasting.advice import advice_when_memory_ends  # it builds on this package
 
     if not requests:
         return

@@ -12,7 +12,7 @@ from labutils.experts import holds_experts
 from labutils.models import prunable_layers, weight_matrix
 from labutils.pruning.budgets import Budgets, DenseStatistics
 from labutils.pruning.matrices import MatrixMethod, matrix_score, prune_matrix
-from labutils.pruning.patterns import Cut, lowest_cuts, parse_pattern
+from labutils.pruning.patterns import Cut, count_zeros, lowest_cuts, parse_pattern
 from labutils.pruning.pipeline import plan_pruning, prune_request, prune_walk
 from labutils.pruning.report import Request, share_of_zeros
 
@@ -100,8 +100,8 @@ class Members:
                     permute=request.permute, group=request.options.group, cut=cut,
                 )  # fmt: skip
                 weight.copy_(result.weight)
-                zeros = weight.numel() - int(weight.count_nonzero())
-                rows.append({"rows": weight.shape[0], "cols": weight.shape[1], "sparsity": zeros / weight.numel()})
+                share = count_zeros(weight) / weight.numel()
+                rows.append({"rows": weight.shape[0], "cols": weight.shape[1], "sparsity": share})
         return share_of_zeros(pd.DataFrame(rows))
 
 

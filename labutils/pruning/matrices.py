@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labutils.pruning.importance import SCORES
-from labutils.pruning.patterns import Cut, channel_permutation, mask_above, n_of_m_mask, unstructured_mask
+from labutils.pruning.patterns import Cut, channel_permutation, inside_mask, mask_above, n_of_m_mask, unstructured_mask
 from labutils.pruning.reconstruction import Factor, factor_hessian, obs_update, relative_output_error, sparsegpt
 from labutils.pruning.statistics import Statistics
 
@@ -123,9 +123,7 @@ def prune_matrix(
         mask = mask_above(score, cut)
     else:
         mask = unstructured_mask(score, n_drop, group=method.group(group))
-    pruned = (
-        obs_update(weight, mask, factor, block_size=block_size) if method.update else weight.masked_fill(~mask, 0.0)
-    )
+    pruned = obs_update(weight, mask, factor, block_size=block_size) if method.update else inside_mask(weight, mask)
     return MatrixResult(pruned, mask, None)
 
 

@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from labutils.models import all_finite
+
 
 def unstructured_mask(
     score: Float[Tensor, "out in"], n_drop: int, *, group: Literal["row", "matrix"] = "matrix"
@@ -72,6 +74,19 @@ def mask_above(score: Float[Tensor, "out in"], cut: Cut) -> Bool[Tensor, "out in
     return mask
 
 
+def inside_mask(weight: Float[Tensor, "..."], mask: Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The finite weights inside a mask, and zero elsewhere.
+
+    A product is several times as fast as filling, which branches for every value; adding 0 makes 0 of its -0.
+    """
+    return (weight * mask).add_(0.0)
+
+
+def count_zeros(weight: Tensor) -> int:
+    """How many values are zero; counting booleans is the faster way."""
+    return int((weight == 0).count_nonzero())
+
+
 def _row_mask(score: Float[Tensor, "out in"], count: int) -> Bool[Tensor, "out in"]:
     """Keep all but the `count` (≥ 1) lowest scores of every row."""
     cut = _kth_lowest_of_rows(score, count)
@@ -83,18 +98,10 @@ def _row_mask(score: Float[Tensor, "out in"], count: int) -> Bool[Tensor, "out i
 
 
 def _check_scores(score: Float[Tensor, "out in"]) -> None:
-    if not score.sum().isfinite() and not torch.isfinite(score).all():  # a finite sum is quicker to see
+    if not all_finite(score):
         raise ValueError(
             "The scores contain NaN or infinite values; check the weights and the calibration activations."
         )
-
-
-def lowest_positions(values: Float[Tensor, " n"], count: int) -> Int[Tensor, " count"]:
-    """Positions of the `count` lowest of n values (1 ≤ count ≤ n), earlier positions first among equals, unsorted."""
-    cut = kth_lowest(values, count)
-    below = (values < cut).nonzero().squeeze(1)
-    ties = (values == cut).nonzero().squeeze(1)
-    return torch.cat([below, ties[: count - len(below)]])
 
 
 def kth_lowest(values: Float[Tensor, " n"], count: int) -> float:

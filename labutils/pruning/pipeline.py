@@ -59,7 +59,7 @@ def prune(
     request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     _check_in_memory(model)
     check_finite(model)
-    from labutils.forecast_advice import advice_when_memory_ends, announce  # they build on this package
+    from labutils.forecasting.advice import advice_when_memory_ends, announce  # they build on this package
 
     with advice_when_memory_ends(model, calibration, request):
         walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
@@ -85,9 +85,7 @@ def _carry_out(statistics: DenseStatistics, request: Request) -> PruneReport:
     return prune_walk(statistics.walk, methods, budgets, request)
 
 
-def plan_pruning(
-    statistics: DenseStatistics, request: Request
-) -> tuple[list[MatrixMethod], Budgets]:
+def plan_pruning(statistics: DenseStatistics, request: Request) -> tuple[list[MatrixMethod], Budgets]:
     """The method of each block, and how many weights each matrix drops, keyed by (block index, layer name)."""
     options, allocation, chosen = request.options, request.allocation, request.method
     if request.method == "optiprune":

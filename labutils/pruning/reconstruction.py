@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labutils.pruning.patterns import lowest_positions, n_of_m_mask
+from labutils.models import all_finite
+from labutils.pruning.patterns import inside_mask, lowest_cuts, mask_above, n_of_m_mask
+from labutils.pruning.symmetric import quadratic_form
 
 DAMPING_ATTEMPTS = 4
 STRIP = 32  # columns that update each other one by one; the rest of their block gets one matrix product
@@ -41,7 +43,7 @@ def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01) ->
     Raises:
         ValueError: not finite, or not positive definite even with the largest damping.
     """
-    if not torch.isfinite(hessian).all():
+    if not all_finite(hessian):
         raise ValueError("The Hessian is not finite: the layer's inputs contain NaN or infinite values.")
     dead = hessian.diagonal() == 0
     live = hessian + torch.diag(dead.to(hessian.dtype))
@@ -49,10 +51,13 @@ def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01) ->
     for attempt in range(DAMPING_ATTEMPTS):
         used = damping * 10**attempt
         damped = live + torch.diag((used * mean).expand(len(live)))
-        lower, failed = torch.linalg.cholesky_ex(damped)
-        if not failed:
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-        if not failed and torch.isfinite(upper).all():
+        # of the matrix with its axes reversed: with H = R Rᵀ and R upper triangular, U = R⁻¹
+        lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
+        if failed:
+            continue
+        identity = torch.eye(len(damped), dtype=damped.dtype, device=damped.device)
+        upper = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
+        if all_finite(upper):
             return Factor(upper, dead, used)
     raise ValueError(
         f"The Hessian is not positive definite even with a damping of {used:g} of its mean diagonal. "
@@ -84,7 +89,7 @@ def sparsegpt(
         raise ValueError(f"n_drop={n_drop} is outside [0, {weight.numel()}] for a matrix of {tuple(weight.shape)}.")
     if pattern is not None:  # a group must not straddle two blocks
         block_size = max(pattern[1], block_size - block_size % pattern[1])
-    weight = weight.masked_fill(factor.dead, 0.0)
+    weight = inside_mask(weight, ~factor.dead)
     return _sweep(weight, factor.upper, _ScoreMask(weight.shape, n_drop, pattern), block_size)
 
 
@@ -93,7 +98,7 @@ def obs_update(
 ) -> Float[Tensor, "out in"]:
     """Remove the weights outside a given mask, column by column, and let the columns to the right make up for them."""
     _check_columns(weight, factor, None)
-    weight = weight.masked_fill(factor.dead, 0.0)
+    weight = inside_mask(weight, ~factor.dead)
     return _sweep(weight, factor.upper, _GivenMask(mask), block_size)[0]
 
 
@@ -101,10 +106,8 @@ def relative_output_error(
     weight: Float[Tensor, "out in"], new_weight: Float[Tensor, "out in"], hessian: Float[Tensor, "in in"]
 ) -> float:
     """‖X Dᵀ‖² / ‖X Wᵀ‖² with D = new − old, from the Hessian alone; 0 where the layer's output is zero anyway."""
-    change = (new_weight - weight).to(hessian.dtype)
-    old = weight.to(hessian.dtype)
-    total = ((old @ hessian) * old).sum().item()
-    error = ((change @ hessian) * change).sum().item()
+    total = quadratic_form(weight.to(hessian.dtype), hessian)
+    error = quadratic_form((new_weight - weight).to(hessian.dtype), hessian)
     return error / total if total > 0 else 0.0
 
 
@@ -136,11 +139,12 @@ class _ScoreMask:
             return torch.ones_like(weight, dtype=torch.bool)
         before = round(self.n_drop * start / self.shape[1])
         after = round(self.n_drop * (start + weight.shape[1]) / self.shape[1])
-        mask = torch.ones(weight.shape[::-1], dtype=torch.bool, device=weight.device)
-        if after > before:
-            score = ((weight / diagonal) ** 2).T.reshape(-1)
-            mask.view(-1)[lowest_positions(score, after - before)] = False
-        return mask.T
+        score, count = (weight / diagonal) ** 2, after - before
+        return (
+            mask_above(score, lowest_cuts(score, [count])[count])
+            if count
+            else torch.ones_like(weight, dtype=torch.bool)
+        )
 
     def for_group(self, weight: Tensor, diagonal: Tensor, column: int) -> Tensor | None:
         """The mask of the group that starts here, from weights updated up to here; None inside a group."""
@@ -171,7 +175,7 @@ def _sweep(
             _sweep_strip(block[part], local[part, part], keep[start:stop][part], errors[part], masks, start + first)
             block[after].addmm_(local[part, after].T, errors[part], alpha=-1.0)
         columns[stop:].addmm_(upper[start:stop, stop:].T, errors, alpha=-1.0)
-    return columns.masked_fill(~keep, 0.0).T.to(weight.dtype).contiguous(), keep.T.contiguous()
+    return inside_mask(columns, keep).T.to(weight.dtype).contiguous(), keep.T.contiguous()
 
 
 def _sweep_strip(

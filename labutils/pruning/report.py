@@ -10,6 +10,7 @@ from torch import Tensor
 
 from labutils.pruning.matrices import MatrixResult
 from labutils.pruning.options import PruneOptions
+from labutils.pruning.patterns import count_zeros
 from labutils.pruning.reconstruction import Factor
 from labutils.pruning.statistics import Statistics
 
@@ -84,7 +85,7 @@ def layer_row(
         "rows": rows,
         "cols": columns,
         "target": n_drop / result.weight.numel(),
-        "sparsity": (result.weight == 0).double().mean().item(),
+        "sparsity": count_zeros(result.weight) / result.weight.numel(),
         "damping": factor.damping if factor else float("nan"),
         "dead_columns": int((statistics.norms == 0).sum()),
         "relative_error": error,

@@ -142,6 +142,6 @@ def _each_level(walk: BlockWalk, index: int, norms: dict[str, Tensor], levels: t
     with torch.no_grad(), restored_on_failure([walk.blocks[index]]) as dense:
         for row, level in enumerate(levels):
             for name, weight in weights.items():
-                weight.masked_fill_(~unstructured_mask(scores[name], round(level * weight.numel())), 0)
+                weight.copy_(inside_mask(weight, unstructured_mask(scores[name], round(level * weight.numel()))))
             yield row
             dense.restore()

@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from labutils.experts import ExpertMatrix, expert_inputs
-from labutils.models import Layer, weight_matrix
+from labutils.models import Layer, all_finite, weight_matrix
+from labutils.pruning.symmetric import add_gram, mirror_lower
 
 SAMPLE_TOKENS = 256
-STRIP = 256  # columns of a Hessian that are accumulated together
 
 
 class StopForward(Exception):
@@ -56,9 +56,7 @@ class _Accumulator:
     def add(self, inputs: Float[Tensor, "tokens in"]) -> None:
         inputs = inputs.float()
         if self.products.dim() == 2:
-            for start in range(0, inputs.shape[1], STRIP):  # on and below the diagonal: it is symmetric
-                strip = slice(start, start + STRIP)
-                self.products[start:, strip].addmm_(inputs[:, start:].T, inputs[:, strip])
+            add_gram(self.products, inputs)
         else:
             self.products += inputs.square().sum(dim=0)
         if len(self.sample) < SAMPLE_TOKENS:
@@ -69,9 +67,7 @@ class _Accumulator:
         if self.products.dim() == 1:
             return Statistics(None, self.products.sqrt(), self.sample, self.n_tokens)
         norms = self.products.diagonal().clamp_min(0).sqrt()
-        lower = self.products.tril()
-        whole = lower + lower.tril(-1).T
-        return Statistics(whole * (2 / n_sequences), norms, self.sample, self.n_tokens)
+        return Statistics(mirror_lower(self.products) * (2 / n_sequences), norms, self.sample, self.n_tokens)
 
 
 class Collector:
@@ -167,7 +163,7 @@ class Collector:
         """
         found = {}
         for name, sums in self.sums.items():
-            if not torch.isfinite(sums.products).all():
+            if not all_finite(sums.products):
                 raise ValueError(
                     f"The inputs of {block}.{name} contain NaN or infinite values on the calibration tokens."
                 )

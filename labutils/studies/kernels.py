@@ -181,9 +181,7 @@ def execute(notebook: NotebookNode, parameters: Mapping[str, Any], execution: Ex
     raise StudyFailure(execution.cell, execution.first_line, message, executed)
 
 
-def kernel_environment(
-    run: Path, stem: str, attempt: str, threads: int, engine: str | None = None
-) -> dict[str, str]:
+def kernel_environment(run: Path, stem: str, attempt: str, threads: int, engine: str | None = None) -> dict[str, str]:
     """Environment of a notebook's kernel: where it writes, which `labutils` it imports, how many threads it has.
 
     `engine` is where its sweeps run, see `labutils.engines`; None: in the kernel itself.

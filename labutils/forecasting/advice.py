@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from transformers import PreTrainedModel
 
-from labutils.forecast import Forecast, forecast_request
-from labutils.forecast_probe import measure_product
-from labutils.forecast_stages import gigabytes
+from labutils.forecasting.probe import measure_product
+from labutils.forecasting.request import Forecast, forecast_request
+from labutils.forecasting.stages import gigabytes
 from labutils.models import find_blocks, prunable_layers
 from labutils.pruning.calibration import Calibration
 from labutils.pruning.report import Request

@@ -3,9 +3,9 @@
 Memory follows the tensors that `prune` has alive at each stage; only shapes enter. On a CPU as much as one batch's
 temporary tensors is added: between outputs that stay, the C library cannot give back what they leave. (Where every
 tensor is mapped by itself there are no such gaps, and a process is seen to hold the tensors alone.) Time is the work
-of each stage, in units whose cost a short probe has measured in this process (`labutils.forecast_probe`): that of a
+of each stage, in units whose cost a short probe has measured in this process (`labutils.forecasting.probe`): that of a
 machine which does nothing else meanwhile. What a block computes is read off a run without data
-(`labutils.forecast_trace`), so that it holds for any architecture.
+(`labutils.forecasting.trace`), so that it holds for any architecture.
 """
 
 import copy
@@ -14,13 +14,11 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from labutils.forecast_stages import Forecast, Plan
-from labutils.forecast_trace import trace_block
+from labutils.forecasting.stages import Forecast, Plan
+from labutils.forecasting.trace import trace_block
 from labutils.models import _model_class as model_class
 from labutils.pruning.report import Request
 from labutils.pruning.requests import make_request
-
-__all__ = ["Forecast", "forecast"]
 
 
 def forecast(

@@ -11,14 +11,14 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig
 
 import labutils as lab
-from labutils import forecast_advice
-from labutils.forecast import build_on_meta
-from labutils.forecast_probe import Speed
-from labutils.forecast_trace import trace_block
+from labutils.forecasting import advice
+from labutils.forecasting.probe import PruningSpeed, Speed
+from labutils.forecasting.request import build_on_meta
+from labutils.forecasting.trace import trace_block
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.statistics import Collector
 
-sys.path.insert(0, str(Path(__file__).parent / "pruning"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "pruning"))
 from architectures import ARCHITECTURES  # noqa: E402
 
 MODELS = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
@@ -28,9 +28,9 @@ UNIT = Speed(product=1.0, attention=1.0, traffic=1.0, norms=1.0, operation=1.0, 
 @pytest.fixture
 def unit_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which every unit of work takes a second: forecasts are then pure arithmetic."""
-    module = import_module("labutils.forecast_stages")
+    module = import_module("labutils.forecasting.stages")
     monkeypatch.setattr(module, "measure_speed", lambda device, dtype: UNIT)
-    monkeypatch.setattr(module, "measure_pruning", lambda name, device, group: 1.0)
+    monkeypatch.setattr(module, "measure_pruning", lambda name, device, group: PruningSpeed(1.0, 1.0))
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -141,12 +141,13 @@ def test_arguments_are_those_of_prune(tiny_llama: nn.Module) -> None:
 
 
 def test_the_probe_measures_rates() -> None:
-    from labutils.forecast_probe import measure_pruning, measure_speed
+    from labutils.forecasting.probe import measure_pruning, measure_speed
 
     speed = measure_speed(torch.device("cpu"), torch.float32)
     assert all(rate > 0 for rate in vars(speed).values())
     assert measure_speed(torch.device("cpu"), torch.float32) is speed
-    assert measure_pruning("sparsegpt", torch.device("cpu"), None) > 0
+    pruning = measure_pruning("sparsegpt", torch.device("cpu"), None)
+    assert pruning.weight > 0 and pruning.column > 0
 
 
 # ---- what prune says ---------------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def test_a_long_pruning_is_announced_and_a_short_one_is_not(
     tokens = torch.randint(0, 64, (4, 16))
     lab.prune(tiny_llama, tokens, method="wanda", sparsity=0.3)
     assert "about" not in capsys.readouterr().err
-    monkeypatch.setattr(forecast_advice, "measure_product", lambda device, dtype: 1.0)  # a very slow machine
+    monkeypatch.setattr(advice, "measure_product", lambda device, dtype: 1.0)  # a very slow machine
     lab.prune(tiny_llama, tokens, method="wanda", sparsity=0.5)
     assert "prune wanda: about " in capsys.readouterr().err
 

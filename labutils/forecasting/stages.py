@@ -6,14 +6,15 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from labutils.forecast_probe import Speed, measure_pruning, measure_speed, update_operations
-from labutils.forecast_trace import BlockCosts
+from labutils.forecasting.probe import Speed, measure_pruning, measure_speed, update_operations
+from labutils.forecasting.trace import BlockCosts
 from labutils.progress import clock
 from labutils.pruning.matrices import MatrixMethod, matrix_method
 from labutils.pruning.options import PruneOptions
 from labutils.pruning.report import Request
 from labutils.pruning.selection import METHOD, PROBE_COST, READ_TOKENS
-from labutils.pruning.statistics import SAMPLE_TOKENS, STRIP
+from labutils.pruning.statistics import SAMPLE_TOKENS
+from labutils.pruning.symmetric import strip_width
 
 FLOAT = 4  # bytes of the float32 in which statistics are kept
 FACTOR_COPIES = 4  # of a Hessian while it is factorised: damped, its factor, the inverse, the inverse's factor
@@ -144,7 +145,7 @@ class Plan:
         for width, share in self.costs.inputs.values():
             tokens = self.n_tokens * share
             if hessian:
-                seconds += speed.product * tokens * width * (width + min(STRIP, width))  # on and below the diagonal
+                seconds += speed.product * tokens * symmetric_operations(width)
             else:
                 seconds += speed.norms * tokens * width
         return seconds
@@ -171,13 +172,16 @@ class Plan:
         return speed.factor * sum(width**3 for width, _ in self.costs.inputs.values()) * self.n_blocks * self.n_walks
 
     def _prune_seconds(self, speed: Speed, device: torch.device) -> float:
-        per_weight = measure_pruning(self.method.name, device, self.options.group)
-        products = sum(self._matrix_operations(matrix.rows, matrix.columns) for matrix in self.costs.matrices)
-        return (per_weight * self.costs.weights + speed.product * products) * self.n_blocks * self.n_walks
+        own, seconds = measure_pruning(self.method.name, device, self.options.group), 0.0
+        for rows, columns in ((matrix.rows, matrix.columns) for matrix in self.costs.matrices):
+            seconds += own.column * columns + own.weight * rows * columns
+            seconds += speed.product * self._matrix_operations(rows, columns)
+        return seconds * self.n_blocks * self.n_walks
 
     def _matrix_operations(self, rows: int, columns: int) -> int:
         """Products in the update of a matrix and in its output error."""
-        error = 4 * rows * columns * (columns if self.method.needs_hessian else min(SAMPLE_TOKENS, self.n_tokens))
+        sampled = 2 * columns * min(SAMPLE_TOKENS, self.n_tokens)
+        error = 2 * rows * (symmetric_operations(columns) if self.method.needs_hessian else sampled)
         return update_operations(self.method, rows, columns) + error
 
     def _measure(self, model: PreTrainedModel, speed: Speed, passed: int) -> tuple[float, int]:
@@ -218,6 +222,11 @@ class Plan:
     def _largest_matrix(self) -> int:
         copies = UPDATE_COPIES if self.method.update else SCORE_COPIES
         return int(max(matrix.rows * matrix.columns for matrix in self.costs.matrices) * FLOAT * copies)
+
+
+def symmetric_operations(width: int) -> int:
+    """Of one row with a symmetric matrix of this width, on and below the diagonal, strip by strip."""
+    return width * (width + min(strip_width(width), width))
 
 
 def gigabytes(count: int) -> str:

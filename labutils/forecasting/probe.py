@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from labutils.pruning.matrices import MatrixMethod, matrix_method, prune_matrix
+from labutils.pruning.patterns import count_zeros
 from labutils.pruning.reconstruction import factor_hessian
 from labutils.pruning.statistics import Statistics
 
@@ -42,6 +43,14 @@ class Speed:
     factor: float
 
 
+@dataclass(frozen=True)
+class PruningSpeed:
+    """Seconds of pruning a matrix: per column, however many rows it has, and per weight."""
+
+    column: float
+    weight: float
+
+
 @cache
 def measure_speed(device: torch.device, dtype: torch.dtype) -> Speed:
     """Rates of this process, with the threads it has; takes a fraction of a second on the first call."""
@@ -68,21 +77,28 @@ def measure_product(device: torch.device, dtype: torch.dtype) -> float:
 
 
 @cache
-def measure_pruning(name: str, device: torch.device, group: str | None) -> float:
-    """Seconds per weight of choosing and pruning by a method, apart from the products, which grow with the width."""
+def measure_pruning(name: str, device: torch.device, group: str | None) -> PruningSpeed:
+    """Of choosing and pruning by a method, apart from the products, which grow with the width.
+
+    A matrix of many rows and one of few tell apart what grows with the weights and what grows with the columns.
+    """
     method, hessian = matrix_method(name), _hessian(device)
-    weight = torch.randn(WIDTH, WIDTH, device=device)
     own = Statistics(hessian if method.needs_hessian else None, hessian.diagonal().sqrt(), hessian[:8], 8)
     factor = factor_hessian(hessian) if method.needs_hessian else None
 
-    def prune() -> None:
+    def prune(weight: Tensor) -> None:
         result = prune_matrix(weight, own, method, n_drop=weight.numel() // 2, factor=factor, group=group)
         weight.clone().copy_(result.weight)
-        (result.weight == 0).double().mean()
+        count_zeros(result.weight)
 
-    whole = _seconds(prune, device)
-    products = update_operations(method, WIDTH, WIDTH) * measure_speed(device, torch.float32).product
-    return max(whole - products, whole / 4) / weight.numel()
+    def seconds(rows: int) -> float:
+        weight = torch.randn(rows, WIDTH, device=device)
+        whole = _seconds(lambda: prune(weight), device)
+        return whole - update_operations(method, rows, WIDTH) * measure_speed(device, torch.float32).product
+
+    few, many = seconds(WIDTH // 8), seconds(2 * WIDTH)
+    per_weight = max(many - few, 0) / (2 * WIDTH - WIDTH // 8) / WIDTH
+    return PruningSpeed(max(few / WIDTH - per_weight * WIDTH // 8, 0), per_weight)
 
 
 def update_operations(method: MatrixMethod, rows: int, columns: int) -> int:
