@@ -26,7 +26,7 @@ from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.damage import DenseOutput
 from labutils.pruning.importance import relative_importance_score
 from labutils.pruning.matrices import matrix_method
-from labutils.pruning.patterns import parse_pattern, unstructured_mask
+from labutils.pruning.patterns import inside_mask, parse_pattern, unstructured_mask
 from labutils.pruning.pipeline import prune_walk, restored_on_failure
 from labutils.pruning.report import PruneReport, Request
 
