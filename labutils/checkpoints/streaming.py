@@ -115,12 +115,15 @@ class _Run:
         walk = StreamedWalk(self.model, self.inputs, batch_size=self.request.options.batch_size, spill=self.spill)
         plan = plan or self._make_plan(walk)
         walk.rewind()
+        sequential = self.request.options.sequential
         for index in progress(range(n_blocks), description=f"prune {self.request.method}", unit="block"):
             if index < len(done):
+                if not sequential:
+                    walk.advance(index)
                 self.model.replace_file(index, self.layout.block_shard(index))
             else:
                 done.append(self._prune_block(walk, index, plan))
-            if index + 1 < n_blocks:
+            if sequential and index + 1 < n_blocks:
                 walk.advance(index)
         return plan, done
 

@@ -1,6 +1,5 @@
 """What a pruning will take, before anything runs: `forecast`, and what `prune` says of its cost."""
 
-from labutils.forecasting.request import forecast
-from labutils.forecasting.stages import Forecast
+from labutils.forecasting.request import Forecast, forecast
 
 __all__ = ["Forecast", "forecast"]

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from transformers import PreTrainedModel
 
+from labutils.forecasting.memory import Memory, gigabytes, stage_memory
 from labutils.forecasting.probe import measure_product
-from labutils.forecasting.request import Forecast, forecast_request
-from labutils.forecasting.stages import gigabytes
+from labutils.forecasting.request import forecast_request, plan_request
 from labutils.models import find_blocks, prunable_layers
 from labutils.pruning.calibration import Calibration
 from labutils.pruning.report import Request
@@ -28,8 +28,11 @@ def announce(model: PreTrainedModel, calibration: Calibration, request: Request)
     products = 4 * weights * shape[0] * shape[1]
     if products * measure_product(model.device, model.dtype) < LONG_SECONDS / 10:
         return
-    found = _forecast(model, shape, request)
-    if found is not None and found.seconds > LONG_SECONDS:
+    try:
+        found = forecast_request(model, shape, request, model.device, model.dtype)
+    except LookupError:  # a cost that cannot be told is no reason not to prune
+        return
+    if found.seconds > LONG_SECONDS:
         print(f"prune {request.method}: {found}", file=sys.stderr, flush=True)
 
 
@@ -52,31 +55,29 @@ def is_exhaustion(error: Exception) -> bool:
 
 def advise(model: PreTrainedModel, shape: Sequence[int], request: Request) -> str:
     """What a pruning takes, and what takes less, in bytes where they can be told."""
-    found = _forecast(model, shape, request)
-    if found is None:
+    try:
+        found = _memory(model, shape, request)
+    except LookupError:  # a model whose cost cannot be told
         return "Memory was not enough. Less need a smaller batch_size, fewer calibration tokens, or `prune_checkpoint`."
     one = dataclasses.replace(request, options=dataclasses.replace(request.options, batch_size=1))
     half = (max(1, shape[0] // 2), shape[1])
     others = {
-        "batch_size=1": _forecast(model, shape, one).memory,
-        f"{half[0]} calibration sequences": _forecast(model, half, request).memory,
+        "batch_size=1": _memory(model, shape, one).peak,
+        f"{half[0]} calibration sequences": _memory(model, half, request).peak,
         "`prune_checkpoint`, from disk to disk": found.streamed,
     }
-    worthwhile = [f"{name} ({gigabytes(size)})" for name, size in others.items() if size < found.memory * WORTH_SAYING]
-    whole, own = gigabytes(found.memory), gigabytes(found.parts["model"])
+    worthwhile = [f"{name} ({gigabytes(size)})" for name, size in others.items() if size < found.peak * WORTH_SAYING]
+    whole, own = gigabytes(found.peak), gigabytes(found.parts["model"])
     return (
         f"Memory was not enough: pruning takes about {whole}, {own} of it for the model. "
         f"Less need {', or '.join(worthwhile)}."
     )
 
 
+def _memory(model: PreTrainedModel, shape: Sequence[int], request: Request) -> Memory:
+    """Without the time: its probe would want memory, of which there is none."""
+    return stage_memory(plan_request(model, shape, request, model.dtype), gaps=model.device.type == "cpu")
+
+
 def _shape(calibration: Calibration) -> tuple[int, ...]:
     return tuple((calibration["input_ids"] if isinstance(calibration, Mapping) else calibration).shape)
-
-
-def _forecast(model: PreTrainedModel, shape: Sequence[int], request: Request) -> Forecast | None:
-    """None for a model whose cost cannot be told, which is no reason not to prune it."""
-    try:
-        return forecast_request(model, shape, request, model.device, model.dtype)
-    except LookupError:
-        return None

@@ -1,24 +1,53 @@
 """What a pruning will take, before anything runs: memory and time, from shapes and from this machine's speed.
 
-Memory follows the tensors that `prune` has alive at each stage; only shapes enter. On a CPU as much as one batch's
-temporary tensors is added: between outputs that stay, the C library cannot give back what they leave. (Where every
-tensor is mapped by itself there are no such gaps, and a process is seen to hold the tensors alone.) Time is the work
-of each stage, in units whose cost a short probe has measured in this process (`labutils.forecasting.probe`): that of a
-machine which does nothing else meanwhile. What a block computes is read off a run without data
-(`labutils.forecasting.trace`), so that it holds for any architecture.
+Memory (`memory`) follows the tensors that `prune` has alive at each stage; only shapes enter. On a CPU as much as one
+batch's temporary tensors is added: between outputs that stay, the C library cannot give back what they leave. (Where
+every tensor is mapped by itself there are no such gaps, and a process is seen to hold the tensors alone.) Time
+(`seconds`) is the work of each stage, in units whose cost a short `probe` has measured in this process: that of a
+machine which does nothing else meanwhile. What a block computes is read off a run without data (`trace`), so that it
+holds for any architecture.
 """
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from labutils.forecasting.stages import Forecast, Plan
+from labutils.forecasting.memory import gigabytes, stage_memory
+from labutils.forecasting.plan import Plan
+from labutils.forecasting.probe import measure_pruning, measure_speed
+from labutils.forecasting.seconds import beginning_seconds, stage_seconds
 from labutils.forecasting.trace import trace_block
 from labutils.models import _model_class as model_class
+from labutils.progress import clock
 from labutils.pruning.report import Request
 from labutils.pruning.requests import make_request
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a call of `prune` will take.
+
+    Attributes:
+        seconds: of the whole pruning.
+        memory: peak bytes, the model included.
+        stages: one row per stage: how many seconds all of it takes, and the bytes alive at its peak.
+        parts: bytes of what is alive throughout or at the peak, by name.
+        streamed: what `prune_checkpoint` would take: one block, its statistics, and the hidden states once.
+    """
+
+    seconds: float
+    memory: int
+    stages: pd.DataFrame
+    parts: dict[str, int]
+    streamed: int
+
+    def __str__(self) -> str:
+        model = gigabytes(self.parts["model"])
+        return f"about {clock(self.seconds)} and {gigabytes(self.memory)}, of which {model} for the model"
 
 
 def forecast(
@@ -58,13 +87,30 @@ def forecast_request(
     device: torch.device, dtype: torch.dtype,
 ) -> Forecast:  # fmt: skip
     """As `forecast`, of a request that is checked."""
+    plan = plan_request(model_or_config, shape, request, dtype)
+    memory, speed = stage_memory(plan, gaps=device.type == "cpu"), measure_speed(device, dtype)
+    seconds = stage_seconds(plan, speed, measure_pruning(plan.method.name, device, plan.options.group))
+    stages = pd.DataFrame({"stage": plan.stages, "seconds": seconds.values(), "bytes": memory.stages.values()})
+    total = sum(seconds.values()) + beginning_seconds(plan, speed, memory.copied)
+    return Forecast(total, memory.peak, stages, memory.parts, memory.streamed)
+
+
+def plan_request(
+    model_or_config: PreTrainedModel | PreTrainedConfig, shape: Sequence[int], request: Request, dtype: torch.dtype
+) -> Plan:
+    """What a checked request comes to; of the model only shapes are looked at.
+
+    Raises:
+        ValueError, LookupError: a shape that is no pair of positive integers, or a model that cannot be told.
+    """
     if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
         raise ValueError(f"calibration_shape={tuple(shape)} must be two positive integers: sequences and their length.")
     model = build_on_meta(model_or_config, dtype)
     batch = min(request.options.batch_size, shape[0])
     costs, n_blocks = trace_block(model, (batch, shape[1]))
-    plan = Plan(costs, n_blocks, shape[0] / batch, shape[0] * shape[1], request, dtype)
-    return plan.forecast(model, device)
+    head, parameters = model.get_output_embeddings(), sum(parameter.nbytes for parameter in model.parameters())
+    vocabulary = 0 if head is None else head.weight.shape[0]
+    return Plan(costs, n_blocks, shape[0] / batch, shape[0] * shape[1], parameters, vocabulary, request, dtype)
 
 
 def build_on_meta(model_or_config: PreTrainedModel | PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

@@ -21,6 +21,10 @@ class BlockInputs:
             self._statistics[hessian] = self._collect(hessian=hessian)
         return self._statistics[hessian]
 
+    def keep(self, statistics: dict[str, Statistics], *, hessian: bool) -> None:
+        """Take statistics that were gathered elsewhere."""
+        self._statistics[hessian] = statistics
+
     def factors(self, damping: float) -> dict[int, Factor]:
         """One factorisation per distinct input, keyed by the identity of its statistics."""
         if damping not in self._factors:

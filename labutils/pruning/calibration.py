@@ -8,7 +8,7 @@ but the last digits. Protocol: SparseGPT, Wanda and their successors.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -48,7 +48,7 @@ class BlockWalk:
             LookupError: the model's blocks cannot be found, or hold weights in a form that is not known.
         """
         self.model = model
-        self._first: BlockInputs | None = None
+        self._kept: dict[int, BlockInputs] = {}
         self.prefix, self.blocks = find_blocks(model)
         for index, block in enumerate(self.blocks):
             check_fused_parameters(block, f"{self.prefix}.{index}")
@@ -118,18 +118,36 @@ class BlockWalk:
             self._run_all(index, collector)
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
 
-    def inputs_of(self, index: int) -> BlockInputs:
-        """What the matrices of block `index` read on the present hidden states, computed when it is asked for."""
-        return self._first if self._first and index == 0 else BlockInputs(partial(self.collect, index))
+    def inputs_of(self, index: int, *, move_on: bool = False) -> BlockInputs:
+        """What the matrices of block `index` read on the present hidden states, computed when it is asked for.
+
+        With `move_on` the walk then goes on with the outputs of the same pass, where there is a next block.
+        """
+        if index in self._kept:
+            return self._kept[index]
+        collect = self.collect_and_advance if move_on and index + 1 < len(self.blocks) else self.collect
+        return BlockInputs(partial(collect, index))
 
     @contextmanager
-    def first_block_kept(self) -> Iterator[None]:
-        """While this lasts, what the first block reads is computed once: for prunings that all find it dense."""
-        self._first = BlockInputs(partial(self.collect, 0))
+    def inputs_kept(self, *, hessian: Collection[bool] | None) -> Iterator[None]:
+        """While this lasts, what prunings of the dense model read of it in common is computed once.
+
+        Args:
+            hessian: None for prunings in sequence, which have the first block's inputs in common. Else what is wanted
+                of all blocks, with or without a Hessian or both: it is gathered now, in a pass for each.
+        """
+        if hessian is None:
+            self._kept = {0: BlockInputs(partial(self.collect, 0))}
+        else:
+            self._kept = {index: BlockInputs(partial(_gather_late, index)) for index in range(len(self.blocks))}
+            for wanted in hessian:
+                self.rewind()
+                for index, kept in self._kept.items():
+                    kept.keep(self.collect_and_advance(index, hessian=wanted), hessian=wanted)
         try:
             yield
         finally:
-            self._first = None
+            self._kept = {}
 
     def collect_and_advance(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """As `collect`, and move on with the outputs of the same pass: for a model that stays as it is."""
@@ -176,6 +194,11 @@ class BlockWalk:
         args, kwargs = self._calls[batch][index]
         output = self.blocks[index](hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
+
+
+def _gather_late(index: int, *, hessian: bool) -> dict[str, Statistics]:
+    """In place of a pass over a model that may not be dense any more."""
+    raise RuntimeError(f"What block {index} reads of the dense model was not gathered with hessian={hessian}.")
 
 
 def check_calibration(calibration: Calibration, model: PreTrainedModel) -> dict[str, Int64[Tensor, "n seq_len"]]:

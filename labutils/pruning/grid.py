@@ -10,7 +10,7 @@ from labutils.models import check_finite
 from labutils.progress import progress
 from labutils.pruning.budgets import DenseStatistics
 from labutils.pruning.calibration import BlockWalk, Calibration
-from labutils.pruning.grid_members import Member, Members
+from labutils.pruning.grid_members import Members
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.report import Request
 from labutils.pruning.requests import check_widths, make_request
@@ -44,8 +44,13 @@ def prune_grid(
     since it is the only block that has the same predecessors in every pruning; one sort of a matrix's scores for all
     sparsities where a score reads the weights alone (`magnitude`, `ri`), for which no tokens are run at all; and
     combinations that come to the same model, as `optiprune` and `ria` do at low sparsities. From the second block on
-    the protocol leaves nothing to share: every pruning has its own inputs there. So prunings follow one another, and
-    memory is that of one pruning plus the first block's statistics and factors, however large the grid.
+    the papers' protocol leaves nothing to share: every pruning has its own inputs there. So prunings follow one
+    another, and memory is that of one pruning plus the first block's statistics and factors, however large the grid.
+
+    With `sequential=False` all prunings read the dense model: tokens are run once for the whole grid (twice where some
+    methods need Hessians and others do not), and each Hessian is factorised once. Then the statistics of all blocks
+    are in memory together; with Hessians they take about as much as the blocks' weights in float32, and the factors as
+    much again.
 
     Args:
         evaluate: called with the pruned model, once for every distinct one; returns a mapping (one row) or a DataFrame.
@@ -88,8 +93,6 @@ def run_requests(
     Raises:
         ValueError, MemoryError: as for `prune`.
     """
-    from labutils.forecasting.advice import advice_when_memory_ends  # it builds on this package
-
     if not requests:
         return
     check_finite(model)
@@ -97,27 +100,34 @@ def run_requests(
     for pattern in dict.fromkeys(request.pattern for request in requests):
         check_widths(walk, pattern)
     unstructured = {request.sparsity for request in requests if request.pattern == "unstructured"}
-    with restored_on_failure(walk.blocks) as dense, walk.first_block_kept():
+    with restored_on_failure(walk.blocks) as dense:
         members = Members(DenseStatistics(walk, sorted(unstructured)), requests)
-        rows_of: dict[Member, list[dict]] = {}
-        last = {member: number for number, (_, member) in enumerate(members)}
-        shown = progress(members, total=len(requests), description="prune grid", unit="pruning")
-        for number, (request, member) in enumerate(shown):
-            if member not in rows_of:
-                started = time.perf_counter()
-                with advice_when_memory_ends(model, calibration, request):
-                    reached = members.carry_out(member)
-                seconds = member.planning_seconds + time.perf_counter() - started
-                found = evaluate(model)
-                dense.restore()
-                rows = found.to_dict("records") if isinstance(found, pd.DataFrame) else [dict(found)]
-                rows_of[member] = [{"reached": reached, "seconds": seconds, **row} for row in rows]
-            common = {
-                "method": request.method, "allocation": request.allocation or _default_allocation(request.method),
-                "pattern": request.pattern, "sparsity": request.sparsity,
-            }  # fmt: skip
-            rows = rows_of.pop(member) if last[member] == number else rows_of[member]
-            yield [{**common, **row} for row in rows]
+        with walk.inputs_kept(hessian=members.read_of_dense_model):
+            yield from _rows_of_members(members, dense, evaluate)
+
+
+def _rows_of_members(members: Members, dense: restored_on_failure, evaluate: Evaluate) -> Iterator[list[dict]]:
+    from labutils.forecasting.advice import advice_when_memory_ends  # it builds on this package
+
+    walk, rows_of = members.statistics.walk, {}
+    last = {member: number for number, (_, member) in enumerate(members)}
+    shown = progress(members, total=len(members), description="prune grid", unit="pruning")
+    for number, (request, member) in enumerate(shown):
+        if member not in rows_of:
+            started = time.perf_counter()
+            with advice_when_memory_ends(walk.model, walk.inputs, request):
+                reached = members.carry_out(member)
+            seconds = member.planning_seconds + time.perf_counter() - started
+            found = evaluate(walk.model)
+            dense.restore()
+            rows = found.to_dict("records") if isinstance(found, pd.DataFrame) else [dict(found)]
+            rows_of[member] = [{"reached": reached, "seconds": seconds, **row} for row in rows]
+        common = {
+            "method": request.method, "allocation": request.allocation or _default_allocation(request.method),
+            "pattern": request.pattern, "sparsity": request.sparsity,
+        }  # fmt: skip
+        rows = rows_of.pop(member) if last[member] == number else rows_of[member]
+        yield [{**common, **row} for row in rows]
 
 
 def _default_allocation(method: str) -> str:

@@ -78,6 +78,16 @@ class Members:
             methods, budgets = plan_pruning(self.statistics, request)
         return Member(request, methods, budgets, time.perf_counter() - started, self.blocks)
 
+    @property
+    def read_of_dense_model(self) -> set[bool] | None:
+        """Whether Hessians are read of all blocks of the dense model, or norms alone, or both; None in sequence."""
+        if self.requests[0].options.sequential:
+            return None
+        wanted: set[bool] = set()
+        for member in filter(lambda member: member.reads_inputs, self.members):
+            wanted |= {True, False} if member.methods is None else {method.needs_hessian for method in member.methods}
+        return wanted
+
     def carry_out(self, member: Member) -> float:
         """Prune the dense model; returns the share of zeros."""
         if member.methods is None:

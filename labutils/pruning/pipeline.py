@@ -2,7 +2,7 @@
 
 The order of work in every block follows SparseGPT and Wanda: statistics of all its matrices from the block as it is,
 then every matrix pruned, then the pruned block's outputs as inputs of the next one. A failure at any point leaves the
-model as it was.
+model as it was. (`sequential=False` departs from it: all statistics are then the dense model's.)
 """
 
 import dataclasses
@@ -104,7 +104,8 @@ def prune_walk(
 ) -> PruneReport:
     """Prune every block of a walk with its method and budgets, from the first to the last; returns the report.
 
-    Without `errors`, the layers' output errors, which only a report needs, are left out.
+    In sequence, a pruned block makes the next one's inputs; else the dense block does, before it is pruned. Without
+    `errors`, the layers' output errors, which only a report needs, are left out.
     """
     rows, permutations = [], {}
     walk.rewind()
@@ -112,7 +113,7 @@ def prune_walk(
         found, orders = prune_block(walk, index, methods[index], budgets, request, errors=errors)
         rows += found
         permutations |= orders
-        if index + 1 < len(walk.blocks):
+        if request.options.sequential and index + 1 < len(walk.blocks):
             walk.advance(index)
     return make_report(rows, strategy_table(methods), request, permutations)
 
@@ -125,7 +126,7 @@ def prune_block(
     Without `errors`, the layers' output errors are left out.
     """
     options, rows, permutations = request.options, [], {}
-    inputs = walk.inputs_of(index)
+    inputs = walk.inputs_of(index, move_on=not options.sequential)
     statistics = inputs.statistics(hessian=method.needs_hessian)
     factors = inputs.factors(options.damping) if method.needs_hessian else {}
     for name, layer in prunable_layers(walk.blocks[index]).items():

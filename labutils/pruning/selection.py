@@ -49,7 +49,7 @@ class _Finalist:
 def prune_by_measurement(statistics: DenseStatistics, request: Request) -> PruneReport:
     """Carry out the finalists, and leave the dense model pruned as the least damaged of them."""
     request = _damped_by_scarcity(statistics, request)
-    reader = _Reader(statistics.walk, request.seed)
+    reader = _Reader(statistics.walk, request)
     tried, best = [], None
     with restored_on_failure(statistics.walk.blocks) as dense:
         for allocation, sparsities in _allocations(statistics, request).items():
@@ -83,19 +83,22 @@ def _prune(statistics: DenseStatistics, request: Request, sparsities: Tensor) ->
 class _Reader:
     """Compares the model's output, as it is now, with the dense model's, on some batches of the walk."""
 
-    def __init__(self, walk: BlockWalk, seed: int):
-        self.walk = walk
-        order = torch.randperm(len(walk.hidden), generator=torch.Generator().manual_seed(seed)).tolist()
+    def __init__(self, walk: BlockWalk, request: Request):
+        self.walk, self.sequential = walk, request.options.sequential
+        order = torch.randperm(len(walk.hidden), generator=torch.Generator().manual_seed(request.seed)).tolist()
         tokens_per_batch = walk.batch_inputs(0)["input_ids"].numel()
         self.batches = order[: max(1, READ_TOKENS // tokens_per_batch)]
         walk.rewind()
         self.dense = [DenseOutput(walk.outputs_from(0, batch), walk.batch_inputs(batch)) for batch in self.batches]
 
     def damage(self) -> float:
-        """Mean divergence, for a walk that has just pruned the model and so stands before its last block."""
-        last = len(self.walk.blocks) - 1
+        """Mean divergence; a walk that has just pruned the model in sequence stands before its last block."""
+        first = len(self.walk.blocks) - 1
+        if not self.sequential:
+            first = 0
+            self.walk.rewind()
         pairs = zip(self.dense, self.batches, strict=True)
-        found = [dense.divergence(self.walk.outputs_from(last, batch)) for dense, batch in pairs]
+        found = [dense.divergence(self.walk.outputs_from(first, batch)) for dense, batch in pairs]
         weights = [dense.weights.sum().item() for dense in self.dense]
         return sum(value * weight for value, weight in zip(found, weights, strict=True)) / sum(weights)
 

@@ -32,14 +32,16 @@ def source(tmp_path: Path) -> Path:
     return store(untied_llama(), tmp_path / "dense", in_shards=True)
 
 
-def check_finishes(source: Path, target: Path, blocks_left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_finishes(
+    source: Path, target: Path, blocks_left: int, monkeypatch: pytest.MonkeyPatch, request: dict = REQUEST
+) -> None:
     """The next call does what is left, and the result is that of a pruning in memory."""
     written, write_block = [], Layout.write_block
     monkeypatch.setattr(Layout, "write_block", lambda self, index: (written.append(index), write_block(self, index)))
-    report = prune_checkpoint(source, target, TOKENS, **REQUEST)
+    report = prune_checkpoint(source, target, TOKENS, **request)
     assert written == list(range(4 - blocks_left, 4))
     model = load_plainly(source)
-    assert_same_report(report, prune(model, TOKENS, **REQUEST))
+    assert_same_report(report, prune(model, TOKENS, **request))
     assert_same_state(load_pruned(target).model, model)
     assert {path.suffix for path in target.iterdir()} == {".json", ".parquet", ".safetensors"}
     assert not any(path.name.startswith(".") for path in target.iterdir())
@@ -84,6 +86,20 @@ def test_a_killed_pruning_goes_on(
     with pytest.raises(LookupError, match="not complete"):
         load_pruned(tmp_path / "pruned")
     check_finishes(source, tmp_path / "pruned", blocks_left, monkeypatch)
+
+
+def test_a_killed_pruning_by_the_dense_activations_goes_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the blocks that are done hand on is then not what they now hold."""
+    request = {**REQUEST, "sequential": False}
+
+    def work() -> None:
+        die_at_block(Layout, "write_block", 2)
+        prune_checkpoint(source, tmp_path / "pruned", TOKENS, **request)
+
+    assert run_in_child(work) == -signal.SIGKILL
+    check_finishes(source, tmp_path / "pruned", 2, monkeypatch, request)
 
 
 def test_a_second_kill_and_other_arguments(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,11 @@ def test_allocations(allocation: str | list, tmp_path: Path) -> None:
     check_equal(source, tmp_path / "pruned", method="wanda", sparsity=0.5, allocation=allocation, spill=True)
 
 
+def test_by_the_dense_models_activations(tmp_path: Path) -> None:
+    source = store(untied_llama(), tmp_path / "dense")
+    check_equal(source, tmp_path / "pruned", method="ria+obs", sparsity=0.5, allocation="owl", sequential=False)
+
+
 @pytest.mark.parametrize("sparsity", [0.3, 0.7])
 def test_optiprune(sparsity: float, tmp_path: Path) -> None:
     source = store(untied_llama(), tmp_path / "dense")

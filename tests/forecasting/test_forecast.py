@@ -28,7 +28,7 @@ UNIT = Speed(product=1.0, attention=1.0, traffic=1.0, norms=1.0, operation=1.0, 
 @pytest.fixture
 def unit_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which every unit of work takes a second: forecasts are then pure arithmetic."""
-    module = import_module("labutils.forecasting.stages")
+    module = import_module("labutils.forecasting.request")
     monkeypatch.setattr(module, "measure_speed", lambda device, dtype: UNIT)
     monkeypatch.setattr(module, "measure_pruning", lambda name, device, group: PruningSpeed(1.0, 1.0))
 
@@ -95,6 +95,8 @@ def test_more_of_anything_costs_more(tiny_llama: nn.Module, unit_speed: None) ->
     assert measuring.seconds > 2 * solving.seconds and measuring.memory > solving.memory
     by_owl = lab.forecast(tiny_llama, (8, 16), "wanda", allocation="owl")
     assert by_owl.seconds > base.seconds and by_owl.memory >= base.memory
+    one_pass = lab.forecast(tiny_llama, (8, 16), "wanda", sequential=False)
+    assert one_pass.seconds < base.seconds and "advance" not in set(one_pass.stages["stage"])
     slim = lab.forecast(tiny_llama, (8, 16), "wanda", batch_size=1)
     assert slim.memory < base.memory and slim.streamed < base.streamed < base.memory
 

@@ -88,6 +88,14 @@ def test_options_and_padding(tiny_llama: nn.Module, tokens: torch.Tensor, option
     assert_grid_equals_calls(tiny_llama, inputs, methods=methods, sparsities=SPARSITIES, **options)
 
 
+def test_prunings_that_read_the_dense_model(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    assert_grid_equals_calls(tiny_llama, tokens, methods=METHODS, sparsities=[0.4, 0.6], sequential=False)
+    assert_grid_equals_calls(
+        tiny_llama, tokens, methods=["optiprune", "sparsegpt"], sparsities=[0.5], allocations=["owl", "global"],
+        threshold_on="layer", sequential=False,
+    )  # fmt: skip
+
+
 def test_experts_that_see_no_token_are_told_from_those_that_do(tokens: torch.Tensor) -> None:
     """What reaches an expert depends on the blocks before it, so that even scores of weights need tokens there."""
     rows = assert_grid_equals_calls(
@@ -120,6 +128,21 @@ def test_nothing_is_computed_twice(
     rows = list(prune_grid(tiny_llama, tokens, methods=["ria", "optiprune"], **grid))
     assert [row["call"] for row in rows] == [1, 2, 3, 1, 2, 4]  # optiprune prunes by ria below one half
     assert collected.count((2, False)) == 3 and collected.count((2, True)) == 1
+
+
+def test_a_grid_on_the_dense_model_runs_it_once_for_each_kind_of_statistics(
+    tiny_llama: nn.Module, tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    own = BlockWalk._run_all
+    monkeypatch.setattr(BlockWalk, "_run_all", lambda self, index, with_: runs.append(index) or own(self, index, with_))
+    grid = {"evaluate": lambda pruned: {}, "sparsities": SPARSITIES, "sequential": False}
+    list(prune_grid(tiny_llama, tokens, methods=["magnitude", "ri"], **grid))
+    assert runs == []
+    list(prune_grid(tiny_llama, tokens, methods=["magnitude", "wanda", "ria"], **grid))
+    assert runs == [0, 1, 2]
+    list(prune_grid(tiny_llama, tokens, methods=["wanda", "sparsegpt", "ria+obs"], **grid))
+    assert runs == [0, 1, 2] * 3
 
 
 def test_a_request_that_cannot_be_met_stops_before_anything_is_evaluated(

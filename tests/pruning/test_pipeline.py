@@ -11,6 +11,8 @@ from transformers import LlamaForCausalLM, PretrainedConfig, PreTrainedModel
 from labutils.models import find_blocks, prunable_layers, weight_matrix
 from labutils.pruning import prune, prune_grid, register_score
 from labutils.pruning.importance import SCORES
+from labutils.pruning.patterns import unstructured_mask
+from labutils.pruning.reconstruction import factor_hessian, sparsegpt
 
 METHODS = ["magnitude", "wanda", "ri", "ria", "sparsegpt", "ria+obs", "optiprune", "optiprune-auto"]
 ALLOCATIONS = ["uniform", "owl", "alpha", "dlp", "arithmetic", "global", "optiprune"]
@@ -149,6 +151,53 @@ def test_the_relative_error_is_the_layers_own(tiny_llama: nn.Module, tokens: tor
     pruned = inputs[0] @ layer.weight.detach().T
     expected = ((pruned - dense) ** 2).sum() / (dense**2).sum()
     assert report.layers["relative_error"][0] == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
+def test_without_sequence_every_block_reads_the_dense_model(
+    name: str, method: str, tokens: torch.Tensor, request: pytest.FixtureRequest
+) -> None:
+    """Every matrix, against its pruning by what plain hooks see in one forward pass of the dense model."""
+    model = request.getfixturevalue(name)
+    layers = {
+        f"{find_blocks(model)[0]}.{index}.{name}": layer
+        for index, block in enumerate(find_blocks(model)[1])
+        for name, layer in prunable_layers(block).items()
+    }
+    inputs: dict[str, torch.Tensor] = {}
+
+    def keep(name: str):
+        return lambda module, args: inputs.update({name: args[0].detach().double().flatten(0, -2)})
+
+    handles = [layer.register_forward_pre_hook(keep(name)) for name, layer in layers.items()]
+    with torch.no_grad():
+        model(tokens)
+    for handle in handles:
+        handle.remove()
+    dense = {name: weight_matrix(layer).detach().double().clone() for name, layer in layers.items()}
+    prune(model, tokens, method=method, sparsity=0.5, sequential=False)
+    for name, layer in layers.items():
+        if method == "wanda":
+            mask = unstructured_mask(
+                dense[name].abs() * inputs[name].norm(dim=0), dense[name].numel() // 2, group="row"
+            )
+            expected = dense[name] * mask
+        else:
+            hessian = inputs[name].T @ inputs[name] * 2 / len(tokens)
+            expected, _ = sparsegpt(dense[name], factor_hessian(hessian), n_drop=dense[name].numel() // 2)
+        found = weight_matrix(layer).double()
+        near = (found - expected).abs() < 1e-4 * dense[name].abs().max()
+        assert near.double().mean() > 0.99, name  # scores that differ in the last digit may change places
+
+
+def test_the_first_block_is_pruned_alike_with_sequence_and_without(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    twin = copy.deepcopy(tiny_llama)
+    prune(tiny_llama, tokens, method="sparsegpt", sparsity=0.7)
+    prune(twin, tokens, method="sparsegpt", sparsity=0.7, sequential=False)
+    (first, second, _), (own_first, own_second, _) = find_blocks(tiny_llama)[1], find_blocks(twin)[1]
+    torch.testing.assert_close(first.mlp.up_proj.weight, own_first.mlp.up_proj.weight)
+    assert not torch.allclose(second.mlp.up_proj.weight, own_second.mlp.up_proj.weight, atol=1e-4)
 
 
 def test_optiprune_changes_strategy_at_its_threshold(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
