@@ -4,9 +4,10 @@ Five methods at seven sparsities: one call of `prune_grid` against 35 calls of `
 calls the dense weights are put back outside the clock. Calls and grids alternate, and the ratio is the median over
 pairs. Both sides are on one thread; the wall clock and the processor time of the process are reported.
 
-Beside the ratio stands its floor, the share of the calls' time that is left when everything that the protocol allows
-is shared: from the second block on every pruning has inputs of its own, so that each must run every block twice there
-(once for its statistics, once for the outputs of the pruned block) unless its score reads the weights alone.
+In sequence, the papers' protocol, the ratio has a floor, which stands beside it: the share of the calls' time that is
+left when everything is shared that can be. From the second block on every pruning has inputs of its own, so that each
+must run every block twice there (once for its statistics, once for the outputs of the pruned block) unless its score
+reads the weights alone. Prunings by the dense model's activations (`sequential=False`) have no such floor.
 
     python benchmarks/grid_against_calls.py --repeats 3
 
@@ -27,6 +28,7 @@ from labutils.pruning.restoring import restored_on_failure
 
 METHODS = ("magnitude", "wanda", "ri", "ria", "sparsegpt")
 TOKENLESS = ("magnitude", "ri")
+PROTOCOLS = (("uniform", True), ("owl", True), ("uniform", False))  # allocation, and whether in sequence
 SPARSITIES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -39,24 +41,24 @@ def load_case(name: str) -> tuple[PreTrainedModel, torch.Tensor]:
     return model, random_tokens(32, 256, 8_000)
 
 
-def time_calls(model: PreTrainedModel, tokens: torch.Tensor, allocation: str) -> dict[str, float]:
+def time_calls(model: PreTrainedModel, tokens: torch.Tensor, **protocol: object) -> dict[str, float]:
     """Seconds of all separate calls."""
     total = {"wall": 0.0, "processor": 0.0}
     with restored_on_failure(find_blocks(model)[1]) as dense:
         for method in METHODS:
             for sparsity in SPARSITIES:
-                given = {"method": method, "sparsity": sparsity, "allocation": allocation}
-                spent = timed(lambda: lab.prune(model, tokens, **given))  # noqa: B023
+                spent = timed(lambda: lab.prune(model, tokens, method=method, sparsity=sparsity, **protocol))  # noqa: B023
                 total = {clock: total[clock] + spent[clock] for clock in total}
                 dense.restore()
     return total
 
 
-def time_grid(model: PreTrainedModel, tokens: torch.Tensor, allocation: str) -> dict[str, float]:
+def time_grid(model: PreTrainedModel, tokens: torch.Tensor, allocation: str, sequential: bool) -> dict[str, float]:
     """Seconds of the same prunings in one grid."""
     grid = lab.prune_grid(
-        model, tokens, methods=METHODS, sparsities=SPARSITIES, allocations=[allocation], evaluate=lambda pruned: {}
-    )
+        model, tokens, methods=METHODS, sparsities=SPARSITIES, allocations=[allocation], sequential=sequential,
+        evaluate=lambda pruned: {},
+    )  # fmt: skip
     return timed(lambda: list(grid))
 
 
@@ -76,17 +78,17 @@ def time_unshared(model: PreTrainedModel, tokens: torch.Tensor) -> float:
     return once * len(SPARSITIES) * sum(method not in TOKENLESS for method in METHODS)
 
 
-def measure(name: str, allocation: str, repeats: int) -> dict[str, object]:
+def measure(name: str, allocation: str, sequential: bool, repeats: int) -> dict[str, object]:
     model, tokens = load_case(name)
-    pairs = []
+    protocol, pairs = {"allocation": allocation, "sequential": sequential}, []
     for _ in range(repeats):
-        pairs.append((time_calls(model, tokens, allocation), time_grid(model, tokens, allocation)))
-        print(name, allocation, *pairs[-1], flush=True)
+        pairs.append((time_calls(model, tokens, **protocol), time_grid(model, tokens, **protocol)))
+        print(name, protocol, *pairs[-1], flush=True)
     clocks = tuple(pairs[0][0])
-    floors = [time_unshared(model, tokens) / calls["processor"] for calls, _ in pairs]
+    floors = [time_unshared(model, tokens) / calls["processor"] if sequential else 0.0 for calls, _ in pairs]
     return {
         "model": name, "parameters": sum(p.numel() for p in model.parameters()), "tokens": list(tokens.shape),
-        "allocation": allocation, "repeats": repeats,
+        **protocol, "repeats": repeats,
         "ratio": {clock: statistics.median(grid[clock] / calls[clock] for calls, grid in pairs) for clock in clocks},
         "calls_seconds": {clock: statistics.median(calls[clock] for calls, _ in pairs) for clock in clocks},
         "floor": statistics.median(floors),
@@ -97,13 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3, help="pairs of calls and grids (default 3)")
     parser.add_argument("--models", nargs="+", default=["lab-llama", "llama-14M"], help="of lab-llama, llama-14M")
-    parser.add_argument("--allocations", nargs="+", default=["uniform", "owl"], help="(default uniform and owl)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     about, cases = {**describe_machine(), "methods": METHODS, "sparsities": SPARSITIES}, []
     for name in options.models:
-        for rule in options.allocations:
-            cases.append(measure(name, rule, options.repeats))
+        for allocation, sequential in PROTOCOLS:
+            cases.append(measure(name, allocation, sequential, options.repeats))
             write_result(RESULTS / "grid_against_calls.json", {**about, "cases": cases})
 
 

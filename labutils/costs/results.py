@@ -55,7 +55,8 @@ def other_results() -> pd.DataFrame:
         for method, clocks in found["median_over_pairs"].items():
             add("prune_against_forward", f"{method} / two bare forward passes", clocks["processor"]["ratio"])
     for case in (read_benchmark("grid_against_calls") or {"cases": []})["cases"]:
-        what = f"prune_grid / separate calls, {case['allocation']}, {case['parameters'] / 1e6:.0f} M parameters"
+        way = case["allocation"] + (", in sequence" if case["sequential"] else ", by the dense model")
+        what = f"prune_grid / separate calls, {way}, {case['parameters'] / 1e6:.0f} M parameters"
         add("grid_against_calls", what, case["ratio"]["processor"], 1 / 3)
     if found := read_benchmark("neuron_words_against_forward"):
         ratio = found["median_over_pairs"]["processor"]["ratio"]
