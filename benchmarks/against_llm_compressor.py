@@ -10,7 +10,8 @@ of its own:
 Each side runs in a process of its own that stays alive, so that prunings alternate: the clock of a shared machine
 drifts, and only neighbours in time compare. The first pruning of each side is not timed; it gives the peak memory of a
 process that has pruned once (everything is in it: interpreter, packages, model), and the weights whose zeros are
-compared before anything is said about speed. Both sides count a row's or a block's share of zeros a little
+compared before anything is said about speed. The copy of the weights that ours keeps against failures, and the other
+side does not, is left out. Both sides count a row's or a block's share of zeros a little
 differently, and llm-compressor's SparseGPT drops one weight more per block of columns, so that a few masks differ.
 
 The figures go into `benchmarks/results/against_llm_compressor.json`, one entry for each size and method, after every
@@ -203,7 +204,7 @@ def prune_ours(model, tokens, method) -> None:
         method["labutils"] = f"{lab.__version__}, sources {hash_tree(Path(pruning.__file__).parent, '*.py')[:12]}"
         lab.prune  # noqa: B018 (loads what pruning needs)
         return
-    lab.prune(model, tokens, method=method, sparsity=SPARSITY, batch_size=BATCH)
+    lab.prune(model, tokens, method=method, sparsity=SPARSITY, batch_size=BATCH, restorable=False)
 
 
 def prune_theirs(model, tokens, method) -> None:

@@ -61,8 +61,10 @@ def advise(model: PreTrainedModel, shape: Sequence[int], request: Request) -> st
         return "Memory was not enough. Less need a smaller batch_size, fewer calibration tokens, or `prune_checkpoint`."
     one = dataclasses.replace(request, options=dataclasses.replace(request.options, batch_size=1))
     half = (max(1, shape[0] // 2), shape[1])
+    bare = dataclasses.replace(request, options=dataclasses.replace(request.options, restorable=False))
     others = {
         "batch_size=1": _memory(model, shape, one).peak,
+        "restorable=False": _memory(model, shape, bare).peak,
         f"{half[0]} calibration sequences": _memory(model, half, request).peak,
         "`prune_checkpoint`, from disk to disk": found.streamed,
     }
@@ -76,7 +78,7 @@ def advise(model: PreTrainedModel, shape: Sequence[int], request: Request) -> st
 
 def _memory(model: PreTrainedModel, shape: Sequence[int], request: Request) -> Memory:
     """Without the time: its probe would want memory, of which there is none."""
-    return stage_memory(plan_request(model, shape, request, model.dtype), gaps=model.device.type == "cpu")
+    return stage_memory(plan_request(model, shape, request, model.dtype), on_cpu=model.device.type == "cpu")
 
 
 def _shape(calibration: Calibration) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ class Memory:
     Attributes:
         stages: at the peak of every stage that the plan has.
         parts: of what is alive throughout or at the peak, by name.
-        copied: of the weights that come back after a failure.
+        copied: of the weights that come back after a failure, wherever they lie.
         streamed: what `prune_checkpoint` would hold: one block, its statistics, and the hidden states once.
     """
 
@@ -32,14 +32,18 @@ class Memory:
         return max(self.stages.values())
 
 
-def stage_memory(plan: Plan, *, gaps: bool) -> Memory:
-    """Memory of a pruning; with `gaps` as much is added as one batch's temporary tensors, as on a CPU."""
+def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
+    """Memory of a pruning on the device that holds the model.
+
+    On a CPU that includes copies of weights, which are kept there for a GPU as well, and gaps: as much as one batch's
+    temporary tensors.
+    """
     costs = plan.costs
-    n_copies = 4 if plan.measures else 1  # before, before the finalists, and the present and the best of these
+    n_copies = int(plan.options.restorable) + (3 if plan.measures else 0)  # of before, of now and of the best finalist
     copied = costs.weights * plan.n_blocks * plan.dtype.itemsize * n_copies
     hidden, calls = int(costs.hidden * plan.n_batches), int(costs.captured * plan.n_batches)
     kept = min(2, plan.n_blocks - 1) * hidden  # the present ones and the first block's
-    statistics, factors, gap = _statistics(plan), _factors(plan), costs.peak if gaps else 0
+    statistics, factors, gap = _statistics(plan), _factors(plan), costs.peak if on_cpu else 0
     collecting = max(costs.peak + statistics, _closing(plan))
     pruning = statistics + factors + _largest_matrix(plan)
     working = {
@@ -50,10 +54,11 @@ def stage_memory(plan: Plan, *, gaps: bool) -> Memory:
         "advance": costs.peak + hidden,
         "measure": costs.peak + int(4 * FLOAT * plan.n_read * max(plan.vocabulary, plan.width)),
     }
-    throughout = plan.parameter_bytes + copied + calls + kept + gap
+    beside = copied if on_cpu else 0
+    throughout = plan.parameter_bytes + beside + calls + kept + gap
     stages = {stage: throughout + working[stage] for stage in plan.stages}
     parts = {
-        "model": plan.parameter_bytes, "weights put back after a failure": copied, "hidden states": kept + hidden,
+        "model": plan.parameter_bytes, "weights put back after a failure": beside, "hidden states": kept + hidden,
         "statistics": statistics + factors, "one batch in a block": costs.peak, "gaps": gap,
     }  # fmt: skip
     block = costs.weights * plan.dtype.itemsize

@@ -88,7 +88,7 @@ def forecast_request(
 ) -> Forecast:  # fmt: skip
     """As `forecast`, of a request that is checked."""
     plan = plan_request(model_or_config, shape, request, dtype)
-    memory, speed = stage_memory(plan, gaps=device.type == "cpu"), measure_speed(device, dtype)
+    memory, speed = stage_memory(plan, on_cpu=device.type == "cpu"), measure_speed(device, dtype)
     seconds = stage_seconds(plan, speed, measure_pruning(plan.method.name, device, plan.options.group))
     stages = pd.DataFrame({"stage": plan.stages, "seconds": seconds.values(), "bytes": memory.stages.values()})
     total = sum(seconds.values()) + beginning_seconds(plan, speed, memory.copied)

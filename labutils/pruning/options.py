@@ -14,6 +14,9 @@ class PruneOptions:
         batch_size: calibration sequences that run together; speed and memory only.
         sequential: whether a block is pruned by what it reads behind the pruned blocks before it, as the papers do;
             False lets all blocks read the dense model's activations, in about half the time, and in a grid but once.
+        restorable: whether a copy of the weights is kept, so that a failure half-way leaves the model as it was. False
+            spares the memory of one copy; a model whose pruning then fails is to be loaded anew. `prune_grid` keeps a
+            copy in any case, from which every pruning starts.
         damping: share of the Hessian's mean diagonal that is added to it (SparseGPT's 0.01).
         block_size: columns whose SparseGPT mask is chosen together.
         group: compare scores by "row" or "matrix" instead of the score's own default.
@@ -29,6 +32,7 @@ class PruneOptions:
 
     batch_size: int = 8
     sequential: bool = True
+    restorable: bool = True
     damping: float = 0.01
     block_size: int = 128
     group: Literal["row", "matrix"] | None = None
@@ -66,8 +70,9 @@ def read_options(given: dict) -> PruneOptions:
             f'group={options.group!r} must be None, "row" or "matrix"; '
             f'threshold_on={options.threshold_on!r} must be "global" or "layer".'
         )
-    if not isinstance(options.sequential, bool):
-        raise ValueError(f"sequential={options.sequential!r} must be True or False.")
+    for name in ("sequential", "restorable"):
+        if not isinstance(getattr(options, name), bool):
+            raise ValueError(f"{name}={getattr(options, name)!r} must be True or False.")
     if options.damping <= 0:
         raise ValueError(f"damping ({options.damping}) must be above 0.")
     return options

@@ -53,8 +53,9 @@ def prune(
 
     Raises:
         ValueError, LookupError: an argument that cannot be used, or weights or activations that are not finite. The
-            message names it and the way out; the model is as it was.
-        MemoryError: memory was not enough; the message says what would need less. The model is as it was.
+            message names it and the way out.
+        MemoryError: memory was not enough; the message says what would need less.
+            In all cases the model is as it was, unless `restorable=False` gave that up.
     """
     request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     _check_in_memory(model)
@@ -64,7 +65,7 @@ def prune(
     with advice_when_memory_ends(model, calibration, request):
         walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
         announce(model, walk.inputs, request)
-        with restored_on_failure(walk.blocks):
+        with restored_on_failure(walk.blocks if request.options.restorable else []):
             return prune_request(DenseStatistics(walk), request)
 
 

@@ -9,10 +9,15 @@ from labutils.models import prunable_layers
 
 
 class restored_on_failure:
-    """A context in which an exception puts all prunable weights of some blocks back as they were."""
+    """A context in which an exception puts all prunable weights of some blocks back as they were.
 
-    def __init__(self, blocks: Iterable[nn.Module]):
+    Copies lie in the computer's memory, where a GPU's would be needed for the pruning itself.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], *, on_device: bool = False):
+        """With `on_device`, for few weights that come back often, copies lie beside the weights."""
         self.layers = [layer for block in blocks for layer in prunable_layers(block).values()]
+        self.on_device = on_device
 
     def __enter__(self) -> "restored_on_failure":
         self.backup = self.current()
@@ -25,7 +30,8 @@ class restored_on_failure:
 
     def current(self) -> list[Tensor]:
         """A copy of the weights as they are now, for `restore`."""
-        return [layer.weight.detach().clone() for layer in self.layers]
+        weights = [layer.weight.detach() for layer in self.layers]
+        return [weight.to(weight.device if self.on_device else "cpu", copy=True) for weight in weights]
 
     @torch.no_grad()
     def restore(self, weights: list[Tensor] | None = None) -> None:

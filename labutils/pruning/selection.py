@@ -27,8 +27,9 @@ from labutils.pruning.damage import DenseOutput
 from labutils.pruning.importance import relative_importance_score
 from labutils.pruning.matrices import matrix_method
 from labutils.pruning.patterns import inside_mask, parse_pattern, unstructured_mask
-from labutils.pruning.pipeline import prune_walk, restored_on_failure
+from labutils.pruning.pipeline import prune_walk
 from labutils.pruning.report import PruneReport, Request
+from labutils.pruning.restoring import restored_on_failure
 
 METHOD = "sparsegpt"
 READ_TOKENS = 2048  # tokens that compare the finalists; the dense model's predictions of them are kept meanwhile
@@ -142,7 +143,7 @@ def _each_level(walk: BlockWalk, index: int, norms: dict[str, Tensor], levels: t
     """
     weights = {name: weight_matrix(layer) for name, layer in prunable_layers(walk.blocks[index]).items()}
     scores = {name: relative_importance_score(weight.float(), norms[name]) for name, weight in weights.items()}
-    with torch.no_grad(), restored_on_failure([walk.blocks[index]]) as dense:
+    with torch.no_grad(), restored_on_failure([walk.blocks[index]], on_device=True) as dense:
         for row, level in enumerate(levels):
             for name, weight in weights.items():
                 weight.copy_(inside_mask(weight, unstructured_mask(scores[name], round(level * weight.numel()))))

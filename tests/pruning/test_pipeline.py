@@ -248,6 +248,8 @@ def test_a_registered_score_is_a_method(tiny_llama: nn.Module, tokens: torch.Ten
         ({"sparsity": 0.5, "permute": True}, ValueError, "N:M"),
         ({"sparsity": 0.5, "dampin": 0.1}, ValueError, "damping"),
         ({"sparsity": 0.5, "batch_size": 0}, ValueError, "batch_size"),
+        ({"sparsity": 0.5, "sequential": "no"}, ValueError, "sequential='no'"),
+        ({"sparsity": 0.5, "restorable": None}, ValueError, "restorable=None"),
     ],
 )
 def test_bad_requests_change_nothing(
@@ -278,6 +280,18 @@ def test_a_failure_half_way_restores_the_model(tiny_llama: nn.Module, tokens: to
     with pytest.raises(ValueError, match=r"layers\.2\.mlp\.down_proj"):
         prune(tiny_llama, tokens, method=method, sparsity=0.5)
     assert_unchanged(tiny_llama, before)
+
+
+def test_without_a_copy_a_failure_half_way_leaves_what_was_pruned(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    twin, before = copy.deepcopy(tiny_llama), weights_of(tiny_llama)
+    prune(twin, tokens, method="wanda", sparsity=0.5)
+    with torch.no_grad():
+        tiny_llama.model.layers[1].input_layernorm.weight.fill_(1e30)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        prune(tiny_llama, tokens, method="wanda", sparsity=0.5, restorable=False)
+    first, last = "model.layers.0.mlp.up_proj.weight", "model.layers.2.mlp.up_proj.weight"
+    assert torch.equal(tiny_llama.state_dict()[first], twin.state_dict()[first])
+    assert torch.equal(tiny_llama.state_dict()[last], before[last])
 
 
 def test_a_model_without_blocks_is_refused(tokens: torch.Tensor) -> None:
