@@ -5,20 +5,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from labutils.commands import finish_command
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command and return its exit status: 0 done, 1 something failed, 2 refused before it began."""
+    """Carry out one command and return its exit status: 0 done, 1 something failed, 2 refused before it began.
+
+    130 stands for an interruption, 141 for output that nobody reads any more.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = build_parser(words).parse_args(words)
     try:
-        return options.command(options)
-    except (ValueError, LookupError) as error:
-        # A KeyError writes its message in quotes; the text alone is wanted.
-        print(f"labutils: {error.args[0] if error.args else error}", file=sys.stderr)
-        return 2
+        return finish_command(lambda: _carry_out(words))
     except KeyboardInterrupt:
         print("labutils: interrupted; the same command with --resume goes on from here", file=sys.stderr)
         return 130
+
+
+def _carry_out(words: Sequence[str]) -> int:
+    options = build_parser(words).parse_args(words)
+    return options.command(options)
 
 
 def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
