@@ -102,7 +102,9 @@ def run_requests(
     unstructured = {request.sparsity for request in requests if request.pattern == "unstructured"}
     with restored_on_failure(walk.blocks) as dense:
         members = Members(DenseStatistics(walk, sorted(unstructured)), requests)
+        started = time.perf_counter()
         with walk.inputs_kept(hessian=members.read_of_dense_model):
+            members.count_shared(time.perf_counter() - started)
             yield from _rows_of_members(members, dense, evaluate)
 
 

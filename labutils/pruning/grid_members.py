@@ -88,6 +88,11 @@ class Members:
             wanted |= {True, False} if member.methods is None else {method.needs_hessian for method in member.methods}
         return wanted
 
+    def count_shared(self, seconds: float) -> None:
+        """Let the first pruning that reads inputs bear the time of what was gathered for all."""
+        if first := next((member for member in self.members if member.reads_inputs), None):
+            first.planning_seconds += seconds
+
     def carry_out(self, member: Member) -> float:
         """Prune the dense model; returns the share of zeros."""
         if member.methods is None:
