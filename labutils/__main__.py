@@ -65,7 +65,8 @@ def _add_run(commands) -> None:
     run.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default: %(default)s)")
     run.add_argument("--resume", action="store_true", help="keep what is complete and has the same inputs")
     run.add_argument("-p", dest="parameters", action="append", default=[], metavar="name=value", help="one parameter")
-    run.add_argument("--engine", help="where sweeps run: processes:N or dask://host:port (default: in the kernels)")
+    engines = "processes:N, dask://host:port or slurm://PARTITION:N"
+    run.add_argument("--engine", help=f"where sweeps run: {engines} (default: in the kernels)")
     run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="limit for one cell (default: none)")
     _add_notebooks(run)
 

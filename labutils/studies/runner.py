@@ -94,7 +94,8 @@ def run_studies(
         parameters: values by name for every selected notebook that declares them; they override the profile.
         notebooks: folder of the notebooks; that of the repository when None.
         cell_timeout: seconds that one cell may take; any when None.
-        engine: where the notebooks' sweeps run: "processes:N" or "dask://host:port"; in their kernels when None.
+        engine: where the notebooks' sweeps run: "processes:N", "dask://host:port" or "slurm://PARTITION:N"; in their
+            kernels when None.
 
     Raises:
         LookupError: an unknown notebook, profile or parameter, or an engine that does not answer; nothing has run.
