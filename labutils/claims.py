@@ -136,7 +136,7 @@ def judge(
         judged.id, judged.statement, outcome, outcome, _plain_scope(scope), interval.estimate, interval.low,
         interval.high, interval.level, unit or (MARGIN_UNITS[judged.margin.unit] if judged.margin else ""),
         p_value(interval.samples, boundaries), None, margin, interval.n_items, interval.n_draws,
-        "; ".join(filter(None, [remark, interval.note])),
+        "; ".join(filter(None, [remark, interval.note])), "", *interval.units,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 from labutils.claims import claim, load_claims, tensions
 from labutils.stats import expected_false_contradictions, holm
 from labutils.studies.files import write_atomically
-from labutils.verdicts import Verdict
+from labutils.verdicts import Verdict, plural
 
 FILE = "ledger.jsonl"
 UNTESTED = "not yet tested"
@@ -98,12 +98,13 @@ def ledger_table(frame: pd.DataFrame) -> Styler:
     table = pd.DataFrame(rows)
     levels = sorted(set(frame["level"].dropna())) or [0.95]
     n_tests = int(frame["p_value"].notna().sum())
+    repeated = [plural(unit) for unit in dict.fromkeys(frame.loc[frame["n_draws"].notna(), "draw_unit"])]
     expected = expected_false_contradictions(n_tests, level=max(levels))
     caption = (
         f"{frame['claim'].nunique()} of {len(load_claims())} claims looked at, {n_tests} tests. Intervals at "
-        f"{', '.join(f'{level:.0%}' for level in levels)} over items and calibration draws; outcomes after Holm's "
-        f"correction over all tests. Without it, {expected:.1f} contradictions would be expected by chance alone if no "
-        "tested claim had any effect."
+        f"{', '.join(f'{level:.0%}' for level in levels)} over items and what was repeated "
+        f"({', '.join(repeated) or 'nothing'}); outcomes after Holm's correction over all tests. Without it, "
+        f"{expected:.1f} contradictions would be expected by chance alone if no tested claim had any effect."
     )
     if frame.attrs.get("interrupted"):
         caption += f" Interrupted, last line left out: {', '.join(frame.attrs['interrupted'])}."

@@ -21,6 +21,8 @@ STRATA = ("model", "calibration", "evaluation")
 NOT_NAMING_ITEMS = ("model", "architecture", "calibration")
 RESAMPLES_AT_ONCE = 1000  # bounds the memory of the item weights: 8 bytes x this x items
 
+UNITS = ("item", "calibration draw")
+
 Numbers = Sequence[float | int] | np.ndarray | pd.Series
 Statistic = Callable[[Float[np.ndarray, "resamples columns"]], Float[np.ndarray, " resamples"]]
 
@@ -29,8 +31,9 @@ Statistic = Callable[[Float[np.ndarray, "resamples columns"]], Float[np.ndarray,
 class Interval:
     """A percentile interval and the resamples it was read from.
 
-    `n_items` counts the items of all evaluations together, `n_draws` the calibration draws of the stratum that has
-    fewest. `note` says what the interval leaves out.
+    `n_items` counts the items of all evaluations together, `n_draws` the repetitions (calibration draws, mostly) of the
+    stratum that has fewest, None where nothing was repeated. `units` names in the singular what the two count. `note`
+    says what the interval leaves out.
     """
 
     estimate: float
@@ -38,10 +41,11 @@ class Interval:
     high: float
     level: float
     n_items: int
-    n_draws: int
+    n_draws: int | None
     n_resamples: int
     samples: Float[np.ndarray, " resamples"] = field(repr=False, compare=False)
     note: str = ""
+    units: tuple[str, str] = UNITS
 
 
 class Heterogeneity(NamedTuple):
@@ -74,6 +78,8 @@ def crossed_bootstrap(
     model, calibration, evaluation that are columns) share draws where they agree on `calibration`, and items where they
     agree on everything but the model and the calibration; otherwise they are resampled independently. Weights are
     widened for few units, see `resampling_weights`. A factor with one unit cannot be resampled; `note` then says so.
+    Where items and draws are something else than evaluation items and calibration draws, `differences.attrs["units"]`
+    names them, as `Interval.units` does.
 
     `statistic` maps cell means [resamples, strata x cells] (sorted, cells fastest) to [resamples]; "mean" averages all.
     Raises LookupError for an unknown column, ValueError for empty, NaN, duplicate or incompletely crossed values.
@@ -100,7 +106,8 @@ def crossed_bootstrap(
     n_items = sum(len(units) for *_, units in {_shared_units(table, item) for table in tables})
     n_draws = min(counts.get(draw, [1]))
     remark = "; ".join(filter(None, [*notes, note]))
-    return Interval(estimate, low, high, level, n_items, n_draws, n_resamples, samples, remark)
+    units = tuple(differences.attrs.get("units", UNITS))
+    return Interval(estimate, low, high, level, n_items, n_draws, n_resamples, samples, remark, units)
 
 
 def resampling_weights(

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from math import floor, log10
 from typing import Any
 
+UNITS = ("item_unit", "draw_unit")
 OUTCOMES = ("supported", "contradicted", "equivalent", "inconclusive", "not testable here")
 
 
@@ -12,8 +13,10 @@ OUTCOMES = ("supported", "contradicted", "equivalent", "inconclusive", "not test
 class Verdict:
     """What one study says about one claim, and on what it was found (`scope`: model, corpus, grid, parameters ...).
 
-    `p_value` is two-sided, against the boundary of the region in which the claim holds. `outcome` may be weaker than
-    `first_outcome` once `labutils.ledger.correct` has adjusted for the other tests of the ledger (`p_holm`).
+    `n_items` and `n_draws` say how many of `item_unit` and `draw_unit` the interval was found over; what was not
+    repeated has None. `p_value` is two-sided, against the boundary of the region in which the claim holds. `outcome`
+    may be weaker than `first_outcome` once `labutils.ledger.correct` has adjusted for the other tests of the ledger
+    (`p_holm`).
     """
 
     claim: str
@@ -33,6 +36,8 @@ class Verdict:
     n_draws: int | None = None
     note: str = ""
     correction: str = ""
+    item_unit: str = "item"
+    draw_unit: str = "calibration draw"
 
     def as_row(self) -> dict[str, Any]:
         """Flat dictionary that JSON can hold; the entries of `scope` become `scope_<name>`."""
@@ -44,7 +49,7 @@ class Verdict:
         """The inverse of `as_row`. Other columns are ignored.
 
         NaN, by which a DataFrame marks absence, becomes None; whole numbers of a scope, which a DataFrame with absent
-        values holds as floats, are integers again.
+        values holds as floats, are integers again. Units that a row does not name are items and calibration draws.
         """
         present = {name: _plain(value) for name, value in row.items()}
         scope = {
@@ -53,6 +58,7 @@ class Verdict:
             if name.startswith("scope_") and value is not None
         }
         known = {item.name: present[item.name] for item in fields(cls) if item.name in present}
+        known = {name: value for name, value in known.items() if not (name in UNITS and value is None)}
         counts = {name: None if known.get(name) is None else int(known[name]) for name in ("n_items", "n_draws")}
         return cls(**(known | counts | {"scope": scope}))
 
@@ -73,10 +79,21 @@ class Verdict:
         if self.estimate is None:
             return f"{self.claim} {self.outcome} ({where}). {remarks}".strip()
         outcome = self.outcome + (", that is, not transferred to this model," if self.outcome == "contradicted" else "")
-        units = [("item", self.n_items), ("calibration draw", self.n_draws)]
-        basis = " and ".join(f"{count} {unit}{'s' if count != 1 else ''}" for unit, count in units if count is not None)
-        evidence = f"{self.effect()}, {self.level:.0%} interval over {basis}"
-        return f"{self.claim} {outcome} on {where}: {evidence}. {remarks}".strip()
+        return f"{self.claim} {outcome} on {where}: {self.evidence()}. {remarks}".strip()
+
+    def evidence(self) -> str:
+        """The effect with its interval, and how many of what it was found over; of a verdict that has an estimate."""
+        counted = [(self.item_unit, self.n_items), (self.draw_unit, self.n_draws)]
+        basis = " and ".join(
+            f"{count} {unit if count == 1 else plural(unit)}" for unit, count in counted if count is not None
+        )
+        return f"{self.effect()}, {self.level:.0%} interval over {basis}"
+
+
+def plural(unit: str) -> str:
+    """Several of a unit: "draw of random neurons" → draws of random neurons."""
+    head, of, rest = unit.partition(" of ")
+    return f"{head}s{of}{rest}"
 
 
 def _plain(value: Any) -> Any:

@@ -213,6 +213,27 @@ def test_sentence_quotes_estimate_and_interval() -> None:
     assert judge("C02", 12.4, 55.1).effect() == "+34 nats [12, 55]"
 
 
+def test_sentence_names_what_the_interval_was_found_over() -> None:
+    found = replace(interval(0.032, 0.050), units=("test item", "draw of random neurons"))
+    verdict = claims.judge("C02", interval=found, dense_loss=1.0, scope=SCOPE)
+    assert verdict.sentence().endswith("over 40 test items and 5 draws of random neurons.")
+    once = replace(verdict, n_draws=1)
+    assert once.evidence().endswith("over 40 test items and 1 draw of random neurons")
+    never = claims.judge("C02", interval=replace(found, n_draws=None), dense_loss=1.0, scope=SCOPE)
+    assert never.sentence().endswith("over 40 test items.")
+
+
+def test_units_travel_with_the_differences_and_the_ledgers_rows() -> None:
+    frame = pd.DataFrame({"draw": [0, 0, 1, 1], "item": [0, 1, 0, 1], "sparsity": 0.5, "value": [1.0, 1.1, 1.2, 1.4]})
+    frame.attrs["units"] = ("sentence pair", "sample of texts")
+    verdict = claims.judge("C02", frame, dense_loss=1.0, scope=SCOPE)
+    assert "over 2 sentence pairs and 2 samples of texts" in verdict.sentence()
+    assert "over 2 sentence pairs and 2 samples of texts" in Verdict.from_row(verdict.as_row()).sentence()
+    before = {name: value for name, value in verdict.as_row().items() if not name.endswith("_unit")}
+    mixed = pd.DataFrame([verdict.as_row(), before])  # a ledger from before units were kept, beside a newer one
+    assert "over 2 items and 2 calibration draws" in Verdict.from_row(mixed.to_dict("records")[1]).sentence()
+
+
 def test_verdicts_survive_json_and_data_frames() -> None:
     for verdict in (judge("C02", 0.02, 0.05), claims.not_testable("C47", "no experts", scope=SCOPE)):
         row = verdict.as_row()

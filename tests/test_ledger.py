@@ -94,6 +94,7 @@ def test_ledger_table_shows_all_claims_in_words_and_escapes_text(tmp_path: Path)
     assert "✘ contradicted: not transferred to this model" in page
     assert "+0.10 [0.05, 0.15]" in page
     assert "3 of 62 claims looked at, 2 tests" in page
+    assert "over items and what was repeated (calibration draws)" in page
     assert "0.1 contradictions would be expected" in page
     assert not any(tag in page for tag in ("<script", "<b>m", "<i>run"))
     assert "&lt;script&gt;" in page

@@ -120,7 +120,9 @@ def adaptation_gain(rows: StudyRows) -> pd.DataFrame:
     gains = values[~is_base].merge(base, on=["finetuning", "item"], validate="many_to_many")
     gains = gains.assign(value=gains["value"] - gains["base"], draw=gains["sample"])
     about = {"model": rows.runs["model"].iloc[0], "evaluation": rows.runs["task"].iloc[0]}
-    return gains.assign(**about)[[*about, "draw", "seed", "adaptation", "finetuning", "item", "value"]]
+    gains = gains.assign(**about)[[*about, "draw", "seed", "adaptation", "finetuning", "item", "value"]]
+    gains.attrs["units"] = ("sentence pair", "sample of texts")  # what `crossed_bootstrap` resamples here
+    return gains
 
 
 def _finish(inputs: Inputs, jobs: list[Job], n_jobs: int | None) -> None:

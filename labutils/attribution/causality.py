@@ -113,7 +113,7 @@ def partner_interval(
 ) -> Interval:
     """The interval of a statistic over `value`, items and draws of partners resampled; `strata` count alike."""
     found = crossed_bootstrap(contrasts, statistic, cells=(), strata=strata, seed=seed)
-    return replace(found, note="; ".join(filter(None, ["the draws are draws of random neurons", found.note])))
+    return replace(found, units=("item", "draw of random neurons"))
 
 
 def concept_contrasts(

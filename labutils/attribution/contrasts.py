@@ -117,8 +117,8 @@ def rank_correlation(
 ) -> Interval:
     """Spearman's ρ of two columns, with an interval that resamples whole clusters (rows with one value of `cluster`).
 
-    Percentile bootstrap; `n_items` counts the clusters, `n_draws` is 1. Resamples in which a column is constant have no
-    value and are left out.
+    Percentile bootstrap; `n_items` counts the clusters, and nothing was repeated. Resamples in which a column is
+    constant have no value and are left out.
 
     Raises:
         ValueError: fewer than three clusters, or values that are NaN.
@@ -134,7 +134,10 @@ def rank_correlation(
         if (np.ptp(drawn, axis=0) > 0).all():
             samples.append(float(unit_ranks(drawn[:, 0]) @ unit_ranks(drawn[:, 1])))
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), level, len(groups), 1, len(samples), np.array(samples))
+    return Interval(
+        estimate, float(low), float(high), level, len(groups), None, len(samples), np.array(samples),
+        units=(cluster, "repetition"),
+    )  # fmt: skip
 
 
 def knowledge_contrast(

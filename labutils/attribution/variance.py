@@ -92,7 +92,7 @@ def set_effect(scores: Scores, *, level: float = 0.95, n_resamples: int = 10_000
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     interval = Interval(
         float(_log_ratio(np.array([f_ratio]), n_draws)[0]), float(low), float(high), level, n_items, n_draws,
-        n_resamples, samples, "the items are held fixed",
+        n_resamples, samples, "the items are held fixed", ("item", "draw of every calibration set"),
     )  # fmt: skip
     ratio = max(0.0, (f_ratio - 1) / n_draws)
     return SetEffect(interval, f_ratio, ratio / (1 + ratio) if np.isfinite(ratio) else 1.0)

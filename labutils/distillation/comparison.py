@@ -56,7 +56,7 @@ def score_interval(differences: pd.DataFrame, statistic: str | Statistic = "mean
         seeds = [set(part["seed"]) for _, part in differences.groupby("comparison")]
         differences = differences[differences["seed"].isin(set.intersection(*seeds))]
     found = crossed_bootstrap(differences, statistic, cells=cells, level=level)
-    return replace(found, n_draws=int(differences["seed"].nunique()))
+    return replace(found, n_draws=int(differences["seed"].nunique()), units=("test item", "seed"))
 
 
 def interval_rows(differences: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -92,7 +92,4 @@ def tell_verdict(verdict: Verdict) -> str:
     if verdict.estimate is None:
         return verdict.sentence()
     remark = f" {verdict.note[0].upper()}{verdict.note[1:]}." if verdict.note else ""
-    return (
-        f"{verdict.claim} {verdict.outcome} on {verdict.scope['model']}: {verdict.effect()}, {verdict.level:.0%} "
-        f"interval over {verdict.n_items} test items and {verdict.n_draws} seeds.{remark}"
-    )
+    return f"{verdict.claim} {verdict.outcome} on {verdict.scope['model']}: {verdict.evidence()}.{remark}"

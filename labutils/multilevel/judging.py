@@ -53,7 +53,7 @@ def smallest_effect(
     generator, degrees = np.random.default_rng(seed), table["df"].min()
     normal = generator.multivariate_normal(np.zeros(len(table)), covariance, size=n_draws)
     drawn = table["estimate"].to_numpy() + normal * np.sqrt(degrees / generator.chisquare(degrees, size=(n_draws, 1)))
-    return _interval(float(table["estimate"].min()), drawn.min(axis=1), level, model_size(model))
+    return _interval(float(table["estimate"].min()), drawn.min(axis=1), level, model)
 
 
 def share_ratio(bootstrap: Bootstrap, above: str, below: str, model: MultilevelModel) -> Interval:
@@ -70,7 +70,7 @@ def share_ratio(bootstrap: Bootstrap, above: str, below: str, model: MultilevelM
     shares = {name: bootstrap.table.loc[("total", name), "estimate"] for name in (above, below)}
     estimate = float(np.log(shares[above] / shares[below]))
     samples = np.log(bootstrap.samples[("total", above)] / bootstrap.samples[("total", below)]).to_numpy(dtype=float)
-    return _interval(estimate, corrected_samples(samples, estimate), bootstrap.level, model_size(model))
+    return _interval(estimate, corrected_samples(samples, estimate), bootstrap.level, model)
 
 
 def corrected_samples(samples: Float[np.ndarray, " n"], estimate: float) -> Float[np.ndarray, " n"]:
@@ -86,6 +86,7 @@ def model_size(model: MultilevelModel) -> tuple[int, int]:
     return model.design.n_rows, len(model.design.groupings[0].levels)
 
 
-def _interval(estimate: float, samples: Float[np.ndarray, " n"], level: float, size: tuple[int, int]) -> Interval:
+def _interval(estimate: float, samples: Float[np.ndarray, " n"], level: float, model: MultilevelModel) -> Interval:
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), level, *size, len(samples), samples)
+    units = ("run", model.design.groupings[0].name)
+    return Interval(estimate, float(low), float(high), level, *model_size(model), len(samples), samples, units=units)

@@ -130,6 +130,7 @@ def test_the_rank_correlation_resamples_clusters():
     frame = pd.DataFrame({"task": np.repeat(np.arange(30), 4), "x": level + 0.1 * generator.normal(size=120)})
     frame["y"] = level + other + 0.1 * generator.normal(size=120)
     found = rank_correlation(frame, "x", "y", cluster="task")
+    assert found.units[0] == "task" and found.n_draws is None
     assert found.estimate == pytest.approx(spearmanr(frame["x"], frame["y"]).statistic)
     rows = rank_correlation(frame.assign(task=range(120)), "x", "y", cluster="task")
     assert found.high - found.low > 1.2 * (rows.high - rows.low)  # rows of a cluster are alike: less is known

@@ -46,6 +46,7 @@ def test_the_ratio_is_the_f_ratio_of_the_draws_scores_with_its_exact_interval():
     generator = np.random.default_rng(1)
     scores = simulate(generator, (6, 5, 4), (2.0, 1.0, 0.5, 0, 0.3))
     effect = set_effect(scores, n_resamples=20_000)
+    assert effect.log_ratio.units == ("item", "draw of every calibration set")
     reference = f_oneway(*scores.mean(2)).statistic
     assert effect.f_ratio == pytest.approx(reference)
     ratio = (reference - 1) / 5

@@ -47,6 +47,7 @@ def test_a_gain_is_positive_and_inside_its_interval() -> None:
     differences = comparison.arm_differences(items({"kd": 0.0, "ild": 0.03}), {"ild": ("kd", "ild")})
     found = comparison.score_interval(differences)
     assert found.low < 0.03 < found.high and found.low > 0 and found.n_draws == 6 and found.n_items == 160
+    assert found.units == ("test item", "seed")
     assert comparison.interval_rows(differences, ["evaluation"])["estimate"].mean() == pytest.approx(found.estimate)
 
 

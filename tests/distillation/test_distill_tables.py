@@ -1,5 +1,6 @@
 """Tables and sentences, against numbers worked out by hand."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -72,6 +73,7 @@ def test_where_a_method_helps_is_told_with_its_numbers() -> None:
 
 
 def test_a_verdict_counts_seeds() -> None:
-    found = Interval(0.0, -0.005, 0.005, 0.95, 800, 32, 100, samples=__import__("numpy").linspace(-0.005, 0.005, 100))
+    samples = np.linspace(-0.005, 0.005, 100)
+    found = Interval(0.0, -0.005, 0.005, 0.95, 800, 32, 100, samples, units=("test item", "seed"))
     told = tables.tell_verdict(judge("C14", interval=found, scope={"model": "m"}, unit="score"))
     assert told.startswith("C14 supported on m: ") and "over 800 test items and 32 seeds" in told

@@ -43,7 +43,7 @@ def test_of_one_effect_the_interval_is_its_t_interval(model) -> None:
     row = standardised_effects(model, {"b": 1}).loc["b"]
     half = row["se"] * student.ppf(0.975, row["df"])
     assert [found.low, found.high] == pytest.approx([row["estimate"] - half, row["estimate"] + half], abs=0.02 * half)
-    assert (found.n_items, found.n_draws) == (80, 20)
+    assert (found.n_items, found.n_draws, found.units) == (80, 20, ("run", model.design.groupings[0].name))
 
 
 def test_the_smallest_of_two_is_positive_only_where_both_are(model) -> None:
