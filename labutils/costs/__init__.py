@@ -10,13 +10,21 @@ from labutils.costs.figures import (
     sparse_product_curves,
 )
 from labutils.costs.prunings import pruning_costs, random_llama, size_costs
-from labutils.costs.results import kernel_results, other_results, peer_results, read_benchmark, streaming_results
+from labutils.costs.results import (
+    forecast_results,
+    kernel_results,
+    other_results,
+    peer_results,
+    read_benchmark,
+    streaming_results,
+)
 from labutils.costs.sparse_products import pays_from, sparse_product_times
 
 __all__ = [
     "added_loss_strips",
     "cost_curves",
     "forecast_points",
+    "forecast_results",
     "kernel_curves",
     "kernel_results",
     "other_results",

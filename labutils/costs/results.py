@@ -67,6 +67,28 @@ def other_results() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def forecast_results() -> pd.DataFrame:
+    """Forecasts beside what was then measured, processes of their own: one row per size and method, empty without.
+
+    Columns: `model` (size), `method`, `seconds` and `megabytes` (measured), `seconds_ratio` and `megabytes_ratio`
+    (forecast / measured), `date`, `machine`.
+    """
+    if (found := read_benchmark("forecast_against_measured")) is None:
+        return pd.DataFrame()
+    about = {"date": found["date"], "machine": found["processor"]}
+    kinds = ("seconds", "megabytes")
+    return pd.DataFrame(
+        [
+            {
+                "model": case["size"], "method": case["method"],
+                **{kind: case[kind]["measured"] for kind in kinds},
+                **{f"{kind}_ratio": case[kind]["ratio"] for kind in kinds}, **about,
+            }
+            for case in found["cases"]
+        ]
+    )  # fmt: skip
+
+
 def streaming_results() -> pd.DataFrame:
     """Pruning from disk to disk and in memory: one row each, empty where it was not measured.
 

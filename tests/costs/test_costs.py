@@ -87,8 +87,10 @@ def result_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_benchmarks_that_were_not_run(result_folder: Path) -> None:
     assert costs.read_benchmark("gpu_pruning") is None
-    tables = (costs.peer_results, costs.streaming_results, costs.kernel_results, costs.other_results)
-    assert [len(table()) for table in tables] == [0, 0, 0, 0]
+    tables = (
+        costs.peer_results, costs.streaming_results, costs.kernel_results, costs.other_results, costs.forecast_results,
+    )  # fmt: skip
+    assert [len(table()) for table in tables] == [0] * 5
 
 
 def test_peers(result_folder: Path) -> None:
@@ -106,7 +108,7 @@ def test_peers(result_folder: Path) -> None:
 def test_other_ratios(result_folder: Path) -> None:
     about = {"date": "2030-01-02", "processor": "abacus"}
     ratio = {"processor": {"ratio": 0.9}}
-    case = {"allocation": "owl", "parameters": 2_000_000, "ratio": {"processor": 0.4, "wall": 0.5}}
+    case = {"allocation": "owl", "sequential": True, "parameters": 2_000_000, "ratio": {"processor": 0.4, "wall": 0.5}}
     files = {
         "prune_against_forward": {"median_over_pairs": {"wanda": ratio, "sparsegpt": ratio}},
         "neuron_words_against_forward": {"median_over_pairs": ratio}, "grid_against_calls": {"cases": [case]},
@@ -115,7 +117,18 @@ def test_other_ratios(result_folder: Path) -> None:
         (result_folder / f"{name}.json").write_text(json.dumps(about | content))
     found = costs.other_results()
     assert found["ratio"].tolist() == [0.9, 0.9, 0.4, 0.9] and set(found["machine"]) == {"abacus"}
-    assert found["what"][2] == "prune_grid / separate calls, owl, 2 M parameters"
+    assert found["what"][2] == "prune_grid / separate calls, owl, in sequence, 2 M parameters"
+
+
+def test_forecasts(result_folder: Path) -> None:
+    measured = {"seconds": {"measured": 2.0, "ratio": 1.1}, "megabytes": {"measured": 100.0, "ratio": 0.9}}
+    found = {"date": "2030-01-02", "processor": "abacus", "cases": [{"size": "6 M", "method": "wanda", **measured}]}
+    (result_folder / "forecast_against_measured.json").write_text(json.dumps(found))
+    (row,) = costs.forecast_results().to_dict("records")
+    assert row == {
+        "model": "6 M", "method": "wanda", "seconds": 2.0, "megabytes": 100.0, "seconds_ratio": 1.1,
+        "megabytes_ratio": 0.9, "date": "2030-01-02", "machine": "abacus",
+    }  # fmt: skip
 
 
 def test_kernels_that_failed_are_left_out(result_folder: Path) -> None:
