@@ -154,7 +154,7 @@ def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
 def value_grid(
     table: pd.DataFrame, *, title: str, label: str, centre: float | None = 0.0, digits: str = ".3f"
 ) -> Figure:
-    """A table of numbers as an annotated heat map; columns are usually sparsities.
+    """A table of numbers as an annotated heat map; columns are usually sparsities, rows often settings.
 
     Around `centre` each side has its colour, on a scale that is logarithmic beyond the median distance: one extreme
     cell must not wash out the others. Without a centre the scale is plain.
@@ -165,12 +165,19 @@ def value_grid(
     if centre is not None and distances.max() > 0:
         threshold, most = distances[distances > 0].median(), distances.max()
         colours = {"cmap": "vlag", "norm": SymLogNorm(_power_of_ten(threshold), vmin=centre - most, vmax=centre + most)}
+    table = table.set_axis([setting_name(row) for row in table.index])
     shown = table.map(lambda value: float(format(value, digits)) + 0.0)  # no minus before a zero
     sns.heatmap(table, annot=shown, fmt=digits, cbar_kws={"label": label}, ax=axis, linewidths=0.5, **colours)
     axis.set_title(title, loc="left")
     axis.tick_params(axis="y", rotation=0)
     axis.set_ylabel("")
     return _closed(figure)
+
+
+def setting_name(row: object) -> str:
+    """A setting as a reader names it: ("lab-llama", "lab:encyclopedic") → lab-llama, encyclopedic."""
+    parts = row if isinstance(row, tuple) else (row,)
+    return ", ".join(short_source(part) if isinstance(part, str) else str(part) for part in parts)
 
 
 def interval_table(

@@ -58,6 +58,14 @@ def test_value_grid_writes_every_number() -> None:
     assert {text.get_text() for text in figure.axes[0].texts} == {"0.25", "-1.50"}
 
 
+def test_settings_are_named_for_readers(rows: pd.DataFrame) -> None:
+    regret = lab.regret_table(rows, "wanda/owl", ["wanda/uniform", "magnitude/uniform"])
+    assert list(regret.index) == [("lab-llama", "lab:review"), ("lab-llama", "lab:narrative")]  # keys stay as they are
+    labels = plots.value_grid(regret, title="t", label="l").axes[0].get_yticklabels()
+    assert [text.get_text() for text in labels] == ["lab-llama, review", "lab-llama, narrative"]
+    assert plots.setting_name(("m", "file:a/b.txt#all")) == "m, b.txt" and plots.setting_name(0.5) == "0.5"
+
+
 def test_forest_scales_by_the_margin() -> None:
     columns = ["claim", "outcome", "low", "estimate", "high", "margin"]
     rows = [("C16", "supported", 0.1, 0.2, 0.3, 0.1), ("R10", "inconclusive", 0.0, 0.1, 0.2, np.nan)]
