@@ -96,11 +96,13 @@ def test_prunings_that_read_the_dense_model(tiny_llama: nn.Module, tokens: torch
     )  # fmt: skip
 
 
-def test_experts_that_see_no_token_are_told_from_those_that_do(tokens: torch.Tensor) -> None:
+@pytest.mark.parametrize("sequential", [True, False])
+def test_experts_that_see_no_token_are_told_from_those_that_do(tokens: torch.Tensor, sequential: bool) -> None:
     """What reaches an expert depends on the blocks before it, so that even scores of weights need tokens there."""
     rows = assert_grid_equals_calls(
-        ARCHITECTURES["mixtral"].build(), tokens[:1, :3], methods=["magnitude", "ri", "ria+obs"], sparsities=[0.3, 0.6]
-    )
+        ARCHITECTURES["mixtral"].build(), tokens[:1, :3], methods=["magnitude", "ri", "ria+obs"],
+        sparsities=[0.3, 0.6], sequential=sequential,
+    )  # fmt: skip
     assert len(rows) == 6
 
 
