@@ -70,7 +70,7 @@ def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figur
         axis.set(title=short_source(evaluation), xlabel="sparsity (share of zeros)", yscale="symlog")
         axis.set_yscale("symlog", linthresh=0.01)
     axes[0].set_ylabel(f"added loss ({rows['unit'].iloc[0]})")
-    return _finish(figure, axes, title, f"bars: {level:.0%} intervals over items and calibration draws")
+    return finish_figure(figure, axes[0], title, f"bars: {level:.0%} intervals over items and calibration draws")
 
 
 def difference_curves(
@@ -105,7 +105,7 @@ def difference_curves(
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set(xlabel="sparsity (share of zeros)", ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})")
     axis.set_yscale("symlog", linthresh=_power_of_ten(max(margin, 1e-6)))
-    return _finish(figure, [axis], title, f"bars: {level:.0%} intervals over items and calibration draws")
+    return finish_figure(figure, axis, title, f"bars: {level:.0%} intervals over items and calibration draws")
 
 
 def layer_errors(report: PruneReport, *, title: str) -> Figure:
@@ -129,7 +129,7 @@ def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> F
         )
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="sparsity (share of zeros)", ylim=(0, 1))
     axis.xaxis.get_major_locator().set_params(integer=True)
-    return _finish(figure, [axis], title, "")
+    return finish_figure(figure, axis, title, "")
 
 
 def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
@@ -227,8 +227,9 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     return figure, list(axes.flat[:count])
 
 
-def _finish(figure: Figure, axes: Sequence[Axes], title: str, note: str) -> Figure:
-    handles, labels = axes[0].get_legend_handles_labels()
+def finish_figure(figure: Figure, legend_of: Axes, title: str, note: str) -> Figure:
+    """Title, a note below, and one legend for all axes; the figure is released from pyplot, as by `_closed`."""
+    handles, labels = legend_of.get_legend_handles_labels()
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     if note:

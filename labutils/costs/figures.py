@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from labutils.plots import PALETTE, interval_table
+from labutils.plots import PALETTE, finish_figure, interval_table
 
 PASS = "one pass"
 RANGE = "bars: from the fastest to the slowest repeat, points: medians"
@@ -30,7 +30,7 @@ def cost_curves(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.axhline(bare, color="0.3", linestyle=":", label="one bare pass")
         axis.set(xlabel="sparsity (share of zeros)", ylabel=label, ylim=(0, None))
         axis.set_xticks(sorted(costs.loc[costs["method"] != PASS, "sparsity"].unique()))
-    return _closed(figure, axes, title, RANGE)
+    return finish_figure(figure, axes[0], title, RANGE)
 
 
 def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
@@ -49,7 +49,7 @@ def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.set_xticks(counts, [f"{count / 1e6:.2g}" for count in counts])
         axis.xaxis.set_minor_locator(NullLocator())
         _plain_ticks(axis)
-    return _closed(figure, axes, title, RANGE)
+    return finish_figure(figure, axes[0], title, RANGE)
 
 
 def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
@@ -80,7 +80,7 @@ def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.xaxis.set_minor_locator(NullLocator())
-    return _closed(figure, axes, title, "")
+    return finish_figure(figure, axes[0], title, "")
 
 
 def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
@@ -103,7 +103,7 @@ def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
         axis.axvline(1, color="0.3", linewidth=1, linestyle=":", label="as much as the peer")
         axis.set(xlabel=label, xlim=(0, max(1.25, share.max() + 0.2)))
         axis.grid(axis="y", visible=False)
-    return _closed(figure, axes, title, "")
+    return finish_figure(figure, axes[0], title, "")
 
 
 def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
@@ -119,7 +119,7 @@ def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
         axis.axhline(1, color="0.3", linestyle=":", label="dense")
         axis.set(xlabel="sparsity (share of zeros)", ylabel=f"{label}, sparse / dense", yscale="log")
         _plain_ticks(axis)
-    return _closed(figure, axes, title, "")
+    return finish_figure(figure, axes[0], title, "")
 
 
 def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
@@ -144,7 +144,7 @@ def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
     axis.set_ylim(len(arms) - 0.5, -0.5)
     axis.set(xlabel=f"added loss ({rows['unit'].iloc[0]})")
     axis.grid(axis="y", visible=False)
-    return _closed(figure, np.array([axis]), title, "grey: single items; blue: mean and 95% interval over items")
+    return finish_figure(figure, axis, title, "grey: single items; blue: mean and 95% interval over items")
 
 
 def kernel_curves(kernels: pd.DataFrame, *, title: str) -> Figure:
@@ -167,7 +167,7 @@ def kernel_curves(kernels: pd.DataFrame, *, title: str) -> Figure:
         axis.set_xticks(sorted(kernels["n"].unique()), [f"{count:,}" for count in sorted(kernels["n"].unique())])
         axis.xaxis.set_minor_locator(NullLocator())
         _plain_ticks(axis)
-    return _closed(figure, axes, title, "right: solid 2:4, dotted dense")
+    return finish_figure(figure, axes[0], title, "right: solid 2:4, dotted dense")
 
 
 def _plain_ticks(axis: Axes) -> None:
@@ -185,15 +185,3 @@ def _ranges(axis: Axes, part: pd.DataFrame, x: str, y: str, label: str, *, dotte
         middle.index, middle, yerr=np.maximum([middle - low, high - middle], 0), label=label, marker="o", markersize=5,
         capsize=2, linewidth=1.6, color=PALETTE.get(label, (0.3, 0.3, 0.3)), linestyle=":" if dotted else "-",
     )  # fmt: skip
-
-
-def _closed(figure: Figure, axes: np.ndarray, title: str, note: str) -> Figure:
-    """The figure with title and one legend, released from pyplot, so that a notebook shows it once."""
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    if note:
-        figure.text(0.01, -0.02, note, fontsize=9, color="0.35")
-    figure.tight_layout()
-    plt.close(figure)
-    return figure
