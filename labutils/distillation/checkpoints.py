@@ -1,8 +1,6 @@
 """Checkpoints of a training run after each epoch: weights and optimiser in safetensors, the rest in JSON."""
 
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from labutils.training.checkpoints import _optimizer_tensors, _restore
+from labutils.training.checkpoints import STATE, find_state, optimizer_tensors, replacing, restore_optimizer
 
 
 @dataclass
@@ -43,19 +41,12 @@ def restore_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 def save_run(
     folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor], record: Record
 ) -> None:
-    """Write a complete checkpoint beside the old one, then take its place: a kill leaves the one or the other."""
-    fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    for left_over in (fresh, old):
-        shutil.rmtree(left_over, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    save_file(trained_weights(module), fresh / "model.safetensors")
-    save_file(best, fresh / "best.safetensors")
-    save_file(_optimizer_tensors(optimizer), fresh / "optimizer.safetensors")
-    (fresh / "state.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    """Write a checkpoint in the place of the old one: a kill leaves the one or the other."""
+    with replacing(folder) as fresh:
+        save_file(trained_weights(module), fresh / "model.safetensors")
+        save_file(best, fresh / "best.safetensors")
+        save_file(optimizer_tensors(optimizer), fresh / "optimizer.safetensors")
+        (fresh / STATE).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
 
 
 def load_run(
@@ -66,16 +57,10 @@ def load_run(
     Raises:
         ValueError: the checkpoint was made with other options.
     """
-    old = folder.with_name(folder.name + ".old")
-    if not folder.exists() and old.exists():  # killed between the two renames of `save_run`
-        os.replace(old, folder)
-    if not folder.exists():
+    state = find_state(folder, record.options)
+    if state is None:
         return record, {}
-    found = Record(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
-    if changed := [name for name, value in record.options.items() if found.options.get(name) != value]:
-        was = ", ".join(f"{name}={found.options.get(name)}" for name in changed)
-        raise ValueError(f"the checkpoint in {folder} was made with {was}; resume with the same options or train anew.")
     device = next(module.parameters()).device
     restore_weights(module, load_file(folder / "model.safetensors"))
-    _restore(optimizer, load_file(folder / "optimizer.safetensors"))
-    return found, {name: tensor.to(device) for name, tensor in load_file(folder / "best.safetensors").items()}
+    restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+    return Record(**state), {name: tensor.to(device) for name, tensor in load_file(folder / "best.safetensors").items()}

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
+
+STATE = "state.json"
 
 
 @dataclass
@@ -30,18 +34,11 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, record: Checkpoint) -> None:
-    """Write a complete checkpoint beside the old one, then take its place: a kill leaves the one or the other."""
-    fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    for left_over in (fresh, old):
-        shutil.rmtree(left_over, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    save_file(_parameters(model), fresh / "model.safetensors")
-    save_file(_optimizer_tensors(optimizer), fresh / "optimizer.safetensors")
-    record.write(fresh / "state.json")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    """Write a checkpoint in the place of the old one: a kill leaves the one or the other."""
+    with replacing(folder) as fresh:
+        save_file(_parameters(model), fresh / "model.safetensors")
+        save_file(optimizer_tensors(optimizer), fresh / "optimizer.safetensors")
+        record.write(fresh / STATE)
 
 
 def load_checkpoint(
@@ -52,29 +49,50 @@ def load_checkpoint(
     Raises:
         ValueError: the checkpoint was made with other options.
     """
-    old = folder.with_name(folder.name + ".old")
-    if not folder.exists() and old.exists():  # killed between the two renames of `save_checkpoint`
-        os.replace(old, folder)
-    if not folder.exists():
+    state = find_state(folder, record.options)
+    if state is None:
         return record
-    found = Checkpoint(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
-    if changed := [name for name, value in record.options.items() if found.options.get(name) != value]:
-        was = ", ".join(f"{name}={found.options.get(name)}" for name in changed)
-        raise ValueError(f"the checkpoint in {folder} was made with {was}; resume with the same options or train anew.")
     with torch.no_grad():
         stored = load_file(folder / "model.safetensors")
         for name, parameter in model.named_parameters():
             parameter.copy_(stored[name])
-    _restore(optimizer, load_file(folder / "optimizer.safetensors"))
-    return found
+    restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+    return Checkpoint(**state)
 
 
-def _parameters(model: PreTrainedModel) -> dict[str, Tensor]:
-    """All parameters by name; a tied one is listed once."""
-    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which then takes the place of `folder`: at any time there is a whole one to go on from."""
+    fresh, old = _beside(folder, "new"), _beside(folder, "old")
+    for left_over in (fresh, old):
+        shutil.rmtree(left_over, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    yield fresh
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def find_state(folder: Path, options: dict[str, Any]) -> dict[str, Any] | None:
+    """What a checkpoint's `state.json` holds; None where there is no checkpoint.
+
+    Raises:
+        ValueError: it was made with other options.
+    """
+    old = _beside(folder, "old")
+    if not folder.exists() and old.exists():  # killed between the two renames of `replacing`
+        os.replace(old, folder)
+    if not folder.exists():
+        return None
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    if changed := [name for name, value in options.items() if state["options"].get(name) != value]:
+        was = ", ".join(f"{name}={state['options'].get(name)}" for name in changed)
+        raise ValueError(f"the checkpoint in {folder} was made with {was}; resume with the same options or train anew.")
+    return state
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """AdamW's moments and step counts, named by the position of their parameter."""
     state = optimizer.state_dict()["state"]
     return {
@@ -82,9 +100,19 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`, in place."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         position, name = key.split(".", 1)
         state.setdefault(int(position), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    return folder.with_name(f"{folder.name}.{ending}")
+
+
+def _parameters(model: PreTrainedModel) -> dict[str, Tensor]:
+    """All parameters by name; a tied one is listed once."""
+    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
