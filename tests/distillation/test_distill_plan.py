@@ -1,12 +1,13 @@
 """A study as a plan: from the notebook's parameters, carried out, stored, read again; and the command for it."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from helpers import TINY_WORDS, word_tokenizer
+from small_sweeps import SETTING, assert_same, kill_after
 from transformers import PreTrainedModel
 
 from labutils import paths
@@ -14,16 +15,8 @@ from labutils.distillation import __main__ as command
 from labutils.distillation import bench as benches
 from labutils.distillation import plan as plans
 from labutils.distillation import store
-from labutils.distillation import sweep as sweeps
-from labutils.distillation.arms import DistillSetting
 from labutils.distillation.plan import DistillPlan, carry_out, load_study, save_study
-from labutils.distillation.sweep import DistillSweep
 from labutils.studies.planning import plan_studies
-
-SETTING = DistillSetting(
-    n_train=12, n_validation=12, n_test=14, width=8, rank=2, epochs=1, batch_size=8, ild_start=0, teacher_epochs=1,
-    n_tuning=1,
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -37,12 +30,6 @@ def tiny(tiny_llama: PreTrainedModel, task_files: dict[str, str], monkeypatch: p
         studied=["loraild"], ranks=[2, 3], shares=[1.0], rates=[1e-3, 1e-2], n_seeds=2, n_seeds_others=1,
         setting=SETTING,
     )  # fmt: skip
-
-
-def assert_same(first: DistillSweep, second: DistillSweep) -> None:
-    for field in fields(DistillSweep):
-        frames = [getattr(found, field.name).drop(columns="seconds", errors="ignore") for found in (first, second)]
-        pd.testing.assert_frame_equal(*frames, check_dtype=False, rtol=1e-6)
 
 
 def test_the_notebook_declares_a_plan_in_every_profile() -> None:
@@ -111,17 +98,7 @@ def test_the_command_goes_on_after_a_kill_to_the_same_rows(
         return [str(word) for pair in given.items() for word in pair]
 
     assert command.main(words("whole")) == 0 and "runs in" in capsys.readouterr().out
-    measure, left = sweeps.measure_run, iter(range(7))
-
-    def killed(*given: object) -> object:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return measure(*given)
-
-    killed.__name__ = measure.__name__
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sweeps, "measure_run", killed)
-        command.main(words("killed"))
+    kill_after(7, lambda: command.main(words("killed")), monkeypatch)
     assert not (tmp_path / "killed").exists()
     assert command.main(words("killed")) == 0
     assert_same(load_study(tmp_path / "whole", tiny), load_study(tmp_path / "killed", tiny))

@@ -1,6 +1,6 @@
 """The sweep: complete and paired rows, rates chosen by validation, processes, and resumption to the same rows."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -8,20 +8,16 @@ import pandas as pd
 import pytest
 import torch
 from helpers import TINY_WORDS, word_tokenizer
+from small_sweeps import SETTING, assert_same, kill_after
 from transformers import PreTrainedModel
 
 from labutils.distillation import bench as benches
 from labutils.distillation import sweep as sweeps
-from labutils.distillation.arms import DistillSetting
 from labutils.distillation.comparison import arm_differences, score_interval
 from labutils.distillation.pipeline import train_teacher
 from labutils.distillation.scoring import predict
 from labutils.distillation.sweep import DistillSweep, distill_sweep
 
-SETTING = DistillSetting(
-    n_train=12, n_validation=12, n_test=14, width=8, rank=2, epochs=1, batch_size=8, ild_start=0, teacher_epochs=1,
-    n_tuning=1,
-)  # fmt: skip
 ARMS = ["kd", "kd/share=2", "kd/test-logits", "loraild/rank=3"]
 
 
@@ -37,13 +33,6 @@ def small(tiny_llama: PreTrainedModel, task_files: dict[str, str], monkeypatch: 
         return distill_sweep("tiny", given.pop("tasks", list(task_files.values())), **given)
 
     return run
-
-
-def assert_same(first: DistillSweep, second: DistillSweep) -> None:
-    for field in fields(DistillSweep):
-        frames = [getattr(found, field.name) for found in (first, second)]
-        kept = [frame.drop(columns="seconds", errors="ignore") for frame in frames]
-        pd.testing.assert_frame_equal(*kept, check_dtype=False)
 
 
 def test_rows_are_complete_paired_and_resumable(
@@ -78,17 +67,7 @@ def _check_rates(whole: DistillSweep) -> None:
 
 def _check_resumption(small, whole: DistillSweep, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed, then finished: the same rows; and a finished sweep trains nothing."""
-    measure, left = sweeps.measure_run, iter(range(11))
-
-    def killed(*given: object) -> object:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return measure(*given)
-
-    killed.__name__ = measure.__name__
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sweeps, "measure_run", killed)
-        small(folder=folder / "killed")
+    kill_after(11, lambda: small(folder=folder / "killed"), monkeypatch)
     assert_same(whole, small(folder=folder / "killed"))
     with monkeypatch.context() as patch:
         patch.setattr(benches, "distill", lambda *_, **__: pytest.fail("a finished run was trained again"))
