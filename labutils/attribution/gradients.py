@@ -93,11 +93,7 @@ def neuron_conductance(
     layers = find_mlp_layers(model)
     modules = [(layer.down, "input") for layer in layers]
     totals = _conductance(model, tokenizer, passages, modules, n_steps, memory, None)
-    frames = [
-        pd.DataFrame({"block": block, "neuron": range(len(total)), "score": total.numpy() / len(passages)})
-        for block, (total, _) in enumerate(totals)
-    ]
-    return pd.concat(frames, ignore_index=True)
+    return _mean_scores(totals, "neuron", len(passages))
 
 
 def block_conductance(
@@ -117,13 +113,18 @@ def block_conductance(
     """
     modules = [(block, "output") for block in find_blocks(model)[1]]
     totals = _conductance(model, tokenizer, passages, modules, n_steps, memory, tolerance)
-    frames = [
-        pd.DataFrame({"block": block, "unit": range(len(total)), "score": total.numpy() / len(passages)})
-        for block, (total, _) in enumerate(totals)
-    ]
-    frame = pd.concat(frames, ignore_index=True)
+    frame = _mean_scores(totals, "unit", len(passages))
     frame.attrs["completeness"] = max(error for _, error in totals)
     return frame
+
+
+def _mean_scores(totals: list[tuple[Float[Tensor, " units"], float]], name: str, n_passages: int) -> pd.DataFrame:
+    """What `_conductance` returns as one row per block and unit, averaged over the passages."""
+    frames = [
+        pd.DataFrame({"block": block, name: range(len(total)), "score": total.numpy() / n_passages})
+        for block, (total, _) in enumerate(totals)
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _conductance(
