@@ -9,18 +9,16 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import chi2
 
-from labutils.pairing import Stratum, cross_tables, paired_differences
+from labutils.pairing import cross_tables, paired_differences
+from labutils.pigeonhole import cell_means, resampled_cell_means, shared_units
 
 __all__ = [
     "Heterogeneity", "Interval", "crossed_bootstrap", "crossover", "expected_false_contradictions", "heterogeneity",
-    "holm", "p_value", "paired_differences", "resampling_weights", "slope",
+    "holm", "p_value", "paired_differences", "slope",
 ]  # fmt: skip
 
 STRATA = ("model", "calibration", "evaluation")
-# Texts stay the same whatever model reads them, so strata that differ only in these columns share their items.
-NOT_NAMING_ITEMS = ("model", "architecture", "calibration")
 RESAMPLES_AT_ONCE = 1000  # bounds the memory of the item weights: 8 bytes x this x items
-
 UNITS = ("item", "calibration draw")
 
 Numbers = Sequence[float | int] | np.ndarray | pd.Series
@@ -77,7 +75,7 @@ def crossed_bootstrap(
     cells of a stratum share the weights, so a difference between sparsities is paired. Strata (by default those of
     model, calibration, evaluation that are columns) share draws where they agree on `calibration`, and items where they
     agree on everything but the model and the calibration; otherwise they are resampled independently. Weights are
-    widened for few units, see `resampling_weights`. A factor with one unit cannot be resampled; `note` then says so.
+    widened for few units, see `labutils.pigeonhole`. A factor with one unit cannot be resampled; `note` then says so.
     Where items and draws are something else than evaluation items and calibration draws, `differences.attrs["units"]`
     names them, as `Interval.units` does.
 
@@ -95,37 +93,19 @@ def crossed_bootstrap(
         raise ValueError("one item and one draw have no interval: give at least two items or two draws")
     generator = np.random.default_rng(seed)
     sizes = [min(RESAMPLES_AT_ONCE, n_resamples - start) for start in range(0, n_resamples, RESAMPLES_AT_ONCE)]
-    samples = np.concatenate([summarise(_resampled_cell_means(tables, size, generator)) for size in sizes])
-    estimate = float(summarise(_cell_means(tables)[None, :])[0])
+    samples = np.concatenate([summarise(resampled_cell_means(tables, size, generator)) for size in sizes])
+    estimate = float(summarise(cell_means(tables)[None, :])[0])
     low, high, note = _percentiles(estimate, samples, level)
     notes = [
         f"one {name} only{'' if max(count) == 1 else ' in some strata'}: its variation is not in the interval"
         for name, count in counts.items()
         if min(count) == 1
     ]
-    n_items = sum(len(units) for *_, units in {_shared_units(table, item) for table in tables})
+    n_items = sum(len(units) for *_, units in {shared_units(table, item) for table in tables})
     n_draws = min(counts.get(draw, [1]))
     remark = "; ".join(filter(None, [*notes, note]))
     units = tuple(differences.attrs.get("units", UNITS))
     return Interval(estimate, low, high, level, n_items, n_draws, n_resamples, samples, remark, units)
-
-
-def resampling_weights(
-    n_units: int, n_resamples: int, generator: np.random.Generator
-) -> Float[np.ndarray, "resamples units"]:
-    """Bootstrap weights of n units, each row summing to one, widened so that few units give honest intervals.
-
-    Plain multinomial weights understate the variance of a mean by (n-1)/n and give normal tails where few units call
-    for Student's. Deviations from 1/n are therefore multiplied by sqrt(n/(n-1)) (Rao & Wu 1988, JASA 83) and by
-    sqrt((n-1)/chi²) with an independent chi² of n-1 degrees of freedom per resample, which turns the normal into
-    Student's t with n-1 degrees of freedom; sums over factors then follow Behrens and Fisher. One unit has weight one.
-    """
-    if n_units == 1:
-        return np.ones((n_resamples, 1))
-    chosen = generator.integers(n_units, size=(n_resamples, n_units)) + n_units * np.arange(n_resamples)[:, None]
-    counts = np.bincount(chosen.ravel(), minlength=n_resamples * n_units).reshape(n_resamples, n_units)
-    widening = np.sqrt(n_units / generator.chisquare(n_units - 1, size=(n_resamples, 1)))
-    return (1 + widening * (counts - 1)) / n_units
 
 
 def slope(x: Numbers) -> Statistic:
@@ -195,36 +175,6 @@ def heterogeneity(estimates: Numbers, standard_errors: Numbers) -> Heterogeneity
 def expected_false_contradictions(n_tests: int, *, level: float = 0.95) -> float:
     """Number of uncorrected intervals expected wholly on the wrong side by chance if no tested claim had any effect."""
     return n_tests * (1 - level) / 2
-
-
-def _cell_means(tables: list[Stratum]) -> Float[np.ndarray, " columns"]:
-    return np.concatenate([table.values.mean(axis=tuple(range(table.values.ndim - 1))) for table in tables])
-
-
-def _resampled_cell_means(
-    tables: list[Stratum], n_resamples: int, generator: np.random.Generator
-) -> Float[np.ndarray, "resamples columns"]:
-    """Cell means under random weights; strata that share units (draws, seeds, items) share their weights."""
-    weights, columns = {}, []
-    for table in tables:
-        means = table.values - table.values.mean(axis=tuple(range(table.values.ndim - 1)))
-        for position, (factor, units) in enumerate(reversed(table.levels.items())):  # items, the longest axis, go first
-            key = _shared_units(table, factor)
-            if key not in weights:
-                weights[key] = resampling_weights(len(units), n_resamples, generator)
-            if position == 0:
-                means = np.tensordot(weights[key], means, axes=(1, means.ndim - 2))
-            else:
-                means = np.einsum("ru,r...uc->r...c", weights[key], means)
-        columns.append(means)
-    return np.concatenate(columns, axis=1) + _cell_means(tables)
-
-
-def _shared_units(table: Stratum, factor: str) -> tuple:
-    """What two strata must agree on to share units: for items the texts, for draws and seeds the calibration corpus."""
-    is_item = factor == list(table.levels)[-1]
-    naming = [name for name in table.names if (name not in NOT_NAMING_ITEMS if is_item else name == "calibration")]
-    return (factor, tuple((name, table.names[name]) for name in naming), table.levels[factor])
 
 
 def _percentiles(estimate: float, samples: Float[np.ndarray, " resamples"], level: float) -> tuple[float, float, str]:
