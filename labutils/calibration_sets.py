@@ -16,16 +16,14 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int64
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from labutils.attribution.words import Terms
 from labutils.corpora import load_tokens, short_source, special_frame, tokenize
-from labutils.similarity import embed_sentences
 from labutils.tasks import Task, load_task
+from labutils.text_vectors import Encoder, diversity, embed_texts, task_similarity
 
-Encoder = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 TASK_ITEMS = 1000  # of a task whose items are written on demand
 
 
@@ -123,47 +121,6 @@ def _between_special_tokens(
 ) -> Int64[Tensor, "n_sequences seq_len"]:
     edges = [torch.tensor(ids, dtype=torch.int64).expand(len(body), len(ids)) for ids in special_frame(tokenizer)]
     return torch.cat([edges[0], body, edges[1]], dim=1)
-
-
-def embed_texts(
-    texts: Sequence[str], *, encoder: Encoder | None = None, known: Sequence[str] = ()
-) -> Float[np.ndarray, "texts features"]:
-    """Unit vectors of texts: mean-pooled states of an encoder, or TF-IDF of words where none is at hand.
-
-    Args:
-        known: the texts that TF-IDF learns its words and their weights from, so that several calls are comparable;
-            none: the given texts.
-
-    A text without a known word has the zero vector.
-    """
-    if encoder is not None:
-        vectors = embed_sentences(*encoder, list(texts))[0].double().numpy()
-    else:
-        vectorizer = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b").fit(known or texts)
-        vectors = vectorizer.transform(texts).toarray()
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1.0)
-
-
-def diversity(vectors: Float[np.ndarray, "texts features"]) -> float:
-    """1 − mean cosine of all pairs of different texts; unit vectors in, 0 for one text many times over.
-
-    The sum over pairs is (‖Σ v‖² − Σ ‖v‖²) / 2. ValueError for fewer than two texts.
-    """
-    n = len(vectors)
-    if n < 2:
-        raise ValueError(f"diversity compares texts with one another: at least two are needed, not {n}")
-    pairs = (np.square(vectors.sum(0)).sum() - np.square(vectors).sum()) / (n * (n - 1))
-    return float(1 - pairs)
-
-
-def task_similarity(
-    calibration: Float[np.ndarray, "texts features"], task: Float[np.ndarray, "items features"]
-) -> float:
-    """Mean over the task's items of the largest cosine with any calibration text; unit vectors in."""
-    if len(calibration) == 0 or len(task) == 0:
-        raise ValueError("similarity needs at least one calibration text and one item")
-    return float((task @ calibration.T).max(axis=1).mean())
 
 
 def describe_calibration(

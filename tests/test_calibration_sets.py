@@ -12,18 +12,16 @@ from labutils.calibration_sets import (
     calibration_sources,
     covering_calibration,
     describe_calibration,
-    diversity,
-    embed_texts,
     greedy_cover,
     load_calibration,
     pack_texts,
     random_tokens,
     short_calibration,
-    task_similarity,
     task_texts,
 )
 from labutils.corpora import load_tokens
 from labutils.tasks import Task, load_task
+from labutils.text_vectors import diversity, embed_texts, task_similarity
 
 
 @pytest.fixture
