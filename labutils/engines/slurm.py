@@ -139,7 +139,9 @@ class SlurmBackend(AutoBatchingMixin, ParallelBackendBase):
                 try:
                     seconds, results, error = job.result()
                 except FailedJobError as failure:  # a kind of the next, so it comes first
-                    raise RuntimeError(f"Job {job.job_id} has no result; its log: {job.paths.stderr}") from failure
+                    raise RuntimeError(
+                        f"Job {job.job_id} could not take up its work; its log: {job.paths.stderr}"
+                    ) from failure
                 except UncompletedJobError as death:
                     self._report(job, attempt, death)
                     continue
@@ -183,16 +185,18 @@ class SlurmBackend(AutoBatchingMixin, ParallelBackendBase):
                 raise CancelledError
 
     def _report(self, job: Any, attempt: int, death: Exception) -> None:
-        """Say that a job was killed, and raise an error when it was the last of its batch."""
+        """Say that a job was killed or died, and raise an error when it was the last of its batch."""
         if self._stopped.is_set():
             raise CancelledError
         if attempt > RESUBMISSIONS:
             raise RuntimeError(
-                f"A job was killed {attempt} times; the log of the last, {job.job_id}: {job.paths.stderr}. If it ran "
-                f"out of memory, ask for more: slurm://{self.partition.name}:{self.partition.n_jobs}?mem_gb=…"
+                f"A job was killed or died {attempt} times; the log of the last, {job.job_id}: {job.paths.stderr}. "
+                f"If it ran out of memory, ask for more: slurm://{self.partition.name}:{self.partition.n_jobs}?mem_gb=…"
             ) from death
         again = f"submitted again, {attempt} of {RESUBMISSIONS}"
-        print(f"labutils: job {job.job_id} was killed ({job.paths.stderr}); {again}", file=sys.stderr, flush=True)
+        print(
+            f"labutils: job {job.job_id} was killed or died ({job.paths.stderr}); {again}", file=sys.stderr, flush=True
+        )
 
 
 def run_batch(batch: Callable[[], list]) -> tuple[float, list, Exception | None]:

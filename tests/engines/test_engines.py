@@ -137,23 +137,33 @@ def test_a_kernel_without_its_engine_ends_at_once() -> None:
 def test_names() -> None:
     assert parse_engine("dask://node-3.cluster:8786") == ("dask", "tcp://node-3.cluster:8786")
     assert parse_engine("processes:4") == ("processes", "4")
+    assert parse_engine("slurm://gpu,long:8?mem_gb=1.5") == ("slurm", "gpu,long:8?mem_gb=1.5")
 
 
 @pytest.mark.parametrize(
     ("engine", "says"),
     [
         ("dask://127.0.0.1:1", "No Dask scheduler answers at tcp://127.0.0.1:1. Start one with `dask scheduler`"),
-        ("dask:127.0.0.1:1", "Did you mean 'dask://host:port'? Known: processes:N, dask://host:port"),
+        ("dask:127.0.0.1:1", "Did you mean 'dask://host:port'? Known: processes:N, dask://host:port, slurm"),
         ("dask://127.0.0.1", "Did you mean 'dask://host:port'?"),
         ("process:2", "Did you mean 'processes:N'?"),
         ("processes:0", "Did you mean 'processes:N'?"),
-        ("slurm", "There is no engine 'slurm'. Known: processes:N, dask://host:port"),
+        ("ray://host:6379", "There is no engine 'ray://host:6379'. Known: processes:N, dask://host:port, slurm"),
+        ("slurm", "Did you mean 'slurm://PARTITION:N'? Known: processes:N, dask://host:port, slurm://PARTITION:N."),
+        ("slurm://gpu", "There is no engine 'slurm://gpu'. Did you mean 'slurm://PARTITION:N'?"),
+        ("slurm://gpu:0", "Did you mean 'slurm://PARTITION:N'?"),
+        (
+            "slurm://gpu:2?gpu_per_node=1",
+            "no option 'gpu_per_node' here. Did you mean 'gpus_per_node'? Known: timeout_min, mem_gb, ",
+        ),
+        ("slurm://gpu:2?timeout_min=1.5", "timeout_min of a Slurm engine must be a whole number above 0, not '1.5'."),
+        ("slurm://gpu:2?mem_gb=nan", "mem_gb of a Slurm engine must be a number above 0, not 'nan'."),
     ],
 )
 def test_an_engine_that_cannot_be_used_stops_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engine: str, says: str
 ) -> None:
-    monkeypatch.setattr("labutils.engines.SECONDS_TO_CONNECT", 2)
+    monkeypatch.setattr("labutils.engines.dask.SECONDS_TO_CONNECT", 2)
     write_study(tmp_path, "01_a")
     write_profile(tmp_path, "lab", **{"01_a": {}})
     command = ["run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "run"), "--engine", engine]
@@ -163,6 +173,6 @@ def test_an_engine_that_cannot_be_used_stops_before_anything_runs(
 
 
 def test_workers_of_another_version_are_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labutils.engines.__version__", "99.0")
+    monkeypatch.setattr("labutils.engines.dask.__version__", "99.0")
     with pytest.raises(ValueError, match=r"has 0\.1\.0; install labutils 99\.0 for all workers"):
         check_engine(f"dask://{cluster.address}")
