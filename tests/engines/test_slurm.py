@@ -120,6 +120,16 @@ def test_what_a_job_raises_reaches_the_caller(folder: Path, thread: ThreadPoolEx
     wait_until(lambda: not find_jobs(folder))  # the others are cancelled
 
 
+def test_after_an_error_the_engine_goes_on(folder: Path, thread: ThreadPoolExecutor) -> None:
+    def run() -> list[int]:
+        use_engine("slurm://local:2")
+        with pytest.raises(ValueError, match="invalid literal"):
+            joblib.Parallel()(joblib.delayed(int)(word) for word in ["1", "word", "2"])
+        return joblib.Parallel()(joblib.delayed(int)(word) for word in ["3", "4"])
+
+    assert thread.submit(run).result(timeout=60) == [3, 4]
+
+
 def test_at_most_n_jobs_run_and_quick_tasks_share_one(
     folder: Path, thread: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
