@@ -20,9 +20,10 @@ from labutils.attribution.matching import concept_neurons
 from labutils.attribution.passages import Passage, passage_losses, text_passages
 from labutils.attribution.words import texts_about
 from labutils.progress import progress
-from labutils.stats import Interval, Statistic, crossed_bootstrap
+from labutils.stats import UNITS, Interval, Statistic, crossed_bootstrap
 
 NEIGHBOURS = 20  # neurons of the block, by deviation, of which one is drawn
+PARTNERS = "draw of random neurons"
 Measure = Callable[[PreTrainedModel], Tensor | np.ndarray]
 
 
@@ -113,7 +114,7 @@ def partner_interval(
 ) -> Interval:
     """The interval of a statistic over `value`, items and draws of partners resampled; `strata` count alike."""
     found = crossed_bootstrap(contrasts, statistic, cells=(), strata=strata, seed=seed)
-    return replace(found, units=("item", "draw of random neurons"))
+    return replace(found, units=(contrasts.attrs.get("units", UNITS)[0], PARTNERS))
 
 
 def concept_contrasts(
@@ -164,4 +165,6 @@ def concept_contrasts(
         raise ValueError(
             f"no concept has {2 * n_texts} texts among the {len(texts)} given: give more, or lower n_texts"
         )
-    return pd.concat(frames, ignore_index=True)
+    contrasts = pd.concat(frames, ignore_index=True)
+    contrasts.attrs["units"] = ("text", PARTNERS)
+    return contrasts

@@ -88,7 +88,7 @@ def test_concepts_are_contrasted_by_matching_and_by_conductance(telling, tokeniz
     assert (means.drop(("five", "matching")) > 0.3).all()  # w5 has two units of equal z, of which one tells
     interval = partner_interval(frame[frame["by"] == "conductance"], strata=["concept"])
     assert interval.estimate == pytest.approx(means[:, "conductance"].mean())
-    assert interval.n_draws == 2 and interval.units == ("item", "draw of random neurons")
+    assert interval.n_draws == 2 and interval.units == ("text", "draw of random neurons")
     smaller = partner_interval(frame, strata=["concept", "by"], statistic=lambda values: values.min(axis=1))
     assert smaller.estimate == pytest.approx(means.min())
     with pytest.raises(ValueError, match="no concept has 40 texts among the 12"):
