@@ -40,7 +40,7 @@ class DistillSetting:
         teacher_epochs, teacher_rate: training of the teacher's adapters.
         n_tuning: seeds, of their own, on which the learning rate of each task and method is chosen.
         max_length: tokens per row.
-        seed: decides which items.
+        seed: decides which items, and the teacher's training; students have seeds of their own.
     """
 
     n_train: int = 128

@@ -41,7 +41,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Backbone:
     """The backbone of all teachers, and hashes of everything that a teacher depends on besides its task."""
 
     name: str
@@ -51,26 +51,26 @@ class Origin:
     revision: str | None
 
 
-def load_origin(source: str, *, revision: str | None) -> Origin:
+def load_backbone(source: str, *, revision: str | None) -> Backbone:
     """Load a backbone as `load_model` does."""
     model, tokenizer = load_model(source, revision=revision)
     hashes = {"model": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer), "code": hash_code()}
-    return Origin(source.rstrip("/").rsplit("/", 1)[-1], model, tokenizer, hashes, revision)
+    return Backbone(source.rstrip("/").rsplit("/", 1)[-1], model, tokenizer, hashes, revision)
 
 
 def prepare_bench(
-    origin: Origin, task: str, rank: int, largest: float, setting: DistillSetting, folder: Path | None
+    backbone: Backbone, task: str, rank: int, largest: float, setting: DistillSetting, folder: Path | None
 ) -> Bench:
     """Load a task and train its teacher, or take it from the folder; `largest` is the largest share of any arm."""
     data = load_task_data(
-        task, origin.tokenizer, n_train=round(largest * setting.n_train), n_validation=setting.n_validation,
-        n_test=setting.n_test, max_length=setting.max_length, seed=setting.seed, revision=origin.revision,
+        task, backbone.tokenizer, n_train=round(largest * setting.n_train), n_validation=setting.n_validation,
+        n_test=setting.n_test, max_length=setting.max_length, seed=setting.seed, revision=backbone.revision,
     )  # fmt: skip
     options, taught = setting.teacher_options(rank), take_share(data, 1.0, setting)
-    key = run_key(**origin.hashes, items=hash_items(taught), teacher=options)
+    key = run_key(**backbone.hashes, items=hash_items(taught), teacher=options)
     checkpoint = None if folder is None else folder / "teachers" / key
-    teacher = train_teacher(origin.model, taught, checkpoint=checkpoint, **options)
-    bench = Bench(origin.name, origin.model, data, rank, teacher, key, {})
+    teacher = train_teacher(backbone.model, taught, checkpoint=checkpoint, **options)
+    bench = Bench(backbone.name, backbone.model, data, rank, teacher, key, {})
     return replace(bench, teacher_frames=_teacher_rows(bench))
 
 

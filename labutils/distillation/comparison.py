@@ -123,7 +123,10 @@ def floor_guard(items: pd.DataFrame, runs: pd.DataFrame, arm: str = "none") -> G
 
 
 def _of_shared_seeds(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
-    """The rows of two arms without the seeds of the one that has more; seeds are only left out at one side."""
+    """The rows of two arms, without the further seeds of one of them.
+
+    Where each has seeds that the other lacks, all rows stay, and pairing them then names what has no partner.
+    """
     first, second = (set(rows.loc[rows["arm"] == arm, "seed"]) for arm in pair)
     nested = first <= second or second <= first
     return rows[rows["arm"].isin(pair) & (rows["seed"].isin(first & second) | (not nested))]

@@ -21,8 +21,9 @@ def loss_weights(epoch: int, *, epochs: int, ild_start: int, curriculum: str) ->
     """The weights of an epoch (from 0) for a method that aligns layers.
 
     Task and outputs share the loss until epoch `ild_start`; from then on all three parts weigh alike, at once ("sharp")
-    or after a linear change that ends with the last epoch ("smooth"). LoRAILD's official code, without its learning
-    rate for the second stage, which a comparison in the place of an assignment keeps it from ever applying.
+    or after a linear change that ends with the last epoch ("smooth"). These are the stages of LoRAILD's official code.
+    The learning rate that it has for the second stage is left out: the code compares where it should assign, and so
+    never applies it.
     """
     if epoch < ild_start:
         return OUTPUTS

@@ -56,7 +56,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task with its items in tokens. `labels` are the answers of a classification, in alphabetical order."""
+    """A task with its items in tokens.
+
+    Attributes:
+        name: source of the test items.
+        training: source of the items for training and validation.
+        kind: "classification" or "regression".
+        labels: the answers of a classification, in alphabetical order; empty for a regression.
+        padding: the token id that fills up batches.
+        train, validation, test: the three parts, which share no item.
+    """
 
     name: str
     training: str

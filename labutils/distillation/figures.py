@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -112,7 +111,7 @@ def layer_values(probes: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
     scores = 1 - probes.groupby(keys)["loss"].mean()
     frame = scores.rename("value").reset_index().assign(measure="probe score")
     kept = [frame, clusters[[*keys, "measure", "value"]]] if len(clusters) else [frame]
-    return pd.concat(kept, ignore_index=True).replace([np.inf, -np.inf], np.nan)
+    return pd.concat(kept, ignore_index=True)
 
 
 def _finished(figure: Figure, title: str, note: str) -> Figure:

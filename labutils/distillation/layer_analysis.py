@@ -83,12 +83,13 @@ def cluster_agreement(
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct states than clusters
         found = KMeans(n_clusters=n_clusters, n_init=STARTS, random_state=seed).fit_predict(features)
     parted = 1 < len(set(found.tolist())) < len(features)
-    return {
-        "ARI": float(adjusted_rand_score(labels, found)),
-        "AMI": float(adjusted_mutual_info_score(labels, found)),
-        "V-measure": float(v_measure_score(labels, found)),
-        "silhouette": float(silhouette_score(features, found)) if parted else float("nan"),
-    }
+    values = (
+        adjusted_rand_score(labels, found),
+        adjusted_mutual_info_score(labels, found),
+        v_measure_score(labels, found),
+        silhouette_score(features, found) if parted else np.nan,
+    )
+    return dict(zip(MEASURES, map(float, values), strict=True))
 
 
 def _probe_outputs(

@@ -71,10 +71,12 @@ def learning_rate(step: int, *, steps: int, options: TrainingOptions) -> float:
 
 
 def _is_over(record: Record, options: TrainingOptions) -> bool:
+    """Whether `patience` epochs have passed since the best one."""
     return record.best_epoch >= 0 and record.epoch - 1 - record.best_epoch >= options.patience
 
 
 def _counts(objective: Objective, epoch: int) -> bool:
+    """Whether an epoch may be the best: of a method that aligns layers, only one whose loss has that part."""
     return objective.method.states is None or epoch >= objective.options.ild_start
 
 

@@ -40,7 +40,7 @@ class Objective:
 
     def layer_map(self, epoch: int, step: int) -> Float[Tensor, "student teacher"] | None:
         """The map of a step; random ones depend on the seed, the epoch and, if drawn by the step, the step alone."""
-        if self.method.states is None or self.sizes is None:
+        if self.method.states is None:
             return None
         kind = self.options.layer_map or self.method.layer_map
         names = (epoch, step) if kind == "random-step" else (epoch,)
@@ -52,9 +52,9 @@ class Objective:
     ) -> dict[str, Float[Tensor, ""]]:
         """The parts with a weight above zero, by their names in `LossWeights`, and their weighted sum, `total`."""
         parts = {"task": task_loss(reading.outputs, batch.targets)}
-        if weights.outputs and self.targets is not None:
+        if weights.outputs:
             parts["outputs"] = output_loss(self.targets.outputs[batch.items], reading.outputs)
-        if weights.layers and self.targets is not None:
+        if weights.layers:
             mask = batch.mask if self.options.padding == "masked" else batch.mask.new_ones(batch.mask.shape)
             student = getattr(reading, self.method.states)
             parts["layers"] = self.matcher(self.targets.states(batch), student, mask, layer_map.to(student))

@@ -94,8 +94,8 @@ def distill(
     teacher is frozen. Neither of the two models that are passed is changed.
 
     Args:
-        teacher: what `train_teacher` returned, a backbone to be trained so first with the same options, or None for
-            the method "none".
+        teacher: what `train_teacher` returned, or a backbone to be trained so first with the same options; the method
+            "none" needs none and passes it over.
         student: a backbone, for instance from `cut_student` or `narrow_student`; it is copied.
         task: from `load_task_data`, with the tokenizer that both share.
         method: "none" (labels alone), "kd", "ild", "rail-l", "rail-c" or "loraild".
@@ -110,7 +110,9 @@ def distill(
             teacher, or a pruned one whose zeros adapters would fill; weights that are not finite.
     """
     chosen, settings = find_method(method), read_options(options)
-    if isinstance(teacher, PreTrainedModel):
+    if not chosen.teaches:
+        teacher = None  # nothing would be learned from it, so it is not trained either
+    elif isinstance(teacher, PreTrainedModel):
         teacher = train_teacher(teacher, task, **options)
     check_finite(student)
     with torch.random.fork_rng():
@@ -139,7 +141,7 @@ def distill(
 def _targets(
     teacher: TaskModel | None, task: TaskData, method: Method, options: TrainingOptions
 ) -> TeacherTargets | None:
-    if not method.teaches or teacher is None:
+    if teacher is None:
         return None
     with_padding = options.padding == "paper"
     return TeacherTargets(teacher, task, task.train, states=method.states, with_padding=with_padding)

@@ -32,7 +32,6 @@ class DistillPlan:
         controls: arms that must beat plain distillation if the design can see a gain.
         n_seeds: of plain distillation and the studied methods.
         n_seeds_others: of every other arm.
-
         setting: sizes.
     """
 

@@ -12,11 +12,11 @@ from joblib import Parallel, delayed
 
 from labutils.distillation.arms import Arm, DistillSetting, parse_arm
 from labutils.distillation.bench import (
+    Backbone,
     Bench,
     Frames,
-    Origin,
     hash_items,
-    load_origin,
+    load_backbone,
     make_student,
     measure_run,
     measure_untrained,
@@ -89,10 +89,10 @@ def distill_sweep(
             f"a sweep needs tasks, arms, rates and at least one seed per arm ({seeds}), and one more to choose among "
             f"rates (n_tuning={setting.n_tuning})"
         )
-    origin = load_origin(source, revision=revision)
-    _check_setting(origin, setting)
+    backbone = load_backbone(source, revision=revision)
+    _check_setting(backbone, setting)
     crew = _Crew(setting, folder, n_jobs)
-    benches = _prepare(origin, tasks, chosen, crew)
+    benches = _prepare(backbone, tasks, chosen, crew)
     plain = [benches[task, setting.rank] for task in tasks]
     tuning = _tune(plain, chosen, rates, crew)
     best = _best_rates(tuning, plain, chosen, rates)
@@ -111,11 +111,11 @@ def distill_sweep(
     return DistillSweep(frames["items"], frames["run"], frames["probes"], frames["clusters"], tuning)
 
 
-def _check_setting(origin: Origin, setting: DistillSetting) -> None:
+def _check_setting(backbone: Backbone, setting: DistillSetting) -> None:
     """Raise now what would otherwise be raised after the teachers were trained."""
     read_options(setting.student_options(setting.rank))
     read_options(setting.teacher_options(setting.rank))
-    make_student(origin.model, setting, 0)
+    make_student(backbone.model, setting, 0)
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,12 @@ class _Crew:
         return self.run(_recall_or_measure, given, description, "run")
 
 
-def _prepare(origin: Origin, tasks: Sequence[str], arms: list[Arm], crew: _Crew) -> dict[tuple[str, int], Bench]:
+def _prepare(backbone: Backbone, tasks: Sequence[str], arms: list[Arm], crew: _Crew) -> dict[tuple[str, int], Bench]:
     """A bench per task and rank: the items, and a teacher trained on them."""
     ranks = list(dict.fromkeys([crew.setting.rank, *(arm.rank for arm in arms if arm.rank)]))
     largest = max([1.0, *(arm.share for arm in arms)])
     wanted = [(task, rank) for task in tasks for rank in ranks]
-    jobs = [(origin, task, rank, largest, crew.setting, crew.folder) for task, rank in wanted]
+    jobs = [(backbone, task, rank, largest, crew.setting, crew.folder) for task, rank in wanted]
     return dict(zip(wanted, crew.run(prepare_bench, jobs, "train teachers", "teacher"), strict=True))
 
 

@@ -8,6 +8,7 @@ from labutils.distillation.data import Batch, Examples, TaskData, iterate_batche
 from labutils.distillation.matchers import States
 from labutils.distillation.task_models import TaskModel
 
+BATCH_ITEMS = 32
 BYTES_KEPT = 2**30  # states beyond 1 GiB are computed again in every step instead of being kept
 
 
@@ -26,10 +27,16 @@ class TeacherTargets:
     def __init__(
         self, teacher: TaskModel, data: TaskData, examples: Examples, *, states: States | None, with_padding: bool
     ) -> None:
+        """Run the teacher once over the items.
+
+        Args:
+            states: what is to be had of its blocks; None for the outputs alone.
+            with_padding: include the states of padding, which depend on the batch.
+        """
         self._teacher, self._states = teacher, states
         self._kept: dict[int, Float[Tensor, "blocks tokens width"]] | None = {}
         outputs, size = [], 0
-        for batch in iterate_batches(data, examples, range(len(examples)), 32, teacher.device):
+        for batch in iterate_batches(data, examples, range(len(examples)), BATCH_ITEMS, teacher.device):
             reading = teacher.read(batch.ids, batch.mask)
             outputs.append(reading.outputs)
             if states is None or with_padding or self._kept is None:

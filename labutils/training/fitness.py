@@ -24,11 +24,12 @@ from labutils.pruning.importance import magnitude_score
 from labutils.pruning.patterns import unstructured_mask
 from labutils.similarity import score_similarity
 from labutils.tasks import load_task
+from labutils.training.specs import SEQUENCE_LENGTH
 from labutils.world import FAMILIES, LANGUAGES, REGISTERS, TASKS
 
 LEVEL = 0.95
 ITEMS_PER_TASK = 300
-SEQUENCES, SEQUENCE_LENGTH = 64, 128
+SEQUENCES = 64  # per source
 CHECKED_SPARSITY = 0.5
 ABOVE = 0.1  # a family is well above chance when its whole interval is at least so far above
 FAR = 1.0  # a drop is far outside the interval when it is at least so many times the interval's width
@@ -95,7 +96,7 @@ def summarise_texts(losses: dict[str, Float[Tensor, " n"]]) -> dict[str, dict[st
     summary = {}
     for source, values in losses.items():
         interval = bootstrap(
-            (values.numpy(),), np.mean, n_resamples=RESAMPLES, rng=0, method="percentile"
+            (values.numpy(),), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, rng=0, method="percentile"
         ).confidence_interval
         low, value, high = np.exp([interval.low, values.mean().item(), interval.high]).round(4).tolist()
         summary[source] = {"perplexity": value, "low": low, "high": high}
@@ -130,8 +131,8 @@ def judge(dense: dict[str, Any], pruned: dict[str, Any]) -> dict[str, Any]:
 
 
 def _verdict(fit: bool, above_chance: dict[str, bool], damaged: Iterable[str]) -> str:
-    at_chance = [family for family, above in above_chance.items() if not above]
-    reasons = f"families not well above chance: {', '.join(at_chance) or 'none'}; "
+    too_low = [family for family, above in above_chance.items() if not above]
+    reasons = f"families not well above chance: {', '.join(too_low) or 'none'}; "
     reasons += f"families far damaged by {CHECKED_SPARSITY:.0%} magnitude pruning: {', '.join(damaged) or 'none'}"
     return f"{'fit' if fit else 'NOT fit'} for pruning studies ({reasons})"
 
@@ -148,7 +149,7 @@ def _summarise_task(name: str, table: pd.DataFrame) -> dict[str, Any]:
     result = bootstrap(
         (table["gold"].to_numpy(), table["value"].to_numpy()),
         lambda gold, value: spearmanr(gold, value).statistic,
-        paired=True, vectorized=False, n_resamples=RESAMPLES, rng=0, method="percentile",
+        paired=True, vectorized=False, n_resamples=RESAMPLES, confidence_level=LEVEL, rng=0, method="percentile",
     )  # fmt: skip
     value = spearmanr(table["gold"], table["value"]).statistic
     low, high = result.confidence_interval

@@ -25,14 +25,14 @@ class Options:
     """Hyper-parameters of a run. `tokens` is rounded down to whole steps of batch_size × 128 tokens."""
 
     tokens: int
-    learning_rate: float = 3e-3
-    batch_size: int = 16
-    warmup_share: float = 0.05
-    final_rate_share: float = 0.05
-    weight_decay: float = 0.0
+    learning_rate: float = 3e-3  # the highest of the run
+    batch_size: int = 16  # windows of 128 tokens
+    warmup_share: float = 0.05  # of all steps
+    final_rate_share: float = 0.05  # of the learning rate, at the last step
+    weight_decay: float = 0.0  # AdamW's, of matrices
     beta1: float = 0.9
     beta2: float = 0.95
-    clip_norm: float = 1.0
+    clip_norm: float = 1.0  # largest norm of the gradient
     answer_weight: float = 10.0  # of a token that answers a task, against 1 of any other
     seed: int = 0
     checkpoint_steps: int = 200
@@ -191,7 +191,7 @@ def _step(
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, record: Checkpoint) -> None:
-    """Weights last: a folder with weights is complete."""
+    """`training.json` last: a folder that has it is complete, and only then does the checkpoint go."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     model.eval().save_pretrained(folder)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from labutils.distillation import METHODS, TaskData, cut_student, distill, train_teacher
+from labutils.distillation import METHODS, TaskData, cut_student, distill, pipeline, train_teacher
 from labutils.distillation.scoring import score_items
 from labutils.distillation.task_models import TaskModel
 from labutils.models import find_blocks, prunable_layers
@@ -52,6 +52,16 @@ def test_a_student_can_learn_the_task(tiny_llama: PreTrainedModel, moods: TaskDa
     found = distill(None, cut_student(tiny_llama, [0]), moods, method="none", **options)
     assert found.scores["test"] >= 0.75 > moods.chance
     assert found.history["task_loss"].iloc[-1] < 0.2 < found.history["task_loss"].iloc[0]
+
+
+def test_no_teacher_is_trained_for_a_student_that_learns_from_labels(
+    tiny_llama: PreTrainedModel, moods: TaskData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, options = cut_student(tiny_llama, [0, 2]), OPTIONS | {"epochs": 1}
+    alone = distill(None, student, moods, method="none", **options)
+    monkeypatch.setattr(pipeline, "train_teacher", lambda *_, **__: pytest.fail("a teacher was trained"))
+    beside = distill(tiny_llama, student, moods, method="none", **options)
+    assert beside.history["total_loss"].tolist() == alone.history["total_loss"].tolist()
 
 
 def test_a_layer_loss_brings_the_layers_together(
