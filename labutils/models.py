@@ -54,14 +54,13 @@ def load_model(
         ValueError: weights that are not finite; the tensor is named.
     """
     place = _locate(source)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
-        with _without_progress_bar():
-            model = _model_class(config).from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
+        with without_progress_bar():
+            model = model_class(config).from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
     except (OSError, ValueError) as error:  # a ValueError tells of a configuration that names no model
         raise LookupError(_unreachable(source, place, error)) from error
@@ -135,13 +134,20 @@ def check_finite(model: nn.Module) -> None:
             raise ValueError(f"{name} contains NaN or infinite weights; reload the model from an intact checkpoint.")
 
 
+def choose_device(name: str) -> str:
+    """The device of that name; "auto" is the GPU where there is one, else the CPU."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def all_finite(tensor: Tensor) -> bool:
     """Whether a tensor holds neither NaN nor infinite values."""
     return bool(tensor.sum().isfinite() or tensor.isfinite().all())  # most often the sum tells, many times faster
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
+def without_progress_bar() -> Iterator[None]:
     """Loading shards draws a bar of its own, which only clutters a log; downloads keep theirs."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -152,7 +158,7 @@ def _without_progress_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _model_class(config: PreTrainedConfig) -> type:
+def model_class(config: PreTrainedConfig) -> type:
     """With the head that predicts tokens, or without one; of a model with encoder and decoder, the encoder."""
     if (config.architectures or [""])[0].endswith(CAUSAL_HEADS):
         return AutoModelForCausalLM

@@ -13,8 +13,8 @@ from jaxtyping import Int64
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from labutils.checkpoints.saving import load_pruned
-from labutils.models import _without_progress_bar as without_progress_bar
+from labutils.checkpoints.saving import check_new, load_pruned
+from labutils.models import without_progress_bar
 
 
 def compare_forms(
@@ -47,7 +47,12 @@ def compare_forms(
 
 
 def save_dense(model: PreTrainedModel, folder: str | Path) -> Path:
-    """Write a model as it is, for instance as the source of `prune_checkpoint`."""
+    """Write a model as it is, for instance as the source of `prune_checkpoint`.
+
+    Raises:
+        ValueError: the folder exists and is not empty.
+    """
+    check_new(Path(folder))
     with without_progress_bar():
         model.save_pretrained(folder)
     return Path(folder)

@@ -5,6 +5,7 @@ once, then a record for each block after the block's shard. A block counts as do
 shard is the file that the record speaks of.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -143,7 +144,7 @@ def check_target(target: Path) -> None:
     if not target.is_dir():
         raise ValueError(f"{target} is a file; give the folder that the pruned model is to be written to.")
     if not os.access(target, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise explain_failed_write(target / RECORD, PermissionError(13, "Permission denied"))
+        raise explain_failed_write(target / RECORD, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     if any(target.iterdir()) and not (target / FOLDER).exists() and not (target / RECORD).exists():
         raise ValueError(f"{target} holds other files; give a new or empty folder for the pruned model.")
 

@@ -36,11 +36,11 @@ def add_lora(
 
     Raises:
         LookupError: peft is not installed, or no layer has such a name.
-        ValueError: the rank is below 1.
+        ValueError: a rank below 1, or an alpha that is not above 0.
     """
     peft = import_peft()
-    if rank < 1:
-        raise ValueError(f"rank={rank} must be at least 1.")
+    if rank < 1 or not alpha > 0:
+        raise ValueError(f"rank={rank} must be at least 1, and alpha={alpha} above 0.")
     targets = _target_names(model, layers)
     config = peft.LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets,
@@ -73,10 +73,13 @@ def tune_lora(
         the model, its pruned weights still zero, and the training loss (nats per token) of every step.
 
     Raises:
-        LookupError: peft is not installed. ValueError: not a causal language model, or a rank or number of steps < 1.
+        LookupError: peft is not installed.
+        ValueError: not a causal language model, no tokens, or a rank, a number of steps or a batch below 1.
     """
-    if not is_causal(model) or steps < 1:
-        raise ValueError(f"{type(model).__name__}, {steps} steps: tuning needs a causal language model and a step.")
+    if not is_causal(model):
+        raise ValueError(f"{type(model).__name__} is no causal language model; only these are tuned here.")
+    if steps < 1 or batch_size < 1 or len(tokens) == 0:
+        raise ValueError(f"steps={steps}, batch_size={batch_size} and tokens ({len(tokens)}) must be at least 1.")
     generator, losses = torch.Generator().manual_seed(seed), []
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # the adapters begin at random

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -15,9 +14,7 @@ from labutils.checkpoints.journal import FOLDER
 from labutils.checkpoints.records import read_report, write_report
 from labutils.checkpoints.shards import explain_failed_write, open_shards
 from labutils.checkpoints.skeleton import build_with_state, parse_dtype
-from labutils.models import _model_class as model_class
-from labutils.models import _without_progress_bar as without_progress_bar
-from labutils.models import check_finite
+from labutils.models import check_finite, choose_device, model_class, without_progress_bar
 from labutils.provenance import provenance
 from labutils.pruning.report import PruneReport
 
@@ -52,8 +49,7 @@ def save_pruned(
         OSError: it cannot be written; nothing is left of it.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is not an empty folder; give the name of a new one.")
+    check_new(folder)
     check_finite(model)
     unfinished = None
     try:
@@ -76,6 +72,12 @@ def save_pruned(
     return folder
 
 
+def check_new(folder: Path) -> None:
+    """Raises a ValueError where a folder is there already, unless it is empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder; give the name of a new one.")
+
+
 def load_pruned(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> PrunedModel:
     """Load what `save_pruned` or `prune_checkpoint` wrote, in either form.
 
@@ -94,8 +96,6 @@ def load_pruned(folder: str | Path, *, device: str = "auto", dtype: str = "auto"
     if (folder / FOLDER).exists():
         raise LookupError(f"{folder} is not complete; call `prune_checkpoint` again with the same arguments.")
     report = read_report(folder)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     if (folder / COMPACT).exists():
         model = build_with_state(folder, parse_dtype(dtype), read_compact(folder))
         if (folder / GENERATION).exists():
@@ -103,8 +103,9 @@ def load_pruned(folder: str | Path, *, device: str = "auto", dtype: str = "auto"
     else:
         open_shards(folder)  # says clearly what is missing or damaged
         with without_progress_bar():
-            model = model_class(AutoConfig.from_pretrained(folder)).from_pretrained(folder, dtype=dtype)
+            kind = model_class(AutoConfig.from_pretrained(folder))
+            model = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     check_finite(model)
     has_tokenizer = any((folder / name).exists() for name in ("tokenizer_config.json", "tokenizer.json"))
     tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
-    return PrunedModel(model.to(device).eval(), tokenizer, report)
+    return PrunedModel(model.to(choose_device(device)).eval(), tokenizer, report)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from labutils.models import _model_class as model_class
+from labutils.models import model_class
 
 
 def build_without_weights(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
@@ -42,11 +42,14 @@ def build_with_state(folder: Path, dtype: torch.dtype | None, state: dict[str, T
     """The model of a folder's configuration with the given state, under the model's own names.
 
     Raises:
-        LookupError: a weight is missing, and none that the model ties it to is there.
+        LookupError: a weight is missing, and none that the model ties it to is there; or one is of no use to it.
     """
     model = build_without_weights(folder, dtype)
     own = model.state_dict()
-    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, False, assign=True)
+    if foreign := sorted(state.keys() - own.keys()):
+        raise LookupError(f"{folder} holds {foreign[0]}, which a model of its configuration does not have.")
+    state = {name: tensor.to(own[name].dtype) for name, tensor in state.items()}
+    model.load_state_dict(state, strict=False, assign=True)  # tied weights follow
     model.tie_weights()
     missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if missing:

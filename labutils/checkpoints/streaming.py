@@ -21,6 +21,7 @@ from labutils.checkpoints.records import RECORD, hash_tensors, read_identity, re
 from labutils.checkpoints.shards import explain_failed_write, open_shards
 from labutils.checkpoints.streamed import StreamedModel
 from labutils.checkpoints.walk import StreamedStatistics, StreamedWalk
+from labutils.models import choose_device
 from labutils.progress import progress
 from labutils.provenance import provenance
 from labutils.pruning.calibration import Calibration, check_calibration
@@ -69,9 +70,7 @@ def prune_checkpoint(
     _check_streamable(request)
     source, target = find_source(source), Path(target)
     check_target(target)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = StreamedModel(open_shards(source), device=device, dtype=dtype)
+    model = StreamedModel(open_shards(source), device=choose_device(device), dtype=dtype)
     inputs = check_calibration(calibration, model.model)
     identity = {
         "source": model.shards.fingerprint(), "calibration": hash_tensors(inputs), **dataclasses.asdict(request),

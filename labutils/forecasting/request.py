@@ -21,7 +21,7 @@ from labutils.forecasting.plan import Plan
 from labutils.forecasting.probe import measure_pruning, measure_speed
 from labutils.forecasting.seconds import beginning_seconds, stage_seconds
 from labutils.forecasting.trace import trace_block
-from labutils.models import _model_class as model_class
+from labutils.models import model_class
 from labutils.progress import clock
 from labutils.pruning.report import Request
 from labutils.pruning.requests import make_request

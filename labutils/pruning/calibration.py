@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.experts import check_fused_parameters
 from labutils.models import find_blocks, prunable_layers
 from labutils.pruning.block_inputs import BlockInputs
 from labutils.pruning.damage import read_output
+from labutils.pruning.replay import forwards_replaced, quiet
 from labutils.pruning.statistics import Collector, Statistics, StopForward
 
 Calibration = Tensor | Mapping[str, Tensor]
@@ -63,7 +64,7 @@ class BlockWalk:
         self._no_cache = {"use_cache": False} if "use_cache" in takes else {}  # a cache would grow with every replay
         self._returns_tuple: bool | None = None  # learnt by running the first block once
         self._batch_size = batch_size
-        with _quiet(model):
+        with quiet(model):
             for number in range(-(-self.n_sequences // batch_size)):
                 self._capture(self.batch_inputs(number))
 
@@ -92,7 +93,7 @@ class BlockWalk:
                 raise StopForward
             return (hidden, *beside) if self._returns_tuple else hidden
 
-        with _forwards_replaced(self.blocks, record), suppress(StopForward):
+        with forwards_replaced(self.blocks, record), suppress(StopForward):
             self.model(**batch, **self._no_cache)
         if len(calls) != len(self.blocks):
             raise LookupError(
@@ -169,11 +170,11 @@ class BlockWalk:
         See `read_output`. Embedding, final norm and head are the model's own; the blocks before are not run.
         """
         hidden, inputs = self.hidden[batch], self.batch_inputs(batch)
-        with _quiet(self.model):
+        with quiet(self.model):
             for later in range(index, len(self.blocks)):
                 hidden = self._run(later, batch, hidden)
             value = (hidden, *[None] * self._n_beside) if self._returns_tuple else hidden
-            with _forwards_replaced(self.blocks, lambda *_: value):
+            with forwards_replaced(self.blocks, lambda *_: value):
                 return read_output(self.model, self.model(**inputs, **self._no_cache), inputs)
 
     def rewind(self) -> None:
@@ -182,7 +183,7 @@ class BlockWalk:
 
     def _run_all(self, index: int, collector: "Collector | None") -> list[Tensor]:
         outputs = []
-        with _quiet(self.blocks[index]):
+        with quiet(self.blocks[index]):
             for batch, hidden in enumerate(self.hidden):
                 if collector:
                     collector.start(self._masks[batch])
@@ -229,34 +230,3 @@ def _split(args: tuple, kwargs: dict) -> tuple[Tensor, tuple, dict]:
         return args[0], args[1:], kwargs
     kwargs = dict(kwargs)
     return kwargs.pop("hidden_states"), (), kwargs
-
-
-@contextmanager
-def _forwards_replaced(blocks: nn.ModuleList, record: Any) -> Iterator[None]:
-    own = [block.__dict__.get("forward") for block in blocks]  # set where another library wrapped the block
-    for block in blocks:
-        block.forward = lambda *args, **kwargs: record(args, kwargs)
-    try:
-        yield
-    finally:
-        for block, forward in zip(blocks, own, strict=True):
-            _set_forward(block, forward)
-
-
-def _set_forward(block: nn.Module, forward: Any) -> None:
-    if forward is None:
-        block.__dict__.pop("forward", None)
-    else:
-        block.forward = forward
-
-
-@contextmanager
-def _quiet(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the training mode returns afterwards."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(training)

@@ -16,8 +16,8 @@ INTRODUCTION = """# Also seen on
 
 The verdicts of the collection's own models, and those of runs on real models and real text, which are not part of the
 repository. Each column is one run; effects are signed as the claim is (`data/claims.yaml`), with 95 % intervals over
-evaluation items and calibration draws, corrected by Holm within the run. This page is generated from the ledgers
-beside it (`python -m labutils record <run> <name>`).
+items and what was repeated (calibration draws, seeds, samples, random neurons), corrected by Holm within the run. This
+page is generated from the ledgers beside it (`python -m labutils record <run> <name>`).
 """
 
 

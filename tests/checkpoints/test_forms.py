@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from checkpoint_models import TOKENS, untied_llama
 
@@ -24,6 +25,14 @@ def test_forms_of_one_model(tmp_path: Path) -> None:
     assert found.loc["plain", "megabytes"] == (tmp_path / "plain" / "model.safetensors").stat().st_size / 1e6
     assert found.loc["compact", "megabytes"] < found.loc["plain", "megabytes"]
     assert (found["zeros"] == report.sparsity).all() and (found["seconds"] > 0).all()
+
+
+def test_a_dense_model_is_not_written_over_another(tmp_path: Path) -> None:
+    folder = save_dense(untied_llama(), tmp_path / "dense")
+    before = (folder / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="not an empty folder"):
+        save_dense(untied_llama(), folder)
+    assert (folder / "model.safetensors").read_bytes() == before
 
 
 def test_a_form_of_another_model_shows(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_tuning_learns_and_keeps_the_mask(tiny_bert: nn.Module) -> None:
     assert all(not (mask & ~before[name]).any() for name, mask in masks(tuned).items())
     assert_same_state(again, tuned)
     assert not torch.equal(other.model.layers[0].mlp.up_proj.weight, tuned.model.layers[0].mlp.up_proj.weight)
-    with pytest.raises(ValueError, match="needs a causal language model"):
+    with pytest.raises(ValueError, match="no causal language model"):
         tune_lora(tiny_bert, TOKENS)
 
 
@@ -121,5 +121,11 @@ def test_bad_requests() -> None:
         add_lora(untied_llama(), layers=["qkv"])
     with pytest.raises(ValueError, match="at least 1"):
         add_lora(untied_llama(), rank=0)
+    with pytest.raises(ValueError, match="alpha=0"):
+        add_lora(untied_llama(), alpha=0.0)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        tune_lora(untied_llama(), TOKENS, batch_size=0)
+    with pytest.raises(ValueError, match=r"tokens \(0\)"):
+        tune_lora(untied_llama(), TOKENS[:0])
     with pytest.raises(ValueError, match="add_lora"):
         merge_lora(get_peft_model(untied_llama(), LoraConfig(target_modules=["q_proj"])))

@@ -148,3 +148,14 @@ def test_a_compact_file_whose_mask_and_values_disagree(tmp_path: Path, pruned: t
     save_file(entries, path, metadata=metadata)
     with pytest.raises(ValueError, match="damaged"):
         load_pruned(path.parent)
+
+
+def test_a_compact_file_with_a_tensor_of_another_model(tmp_path: Path, pruned: tuple) -> None:
+    from safetensors import safe_open
+
+    path = save_pruned(pruned[0], tmp_path / "compact", pruned[1], compact=True) / "model.compact.safetensors"
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({**load_file(path), "model.layers.9.extra": torch.ones(2)}, path, metadata=metadata)
+    with pytest.raises(LookupError, match=r"layers\.9\.extra"):
+        load_pruned(path.parent)
