@@ -1,7 +1,5 @@
 """Everything that training a teacher or a student accepts beyond its named arguments, with units and defaults."""
 
-import dataclasses
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,18 +64,3 @@ class TrainingOptions:
 
 
 _CHOICES = {"pooling": ("mean", "last"), "padding": ("masked", "paper"), "curriculum": CURRICULA}
-
-
-def read_options(given: dict) -> TrainingOptions:
-    """The options, with defaults for what is not given.
-
-    Raises:
-        ValueError: an unknown option (the nearest known one is named), or a value outside its range.
-    """
-    known = [field.name for field in dataclasses.fields(TrainingOptions)]
-    for name in given:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"training has no option {name!r}.{hint} Options: {', '.join(known)}.")
-    return TrainingOptions(**given)

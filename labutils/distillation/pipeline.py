@@ -13,11 +13,12 @@ from labutils.distillation.data import TaskData
 from labutils.distillation.loop import fit
 from labutils.distillation.matchers import METHODS, Method, Sizes, find_method
 from labutils.distillation.objective import Objective
-from labutils.distillation.options import TrainingOptions, read_options
+from labutils.distillation.options import TrainingOptions
 from labutils.distillation.scoring import score_items
 from labutils.distillation.targets import TeacherTargets
 from labutils.distillation.task_models import TaskModel
 from labutils.models import check_finite, find_blocks, prunable_layers
+from labutils.options import read_options
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def train_teacher(
     Raises:
         ValueError, LookupError: an option or a backbone that cannot be used.
     """
-    settings = read_options(options)
+    settings = read_options(TrainingOptions, options, of="training")
     check_finite(model)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
@@ -109,7 +110,7 @@ def distill(
             adapters that the method needs, or has adapters of another rank; a student that has more blocks than the
             teacher, or a pruned one whose zeros adapters would fill; weights that are not finite.
     """
-    chosen, settings = find_method(method), read_options(options)
+    chosen, settings = find_method(method), read_options(TrainingOptions, options, of="training")
     if not chosen.teaches:
         teacher = None  # nothing would be learned from it, so it is not trained either
     elif isinstance(teacher, PreTrainedModel):

@@ -23,7 +23,7 @@ from labutils.distillation.bench import (
     prepare_bench,
     take_share,
 )
-from labutils.distillation.options import read_options
+from labutils.distillation.options import TrainingOptions
 from labutils.distillation.store import keep, recall, run_key
 from labutils.progress import progress
 
@@ -113,8 +113,8 @@ def distill_sweep(
 
 def _check_setting(backbone: Backbone, setting: DistillSetting) -> None:
     """Raise now what would otherwise be raised after the teachers were trained."""
-    read_options(setting.student_options(setting.rank))
-    read_options(setting.teacher_options(setting.rank))
+    for given in (setting.student_options, setting.teacher_options):
+        TrainingOptions(**given(setting.rank))
     make_student(backbone.model, setting, 0)
 
 

@@ -1,7 +1,5 @@
 """Everything that `prune` accepts beyond its named arguments, with units and defaults."""
 
-import dataclasses
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,30 +47,16 @@ class PruneOptions:
     deviation_high: float = 0.7
     largest_deviation: float = 0.08
 
-
-def read_options(given: dict) -> PruneOptions:
-    """The options, with defaults for what is not given.
-
-    Raises:
-        ValueError: an unknown option (the nearest known one is named), or a value outside its range.
-    """
-    known = [field.name for field in dataclasses.fields(PruneOptions)]
-    for name in given:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"prune has no option {name!r}.{hint} Options: {', '.join(known)}.")
-    options = PruneOptions(**given)
-    if options.batch_size < 1 or options.block_size < 1:
-        raise ValueError(f"batch_size ({options.batch_size}) and block_size ({options.block_size}) must be at least 1.")
-    if options.group not in (None, "row", "matrix") or options.threshold_on not in ("global", "layer"):
-        raise ValueError(
-            f'group={options.group!r} must be None, "row" or "matrix"; '
-            f'threshold_on={options.threshold_on!r} must be "global" or "layer".'
-        )
-    for name in ("sequential", "restorable"):
-        if not isinstance(getattr(options, name), bool):
-            raise ValueError(f"{name}={getattr(options, name)!r} must be True or False.")
-    if options.damping <= 0:
-        raise ValueError(f"damping ({options.damping}) must be above 0.")
-    return options
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.block_size < 1:
+            raise ValueError(f"batch_size ({self.batch_size}) and block_size ({self.block_size}) must be at least 1.")
+        if self.group not in (None, "row", "matrix") or self.threshold_on not in ("global", "layer"):
+            raise ValueError(
+                f'group={self.group!r} must be None, "row" or "matrix"; '
+                f'threshold_on={self.threshold_on!r} must be "global" or "layer".'
+            )
+        for name in ("sequential", "restorable"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
+        if self.damping <= 0:
+            raise ValueError(f"damping ({self.damping}) must be above 0.")

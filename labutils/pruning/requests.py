@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from labutils.models import prunable_layers, weight_matrix
+from labutils.options import read_options
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.matrices import matrix_method
-from labutils.pruning.options import read_options
+from labutils.pruning.options import PruneOptions
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.report import Request
 
@@ -20,7 +21,7 @@ def make_request(
     options: dict,
 ) -> Request:
     """Check the arguments of `prune`; raises ValueError or LookupError as documented there."""
-    settings = read_options(options)
+    settings = read_options(PruneOptions, options, of="prune")
     if method not in ("optiprune", "optiprune-auto"):
         matrix_method(method)
     _check_request(sparsity, pattern, permute, allocation)

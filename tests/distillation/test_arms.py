@@ -3,7 +3,7 @@
 import pytest
 
 from labutils.distillation.arms import Arm, DistillSetting, arms_along, parse_arm
-from labutils.distillation.options import read_options
+from labutils.distillation.options import TrainingOptions
 
 
 def test_arms_are_taken_apart() -> None:
@@ -27,7 +27,7 @@ def test_wrong_methods_are_refused() -> None:
 
 def test_settings_give_options_that_training_accepts() -> None:
     setting = DistillSetting(pooling="last", ild_start=3)
-    student, teacher = (read_options(given(16)) for given in (setting.student_options, setting.teacher_options))
+    student, teacher = (TrainingOptions(**given(16)) for given in (setting.student_options, setting.teacher_options))
     assert (student.rank, student.pooling, student.ild_start) == (16, "last", 3)
     assert (teacher.rank, teacher.epochs, teacher.learning_rate) == (16, setting.teacher_epochs, setting.teacher_rate)
 

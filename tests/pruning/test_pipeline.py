@@ -248,8 +248,6 @@ def test_a_registered_score_is_a_method(tiny_llama: nn.Module, tokens: torch.Ten
         ({"sparsity": 0.5, "permute": True}, ValueError, "N:M"),
         ({"sparsity": 0.5, "dampin": 0.1}, ValueError, "damping"),
         ({"sparsity": 0.5, "batch_size": 0}, ValueError, "batch_size"),
-        ({"sparsity": 0.5, "sequential": "no"}, ValueError, "sequential='no'"),
-        ({"sparsity": 0.5, "restorable": None}, ValueError, "restorable=None"),
     ],
 )
 def test_bad_requests_change_nothing(
