@@ -51,7 +51,8 @@ def pruning_costs(
     Returns:
         one row per method, sparsity and repeat: `model, parameters` (in blocks), `method, sparsity, repeat, wall,
         processor, peak_megabytes`, and what `forecast` says beforehand, `forecast_seconds` and `forecast_megabytes`
-        (beyond the model). The bare pass has the method "one pass", sparsity 0 and no forecast.
+        (beyond the model; NaN where it cannot tell). The bare pass has the method "one pass", sparsity 0 and no
+        forecast.
     """
     device = model.device.type
     layers = [layer for block in find_blocks(model)[1] for layer in prunable_layers(block).values()]
@@ -106,7 +107,10 @@ def size_costs(
 def _forecast(
     model: PreTrainedModel, shape: tuple[int, int], method: str, sparsity: float, batch_size: int
 ) -> dict[str, float]:
-    found = forecast(model, shape, method, sparsity=sparsity, batch_size=batch_size)
+    try:
+        found = forecast(model, shape, method, sparsity=sparsity, batch_size=batch_size)
+    except LookupError:  # a model whose cost cannot be told beforehand can be measured all the same
+        return {"forecast_seconds": float("nan"), "forecast_megabytes": float("nan")}
     return {"forecast_seconds": found.seconds, "forecast_megabytes": (found.memory - found.parts["model"]) / 1e6}
 
 

@@ -178,3 +178,15 @@ def test_figures() -> None:
 
 def test_they_are_public() -> None:
     assert lab.costs.pruning_costs is costs.pruning_costs and lab.measure_cost is measure_cost
+
+
+def test_a_model_that_cannot_be_forecast_is_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise LookupError("its cost cannot be told before")
+
+    monkeypatch.setattr("labutils.costs.prunings.forecast", refuse)
+    tokens = torch.randint(0, 64, (2, 8))
+    model = costs.random_llama(32, blocks=1, vocabulary=64)
+    rows = costs.pruning_costs(model, tokens, methods=["wanda"], sparsities=[0.5], repeats=1)
+    pruned = rows[rows["method"] == "wanda"]
+    assert pruned["forecast_seconds"].isna().all() and (pruned["processor"] > 0).all()
