@@ -93,16 +93,20 @@ class StreamedWalk(BlockWalk):
         return super().collect(index, hessian=hessian)
 
     def collect_and_advance(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
-        with self._outputs_replace_inputs(self.source.visit(index)):
-            return super().collect_and_advance(index, hessian=hessian)
+        self.source.visit(index)
+        return super().collect_and_advance(index, hessian=hessian)
 
     def run(self, index: int) -> list[Tensor]:
         self.source.visit(index)
         return super().run(index)
 
     def advance(self, index: int) -> None:
-        with self._outputs_replace_inputs(self.source.visit(index)):
-            super().advance(index)
+        self.source.visit(index)
+        super().advance(index)
+
+    def _replace(self, batch: int, output: Tensor) -> None:
+        self._moved = True
+        self.hidden[batch] = output
 
     @contextmanager
     def blocks_in_memory(self) -> Iterator[None]:
@@ -112,24 +116,6 @@ class StreamedWalk(BlockWalk):
             yield
         finally:
             self.blocks = blocks
-
-    @contextmanager
-    def _outputs_replace_inputs(self, block: nn.Module) -> Iterator[None]:
-        """Keep each output of the block in its input's place, and hand on a placeholder without content."""
-        kept, done = self.hidden, iter(range(len(self.hidden)))
-
-        def keep(module: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor:
-            hidden = output[0] if isinstance(output, tuple) else output
-            kept[next(done)] = hidden
-            return hidden.new_empty(0)
-
-        self._moved = True
-        handle = block.register_forward_hook(keep)
-        try:
-            yield
-        finally:
-            handle.remove()
-            self.hidden = kept
 
 
 class StreamedStatistics(DenseStatistics):

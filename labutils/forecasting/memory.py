@@ -47,18 +47,18 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     collecting = max(costs.peak + statistics, _closing(plan))
     pruning = statistics + factors + _largest_matrix(plan)
     working = {
-        "allocate": costs.peak + _norms(plan) + hidden,
-        "collect": collecting + (0 if plan.options.sequential else hidden),
+        "allocate": costs.peak + _norms(plan),
+        "collect": collecting,
         "factorise": statistics + factors + _largest_hessian(plan) * FACTOR_COPIES,
         "prune": pruning,
-        "advance": costs.peak + hidden,
+        "advance": costs.peak,
         "measure": costs.peak + int(4 * FLOAT * plan.n_read * max(plan.vocabulary, plan.width)),
     }
     beside = copied if on_cpu else 0
     throughout = plan.parameter_bytes + beside + calls + kept + gap
     stages = {stage: throughout + working[stage] for stage in plan.stages}
     parts = {
-        "model": plan.parameter_bytes, "weights put back after a failure": beside, "hidden states": kept + hidden,
+        "model": plan.parameter_bytes, "weights put back after a failure": beside, "hidden states": kept,
         "statistics": statistics + factors, "one batch in a block": costs.peak, "gaps": gap,
     }  # fmt: skip
     block = costs.weights * plan.dtype.itemsize

@@ -116,7 +116,8 @@ class BlockWalk:
             ValueError: the activations that enter a layer are not finite; the layer is named.
         """
         with Collector(prunable_layers(self.blocks[index]), hessian, stop_early=True) as collector:
-            self._run_all(index, collector)
+            for _ in self._outputs(index, collector):
+                pass
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
 
     def inputs_of(self, index: int, *, move_on: bool = False) -> BlockInputs:
@@ -153,16 +154,16 @@ class BlockWalk:
     def collect_and_advance(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """As `collect`, and move on with the outputs of the same pass: for a model that stays as it is."""
         with Collector(prunable_layers(self.blocks[index]), hessian, stop_early=False) as collector:
-            self.hidden = self._run_all(index, collector)
+            self._move_on(index, collector)
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
 
     def run(self, index: int) -> list[Tensor]:
         """The outputs of block `index` on the present hidden states, per batch; the walk does not move."""
-        return self._run_all(index, None)
+        return list(self._outputs(index, None))
 
     def advance(self, index: int) -> None:
         """Run block `index` and move on to the next: its outputs replace the hidden states."""
-        self.hidden = self.run(index)
+        self._move_on(index, None)
 
     def outputs_from(self, index: int, batch: int) -> Float[Tensor, "n ..."]:
         """A batch's predictions when the blocks from `index` on read its present hidden states; the walk stays.
@@ -181,15 +182,26 @@ class BlockWalk:
         """Back to the first block."""
         self.hidden = list(self._start)
 
-    def _run_all(self, index: int, collector: "Collector | None") -> list[Tensor]:
-        outputs = []
+    def _move_on(self, index: int, collector: Collector | None) -> None:
+        for batch, output in enumerate(self._outputs(index, collector)):
+            self._replace(batch, output)
+
+    def _replace(self, batch: int, output: Tensor) -> None:
+        """Let a block's output take the place of its input, unless that is needed to go back to the first block."""
+        first = self._start[batch]
+        if self.hidden[batch] is not first:
+            self.hidden[batch].copy_(output)
+        else:
+            self.hidden[batch] = output.clone() if output.data_ptr() == first.data_ptr() else output
+
+    def _outputs(self, index: int, collector: Collector | None) -> Iterator[Tensor]:
+        """One by one, of all batches."""
         with quiet(self.blocks[index]):
             for batch, hidden in enumerate(self.hidden):
                 if collector:
                     collector.start(self._masks[batch])
                 with suppress(StopForward):
-                    outputs.append(self._run(index, batch, hidden))
-        return outputs
+                    yield self._run(index, batch, hidden)
 
     def _run(self, index: int, batch: int, hidden: Tensor) -> Tensor:
         args, kwargs = self._calls[batch][index]

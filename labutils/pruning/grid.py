@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 from transformers import PreTrainedModel
 
+from labutils.measuring import freed_memory_kept
 from labutils.models import check_finite
 from labutils.progress import progress
 from labutils.pruning.budgets import DenseStatistics
@@ -100,7 +101,7 @@ def run_requests(
     for pattern in dict.fromkeys(request.pattern for request in requests):
         check_widths(walk, pattern)
     unstructured = {request.sparsity for request in requests if request.pattern == "unstructured"}
-    with restored_on_failure(walk.blocks) as dense:
+    with restored_on_failure(walk.blocks) as dense, freed_memory_kept():
         members = Members(DenseStatistics(walk, sorted(unstructured)), requests)
         started = time.perf_counter()
         with walk.inputs_kept(hessian=members.read_of_dense_model):

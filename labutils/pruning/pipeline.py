@@ -13,6 +13,7 @@ import pandas as pd
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from labutils.measuring import freed_memory_kept
 from labutils.models import check_finite, prunable_layers, weight_matrix
 from labutils.progress import progress
 from labutils.pruning.budgets import Budgets, DenseModel, DenseStatistics, matrix_budgets
@@ -62,7 +63,7 @@ def prune(
     check_finite(model)
     from labutils.forecasting.advice import advice_when_memory_ends, announce  # they build on this package
 
-    with advice_when_memory_ends(model, calibration, request):
+    with advice_when_memory_ends(model, calibration, request), freed_memory_kept():
         walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
         announce(model, walk.inputs, request)
         with restored_on_failure(walk.blocks if request.options.restorable else []):

@@ -141,3 +141,16 @@ def test_activations_that_are_not_finite_name_the_layer(tiny_llama: nn.Module) -
     walk.advance(0)
     with pytest.raises(ValueError, match=r"model\.layers\.1\.mlp\.down_proj"):
         walk.collect(1, hessian=True)
+
+
+def test_a_block_that_returns_its_own_input_leaves_the_way_back(tiny_llama: nn.Module) -> None:
+    """Outputs take the place of inputs; those of the first block must not be among them."""
+    for block in tiny_llama.model.layers[:2]:
+        block.forward = lambda hidden_states, *given, **named: hidden_states
+    walk = BlockWalk(tiny_llama, padded())
+    first = [hidden.clone() for hidden in walk.hidden]
+    for index in range(3):
+        walk.advance(index)
+    assert not torch.equal(walk.hidden[0], first[0])
+    walk.rewind()
+    assert all(torch.equal(hidden, own) for hidden, own in zip(walk.hidden, first, strict=True))

@@ -136,8 +136,8 @@ def test_a_grid_on_the_dense_model_runs_it_once_for_each_kind_of_statistics(
     tiny_llama: nn.Module, tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[int] = []
-    own = BlockWalk._run_all
-    monkeypatch.setattr(BlockWalk, "_run_all", lambda self, index, with_: runs.append(index) or own(self, index, with_))
+    own = BlockWalk._outputs
+    monkeypatch.setattr(BlockWalk, "_outputs", lambda self, index, with_: runs.append(index) or own(self, index, with_))
     grid = {"evaluate": lambda pruned: {}, "sparsities": SPARSITIES, "sequential": False}
     list(prune_grid(tiny_llama, tokens, methods=["magnitude", "ri"], **grid))
     assert runs == []
