@@ -29,8 +29,17 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
+def block_layers(model: nn.Module) -> dict[str, nn.Module]:
+    prefix, blocks = find_blocks(model)
+    return {
+        f"{prefix}.{index}.{name}": layer
+        for index, block in enumerate(blocks)
+        for name, layer in prunable_layers(block).items()
+    }
+
+
 def block_matrices(model: nn.Module) -> list[torch.Tensor]:
-    return [weight_matrix(layer) for block in find_blocks(model)[1] for layer in prunable_layers(block).values()]
+    return [weight_matrix(layer) for layer in block_layers(model).values()]
 
 
 def assert_unchanged(model: nn.Module, before: dict[str, torch.Tensor]) -> None:
@@ -72,10 +81,8 @@ def test_only_block_matrices_change(
     model = request.getfixturevalue(name)
     before = weights_of(model)
     prune(model, tokens, method=method, sparsity=0.5)
-    prefix, blocks = find_blocks(model)
     changed = {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
-    allowed = {f"{prefix}.{i}.{n}.weight" for i, b in enumerate(blocks) for n in prunable_layers(b)}
-    assert changed == allowed
+    assert changed == {f"{name}.weight" for name in block_layers(model)}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -160,11 +167,7 @@ def test_without_sequence_every_block_reads_the_dense_model(
 ) -> None:
     """Every matrix, against its pruning by what plain hooks see in one forward pass of the dense model."""
     model = request.getfixturevalue(name)
-    layers = {
-        f"{find_blocks(model)[0]}.{index}.{name}": layer
-        for index, block in enumerate(find_blocks(model)[1])
-        for name, layer in prunable_layers(block).items()
-    }
+    layers = block_layers(model)
     inputs: dict[str, torch.Tensor] = {}
 
     def keep(name: str):
