@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import pandas as pd
 from transformers import PreTrainedModel
@@ -94,6 +95,8 @@ def run_requests(
     Raises:
         ValueError, MemoryError: as for `prune`.
     """
+    from labutils.forecasting.advice import advice_when_memory_ends  # it builds on this package
+
     if not requests:
         return
     check_finite(model)
@@ -101,12 +104,13 @@ def run_requests(
     for pattern in dict.fromkeys(request.pattern for request in requests):
         check_widths(walk, pattern)
     unstructured = {request.sparsity for request in requests if request.pattern == "unstructured"}
-    with restored_on_failure(walk.blocks) as dense, freed_memory_kept():
-        members = Members(DenseStatistics(walk, sorted(unstructured)), requests)
-        started = time.perf_counter()
-        with walk.inputs_kept(hessian=members.read_of_dense_model):
-            members.count_shared(time.perf_counter() - started)
-            yield from _rows_of_members(members, dense, evaluate)
+    with restored_on_failure(walk.blocks) as dense, freed_memory_kept(), ExitStack() as stack:
+        with advice_when_memory_ends(model, walk.inputs, requests[0]):
+            members = Members(DenseStatistics(walk, sorted(unstructured)), requests)
+            started = time.perf_counter()
+            stack.enter_context(walk.inputs_kept(hessian=members.read_of_dense_model))
+        members.count_shared(time.perf_counter() - started)
+        yield from _rows_of_members(members, dense, evaluate)
 
 
 def _rows_of_members(members: Members, dense: restored_on_failure, evaluate: Evaluate) -> Iterator[list[dict]]:

@@ -147,6 +147,20 @@ def test_a_grid_on_the_dense_model_runs_it_once_for_each_kind_of_statistics(
     assert runs == [0, 1, 2] * 3
 
 
+def test_memory_that_ends_while_the_dense_model_is_read_becomes_advice(
+    tiny_llama: nn.Module, tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object, **named: object) -> dict:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(BlockWalk, "collect_and_advance", fail)
+    grid = prune_grid(
+        tiny_llama, tokens, methods=["wanda"], sparsities=[0.5], sequential=False, evaluate=lambda pruned: {}
+    )
+    with pytest.raises(MemoryError, match="Memory was not enough"):
+        list(grid)
+
+
 def test_a_request_that_cannot_be_met_stops_before_anything_is_evaluated(
     tiny_llama: nn.Module, tokens: torch.Tensor
 ) -> None:
