@@ -30,7 +30,7 @@ from pathlib import Path
 
 from common import RESULTS, describe_machine, random_tokens, timed, write_result
 
-from labutils.measuring import peak_resident_megabytes
+from labutils.core.profiling import peak_resident_megabytes
 
 OUT = RESULTS / "against_llm_compressor.json"
 SIZES = {
@@ -199,7 +199,7 @@ def prune_ours(model, tokens, method) -> None:
 
     if model is None:
         from labutils import pruning
-        from labutils.studies.files import hash_tree
+        from labutils.core.files import hash_tree
 
         method["labutils"] = f"{lab.__version__}, sources {hash_tree(Path(pruning.__file__).parent, '*.py')[:12]}"
         lab.prune  # noqa: B018 (loads what pruning needs)

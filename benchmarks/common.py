@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from labutils.measuring import describe_processor
+from labutils.core.profiling import describe_processor
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -22,7 +22,7 @@ from common import RESULTS, describe_machine, random_llama, random_tokens, timed
 from transformers import PreTrainedModel
 
 import labutils as lab
-from labutils.models import find_blocks
+from labutils.models.structure import find_blocks
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.restoring import restored_on_failure
 

@@ -20,8 +20,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 import labutils as lab
 from labutils.attribution.activations import measure_words
-from labutils.batching import padded_batches
-from labutils.measuring import peak_resident_megabytes
+from labutils.core.profiling import peak_resident_megabytes
+from labutils.evaluation.batching import padded_batches
 
 OUT = RESULTS / "neuron_words_against_forward.json"
 SHAPE = {"hidden": 512, "intermediate": 1376, "blocks": 14, "heads": 8}  # 60 M parameters, as `prune_against_forward`

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from labutils.commands import finish_command
+from labutils.runner.commands import finish_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     train = _add(commands, "train", _train, "train the lab models")
     if words[:1] == ["train"]:
         # Imported for this command alone: it loads torch and transformers.
-        from labutils import training
+        from labutils import lab_models as training
 
         training.add_arguments(train)
     return parser
@@ -76,8 +76,8 @@ def _add_notebooks(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from labutils.studies.parameters import parse_assignment
-    from labutils.studies.runner import run_studies
+    from labutils.runner.parameters import parse_assignment
+    from labutils.runner.runner import run_studies
 
     out = options.out or Path("results") / options.profile
     records = run_studies(
@@ -98,9 +98,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parameters(options: argparse.Namespace) -> int:
-    from labutils import paths
-    from labutils.studies.notebooks import find_notebooks, read_notebook, select_notebooks
-    from labutils.studies.planning import read_declarations
+    from labutils.core import paths
+    from labutils.runner.notebooks import find_notebooks, read_notebook, select_notebooks
+    from labutils.runner.planning import read_declarations
 
     available = find_notebooks(options.notebooks or paths.NOTEBOOKS)
     ((stem, path),) = select_notebooks([options.notebook], available).items()
@@ -113,14 +113,14 @@ def _parameters(options: argparse.Namespace) -> int:
 
 
 def _store(options: argparse.Namespace) -> int:
-    from labutils.studies.store import store_outputs
+    from labutils.runner.stored_outputs import store_outputs
 
     print(f"stored: {', '.join(store_outputs(options.run))}; the README's table is rebuilt")
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from labutils.studies.store import find_stale
+    from labutils.runner.stored_outputs import find_stale
 
     problems = find_stale()
     for problem in problems:
@@ -130,7 +130,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _ledger(options: argparse.Namespace) -> int:
-    from labutils.ledger import ledger
+    from labutils.claims.ledger import ledger
 
     table = ledger(options.run)
     columns = ["run", "claim", "outcome", "estimate", "low", "high", "unit", "p_holm", "note"]
@@ -139,14 +139,14 @@ def _ledger(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from labutils.studies.elsewhere import PAGE, record_elsewhere
+    from labutils.claims.also_seen_on import PAGE, record_elsewhere
 
     print(f"kept {record_elsewhere(options.run, options.name).name}; {PAGE.name} is rebuilt")
     return 0
 
 
 def _train(options: argparse.Namespace) -> int:
-    from labutils import training
+    from labutils import lab_models as training
 
     return training.main(options)
 

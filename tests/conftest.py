@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from labutils import paths
+from labutils.core import paths
 
 VOCABULARY = 64
 

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from labutils.measuring import CLEAR
+from labutils.core.profiling import CLEAR
 
 WORDS = [f"w{number}" for number in range(500)]
 TINY_WORDS = WORDS[:40]  # with the special tokens they fit the tiny models' vocabulary

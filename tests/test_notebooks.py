@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 import labutils as lab
-from labutils import paths
-from labutils.claims import load_claims
-from labutils.studies import readme_table, run_studies, stale_notebooks
-from labutils.studies.planning import plan_studies
+from labutils.claims.registry import load_claims
+from labutils.core import paths
+from labutils.runner import readme_table, run_studies, stale_notebooks
+from labutils.runner.planning import plan_studies
 
 STEMS = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
 PROFILES = ["smoke", "lab", "full", "hub", "paper"]
@@ -32,7 +32,7 @@ def test_every_profile_fits_every_notebook(profile: str) -> None:
 @pytest.mark.parametrize("profile", ["hub", "paper"])
 def test_profiles_that_need_a_network_name_what_can_be_asked_for(profile: str) -> None:
     """Ids are owner/name and texts parse as sources; the hub itself is out of reach of a test."""
-    from labutils.corpora import parse_source
+    from labutils.data.sources import parse_source
 
     studies, _ = plan_studies((), profile=profile, overrides={}, folder=paths.NOTEBOOKS)
     for study in studies:

@@ -11,8 +11,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from labutils import paths
-from labutils.training import SPECS
+from labutils.core import paths
+from labutils.lab_models import SPECS
 
 CONDA_NAMES = {"pytorch": "torch"}
 

@@ -5,41 +5,20 @@ fine-tuned for sentence similarity (`tune_similarity`); `run_study` does all com
 are used: to count syllables no model is needed.
 """
 
-import importlib
-from typing import Any
+from labutils.core.lazy import attach
 
-_HOME = {
-    "Adaptation": "configurations",
-    "Sample": "samples",
-    "StudyPlan": "plan",
-    "StudyRows": "study",
-    "StudySetting": "jobs",
-    "Tuning": "configurations",
-    "adapt_model": "training",
-    "adaptation_gain": "study",
-    "carry_out": "plan",
-    "composite_complexity": "features",
-    "describe_samples": "samples",
-    "draw_samples": "samples",
-    "fold_correlations": "correlations",
-    "gain_by_configuration": "figures",
-    "gain_by_sample": "figures",
-    "load_base": "training",
-    "load_runs": "plan",
-    "load_study": "plan",
-    "origin_table": "plan",
-    "pearson_contributions": "correlations",
-    "run_study": "study",
-    "sample_map": "figures",
-    "save_study": "plan",
-    "text_features": "features",
-    "tune_similarity": "similarity_tuning",
-}
-
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "configurations": ["Adaptation", "Tuning"],
+        "samples": ["Sample", "describe_samples", "draw_samples"],
+        "plan": ["StudyPlan", "carry_out", "load_runs", "load_study", "origin_table", "save_study"],
+        "study": ["StudyRows", "adaptation_gain", "run_study"],
+        "jobs": ["StudySetting"],
+        "training": ["adapt_model", "load_base"],
+        "features": ["composite_complexity", "text_features"],
+        "correlations": ["fold_correlations", "pearson_contributions"],
+        "figures": ["gain_by_configuration", "gain_by_sample", "sample_map"],
+        "similarity_tuning": ["tune_similarity"],
+    },
+)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from labutils.adaptation.plan import StudyPlan, carry_out, save_study
-from labutils.commands import run_study
+from labutils.runner.commands import run_study
 
 NOTEBOOK = "06_biomedical_adaptation"
 

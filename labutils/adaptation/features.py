@@ -5,8 +5,8 @@ from functools import cache
 
 import pandas as pd
 
-from labutils import paths
 from labutils.adaptation.readability import count_text, flesch_reading_ease, gunning_fog, smog, split_words
+from labutils.core import paths
 
 TERMS = paths.DATA / "biomedical_terms.txt"
 # Higher is harder for fog and SMOG, easier for Flesch.

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from labutils.plots import interval_table
+from labutils.plots.figures import interval_table
 
 MARKERS = "osD^v"
 SIDES = np.array([(22, 10), (22, -10), (-22, 10), (-22, -10), (0, 15), (0, -15)])  # pixels from a point to its name

@@ -14,12 +14,12 @@ from labutils.adaptation.run_store import Key, RunStore
 from labutils.adaptation.samples import Sample
 from labutils.adaptation.similarity_tuning import tune_similarity
 from labutils.adaptation.training import AdaptationRecord, Base, adapt_model, load_base
-from labutils.corpora import load_tokens
-from labutils.progress import progress
-from labutils.provenance import hash_tokenizer, hash_weights
-from labutils.studies.files import hash_json
-from labutils.tasks import Task
-from labutils.world.seeding import generator
+from labutils.core.files import hash_json
+from labutils.core.progress import progress
+from labutils.core.provenance import hash_tokenizer, hash_weights
+from labutils.core.seeding import generator
+from labutils.data.corpora import load_tokens
+from labutils.data.tasks import Task
 
 NO_SAMPLE, NO_ADAPTATION = "base", "none"
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from labutils import paths
 from labutils.adaptation.configurations import Adaptation, Tuning
 from labutils.adaptation.jobs import StudySetting
 from labutils.adaptation.samples import Sample, draw_samples
 from labutils.adaptation.study import RUN, StudyRows, run_study
 from labutils.adaptation.training import load_base
-from labutils.provenance import hash_weights
-from labutils.stored_rows import load_rows, read_origin, store_rows
-from labutils.studies.conclusion import run_folder
-from labutils.studies.files import hash_bytes, without_paths
-from labutils.tasks import Task, load_task
+from labutils.core import paths
+from labutils.core.files import hash_bytes, without_paths
+from labutils.core.paths import run_folder
+from labutils.core.provenance import hash_weights
+from labutils.data.tasks import Task, load_task
+from labutils.runner.stored_rows import load_rows, read_origin, store_rows
 
 
 @dataclass(frozen=True)

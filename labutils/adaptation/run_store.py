@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from labutils.adaptation.training import AdaptationRecord
-from labutils.studies.files import hash_json, write_atomically
+from labutils.core.files import hash_json, write_atomically
 
 FORMAT = 1  # part of every hash: raise it when the same inputs come to give other numbers
 

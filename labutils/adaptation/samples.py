@@ -17,11 +17,12 @@ from scipy.stats import qmc, rankdata
 
 from labutils.adaptation.features import composite_complexity, text_features
 from labutils.adaptation.readability import split_words
-from labutils.corpora import load_texts, parse_source
+from labutils.core.seeding import generator
+from labutils.data.corpora import load_texts
+from labutils.data.sources import parse_source
 from labutils.world import Knobs
 from labutils.world.biomedical import MAX_DEPTH, MAX_FINDINGS
 from labutils.world.documents import stream_documents
-from labutils.world.seeding import generator
 
 REGISTER = "lab:biomedical"
 AIMS = ("complexity", "term_share")

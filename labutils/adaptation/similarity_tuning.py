@@ -1,7 +1,7 @@
 """Fine-tuning for sentence similarity: a regression of the score on a pair, cross-validated over the pairs.
 
-Both sentences are embedded by the mean of their last hidden states (as `labutils.similarity` does); the score is a
-linear function of the products and the absolute differences of the two embeddings, coordinate by coordinate (the
+Both sentences are embedded by the mean of their last hidden states (as `labutils.evaluation.similarity` does); the score
+is a linear function of the products and the absolute differences of the two embeddings, coordinate by coordinate (the
 features of Tai, Socher & Manning 2015, ACL). The function starts as the best line through the cosine, so that
 fine-tuning starts from what the model knows without it.
 """
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.adaptation.configurations import Tuning
-from labutils.adaptation.optimisation import minimise, trainable
-from labutils.batching import context_length, device_of, padded_batches
-from labutils.corpora import special_frame, tokenize
-from labutils.similarity import PAIR_COLUMNS, embed_sentences
+from labutils.data.tokens import special_frame, tokenize
+from labutils.evaluation.batching import context_length, padded_batches
+from labutils.evaluation.similarity import PAIR_COLUMNS, embed_sentences
+from labutils.models.modes import device_of
+from labutils.training.steps import minimise, trainable
 
 SMALLEST_FOLD = 3  # pairs: two always correlate perfectly
 
@@ -129,7 +130,7 @@ class _Regression:
             parameters, embed = list(self.head.parameters()), lambda rows: self.known[rows]
             losses = self._minimise(parameters, embed, chosen, targets, epochs * per_epoch, seed)
         else:
-            with trainable(self.body, self.tuning, seed) as weights:
+            with trainable(self.body, self.tuning.method, rank=self.tuning.rank, seed=seed) as weights:
                 parameters = [*weights, *self.head.parameters()]
                 losses = self._minimise(parameters, self._embedder(), chosen, targets, epochs * per_epoch, seed)
         return float(np.mean(losses[-per_epoch:]))

@@ -23,10 +23,10 @@ from labutils.adaptation.jobs import (
 )
 from labutils.adaptation.run_store import RunStore
 from labutils.adaptation.samples import Sample, describe_samples
-from labutils.corpora import short_source
-from labutils.pairing import require_columns
-from labutils.progress import progress
-from labutils.tasks import Task
+from labutils.core.progress import progress
+from labutils.data.sources import short_source
+from labutils.data.tasks import Task
+from labutils.stats.pairing import require_columns
 
 RUN = ["sample", "adaptation", "finetuning", "replicate"]
 

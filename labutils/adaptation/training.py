@@ -22,10 +22,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from labutils.adaptation.configurations import Adaptation
-from labutils.adaptation.optimisation import minimise, trainable
-from labutils.batching import check_token_ids, context_length, device_of, evaluating
-from labutils.corpora import special_frame, tokenize
-from labutils.models import is_causal, load_model
+from labutils.data.tokens import special_frame, tokenize
+from labutils.evaluation.batching import check_token_ids, context_length
+from labutils.models.loading import load_model
+from labutils.models.modes import device_of, evaluating
+from labutils.models.structure import is_causal
+from labutils.training.steps import minimise, trainable
 
 HELDOUT_BATCH = 8
 Batch = dict[str, Tensor]
@@ -115,7 +117,7 @@ def adapt_model(
         head = [parameter for parameter in model.parameters() if id(parameter) not in body]
         minimise(head, _random_batches(base, windows, steps, size, seed + 1), loss_of, rate=rate, steps=steps)
     before = language_loss(base, heldout)
-    with trainable(model, adaptation, seed) as parameters:
+    with trainable(model, adaptation.method, rank=adaptation.rank, seed=seed) as parameters:
         losses = minimise(
             parameters, _random_batches(base, windows, steps, size, seed), loss_of, rate=rate, steps=steps
         )

@@ -13,9 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.neurons import MlpLayer, find_mlp_layers, receiving
-from labutils.attribution.words import Row, Terms, count_words, read_rows, term_key
-from labutils.batching import check_token_ids, context_length, device_of, evaluating, padded_batches
-from labutils.progress import progress
+from labutils.attribution.words import Row, read_rows
+from labutils.core.progress import progress
+from labutils.data.words import Terms, count_words, term_key
+from labutils.evaluation.batching import check_token_ids, context_length, padded_batches
+from labutils.models.modes import device_of, evaluating
 
 VALUES = ("signed", "absolute")
 SUMS_AT_MOST = 2**32  # bytes of running sums: words × neurons × 8

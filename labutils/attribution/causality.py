@@ -18,9 +18,9 @@ from labutils.attribution.activations import WordActivations
 from labutils.attribution.gradients import neuron_conductance
 from labutils.attribution.matching import concept_neurons
 from labutils.attribution.passages import Passage, passage_losses, text_passages
-from labutils.attribution.words import texts_about
-from labutils.progress import progress
-from labutils.stats import UNITS, Interval, Statistic, crossed_bootstrap
+from labutils.core.progress import progress
+from labutils.data.words import texts_about
+from labutils.stats.bootstrap import UNITS, Interval, Statistic, crossed_bootstrap
 
 NEIGHBOURS = 20  # neurons of the block, by deviation, of which one is drawn
 PARTNERS = "draw of random neurons"

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.activations import WordActivations, measure_words
 from labutils.attribution.neurons import Neurons, check_neurons, find_mlp_layers
-from labutils.attribution.words import term_key
+from labutils.data.words import term_key
 
 ROWS_AT_MOST = 20_000_000
 COLUMNS = ["block", "neuron", "word", "dense", "pruned", "drop", "relative_drop"]

@@ -1,16 +1,12 @@
 """Figures of the attribution study, in the style and palette of `labutils.plots`; every function returns the Figure."""
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from labutils.attribution.contrasts import add_drops, task_check
-from labutils.corpora import short_source
-from labutils.plots import PALETTE, interval_table
+from labutils.plots.figures import _finish, interval_table
 
 COLOURS = dict(zip(("concept", "random", "matching", "conductance"), sns.color_palette("colorblind", 4), strict=True))
 
@@ -69,21 +65,6 @@ def ablation_chart(contrasts: pd.DataFrame, *, title: str, unit: str, level: flo
     return _finish(figure, title, f"bars: {level:.0%} intervals over texts and draws of partners")
 
 
-def drop_scatter(
-    frame: pd.DataFrame, *, x: str, y: str, x_label: str, y_label: str, title: str, hue: str = "method"
-) -> Figure:
-    """One drop against another, coloured by method, one mark per sparsity where there is such a column."""
-    figure, axis = plt.subplots(figsize=(6.6, 4.2))
-    known = set(frame[hue]) <= set(PALETTE)
-    style = "sparsity" if "sparsity" in frame else None
-    palette = PALETTE if known else "colorblind"
-    sns.scatterplot(frame, x=x, y=y, hue=hue, style=style, palette=palette, ax=axis)
-    axis.axhline(0, color="0.3", linewidth=1)
-    axis.set(xlabel=x_label, ylabel=y_label)
-    sns.move_legend(axis, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return _finish(figure, title, "")
-
-
 def agreement_bars(agreement: pd.DataFrame, *, title: str) -> Figure:
     """Rank correlation per block, with the range of the shuffled null (rows of `attribution_agreement`)."""
     figure, axis = plt.subplots(figsize=(6.4, 3.4))
@@ -97,72 +78,3 @@ def agreement_bars(agreement: pd.DataFrame, *, title: str) -> Figure:
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return _finish(figure, title, "")
-
-
-def component_bars(components: pd.DataFrame, *, title: str, order: Sequence[str] | None = None) -> Figure:
-    """Shares of the variance as stacked bars, one per value of `group` (rows of `variance_components`)."""
-    table = components.pivot(index="group", columns="component", values="share")
-    table = table[list(dict.fromkeys(components["component"]))]
-    table = table if order is None else table.loc[list(order)]
-    figure, axis = plt.subplots(figsize=(7, 1.6 + 0.5 * len(table)))
-    left = np.zeros(len(table))
-    for colour, component in zip(sns.color_palette("colorblind"), table.columns, strict=False):
-        axis.barh(table.index, table[component], left=left, color=colour, label=component)
-        left += table[component].to_numpy()
-    axis.set(xlabel="share of the variance of an item's drop", xlim=(0, 1))
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _finish(figure, title, "")
-
-
-def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: float = 0.95) -> Figure:
-    """Every data set at a glance: what guessing, the dense model and every method score, one panel per family.
-
-    Args:
-        rows: of `task_sweep`. A data set on which the dense model's interval includes chance has its name in brackets.
-    """
-    check = task_check(rows, level=level).set_index("task")
-    pruned = add_drops(rows[rows["sparsity"].isin([0.0, sparsity])])
-    table = interval_table(pruned, ["task", "method"], level=level)
-    methods, families = list(dict.fromkeys(pruned["method"])), list(dict.fromkeys(check["family"]))
-    tallest = int(check["family"].value_counts().max())
-    columns, lines = min(2, len(families)), -(-len(families) // 2)
-    size = (2.5 + 4.4 * columns, 0.9 + lines * (0.7 + 0.42 * tallest))
-    figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False)
-    for axis, family in zip(axes.flat, families, strict=False):
-        part = check[check["family"] == family]
-        axis.scatter(part["chance"], range(len(part)), marker="|", s=160, color="0.55", label="guessing")
-        axis.scatter(part["dense"], range(len(part)), marker="D", s=24, color=PALETTE["dense"], label="dense", zorder=3)
-        for number, method in enumerate(methods):
-            lost = table[table["method"] == method].set_index("task").loc[part.index]
-            heights = np.arange(len(part)) + 0.7 * ((number + 0.5) / len(methods) - 0.5)
-            spans = [(lost["high"] - lost["mean"]).clip(lower=0), (lost["mean"] - lost["low"]).clip(lower=0)]
-            axis.errorbar(
-                part["dense"] - lost["mean"], heights, xerr=spans, fmt="o", markersize=4, linewidth=1.2,
-                color=PALETTE.get(method), label=method,
-            )  # fmt: skip
-        names = [short_source(task) for task in part.index]
-        short = [name.removeprefix(f"{family}/").replace("_", " ") for name in names]
-        axis.set_yticks(range(len(part)), [n if ok else f"({n})" for n, ok in zip(short, part["usable"], strict=True)])
-        axis.set_title(family, loc="left")
-        axis.invert_yaxis()
-        axis.grid(axis="y", visible=False)
-    for spare in axes.flat[len(families) :]:
-        spare.set_visible(False)
-    for axis in axes[-1]:
-        axis.set(xlabel="accuracy (similarity: Spearman's ρ)", xlim=(-0.05, 1.05))
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    note = (
-        f"bars: {level:.0%} intervals of the difference to the dense model, over items and calibration draws; in "
-        "brackets: the dense model may be guessing"
-    )
-    return _finish(figure, title, note)
-
-
-def _finish(figure: Figure, title: str, note: str) -> Figure:
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    if note:
-        figure.text(0.01, -0.02, note, fontsize=9, color="0.35")
-    figure.tight_layout()
-    plt.close(figure)  # so that a notebook shows it once: as the cell's value
-    return figure

@@ -16,18 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.attribution.integration import (
-    TOLERANCE,
-    Batch,
-    check_sums,
-    frozen,
-    log_likelihood,
-    path_batches,
-    probed,
-)
+from labutils.attribution.integration import TOLERANCE, Batch, check_sums, frozen, log_likelihood, path_batches, probed
 from labutils.attribution.neurons import find_mlp_layers
 from labutils.attribution.passages import Passage
-from labutils.models import find_blocks
+from labutils.models.structure import find_blocks
 
 STEPS = 64  # the sums are then off by less than a thousandth for tokens, a tenth for conductance, on the lab models
 MEMORY = 2**30  # bytes

@@ -19,9 +19,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.neurons import Neurons, check_neurons, find_mlp_layers, receiving
-from labutils.attribution.words import encode_texts, find_words, token_range
-from labutils.batching import check_token_ids, context_length, device_of, evaluating
-from labutils.corpora import special_frame
+from labutils.attribution.words import encode_texts, token_range
+from labutils.data.tokens import special_frame
+from labutils.data.words import find_words
+from labutils.evaluation.batching import check_token_ids, context_length
+from labutils.models.modes import device_of, evaluating
 
 COLOURS = colormaps["RdBu_r"]
 LINE_LENGTH = 84  # characters per line of the static picture

@@ -15,11 +15,12 @@ from scipy.stats import t as student
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.passages import Passage, check_causal, gold_passage, passage_log_likelihoods
-from labutils.attribution.words import encode_texts, find_words
-from labutils.batching import context_length
-from labutils.corpora import special_frame
-from labutils.progress import progress
-from labutils.tasks import Task
+from labutils.attribution.words import encode_texts
+from labutils.core.progress import progress
+from labutils.data.tasks import Task
+from labutils.data.tokens import special_frame
+from labutils.data.words import find_words
+from labutils.evaluation.batching import context_length
 
 LEVEL = 0.95
 COLUMNS = ["word", "influence", "low", "high", "count"]

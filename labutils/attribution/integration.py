@@ -15,12 +15,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.attribution.neurons import find_mlp_layers, in_evaluation_mode
+from labutils.attribution.neurons import find_mlp_layers
 from labutils.attribution.passages import Passage, check_causal
-from labutils.batching import check_token_ids, device_of, padded_batches
-from labutils.corpora import special_frame
-from labutils.models import find_blocks
-from labutils.progress import progress
+from labutils.core.progress import progress
+from labutils.data.tokens import special_frame
+from labutils.evaluation.batching import check_token_ids, padded_batches
+from labutils.models.modes import device_of, in_evaluation_mode
+from labutils.models.structure import find_blocks
 
 TOLERANCE = 0.1  # of F(text) − F(baseline)
 FLOOR = 0.1  # nats; errors are not measured against smaller differences

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from labutils.batching import device_of
-from labutils.models import find_blocks, prunable_layers, weight_matrix
+from labutils.models.modes import device_of, in_evaluation_mode
+from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
 
 Neurons = pd.DataFrame | Sequence[tuple[int, int]]
 Receiver = Callable[[int, Float[Tensor, "tokens width"]], Float[Tensor, "tokens width"] | None]
@@ -105,18 +105,6 @@ def _is_unit_wise(inner: Tensor, before: Tensor) -> bool:
         return False
     by_token = gradient.reshape(2, -1, width)
     return not by_token[0].any() and not by_token[1, :, half:].any()
-
-
-@contextmanager
-def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients left as they are; afterwards every module is back in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

@@ -9,20 +9,13 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.batching import (
-    check_token_ids,
-    context_length,
-    device_of,
-    encode_choices,
-    evaluating,
-    finite_logits,
-    padded_batches,
-    rows_at_once,
-)
-from labutils.corpora import special_frame, tokenize
-from labutils.models import is_causal
-from labutils.progress import progress
-from labutils.tasks import Task
+from labutils.core.progress import progress
+from labutils.data.tasks import Task
+from labutils.data.tokens import special_frame, tokenize
+from labutils.evaluation.batching import check_token_ids, context_length, finite_logits, padded_batches, rows_at_once
+from labutils.evaluation.choices import encode_choices
+from labutils.models.modes import device_of, evaluating
+from labutils.models.structure import is_causal
 
 
 class Passage(NamedTuple):
@@ -41,7 +34,7 @@ def check_causal(model: PreTrainedModel) -> None:
 def gold_passage(tokenizer: PreTrainedTokenizerBase, item: dict, limit: int) -> tuple[Passage, bool]:
     """The gold choice of a task's item after its prompt, and whether the prompt lost its beginning to fit in `limit`.
 
-    Tokens and errors are those of `labutils.batching.encode_choices`.
+    Tokens and errors are those of `labutils.evaluation.choices.encode_choices`.
     """
     candidates, shortened = encode_choices(tokenizer, item, limit)
     gold = candidates[item["gold"]]

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float64, Int64
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from labutils.attribution.activations import WordActivations
 from labutils.attribution.matching import concept_neurons, standardise
+from labutils.stats.ranks import unit_ranks
 
 NEIGHBOURS = 10  # words, by frequency, of which one is drawn
 
@@ -179,11 +180,3 @@ def attribution_agreement(
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def unit_ranks(scores: np.ndarray) -> np.ndarray:
-    """Centred ranks of length one, so that a product is Spearman's ρ; zeros (ρ = 0) where all scores are equal."""
-    ranks = rankdata(scores)
-    centred = ranks - ranks.mean()
-    length = np.linalg.norm(centred)
-    return centred / length if length > 0 else centred

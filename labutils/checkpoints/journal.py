@@ -18,7 +18,7 @@ from torch import Tensor
 
 from labutils.checkpoints.records import RECORD
 from labutils.checkpoints.shards import explain_failed_write
-from labutils.studies.files import hash_file, write_atomically
+from labutils.core.files import hash_file, write_atomically
 
 FOLDER = ".pruning"
 

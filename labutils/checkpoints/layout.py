@@ -10,7 +10,7 @@ from torch import Tensor
 from labutils.checkpoints.records import LAYERS, RECORD
 from labutils.checkpoints.shards import INDEX, tensor_shapes, write_shard
 from labutils.checkpoints.streamed import StreamedModel
-from labutils.studies.files import write_atomically
+from labutils.core.files import write_atomically
 
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ckpt"}
 LEFT_OUT = {INDEX, RECORD, LAYERS, "README.md"}  # a README speaks of the dense model

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from labutils.checkpoints.shards import write_shard
+from labutils.core.files import write_atomically
 from labutils.pruning.report import PruneReport
-from labutils.studies.files import write_atomically
 
 RECORD, LAYERS, ORDERS = "pruning.json", "pruning_layers.parquet", "pruning_permutations.safetensors"
 

@@ -14,8 +14,9 @@ from labutils.checkpoints.journal import FOLDER
 from labutils.checkpoints.records import read_report, write_report
 from labutils.checkpoints.shards import explain_failed_write, open_shards
 from labutils.checkpoints.skeleton import build_with_state, parse_dtype
-from labutils.models import check_finite, choose_device, model_class, without_progress_bar
-from labutils.provenance import provenance
+from labutils.core.provenance import provenance
+from labutils.models.loading import choose_device, model_class, without_progress_bar
+from labutils.models.structure import check_finite
 from labutils.pruning.report import PruneReport
 
 GENERATION = "generation_config.json"

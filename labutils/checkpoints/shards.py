@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from labutils.measuring import give_back_memory
-from labutils.progress import progress
+from labutils.core.profiling import give_back_memory
+from labutils.core.progress import progress
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PIECE = 2**24  # numbers that are read together

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from labutils.models import model_class
+from labutils.models.loading import model_class
 
 
 def build_without_weights(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from labutils.checkpoints.naming import Group, match_conversions, match_names
 from labutils.checkpoints.shards import Shards, check_finite_tensor, read_tensor
 from labutils.checkpoints.skeleton import build_without_weights, parse_dtype
-from labutils.measuring import give_back_memory
-from labutils.models import find_blocks
+from labutils.core.profiling import give_back_memory
+from labutils.models.structure import find_blocks
 
 
 class StreamedModel:

@@ -14,21 +14,24 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from labutils import paths, pruning
+from labutils import pruning
 from labutils.checkpoints.journal import FOLDER, BlockRecord, Journal, Plan, check_target, differences
 from labutils.checkpoints.layout import Layout
 from labutils.checkpoints.records import RECORD, hash_tensors, read_identity, read_report, write_report
 from labutils.checkpoints.shards import explain_failed_write, open_shards
 from labutils.checkpoints.streamed import StreamedModel
 from labutils.checkpoints.walk import StreamedStatistics, StreamedWalk
-from labutils.models import choose_device
-from labutils.progress import progress
-from labutils.provenance import provenance
+from labutils.core import paths
+from labutils.core.files import hash_tree, without_paths
+from labutils.core.progress import progress
+from labutils.core.provenance import provenance
+from labutils.models.loading import choose_device
+from labutils.pruning.blocks import prune_block, strategy_table
 from labutils.pruning.calibration import Calibration, check_calibration
 from labutils.pruning.matrices import matrix_method
-from labutils.pruning.pipeline import check_widths, make_request, plan_pruning, prune_block, strategy_table
-from labutils.pruning.report import PruneReport, Request, make_report
-from labutils.studies.files import hash_tree, without_paths
+from labutils.pruning.pipeline import check_widths, make_request, plan_pruning
+from labutils.pruning.report import PruneReport, make_report
+from labutils.pruning.requests import Request
 
 
 def prune_checkpoint(

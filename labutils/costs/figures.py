@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from labutils.plots import PALETTE, finish_figure, interval_table
+from labutils.plots.figures import PALETTE, finish_figure, interval_table
 
 PASS = "one pass"
 RANGE = "bars: from the fastest to the slowest repeat, points: medians"

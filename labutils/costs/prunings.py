@@ -10,11 +10,11 @@ from jaxtyping import Int64
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from labutils.forecasting import forecast
-from labutils.measuring import Cost, measure_cost
-from labutils.models import find_blocks, prunable_layers
-from labutils.progress import progress
+from labutils.core.profiling import Cost, measure_cost
+from labutils.core.progress import progress
+from labutils.models.structure import find_blocks, prunable_layers
 from labutils.pruning import prune
+from labutils.pruning.forecast import forecast
 
 PASS = "one pass"
 

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from labutils import paths
+from labutils.core import paths
 
 RESULTS = paths.REPOSITORY / "benchmarks" / "results"
 PEERS = "against_llm_compressor"

@@ -10,8 +10,8 @@ folder named by `--runs`: the same command goes on where it was stopped.
 import sys
 from collections.abc import Sequence
 
-from labutils.commands import run_study
 from labutils.distillation.plan import DistillPlan, carry_out, save_study
+from labutils.runner.commands import run_study
 
 NOTEBOOK = "08_layer_distillation"
 

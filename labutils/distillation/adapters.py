@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from labutils.batching import device_of
-from labutils.models import find_blocks, prunable_layers
-from labutils.optional import import_peft
+from labutils.core.optional import import_peft
+from labutils.models.modes import device_of
+from labutils.models.structure import find_blocks, prunable_layers
 
 DROPOUT = 0.05  # LoRAILD's; its alpha is twice the rank
 ADAPTER = "default"  # peft's name of the first adapter

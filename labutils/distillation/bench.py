@@ -8,6 +8,8 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from labutils.core.files import hash_json
+from labutils.core.provenance import hash_tokenizer, hash_weights
 from labutils.distillation.arms import Arm, DistillSetting
 from labutils.distillation.data import Examples, TaskData, load_task_data
 from labutils.distillation.layer_analysis import cluster_layers, probe_layers
@@ -17,9 +19,8 @@ from labutils.distillation.scoring import UNITS, predict, score_items
 from labutils.distillation.store import hash_code, run_key
 from labutils.distillation.students import cut_student, narrow_student
 from labutils.distillation.task_models import TaskModel
-from labutils.models import find_blocks, load_model
-from labutils.provenance import hash_tokenizer, hash_weights
-from labutils.studies.files import hash_json
+from labutils.models.loading import load_model
+from labutils.models.structure import find_blocks
 
 Frames = dict[str, pd.DataFrame]
 

@@ -13,9 +13,9 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from labutils.claims import Guard
+from labutils.claims.registry import Guard
 from labutils.distillation.arms import arm_at
-from labutils.stats import Interval, Statistic, crossed_bootstrap, paired_differences
+from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, paired_differences
 
 PAIRING = ("model", "calibration", "evaluation", "seed", "item")
 POWER = 0.8

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from labutils.corpora import parse_source, special_frame, tokenize
-from labutils.sweeps import split_cell
-from labutils.tasks import Task, load_task
+from labutils.data.sources import parse_source, split_cell
+from labutils.data.tasks import Task, load_task
+from labutils.data.tokens import special_frame, tokenize
 
 MAX_LABELS = 64
 KIND = {"choice": "classification", "similarity": "regression"}

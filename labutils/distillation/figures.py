@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from labutils.corpora import short_source
+from labutils.data.sources import short_source
 
 PANELS_PER_ROW = 3
 SHIFT = 0.012  # between the curves of `layer_curves`, in units of the depth

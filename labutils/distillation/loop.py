@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from labutils.corpora import short_source
+from labutils.core.progress import progress
+from labutils.core.seeding import generator
+from labutils.data.sources import short_source
 from labutils.distillation.checkpoints import Record, load_run, restore_weights, save_run, trained_weights
 from labutils.distillation.data import Examples, TaskData, iterate_batches
 from labutils.distillation.losses import task_loss
@@ -19,8 +21,6 @@ from labutils.distillation.objective import Objective
 from labutils.distillation.options import TrainingOptions
 from labutils.distillation.scoring import item_losses, predict
 from labutils.distillation.task_models import TaskModel
-from labutils.progress import progress
-from labutils.world.seeding import generator
 
 
 def fit(

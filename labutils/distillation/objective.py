@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from labutils.core.seeding import generator
 from labutils.distillation.curriculum import OUTPUTS, TASK_ONLY, LossWeights, loss_weights
 from labutils.distillation.data import Batch
 from labutils.distillation.layer_maps import map_layers
@@ -13,7 +14,6 @@ from labutils.distillation.matchers import Method, Sizes
 from labutils.distillation.options import TrainingOptions
 from labutils.distillation.targets import TeacherTargets
 from labutils.distillation.task_models import Reading
-from labutils.world.seeding import generator
 
 
 @dataclass(frozen=True)

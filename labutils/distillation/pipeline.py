@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from labutils.core.options import read_options
 from labutils.distillation.adapters import adapter_matrices, has_adapters
 from labutils.distillation.data import TaskData
 from labutils.distillation.loop import fit
@@ -17,8 +18,7 @@ from labutils.distillation.options import TrainingOptions
 from labutils.distillation.scoring import score_items
 from labutils.distillation.targets import TeacherTargets
 from labutils.distillation.task_models import TaskModel
-from labutils.models import check_finite, find_blocks, prunable_layers
-from labutils.options import read_options
+from labutils.models.structure import check_finite, find_blocks, prunable_layers
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from labutils.core.files import without_paths
+from labutils.core.provenance import hash_weights
 from labutils.distillation.arms import DistillSetting, arms_along
 from labutils.distillation.matchers import find_method
 from labutils.distillation.store import hash_code
 from labutils.distillation.sweep import DistillSweep, distill_sweep
-from labutils.models import load_model
-from labutils.provenance import hash_weights
-from labutils.stored_rows import describe_origin, load_rows, store_rows
-from labutils.studies.files import without_paths
+from labutils.models.loading import load_model
+from labutils.runner.stored_rows import describe_origin, load_rows, store_rows
 
 REFERENCE = "kd"  # what every other arm is compared with
 TABLES = tuple(field.name for field in fields(DistillSweep))

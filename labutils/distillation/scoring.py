@@ -9,7 +9,7 @@ from torch import Tensor
 
 from labutils.distillation.data import Examples, TaskData, iterate_batches
 from labutils.distillation.task_models import TaskModel
-from labutils.similarity import rank_losses
+from labutils.evaluation.similarity import rank_losses
 
 UNITS = {"classification": "accuracy", "regression": "Spearman ρ"}
 

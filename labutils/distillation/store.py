@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from labutils import paths
-from labutils.studies.files import hash_file, hash_json, write_atomically
+from labutils.core import paths
+from labutils.core.files import hash_file, hash_json, write_atomically
 
-PACKAGE = Path(paths.__file__).parent
-APART = "labutils.sweeps"  # lends the splitting of "a → b" alone, and would bring all of pruning along
+PACKAGE = paths.PACKAGE
+APART = "labutils.data.sources"  # lends the splitting of "a → b" alone, and would bring all of pruning along
 
 COMPLETE = "complete.json"  # written last: where it is, the frames that it lists are
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from labutils.models import find_blocks
+from labutils.models.structure import find_blocks
 
 WIDTHS = ("hidden_size", "word_embed_proj_dim")
 INNER_WIDTHS = ("intermediate_size", "ffn_dim", "n_inner")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from joblib import Parallel, delayed
 
+from labutils.core.progress import progress
 from labutils.distillation.arms import Arm, DistillSetting, parse_arm
 from labutils.distillation.bench import (
     Backbone,
@@ -25,7 +26,6 @@ from labutils.distillation.bench import (
 )
 from labutils.distillation.options import TrainingOptions
 from labutils.distillation.store import keep, recall, run_key
-from labutils.progress import progress
 
 TUNING_SEEDS = 10_000  # seeds from here on choose learning rates, and nothing else
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from labutils.corpora import short_source
+from labutils.claims.verdicts import Verdict
+from labutils.data.sources import short_source
 from labutils.distillation.comparison import arm_differences, interval_rows, seed_tests
 from labutils.distillation.sweep import DistillSweep
-from labutils.verdicts import Verdict
 
 
 def score_table(sweep: DistillSweep, arms: Sequence[str]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from labutils.distillation.adapters import (
 )
 from labutils.distillation.data import TaskData
 from labutils.distillation.losses import mean_pool
-from labutils.models import find_blocks
+from labutils.models.structure import find_blocks
 
 Pooling = Literal["mean", "last"]
 

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from labutils.multilevel.model import MultilevelModel
 from labutils.multilevel.resampling import Bootstrap
-from labutils.stats import Interval
+from labutils.stats.bootstrap import Interval
 
 
 def standardised_effects(model: MultilevelModel, signs: Mapping[str, float | int]) -> pd.DataFrame:

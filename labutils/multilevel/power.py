@@ -8,16 +8,10 @@ from joblib import Parallel, delayed
 from scipy.stats import binomtest
 from scipy.stats import t as student
 
+from labutils.core.progress import progress
 from labutils.multilevel.model import MultilevelModel, fit_multilevel
-from labutils.multilevel.simulation import (
-    StudyTruth,
-    draw_features,
-    simulate_study,
-    study_formula,
-    true_components,
-)
+from labutils.multilevel.simulation import StudyTruth, draw_features, simulate_study, study_formula, true_components
 from labutils.multilevel.variance_shares import share_table
-from labutils.progress import progress
 
 
 def recovery(

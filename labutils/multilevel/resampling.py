@@ -22,9 +22,9 @@ from jaxtyping import Float
 from joblib import Parallel, delayed
 from scipy.stats import norm
 
+from labutils.core.progress import progress
 from labutils.multilevel.design import Design, check_identified
 from labutils.multilevel.model import MultilevelModel, fit_model
-from labutils.progress import progress
 
 Statistic = Callable[[MultilevelModel], pd.Series]
 METHODS = ("parametric", "cluster")

@@ -19,7 +19,7 @@ import pandas as pd
 from labutils.multilevel.likelihood_ratio import ModelComparison, compare_models
 from labutils.multilevel.model import MultilevelModel, fit_multilevel
 from labutils.multilevel.simulation import StudyTruth
-from labutils.pairing import require_columns
+from labutils.stats.pairing import require_columns
 
 FACTORS = ("adaptation", "finetuning")
 GROUP = "sample"

@@ -1,8 +1,14 @@
 """Pruning: importance × allocation × pattern × reconstruction, on calibration statistics."""
 
-from labutils.pruning.grid import prune_grid
-from labutils.pruning.importance import register_score
-from labutils.pruning.pipeline import prune
-from labutils.pruning.report import PruneReport
+from labutils.core.lazy import attach
 
-__all__ = ["PruneReport", "prune", "prune_grid", "register_score"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "grid": ["prune_grid"],
+        "importance": ["register_score"],
+        "pipeline": ["prune"],
+        "report": ["PruneReport"],
+    },
+    rooms=["forecast"],
+)

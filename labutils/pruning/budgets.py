@@ -12,14 +12,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from labutils.models import prunable_layers, weight_matrix
+from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning import allocation as rules
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.importance import wanda_score
 from labutils.pruning.matrices import MatrixMethod, matrix_score
-from labutils.pruning.options import PruneOptions
 from labutils.pruning.patterns import kth_lowest
 from labutils.pruning.reconstruction import factor_hessian
+from labutils.pruning.requests import PruneOptions
 
 Budgets = dict[tuple[int, str], int]  # weights to drop, by block index and layer name
 

@@ -18,12 +18,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from labutils.experts import check_fused_parameters
-from labutils.models import find_blocks, prunable_layers
-from labutils.pruning.block_inputs import BlockInputs
-from labutils.pruning.damage import read_output
-from labutils.pruning.replay import forwards_replaced, quiet
-from labutils.pruning.statistics import Collector, Statistics, StopForward
+from labutils.models.experts import check_fused_parameters
+from labutils.models.modes import quiet
+from labutils.models.structure import find_blocks, prunable_layers
+from labutils.pruning.output_divergence import read_output
+from labutils.pruning.replay import forwards_replaced
+from labutils.pruning.statistics import BlockInputs, Collector, Statistics, StopForward
 
 Calibration = Tensor | Mapping[str, Tensor]
 

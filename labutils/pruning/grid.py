@@ -7,15 +7,15 @@ from contextlib import ExitStack
 import pandas as pd
 from transformers import PreTrainedModel
 
-from labutils.measuring import freed_memory_kept
-from labutils.models import check_finite
-from labutils.progress import progress
+from labutils.core.profiling import freed_memory_kept
+from labutils.core.progress import progress
+from labutils.models.structure import check_finite
 from labutils.pruning.budgets import DenseStatistics
 from labutils.pruning.calibration import BlockWalk, Calibration
+from labutils.pruning.forecast.advice import advice_when_memory_ends
 from labutils.pruning.grid_members import Members
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.report import Request
-from labutils.pruning.requests import check_widths, make_request
+from labutils.pruning.requests import Request, check_widths, make_request
 from labutils.pruning.restoring import restored_on_failure
 
 Evaluate = Callable[[PreTrainedModel], Mapping[str, object] | pd.DataFrame]
@@ -95,8 +95,6 @@ def run_requests(
     Raises:
         ValueError, MemoryError: as for `prune`.
     """
-    from labutils.forecasting.advice import advice_when_memory_ends  # it builds on this package
-
     if not requests:
         return
     check_finite(model)
@@ -114,8 +112,6 @@ def run_requests(
 
 
 def _rows_of_members(members: Members, dense: restored_on_failure, evaluate: Evaluate) -> Iterator[list[dict]]:
-    from labutils.forecasting.advice import advice_when_memory_ends  # it builds on this package
-
     walk, rows_of = members.statistics.walk, {}
     last = {member: number for number, (_, member) in enumerate(members)}
     shown = progress(members, total=len(members), description="prune grid", unit="pruning")

@@ -8,13 +8,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from labutils.experts import holds_experts
-from labutils.models import prunable_layers, weight_matrix
+from labutils.models.experts import holds_experts
+from labutils.models.structure import prunable_layers, weight_matrix
+from labutils.pruning.blocks import prune_walk
 from labutils.pruning.budgets import Budgets, DenseStatistics
 from labutils.pruning.matrices import MatrixMethod, matrix_score, prune_matrix
 from labutils.pruning.patterns import Cut, count_zeros, lowest_cuts, parse_pattern
-from labutils.pruning.pipeline import plan_pruning, prune_request, prune_walk
-from labutils.pruning.report import Request, share_of_zeros
+from labutils.pruning.pipeline import plan_pruning, prune_request
+from labutils.pruning.report import share_of_zeros
+from labutils.pruning.requests import Request
 
 
 @dataclass(eq=False)

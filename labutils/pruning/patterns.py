@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from labutils.models import all_finite
+from labutils.models.structure import all_finite
 
 
 def unstructured_mask(

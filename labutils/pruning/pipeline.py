@@ -9,20 +9,19 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-import pandas as pd
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from labutils.measuring import freed_memory_kept
-from labutils.models import check_finite, prunable_layers, weight_matrix
-from labutils.progress import progress
+from labutils.core.profiling import freed_memory_kept
+from labutils.models.structure import check_finite
+from labutils.pruning.blocks import prune_walk
 from labutils.pruning.budgets import Budgets, DenseModel, DenseStatistics, matrix_budgets
 from labutils.pruning.calibration import BlockWalk, Calibration
-from labutils.pruning.matrices import MatrixMethod, matrix_method, output_error, prune_matrix
-from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.report import PruneReport, Request, layer_row, make_report
-from labutils.pruning.requests import check_widths, make_request
+from labutils.pruning.forecast.advice import advice_when_memory_ends, announce
+from labutils.pruning.matrices import MatrixMethod, matrix_method
+from labutils.pruning.report import PruneReport
+from labutils.pruning.requests import Request, check_widths, make_request
 from labutils.pruning.restoring import restored_on_failure
+from labutils.pruning.selection import prune_by_measurement
 
 
 def prune(
@@ -61,8 +60,6 @@ def prune(
     request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     _check_in_memory(model)
     check_finite(model)
-    from labutils.forecasting.advice import advice_when_memory_ends, announce  # they build on this package
-
     with advice_when_memory_ends(model, calibration, request), freed_memory_kept():
         walk = BlockWalk(model, calibration, batch_size=request.options.batch_size)
         announce(model, walk.inputs, request)
@@ -80,8 +77,6 @@ def prune_request(statistics: DenseStatistics, request: Request) -> PruneReport:
 def _carry_out(statistics: DenseStatistics, request: Request) -> PruneReport:
     check_widths(statistics.walk, request.pattern)
     if request.method == "optiprune-auto":
-        from labutils.pruning.selection import prune_by_measurement  # it builds on this module
-
         return prune_by_measurement(statistics, request)
     methods, budgets = plan_pruning(statistics, request)
     return prune_walk(statistics.walk, methods, budgets, request)
@@ -99,58 +94,6 @@ def plan_pruning(statistics: DenseStatistics, request: Request) -> tuple[list[Ma
     if request.method == "optiprune" and options.threshold_on == "layer":
         methods = _methods_by_block(dense, budgets)
     return methods, budgets
-
-
-def prune_walk(
-    walk: BlockWalk, methods: list[MatrixMethod], budgets: Budgets, request: Request, *, errors: bool = True
-) -> PruneReport:
-    """Prune every block of a walk with its method and budgets, from the first to the last; returns the report.
-
-    In sequence, a pruned block makes the next one's inputs; else the dense block does, before it is pruned. Without
-    `errors`, the layers' output errors, which only a report needs, are left out.
-    """
-    rows, permutations = [], {}
-    walk.rewind()
-    for index in progress(range(len(walk.blocks)), description=f"prune {request.method}", unit="block"):
-        found, orders = prune_block(walk, index, methods[index], budgets, request, errors=errors)
-        rows += found
-        permutations |= orders
-        if request.options.sequential and index + 1 < len(walk.blocks):
-            walk.advance(index)
-    return make_report(rows, strategy_table(methods), request, permutations)
-
-
-def prune_block(
-    walk: BlockWalk, index: int, method: MatrixMethod, budgets: Budgets, request: Request, *, errors: bool = True
-) -> tuple[list[dict], dict[str, Tensor]]:
-    """Prune the block that the walk has come to; returns the report's rows, and channel orders by layer name.
-
-    Without `errors`, the layers' output errors are left out.
-    """
-    options, rows, permutations = request.options, [], {}
-    inputs = walk.inputs_of(index, move_on=not options.sequential)
-    statistics = inputs.statistics(hessian=method.needs_hessian)
-    factors = inputs.factors(options.damping) if method.needs_hessian else {}
-    for name, layer in prunable_layers(walk.blocks[index]).items():
-        started = time.perf_counter()
-        own, weight, full_name = statistics[name], weight_matrix(layer), f"{walk.prefix}.{index}.{name}"
-        result = prune_matrix(
-            weight, own, method, n_drop=budgets[index, name], pattern=parse_pattern(request.pattern),
-            permute=request.permute, factor=factors.get(id(own)), block_size=options.block_size, group=options.group,
-        )  # fmt: skip
-        if result.order is not None:
-            permutations[full_name] = result.order.cpu()
-        error = output_error(weight, result.weight, own) if errors else float("nan")
-        weight.copy_(result.weight)
-        rows.append(
-            layer_row(full_name, index, result, own, factors.get(id(own)), budgets[index, name], error, started)
-        )
-    return rows, permutations
-
-
-def strategy_table(methods: list[MatrixMethod]) -> pd.DataFrame:
-    """Which method prunes each block."""
-    return pd.DataFrame({"block": range(len(methods)), "method": [method.name for method in methods]})
 
 
 def _methods_by_block(dense: DenseModel, budgets: Budgets) -> list[MatrixMethod]:

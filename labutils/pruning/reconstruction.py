@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labutils.models import all_finite
+from labutils.models.structure import all_finite
 from labutils.pruning.patterns import inside_mask, lowest_cuts, mask_above, n_of_m_mask
 from labutils.pruning.symmetric import quadratic_form
 

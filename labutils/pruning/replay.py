@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 
@@ -26,15 +25,3 @@ def _set_forward(block: nn.Module, forward: Any) -> None:
         block.__dict__.pop("forward", None)
     else:
         block.forward = forward
-
-
-@contextmanager
-def quiet(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the training mode returns afterwards."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(training)

@@ -2,16 +2,15 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 from torch import Tensor
 
 from labutils.pruning.matrices import MatrixResult
-from labutils.pruning.options import PruneOptions
 from labutils.pruning.patterns import count_zeros
 from labutils.pruning.reconstruction import Factor
+from labutils.pruning.requests import Request
 from labutils.pruning.statistics import Statistics
 
 LAYER_COLUMNS = [
@@ -52,19 +51,6 @@ class PruneReport:
         weights = self.layers["rows"] * self.layers["cols"]
         zeros = (weights * self.layers["sparsity"]).groupby(self.layers["block"]).sum()
         return (zeros / weights.groupby(self.layers["block"]).sum()).rename("sparsity")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one call of `prune` asks for, checked."""
-
-    method: str
-    sparsity: float
-    allocation: str | Sequence[float] | None
-    pattern: str
-    permute: bool
-    seed: int
-    options: PruneOptions
 
 
 def layer_row(

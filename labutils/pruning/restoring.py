@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from labutils.models import prunable_layers
+from labutils.models.structure import prunable_layers
 
 
 class restored_on_failure:

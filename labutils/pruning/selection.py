@@ -19,16 +19,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from labutils.models import prunable_layers, weight_matrix
+from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning import allocation as rules
+from labutils.pruning.blocks import prune_walk
 from labutils.pruning.budgets import DenseModel, DenseStatistics, block_sparsities, matrix_budgets
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.damage import DenseOutput
 from labutils.pruning.importance import relative_importance_score
 from labutils.pruning.matrices import matrix_method
+from labutils.pruning.output_divergence import DenseOutput
 from labutils.pruning.patterns import inside_mask, parse_pattern, unstructured_mask
-from labutils.pruning.pipeline import prune_walk
-from labutils.pruning.report import PruneReport, Request
+from labutils.pruning.report import PruneReport
+from labutils.pruning.requests import Request
 from labutils.pruning.restoring import restored_on_failure
 
 METHOD = "sparsegpt"

@@ -1,11 +1,10 @@
-"""The lab models: small language models trained on the controlled language by one command, with cards that tell all.
+"""Training steps, adapters and checkpoints that several studies share."""
 
-`python -m labutils train lab-llama` trains, measures and writes `data/models/lab-llama`; `--resume` goes on after a
-kill.
-"""
+from labutils.core.lazy import attach
 
-from labutils.training.command import add_arguments, main
-from labutils.training.loop import train_lab_model
-from labutils.training.specs import SPECS, ModelSpec
-
-__all__ = ["SPECS", "ModelSpec", "add_arguments", "main", "train_lab_model"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "masked_lora": ["add_lora", "merge_lora", "tune_lora"],
+    },
+)

@@ -8,7 +8,7 @@ from functools import cache
 
 import pandas as pd
 
-from labutils.paths import DATA
+from labutils.core.paths import DATA
 from labutils.world import lexicon
 from labutils.world.seeding import Draws
 

@@ -21,8 +21,8 @@ few words are homonyms (fewer than one in fifty). Names and numbers are the same
 from dataclasses import dataclass
 from functools import cache
 
+from labutils.core.seeding import generator
 from labutils.world.grammar import Clause, Phrase, english, sentence
-from labutils.world.seeding import generator
 
 LANGUAGES = ("english", "tarvic", "olenya")
 SYLLABLES_PER_WORD = 3

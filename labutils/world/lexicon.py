@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from labutils.paths import DATA
+from labutils.core.paths import DATA
 
 LEXICON_FILE = DATA / "world" / "lexicon.yaml"
 

@@ -9,9 +9,10 @@ from functools import cache
 
 import numpy as np
 
+from labutils.core.seeding import generator
 from labutils.world import lexicon
 from labutils.world.grammar import Phrase
-from labutils.world.seeding import Draws, generator
+from labutils.world.seeding import Draws
 
 EXPONENT = 1.3
 GENERAL_ADJECTIVES = 20  # of the general adjectives, how many a noun takes beside those of its class

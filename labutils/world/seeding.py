@@ -5,19 +5,13 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TypeVar
 
-import numpy as np
+from labutils.core.seeding import generator
 
 Item = TypeVar("Item")
 
 SPLITS = ("train", "test")
 TEST_SHARE = 5  # one text in five belongs to the test split
 _BUFFER = 4096
-
-
-def generator(seed: int, *names: object) -> np.random.Generator:
-    """A generator that depends on `seed` and `names` alone: the same in every process and on every machine."""
-    key = "/".join(str(name) for name in names).encode()
-    return np.random.default_rng([seed, zlib.crc32(key), len(key)])
 
 
 def check_split(split: str) -> None:

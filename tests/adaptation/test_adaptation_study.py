@@ -13,8 +13,8 @@ from labutils.adaptation.run_store import RunStore
 from labutils.adaptation.samples import Sample
 from labutils.adaptation.study import RUN, StudyRows, adaptation_gain, run_study
 from labutils.adaptation.training import AdaptationRecord
-from labutils.stats import crossed_bootstrap
-from labutils.tasks import Task
+from labutils.data.tasks import Task
+from labutils.stats.bootstrap import crossed_bootstrap
 
 SAMPLES = [Sample(f"S0{number}", texts(12, seed=number), {"knob_x": float(number)}) for number in (1, 2)]
 TASK = Task("lab:similar", "topic", "similarity", pairs(15))

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from helpers import poison
 from small_models import causal_base, masked_base, same, save, state_of, texts
 
-from labutils.adaptation import optimisation, training
+from labutils.adaptation import training
 from labutils.adaptation.configurations import Adaptation
 from labutils.adaptation.training import adapt_model, cut_windows, language_loss, load_base
-from labutils.evaluation import sequence_losses
+from labutils.evaluation.losses import sequence_losses
+from labutils.training import steps as optimisation
 
 BASES = [causal_base, masked_base]
 
@@ -187,7 +188,7 @@ def test_models_are_loaded_with_their_heads(tmp_path):
 def test_the_merged_update_computes_what_the_adapter_computed():
     base = causal_base()
     windows = windows_for(base)
-    with optimisation.trainable(base.model, Adaptation("lora"), seed=0) as parameters:
+    with optimisation.trainable(base.model, "lora", rank=8, seed=0) as parameters:
         for parameter in parameters:
             torch.nn.init.normal_(parameter, std=0.1)
         with torch.no_grad():
@@ -204,7 +205,7 @@ def test_a_low_rank_update_reaches_every_architecture(name, request):
     model = request.getfixturevalue(name)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     ids = torch.randint(0, 64, (3, 7), generator=torch.Generator().manual_seed(0))
-    with optimisation.trainable(model, Adaptation("lora", rank=2), seed=0) as parameters:
+    with optimisation.trainable(model, "lora", rank=2, seed=0) as parameters:
         assert len(parameters) >= 3 * 4 * 2  # two factors of four layers or more in each of three blocks
         optimisation.minimise(
             parameters, range(2), lambda _: model.base_model(input_ids=ids).last_hidden_state[..., 0].square().mean(),

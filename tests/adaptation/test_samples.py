@@ -8,7 +8,7 @@ from labutils import world
 from labutils.adaptation import samples as samples_module
 from labutils.adaptation.readability import split_words
 from labutils.adaptation.samples import Sample, describe_samples, draw_samples
-from labutils.corpora import load_texts
+from labutils.data.corpora import load_texts
 from labutils.world.seeding import belongs
 
 

@@ -14,7 +14,7 @@ from labutils.adaptation import similarity_tuning
 from labutils.adaptation.configurations import Tuning
 from labutils.adaptation.correlations import fold_correlations
 from labutils.adaptation.similarity_tuning import cosine_line, pair_features, tune_similarity
-from labutils.similarity import embed_sentences, score_similarity
+from labutils.evaluation.similarity import embed_sentences, score_similarity
 
 BASES = [causal_base, masked_base]
 

@@ -10,10 +10,10 @@ from small_models import causal_base, pairs, save, texts
 from labutils.adaptation.__main__ import NOTEBOOK, main
 from labutils.adaptation.plan import StudyPlan, carry_out, load_runs, load_study, origin_table, save_study
 from labutils.adaptation.training import load_base
-from labutils.paths import NOTEBOOKS
-from labutils.provenance import hash_weights
-from labutils.stored_rows import read_origin
-from labutils.studies.planning import plan_studies
+from labutils.core.paths import NOTEBOOKS
+from labutils.core.provenance import hash_weights
+from labutils.runner.planning import plan_studies
+from labutils.runner.stored_rows import read_origin
 
 COLLECTION = "data:adaptation_runs"
 

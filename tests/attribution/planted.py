@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from labutils.models import weight_matrix
+from labutils.models.structure import weight_matrix
 
 HIDDEN, WIDTH, BLOCKS = 48, 24, 3
 # (block, neuron) → word; the words' embeddings are the unit vectors of the hidden states.

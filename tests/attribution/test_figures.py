@@ -3,15 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from labutils.attribution.figures import (
-    ablation_chart,
-    agreement_bars,
-    component_bars,
-    drop_scatter,
-    precision_curves,
-    recovery_curve,
-    task_overview,
-)
+from labutils.attribution.figures import ablation_chart, agreement_bars, precision_curves, recovery_curve
+from labutils.sweeps.figures import component_bars, drop_scatter, task_overview
 
 
 def test_precision_curves_draw_the_means_of_both_kinds():

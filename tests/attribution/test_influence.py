@@ -10,7 +10,7 @@ from scipy.stats import ttest_1samp
 
 from labutils.attribution import influential_words
 from labutils.attribution.influence import COLUMNS, frame_of, influence_table, remove_spans, words_of_tasks
-from labutils.tasks import Task
+from labutils.data.tasks import Task
 
 
 def make_task(prompts: list[str], seed: int = 0) -> Task:

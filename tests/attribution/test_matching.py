@@ -18,7 +18,7 @@ from labutils.attribution.matching import (
     neurons_of_words,
     words_of_neurons,
 )
-from labutils.attribution.words import count_words
+from labutils.data.words import count_words
 
 
 def test_every_planted_word_is_found_first(planted_model, tokenizer, texts):

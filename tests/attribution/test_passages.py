@@ -15,7 +15,7 @@ from labutils.attribution.passages import (
     task_passages,
     text_passages,
 )
-from labutils.tasks import Task
+from labutils.data.tasks import Task
 
 
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_gpt2", "tiny_opt"])

@@ -7,16 +7,8 @@ from helpers import TINY_WORDS, word_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from labutils.attribution.words import (
-    Terms,
-    count_words,
-    encode_texts,
-    find_words,
-    read_concepts,
-    read_rows,
-    texts_about,
-    windows,
-)
+from labutils.attribution.words import encode_texts, read_rows, windows
+from labutils.data.words import Terms, count_words, find_words, read_concepts, texts_about
 
 
 def piece_tokenizer() -> PreTrainedTokenizerFast:

@@ -27,7 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from labutils.checkpoints import load_pruned, prune_checkpoint
 from labutils.checkpoints.streamed import StreamedModel
 from labutils.checkpoints.walk import SpilledActivations
-from labutils.measuring import measure_cost
+from labutils.core.profiling import measure_cost
 from labutils.pruning import prune
 from labutils.pruning.calibration import Calibration
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from labutils.contrasts import smallest_advantage
 from labutils.distillation import comparison
+from labutils.sweeps.contrasts import smallest_advantage
 
 
 def items(effects: dict[str, float], *, n_seeds: int = 6, n_items: int = 80, blocks: int = 0) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from labutils.distillation import METHODS, TaskData, cut_student, distill, pipeline, train_teacher
 from labutils.distillation.scoring import score_items
 from labutils.distillation.task_models import TaskModel
-from labutils.models import find_blocks, prunable_layers
+from labutils.models.structure import find_blocks, prunable_layers
 
 OPTIONS = {"rank": 2, "epochs": 3, "batch_size": 8, "learning_rate": 3e-3}
 

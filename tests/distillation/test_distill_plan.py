@@ -10,13 +10,13 @@ from helpers import TINY_WORDS, word_tokenizer
 from small_sweeps import SETTING, assert_same, kill_after
 from transformers import PreTrainedModel
 
-from labutils import paths
+from labutils.core import paths
 from labutils.distillation import __main__ as command
 from labutils.distillation import bench as benches
 from labutils.distillation import plan as plans
 from labutils.distillation import store
 from labutils.distillation.plan import DistillPlan, carry_out, load_study, save_study
-from labutils.studies.planning import plan_studies
+from labutils.runner.planning import plan_studies
 
 
 @pytest.fixture
@@ -140,4 +140,4 @@ def test_what_judges_and_draws_is_not_part_of_a_run() -> None:
             names.add(name)
             waiting += store._imported(__import__("ast").parse(path.read_text()))
     assert {"labutils.distillation.losses", "labutils.distillation.loop", "labutils.world.tasks"} <= names
-    assert not {"labutils.distillation.figures", "labutils.distillation.comparison", "labutils.claims"} & names
+    assert not {"labutils.distillation.figures", "labutils.distillation.comparison", "labutils.claims.registry"} & names

@@ -6,7 +6,7 @@ import pytest
 
 from labutils.distillation import cut_student, distill, load_task_data, train_teacher
 from labutils.distillation.scoring import score_items
-from labutils.models import load_model
+from labutils.models.loading import load_model
 
 SOURCES = {
     "SST-2": "file:d_tasks/sentiment/sst2_train.jsonl#all → file:d_tasks/sentiment/sst2_dev.jsonl#all",

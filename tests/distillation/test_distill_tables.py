@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labutils.claims import judge
+from labutils.claims.registry import judge
 from labutils.distillation import tables
 from labutils.distillation.sweep import DistillSweep
-from labutils.stats import Interval
+from labutils.stats.bootstrap import Interval
 
 LOSSES = {"teacher": [0, 0], "kd": [1, 0], "kd/share=2": [0, 0], "ild": [1, 0]}
 

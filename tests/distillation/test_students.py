@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from labutils.distillation import cut_student, narrow_student
-from labutils.models import find_blocks
+from labutils.models.structure import find_blocks
 
 IDS = torch.randint(0, 64, (2, 6), generator=torch.Generator().manual_seed(0))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from labutils.claims import judge
+from labutils.claims.registry import judge
 from labutils.multilevel import (
     StudyTruth,
     bootstrap,

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from labutils.evaluation import sequence_losses
-from labutils.models import find_blocks, is_causal, prunable_layers, weight_matrix
+from labutils.evaluation.losses import sequence_losses
+from labutils.models.structure import find_blocks, is_causal, prunable_layers, weight_matrix
 from labutils.pruning import prune
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.damage import read_output
+from labutils.pruning.output_divergence import read_output
 from labutils.pruning.statistics import Collector, StopForward
 
 architectures = pytest.mark.parametrize("name", ARCHITECTURES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from labutils.models import find_blocks, prunable_layers
+from labutils.models.structure import find_blocks, prunable_layers
 from labutils.pruning.calibration import BlockWalk
 
 MODELS = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]

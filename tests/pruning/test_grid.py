@@ -9,7 +9,7 @@ import torch
 from architectures import ARCHITECTURES
 from torch import nn
 
-from labutils.models import find_blocks, prunable_layers, weight_matrix
+from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
 from labutils.pruning import prune, prune_grid
 from labutils.pruning.calibration import BlockWalk
 

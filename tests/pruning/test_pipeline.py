@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM, PretrainedConfig, PreTrainedModel
 
-from labutils.models import find_blocks, prunable_layers, weight_matrix
+from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
 from labutils.pruning import prune, prune_grid, register_score
 from labutils.pruning.importance import SCORES
 from labutils.pruning.patterns import unstructured_mask

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from labutils.models import find_blocks, is_causal
+from labutils.models.structure import find_blocks, is_causal
 from labutils.pruning import prune
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.damage import DenseOutput
+from labutils.pruning.output_divergence import DenseOutput
 
 MODELS = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from labutils.models import all_finite
+from labutils.models.structure import all_finite
 from labutils.pruning.patterns import count_zeros, inside_mask
 from labutils.pruning.symmetric import NARROWEST_STRIP, add_gram, mirror_lower, quadratic_form, strip_width
 

@@ -1,0 +1,176 @@
+"""What pruning killed and changed, and whether it comes back: dead neurons, lost predictions, the un-prune check.
+
+A neuron has died when pruning left it less than a tenth of its variation. The un-prune check gives one neuron of a
+pruned model its own weights of the dense model back, incoming and outgoing, and looks how far the predictions return.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from labutils.attribution.activations import WordActivations
+from labutils.attribution.neurons import Neurons, check_neurons, find_mlp_layers, neuron_weights
+from labutils.attribution.passages import Passage, passage_losses, target_log_likelihoods
+from labutils.core.progress import progress
+
+DEAD_BELOW = 0.1  # of the dense deviation
+
+
+def neuron_survival(
+    dense: WordActivations, pruned: WordActivations, model: PreTrainedModel, *, dead_below: float = DEAD_BELOW
+) -> pd.DataFrame:
+    """How much of its variation every neuron keeps, and how many of its weights.
+
+    Args:
+        dense, pruned: activations measured on the same texts.
+        model: the pruned model, whose weights are counted.
+        dead_below: share of the dense deviation below which a neuron counts as dead.
+
+    Returns:
+        one row per neuron: ``block, neuron, dense, pruned`` (deviations), ``kept`` (their ratio; NaN for a neuron that
+        never varied), ``weights`` (share of its incoming and outgoing weights that are not 0), ``dead``.
+    """
+    frames = []
+    for block, layer in enumerate(find_mlp_layers(model)):
+        before, after = (found.deviations[block].numpy() for found in (dense, pruned))
+        left = [
+            sum(int(view.count_nonzero()) for view in views) / sum(view.numel() for view in views)
+            for views in (neuron_weights(layer, neuron) for neuron in range(layer.width))
+        ]
+        frames.append(
+            pd.DataFrame(
+                {"block": block, "neuron": range(layer.width), "dense": before, "pruned": after, "weights": left}
+            )
+        )
+    frame = pd.concat(frames, ignore_index=True)
+    kept = (frame["pruned"] / frame["dense"]).where(frame["dense"] > 0, np.nan)
+    frame.insert(4, "kept", kept)
+    return frame.assign(dead=(kept < dead_below) & (frame["dense"] > 0))
+
+
+def changed_predictions(
+    dense: PreTrainedModel,
+    pruned: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    passages: Sequence[Passage],
+    *,
+    batch_size: int = 32,
+) -> pd.DataFrame:
+    """Every predicted token with its log-likelihood before and after pruning, the greatest loss first.
+
+    Returns:
+        ``passage, position, token`` (as text), ``dense``, ``pruned`` (log p, nats), ``change`` (pruned − dense).
+    """
+    before, after = (
+        target_log_likelihoods(model, tokenizer, passages, batch_size=batch_size) for model in (dense, pruned)
+    )
+    frames = []
+    for index, passage in enumerate(passages):
+        targets = passage.ids[passage.first_target :]
+        frames.append(
+            pd.DataFrame(
+                {
+                    "passage": index,
+                    "position": range(passage.first_target, len(passage.ids)),
+                    "token": [tokenizer.decode([token]) for token in targets],
+                    "dense": before[index].double().numpy(),
+                    "pruned": after[index].double().numpy(),
+                }
+            )
+        )
+    frame = pd.concat(frames, ignore_index=True)
+    frame = frame.assign(change=frame["pruned"] - frame["dense"])
+    return frame.sort_values("change", kind="stable", ignore_index=True)
+
+
+def changed_passages(changes: pd.DataFrame) -> pd.DataFrame:
+    """The passages of `changed_predictions`, those that lost most per token first.
+
+    Returns:
+        ``passage, change`` (mean over its targets, nats per token), ``worst`` (the token that lost most) and
+        ``worst_change``.
+    """
+    worst = changes.loc[changes.groupby("passage")["change"].idxmin()].set_index("passage")
+    frame = changes.groupby("passage")["change"].mean().reset_index()
+    frame = frame.assign(worst=frame["passage"].map(worst["token"]), worst_change=frame["passage"].map(worst["change"]))
+    return frame.sort_values("change", kind="stable", ignore_index=True)
+
+
+@contextmanager
+def revived(dense: PreTrainedModel, pruned: PreTrainedModel, neurons: Neurons) -> Iterator[None]:
+    """Within the context the neurons of `pruned` have their weights of `dense`; afterwards those they had.
+
+    Raises:
+        ValueError: no neurons, or models of different shape.
+        LookupError: a neuron that the models do not have.
+    """
+    layers, own = find_mlp_layers(dense), find_mlp_layers(pruned)
+    if [layer.width for layer in layers] != [layer.width for layer in own]:
+        raise ValueError("dense and pruned differ in their blocks or neurons: only copies of one model can be compared")
+    chosen = check_neurons(neurons, own)
+    pairs = list(zip(chosen["block"], chosen["neuron"], strict=True))
+    sources = [view for block, neuron in pairs for view in neuron_weights(layers[block], neuron)]
+    targets = [view for block, neuron in pairs for view in neuron_weights(own[block], neuron)]
+    backup = [view.clone() for view in targets]
+    try:
+        with torch.no_grad():
+            for target, source in zip(targets, sources, strict=True):
+                target.copy_(source)
+        yield
+    finally:
+        with torch.no_grad():
+            for target, saved in zip(targets, backup, strict=True):
+                target.copy_(saved)
+
+
+def revival_check(
+    dense: PreTrainedModel,
+    pruned: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    passages: Sequence[Passage],
+    neurons: Neurons,
+    *,
+    n_random: int = 10,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> pd.DataFrame:
+    """Does the prediction return when one neuron gets its weights back? Against random neurons of the same blocks.
+
+    Args:
+        neurons: those to revive, one at a time.
+        n_random: how many other neurons to revive for comparison, drawn from the same blocks.
+
+    Returns:
+        one row per revived neuron: ``block, neuron, kind`` ("chosen" or "random"), ``dense``, ``pruned``, ``revived``
+        (mean loss per passage, nats per token), ``returned``: (pruned − revived) / (pruned − dense), 1 where the loss
+        is back; NaN where pruning changed nothing.
+    """
+    layers = find_mlp_layers(pruned)
+    chosen = check_neurons(neurons, layers)[["block", "neuron"]].assign(kind="chosen")
+    given = set(zip(chosen["block"], chosen["neuron"], strict=True))
+    others = [
+        (block, neuron)
+        for block in sorted(set(chosen["block"]))
+        for neuron in range(layers[block].width)
+        if (block, neuron) not in given
+    ]
+    drawn = np.random.default_rng(seed).permutation(len(others))[:n_random]
+    random = pd.DataFrame([others[place] for place in drawn], columns=["block", "neuron"]).assign(kind="random")
+    frame = pd.concat([chosen, random], ignore_index=True)
+
+    def mean_loss(model: PreTrainedModel) -> float:
+        return float(passage_losses(model, tokenizer, passages, batch_size=batch_size).mean())
+
+    before, after = mean_loss(dense), mean_loss(pruned)
+    losses = []
+    pairs = list(zip(frame["block"], frame["neuron"], strict=True))
+    for pair in progress(pairs, description="revive neurons", unit="neuron"):
+        with revived(dense, pruned, [pair]):
+            losses.append(mean_loss(pruned))
+    frame = frame.assign(dense=before, pruned=after, revived=losses)
+    gap = after - before
+    return frame.assign(returned=(frame["pruned"] - frame["revived"]) / gap if gap else np.nan)

@@ -1,0 +1,224 @@
+"""The registry of claims (data/claims.yaml) and the verdict that paired differences give on one of them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from functools import cache
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from labutils.claims.verdicts import Verdict
+from labutils.core.paths import DATA
+from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, p_value
+
+__all__ = ["Claim", "Guard", "Margin", "Verdict", "claim", "judge", "load_claims", "not_testable", "tensions"]
+
+REGISTRY = DATA / "claims.yaml"
+KINDS = ("positive", "no_worse", "negative_result", "equivalence")
+MARGIN_UNITS = {"relative to dense loss": "nats", "nats": "nats", "accuracy": "accuracy", "log ratio": "log ratio"}
+NEEDS = "SGHTQX"
+
+
+class Margin(NamedTuple):
+    """The difference below which two things count as equal, fixed before any run."""
+
+    value: float
+    unit: str
+
+
+class Guard(NamedTuple):
+    """Interval of the dense model's accuracy, and the accuracy of guessing: at chance nothing can be lost."""
+
+    low: float
+    high: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the registry; the header of data/claims.yaml explains the fields."""
+
+    id: str
+    source: str
+    statement: str
+    quantity: str
+    kind: str
+    margin: Margin | None
+    type: str | None
+    needs: tuple[str, ...]
+    studied_in: str | None
+    also: str = ""
+
+    def region(self, margin: float | None) -> tuple[float, float]:
+        """Where the judged quantity lies if the claim holds, for a margin in the quantity's own unit."""
+        delta = inf if margin is None else margin
+        regions = {
+            "positive": (0.0, inf),
+            "no_worse": (-delta, inf),
+            "negative_result": (-inf, delta),
+            "equivalence": (-delta, delta),
+        }
+        return regions[self.kind]
+
+
+def load_claims() -> pd.DataFrame:
+    """The registry as a table, one row per claim in the order of the file; the margin becomes two columns."""
+    rows = []
+    for one in _registry()[0].values():
+        margin = one.margin or (None, None)
+        row = asdict(one) | {"needs": " ".join(one.needs), "margin_value": margin[0], "margin_unit": margin[1]}
+        rows.append({name: value for name, value in row.items() if name != "margin"})
+    return pd.DataFrame(rows)
+
+
+def claim(claim_id: str) -> Claim:
+    """One claim of the registry; an unknown id is a LookupError that names the nearest."""
+    claims = _registry()[0]
+    if claim_id not in claims:
+        nearest = get_close_matches(claim_id.upper(), claims, n=1, cutoff=0.3)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"ids run from {min(claims)} to {max(claims)}"
+        raise LookupError(f"no claim {claim_id!r} in {REGISTRY.name}: {hint}")
+    return claims[claim_id]
+
+
+def tensions() -> list[tuple[list[list[str]], str]]:
+    """Claims that pull against each other: (sides, question), a side listing claim ids or names of other work."""
+    return [(entry["pair"], entry["question"]) for entry in _registry()[1]]
+
+
+def judge(
+    claim_id: str,
+    differences: pd.DataFrame | None = None,
+    *,
+    interval: Interval | None = None,
+    dense_loss: float | None = None,
+    scope: Mapping[str, Any],
+    statistic: str | Statistic = "mean",
+    guard: Guard | None = None,
+    unit: str | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Verdict:
+    """Verdict on a claim from paired differences signed as its `quantity` says, or from an interval already computed.
+
+    `scope` says on what it was found (at least `model`); `unit` is that of the differences. With a `guard` whose
+    interval includes chance the verdict is "not testable here". Margins relative to the dense loss need `dense_loss`.
+    The claim is supported when the whole interval lies in the region where it holds, contradicted when wholly outside,
+    equivalent when it is a claim of a positive effect whose interval lies within the margin around zero, else
+    inconclusive. Because these rules read a two-sided interval at `level`, equivalence is tested at (1 - level)/2 on
+    each side, more strictly than by two one-sided tests at 1 - level.
+    """
+    judged = claim(claim_id)
+    if guard is not None and guard.low <= guard.chance:
+        found = f"accuracy [{guard.low:.3f}, {guard.high:.3f}] against {guard.chance:.3f} for guessing"
+        return not_testable(claim_id, f"the dense model is at chance and has nothing to lose: {found}", scope=scope)
+    if (differences is None) == (interval is None):
+        raise ValueError(f"judge {claim_id} needs either `differences` or `interval`, not both or neither")
+    if interval is None:
+        interval = crossed_bootstrap(differences, statistic, level=level, seed=seed)
+    for name in ("estimate", "low", "high"):
+        if not isfinite(getattr(interval, name)):
+            raise ValueError(f"judge {claim_id}: the {name} of the interval is {getattr(interval, name)}")
+    margin = _margin_in_unit(judged, dense_loss)
+    outcome = _decide(judged, interval, margin)
+    boundaries = [bound for bound in judged.region(margin) if isfinite(bound)]
+    negligible = margin is not None and -margin <= interval.low and interval.high <= margin
+    clear = interval.low > 0 or interval.high < 0
+    remark = ""
+    if clear and negligible:
+        remark = f"statistically clear, practically negligible: the whole interval lies within ±{margin:.2g}"
+    return Verdict(
+        judged.id, judged.statement, outcome, outcome, _plain_scope(scope), interval.estimate, interval.low,
+        interval.high, interval.level, unit or (MARGIN_UNITS[judged.margin.unit] if judged.margin else ""),
+        p_value(interval.samples, boundaries), None, margin, interval.n_items, interval.n_draws,
+        "; ".join(filter(None, [remark, interval.note])), "", *interval.units,
+    )  # fmt: skip
+
+
+def not_testable(claim_id: str, reason: str, *, scope: Mapping[str, Any]) -> Verdict:
+    """The verdict "not testable here", for a model at chance, of another architecture, or otherwise unable to tell."""
+    judged = claim(claim_id)
+    outcome = "not testable here"
+    return Verdict(judged.id, judged.statement, outcome, outcome, _plain_scope(scope), note=reason)
+
+
+def read_registry(path: Path) -> tuple[dict[str, Claim], list[dict[str, Any]]]:
+    """Claims by id, and tensions, of a registry file; ValueError names the entry that breaks its rules."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    claims = {name: _read_claim(name, entry) for name, entry in content["claims"].items()}
+    for entry in content["tensions"]:
+        unknown = [name for side in entry["pair"] for name in side if _is_id(name) and name not in claims]
+        if set(entry) != {"pair", "question"} or len(entry["pair"]) < 2 or unknown:
+            raise ValueError(f"{path.name}: tension {entry} needs a question and two sides of known claims")
+    return claims, content["tensions"]
+
+
+@cache
+def _registry() -> tuple[dict[str, Claim], list[dict[str, Any]]]:
+    return read_registry(REGISTRY)
+
+
+def _is_id(name: str) -> bool:
+    return re.fullmatch(r"[CR]\d\d", name) is not None
+
+
+def _read_claim(name: str, entry: dict[str, Any]) -> Claim:
+    try:
+        margin = None if entry["margin"] is None else Margin(**entry["margin"])
+        one = Claim(**(entry | {"id": name, "margin": margin, "needs": tuple(entry["needs"])}))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"claim {name}: a field is missing or unknown: {error}") from error
+    checks = {
+        "the id is a letter C or R and two digits": _is_id(name),
+        f"the kind is one of {', '.join(KINDS)}": one.kind in KINDS,
+        f"the kind {one.kind} needs a margin": one.kind == "positive" or margin is not None,
+        "a margin is positive": margin is None or margin.value > 0,
+        f"a margin's unit is one of {', '.join(MARGIN_UNITS)}": margin is None or margin.unit in MARGIN_UNITS,
+        "the type is D, O or null": one.type in ("D", "O", None),
+        f"needs are letters of {NEEDS}": len(one.needs) > 0 and set(one.needs) <= set(NEEDS),
+        "source, statement and quantity are texts": all([one.source, one.statement, one.quantity]),
+    }
+    for rule, holds in checks.items():
+        if not holds:
+            raise ValueError(f"claim {name}: {rule}")
+    return one
+
+
+def _margin_in_unit(judged: Claim, dense_loss: float | None) -> float | None:
+    """The margin in the unit of the judged quantity."""
+    if judged.margin is None or judged.margin.unit != "relative to dense loss":
+        return judged.margin and float(judged.margin.value)
+    if dense_loss is None or not isfinite(dense_loss) or dense_loss <= 0:
+        share = f"{judged.margin.value:.0%} of the dense model's mean loss"
+        raise ValueError(f"judge {judged.id}: the margin is {share}; pass that loss as dense_loss, not {dense_loss}")
+    return float(judged.margin.value * dense_loss)
+
+
+def _decide(judged: Claim, interval: Interval, margin: float | None) -> str:
+    lowest, highest = judged.region(margin)
+    low, high = interval.low, interval.high
+    # An effect must exceed zero; a margin may be touched.
+    above = low > lowest if judged.kind == "positive" else low >= lowest
+    if above and high <= highest:
+        return "supported"
+    if high < lowest or low > highest:
+        return "contradicted"
+    within = margin is not None and -margin <= low and high <= margin
+    return "equivalent" if judged.kind == "positive" and within else "inconclusive"
+
+
+def _plain_scope(scope: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """The scope with single values only: lists become text, absent entries are left out."""
+    if "model" not in scope:
+        raise ValueError(f"a verdict's scope must name the model it was found on, got {dict(scope)}")
+    plain = {}
+    for name, value in scope.items():
+        value = value.item() if hasattr(value, "item") else value
+        if value is not None:
+            plain[name] = value if isinstance(value, str | int | float | bool) else ", ".join(map(str, value))
+    return plain

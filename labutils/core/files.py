@@ -1,0 +1,97 @@
+"""Fingerprints of files and atomic writes: what makes a run checkable and safe to interrupt."""
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from labutils.core import paths
+
+IGNORED_FOLDERS = {"__pycache__", ".ipynb_checkpoints"}
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that readers, and a run killed half-way, see the old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def hash_bytes(data: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
+    return hash_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_tree(folder: Path, pattern: str = "*") -> str:
+    """SHA-256 over the relative names and contents of all files below `folder` whose name matches `pattern`."""
+    files = sorted(
+        path
+        for path in folder.rglob(pattern)
+        if path.is_file() and not IGNORED_FOLDERS.intersection(path.relative_to(folder).parts)
+    )
+    return hash_json([[path.relative_to(folder).as_posix(), hash_file(path)] for path in files])
+
+
+def hash_path(path: Path) -> str:
+    """SHA-256 of a file, or of all files below a folder."""
+    return hash_tree(path) if path.is_dir() else hash_file(path)
+
+
+def hash_package() -> str:
+    """SHA-256 over the sources of `labutils` itself."""
+    return hash_tree(paths.PACKAGE, "*.py")
+
+
+def git_state() -> dict[str, str | bool | None]:
+    """The commit of the repository and whether tracked files differ from it; None for both outside git."""
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(paths.REPOSITORY), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def without_paths(text: str) -> str:
+    """Replace this machine's folders in a text by what they stand for, so that records can be shared."""
+    for folder, name in _known_folders():
+        text = text.replace(folder, name)
+    return text
+
+
+def _known_folders() -> Iterable[tuple[str, str]]:
+    known = {str(paths.REPOSITORY): "."}
+    if (real := os.environ.get("LABUTILS_DATA")) is not None:
+        known[str(Path(real).resolve())] = "$LABUTILS_DATA"
+    known[str(Path.cwd())] = "."
+    known[str(Path.home())] = "~"
+    # The longest first: a repository usually lies inside the home folder. A root folder would match every path.
+    return sorted(((k, v) for k, v in known.items() if len(k) > 1), key=lambda item: -len(item[0]))

@@ -1,0 +1,105 @@
+"""Where numbers come from: versions, device, and fingerprints of model, tokenizer and data, as one table."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from labutils.core import paths
+from labutils.core.files import git_state, hash_json, hash_path, without_paths
+
+PACKAGES = ("torch", "transformers", "numpy")
+
+
+def provenance(
+    model: torch.nn.Module | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    sources: Iterable[str] = (),
+    seed: int | None = None,
+) -> pd.DataFrame:
+    """Tell what a result depends on, for the top of a notebook.
+
+    Args:
+        model: its name, number of parameters and a SHA-256 of its weights are told.
+        tokenizer: its class, number of tokens and a SHA-256 of its vocabulary are told.
+        sources: names of texts and tasks, as `load_texts` takes them; files get a SHA-256 of their content.
+        seed: the seed of everything random.
+
+    Returns:
+        DataFrame with the columns `item` and `value`, both text.
+
+    Raises:
+        LookupError: a source `file:<path>` does not exist.
+    """
+    git = git_state()
+    commit = "outside git" if git["commit"] is None else f"{git['commit']}{' with changes' if git['dirty'] else ''}"
+    rows: list[tuple[str, Any]] = [("labutils", _version("labutils")), ("git commit", commit)]
+    rows += [("python", platform.python_version())]
+    rows += [(package, _version(package)) for package in PACKAGES]
+    rows += [("device", _describe_device(model)), ("threads", torch.get_num_threads())]
+    if model is not None:
+        rows += _describe_model(model)
+    if tokenizer is not None:
+        name = type(tokenizer).__name__
+        rows += [("tokenizer", f"{name}, {len(tokenizer):,} tokens"), ("tokenizer sha256", hash_tokenizer(tokenizer))]
+    rows += [(f"source {without_paths(source)}", _fingerprint(source)) for source in sources]
+    if seed is not None:
+        rows += [("seed", seed)]
+    return pd.DataFrame([(item, str(value)) for item, value in rows], columns=["item", "value"])
+
+
+def hash_weights(model: torch.nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of all entries of the model's state, in the order of their names.
+
+    Equal for equal weights, whatever device they are on and however they were stored.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # Bytes, not numbers: numpy has no bfloat16.
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def hash_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what turns text into ids: the whole fast tokenizer, or the vocabulary of a slow one."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return hash_json(json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab())
+
+
+def _describe_model(model: torch.nn.Module) -> list[tuple[str, Any]]:
+    name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
+    size = sum(parameter.numel() for parameter in model.parameters())
+    return [
+        ("model", f"{without_paths(str(name))} ({type(model).__name__})"),
+        ("parameters", f"{size:,}"),
+        ("weights sha256", hash_weights(model)),
+    ]
+
+
+def _describe_device(model: torch.nn.Module | None) -> str:
+    parameter = next(model.parameters(), None) if model is not None else None
+    device = parameter.device if parameter is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _fingerprint(source: str) -> str:
+    kind, _, name = source.partition(":")
+    if kind == "file":
+        return f"sha256 {hash_path(paths.find_file(name.partition('#')[0]))}"
+    if kind == "lab":
+        return f"written by the controlled language, sha256 of its data {hash_path(paths.DATA / 'world')}"
+    return "by its revision on the hub" if kind == "hub" else "not a known kind of source"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,183 @@
+"""Text for calibration and evaluation: documents and token windows named by one source string.
+
+Sources
+-------
+``lab:<register>`` or ``lab:<register>/<language>``
+    Documents of the controlled language (`labutils.world`), written on demand; train and test never share a document.
+``file:<path>``
+    ``.txt``: one unit per line, blank lines skipped. ``.jsonl``: one object per line with ``text``, or with
+    ``sentence1`` and ``sentence2`` (two documents per unit). A relative path is looked up in the working directory,
+    then in ``$LABUTILS_DATA``. The first 80 % of the units are the train split, the last 20 % the test split, whatever
+    the file is called. ``file:<path>#all`` puts every unit into the split asked for (a file that *is* a split).
+``hub:<owner>/<name>[/<config>]``
+    A data set of the Hugging Face hub, or a local folder in its format, through `datasets`. A third part that names a
+    file (``hub:allenai/c4/en/c4-train.00000-of-01024.json.gz``) loads that file only. The data set's own splits are
+    used; where there is no test split, ``validation`` stands in; a data set of a single split is cut 80/20 like a file.
+    ``hub:<…>#<split>`` takes the named split whole.
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from labutils import world
+from labutils.core import paths
+from labutils.data.hub import open_dataset
+from labutils.data.sources import Source, parse_source
+from labutils.data.tokens import special_frame, tokenize
+
+SPLITS = ("train", "test")
+TRAIN_SHARE = 0.8
+DOCUMENTS_PER_STEP = 64
+
+
+@runtime_checkable
+class Records(Protocol):
+    """A list of dictionaries, or a `datasets.Dataset`, which behaves like one without holding it in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+def _read_lines(path: Path) -> list[dict]:
+    """One record per non-blank line; the text keeps its leading and trailing spaces, which some corpora carry."""
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder; name one file, or use hub:<folder> for a data set in the hub's format")
+    lines = path.read_text(encoding="utf-8").split("\n")
+    if path.suffix == ".txt":
+        return [{"text": line} for line in lines if line.strip()]
+    if path.suffix != ".jsonl":
+        raise ValueError(f"{path.name}: files must be .txt (one unit per line) or .jsonl (one object per line)")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path.name}, line {number}: not a JSON object ({error})") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{path.name}, line {number}: a JSON object is expected, not {type(record).__name__}")
+        records.append(record)
+    return records
+
+
+def read_units(source: str, split: str, *, revision: str | None = None) -> tuple[Records, range]:
+    """All records of a ``file:`` or ``hub:`` source, and the range of those that belong to `split`.
+
+    ValueError when the source has no records or no such split; LookupError when it cannot be found.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    parsed = parse_source(source)
+    if parsed.scheme == "file":
+        records, whole = _read_lines(paths.find_file(parsed.name)), parsed.part == "all"
+    else:
+        records, whole = open_dataset(parsed.name, split=split, part=parsed.part, revision=revision)
+    if len(records) == 0:
+        raise ValueError(f"{source} is empty: it holds no units")
+    border = int(len(records) * TRAIN_SHARE)
+    indices = range(len(records)) if whole else range(border) if split == "train" else range(border, len(records))
+    if len(indices) == 0:
+        raise ValueError(f"{source} has only {len(records)} units, none in {split!r}; append '#all' to use them")
+    return records, indices
+
+
+def draw_order(indices: range, seed: int) -> list[int]:
+    """The units of a split in the random order of draw `seed`."""
+    return np.random.default_rng(seed).permutation(np.asarray(indices)).tolist()
+
+
+def _texts_of(record: dict, source: str) -> list[str]:
+    """The documents in one record: its `text`, or both sentences of a pair."""
+    if isinstance(record.get("text"), str):
+        return [record["text"]]
+    if isinstance(record.get("sentence1"), str) and isinstance(record.get("sentence2"), str):
+        return [record["sentence1"], record["sentence2"]]
+    raise ValueError(f"{source}: text needs a column 'text', or 'sentence1' and 'sentence2'; found {', '.join(record)}")
+
+
+def _written_documents(parsed: Source, split: str, seed: int) -> Iterator[str]:
+    """Endless documents of the controlled language: `write_documents` of twice as many begins with the same ones."""
+    register, _, language = parsed.name.partition("/")
+    language = language or "english"
+    taken, amount = 0, DOCUMENTS_PER_STEP
+    while True:
+        yield from world.write_documents(register, amount, language=language, seed=seed, split=split)[taken:]
+        taken, amount = amount, 2 * amount
+
+
+def _iterate_texts(source: str, split: str, seed: int, revision: str | None) -> Iterator[str]:
+    parsed = parse_source(source)
+    if parsed.scheme == "lab":
+        yield from _written_documents(parsed, split, seed)
+        return
+    records, indices = read_units(source, split, revision=revision)
+    for index in draw_order(indices, seed):
+        yield from (text for text in _texts_of(records[index], source) if text.strip())
+
+
+def load_texts(
+    source: str, *, split: str = "train", seed: int = 0, n: int | None = None, revision: str | None = None
+) -> list[str]:
+    """The first `n` documents of a source (all with None) in the random order of `seed`.
+
+    See the module's text for sources and splits. ValueError when the source holds fewer than `n`, or when `n` is
+    missing for the controlled language, which never ends; LookupError when the source cannot be found.
+    """
+    if n is None and parse_source(source).scheme == "lab":
+        raise ValueError(f"{source} is written on demand and never ends: say how many documents with n=…")
+    if n is not None and n < 1:
+        raise ValueError(f"n must be at least 1, not {n}")
+    texts = list(islice(_iterate_texts(source, split, seed, revision), n))
+    if n is not None and len(texts) < n:
+        raise ValueError(f"{source} holds {len(texts)} documents in {split!r}, {n} were asked for: ask for fewer")
+    return texts
+
+
+def load_tokens(
+    source: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    n_sequences: int,
+    seq_len: int,
+    seed: int = 0,
+    split: str = "train",
+    revision: str | None = None,
+) -> Int64[Tensor, "n_sequences seq_len"]:
+    """Token windows that never overlap, cut from the documents of a source.
+
+    The documents, in the random order of `seed`, are joined by the end-of-text token (a newline where the tokenizer has
+    none) into one stream; each window takes the next tokens of it, after bos for decoders, between [CLS] and [SEP] for
+    encoders. ValueError when the source is too short (says how many windows it holds) or a size is not positive;
+    LookupError when it cannot be found.
+    """
+    prefix, suffix = special_frame(tokenizer)
+    width = seq_len - len(prefix) - len(suffix)
+    if n_sequences < 1 or width < 1:
+        raise ValueError(
+            f"n_sequences={n_sequences} and seq_len={seq_len} leave no text: give at least 1 and {seq_len - width + 1}"
+        )
+    separator = tokenize(tokenizer, ["\n"])[0] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    stream: list[int] = []
+    texts = _iterate_texts(source, split, seed, revision)
+    while len(stream) < n_sequences * width and (batch := list(islice(texts, DOCUMENTS_PER_STEP))):
+        for ids in tokenize(tokenizer, batch):
+            stream += ids + separator
+    if len(stream) < n_sequences * width:
+        raise ValueError(
+            f"{source} ({split}) holds {len(stream) // width} sequences of {seq_len} tokens, {n_sequences} were asked "
+            "for: lower n_sequences or seq_len, or name a longer source"
+        )
+    body = torch.tensor(stream[: n_sequences * width], dtype=torch.int64).view(n_sequences, width)
+    edges = [torch.tensor(ids, dtype=torch.int64).expand(n_sequences, len(ids)) for ids in (prefix, suffix)]
+    return torch.cat([edges[0], body, edges[1]], dim=1)

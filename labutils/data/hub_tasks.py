@@ -1,0 +1,119 @@
+"""The registry of hub data sets (data/hub_tasks.yaml): their columns, prompts and answers, read as items of a task."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from labutils.core.paths import DATA
+
+REGISTRY = DATA / "hub_tasks.yaml"
+
+
+@dataclass(frozen=True)
+class HubTask:
+    """How to read one data set; the header of data/hub_tasks.yaml explains the fields."""
+
+    name: str
+    family: str
+    template: str | None = None
+    test: str | None = None
+    revision: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    label: str | None = None
+    labels: tuple[str, ...] = ()
+    values: tuple[Any, ...] = ()
+    choices: str | tuple[str, ...] | None = None
+    keys: str | None = None
+    answer: str | None = None
+    score: str | None = None
+
+    def __post_init__(self) -> None:
+        kinds = [self.label is not None, self.choices is not None, self.score is not None]
+        rules = {
+            "one of label, choices and score says where the answer is": sum(kinds) == 1,
+            "a prompt needs a template, similarity has none": (self.template is None) == (self.score is not None),
+            "a label needs the spelling of at least two classes": self.label is None or len(self.labels) > 1,
+            "values are as many as labels": not self.values or len(self.values) == len(self.labels),
+            "choices need the column of the answer": (self.choices is None) == (self.answer is None),
+        }
+        if broken := [rule for rule, holds in rules.items() if not holds]:
+            raise ValueError(f"hub task {self.name}: {broken[0]}")
+
+    def read(self, record: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A record in the columns of `labutils.data.tasks`; None where its answer is hidden.
+
+        ValueError naming the column that the record lacks, or an answer that is none of the choices.
+        """
+        found = {name: self._find(record, place) for name, place in self.fields.items()}
+        row = dict(record) | {name: " ".join(text) if isinstance(text, list) else text for name, text in found.items()}
+        if self.score is not None:
+            return row | {"score": self._find(record, self.score)}
+        if self.label is not None:
+            choices, values = list(self.labels), list(self.values) or list(range(len(self.labels)))
+            answer = self._find(record, self.label)
+        else:
+            choices = self._list(record)
+            values = list(self._find(record, self.keys)) if self.keys else list(range(len(choices)))
+            answer = self._find(record, self.answer)
+        if answer in (-1, "", None):
+            return None
+        if answer not in values:
+            raise ValueError(f"hub task {self.name}: the answer {answer!r} is none of {', '.join(map(str, values))}")
+        return row | {"choices": choices, "answer": values.index(answer)}
+
+    def _list(self, record: Mapping[str, Any]) -> list[str]:
+        if isinstance(self.choices, str):
+            return list(self._find(record, self.choices))
+        return [self._find(record, column) for column in self.choices]
+
+    def _find(self, record: Mapping[str, Any], place: str) -> Any:
+        found: Any = record
+        for part in place.split("."):
+            if part not in found:
+                raise ValueError(
+                    f"hub task {self.name}: there is no column {place!r} among {', '.join(record)}; the data set has "
+                    f"changed: correct {REGISTRY.name}, or take an earlier revision"
+                )
+            found = found[part]
+        return found
+
+    def draw(self, records: Any, order: Iterable[int], n_items: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Positions and rows of the first `n_items` records (all with None) in this order whose answer is known."""
+        found = 0
+        for index in order:
+            if found == n_items:
+                return
+            if (row := self.read(records[index])) is not None:
+                found += 1
+                yield index, row
+
+
+def find_hub_task(name: str) -> HubTask | None:
+    """The entry of a data set ``<owner>/<name>[/<config>]``, or None."""
+    return _registry().get(name)
+
+
+def list_hub_tasks(family: str | None = None) -> list[str]:
+    """Names of all registered data sets, or of those of a family."""
+    return [name for name, task in _registry().items() if family in (None, task.family)]
+
+
+def read_hub_tasks(path: Path) -> dict[str, HubTask]:
+    """The entries of a registry file; ValueError names the one that breaks the rules."""
+    tasks = {}
+    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+        try:
+            tasks[name] = HubTask(name, **plain)
+        except TypeError as error:
+            raise ValueError(f"{path.name}, {name}: a field is missing or unknown: {error}") from error
+    return tasks
+
+
+@cache
+def _registry() -> dict[str, HubTask]:
+    return read_hub_tasks(REGISTRY)

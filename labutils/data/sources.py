@@ -1,0 +1,63 @@
+"""Source strings: how a text or task is named, taken apart, and shortened for a reader."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SCHEMES = ("lab", "file", "hub")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed source string ``<scheme>:<name>[#<part>]``; `part` is empty when none is given."""
+
+    scheme: str
+    name: str
+    part: str = ""
+
+
+def parse_source(source: str) -> Source:
+    """Take ``<scheme>:<name>[#<part>]`` apart; ValueError names the nearest known scheme."""
+    scheme, colon, rest = source.partition(":")
+    if not colon or scheme not in SCHEMES:
+        nearest = difflib.get_close_matches(scheme, SCHEMES, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"source {source!r} must start with {', '.join(s + ':' for s in SCHEMES)}; did you mean '{nearest}:…'?"
+        )
+    name, _, part = rest.partition("#")
+    if not name:
+        raise ValueError(f"source {source!r} names nothing after '{scheme}:'; give a register, a path or a data set")
+    if (scheme == "file" and part not in ("", "all")) or (scheme == "lab" and part):
+        raise ValueError(f"source {source!r}: '#{part}' is not known; files take '#all', hub data sets '#<split>'")
+    return Source(scheme, name, part)
+
+
+def short_source(source: str) -> str:
+    """The part of a source that tells it from others: `lab:review` → review, a file's name without folders."""
+    tail = source.removeprefix("lab:").partition("#")[0]
+    return tail.rsplit("/", 1)[-1] if source.startswith(("file:", "hub:")) else tail
+
+
+def split_cell(cell: str) -> tuple[str, str]:
+    """Calibration and evaluation source of a cell; one source serves as both."""
+    calibration, arrow, evaluation = (part.strip() for part in cell.partition("→"))
+    return calibration, evaluation if arrow else calibration
+
+
+def sources_of(cells: Sequence[str]) -> list[str]:
+    """All text sources of some cells, each once."""
+    return list(dict.fromkeys(source for cell in cells for source in split_cell(cell)))
+
+
+def language_of(source: str) -> str:
+    """The language of a controlled-language source; real text is "as given"."""
+    if not source.startswith("lab:"):
+        return "as given"
+    parts = source.removeprefix("lab:").split("/")
+    return parts[1] if len(parts) > 1 else "english"
+
+
+def cell_name(calibration: str, evaluation: str) -> str:
+    """A short name of a cell, without folders."""
+    names = list(dict.fromkeys(short_source(source) for source in (calibration, evaluation)))
+    return " → ".join(names)

@@ -1,0 +1,241 @@
+"""Tasks with a right answer per item, choice or similarity, from files, the hub, or the controlled language.
+
+Formats of ``file:<path>.jsonl`` and ``hub:<data set>`` (columns; others are ignored):
+
+- classification: ``text, label, label_name``; pairs and inference: ``premise, hypothesis, label, label_name`` or
+  ``sentence1, sentence2, label, label_name``; on the hub a `ClassLabel` stands in for ``label_name``. The choices are
+  the label names in the order of the labels.
+- multiple choice: ``question, choices, answer`` (the position of the right choice), with ``context`` or ``support`` (a
+  passage) or ``relation`` (cause or effect) where there is one, or with ``label, label_name`` for the answer.
+- similarity: ``sentence1, sentence2, score``.
+
+Sources, splits and ``#all`` are those of `labutils.data.corpora`. `TEMPLATES` lists the prompts. Hub data sets with
+other columns are read as the registry says (`labutils.data.hub_tasks`).
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from labutils import world
+from labutils.data.corpora import draw_order, read_units
+from labutils.data.hub_tasks import HubTask, find_hub_task
+from labutils.data.sources import parse_source
+
+KINDS = ("choice", "similarity")
+LAB_ITEMS = 200  # items written for a lab: task when the caller does not say how many
+SIMILARITY_COLUMNS = {"sentence1", "sentence2", "score"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Items with a right answer.
+
+    `items` has one row per item. Kind "choice": ``item`` (position in the source), ``prompt``, ``choices`` (list of
+    strings), ``gold`` (position of the right choice). Kind "similarity": ``item, sentence1, sentence2, score``.
+    """
+
+    name: str
+    family: str
+    kind: str
+    items: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind {self.kind!r} is not one of {', '.join(KINDS)}")
+        if len(self.items) == 0:
+            raise ValueError(f"task {self.name!r} has no items")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt with named columns, the family its tasks belong to, and the label names it is the default for."""
+
+    family: str
+    prompt: str
+    labels: frozenset[str] = frozenset()
+
+
+TEMPLATES = {
+    "sentiment": Template(
+        "sentiment",
+        "Review: {text}\nSentiment:",
+        frozenset({"positive", "negative", "neutral", "very positive", "very negative", "pos", "neg"}),
+    ),
+    "topic": Template("topic", "Article: {text}\nTopic:", frozenset({"world", "sports", "business", "sci/tech"})),
+    "style": Template("topic", "Sentence: {text}\nStyle:", frozenset({"subjective", "objective"})),
+    "question-type": Template(
+        "topic", "Question: {text}\nType:", frozenset({"abbr", "desc", "enty", "hum", "loc", "num"})
+    ),
+    "label": Template("topic", "Text: {text}\nLabel:"),
+    "inference": Template("inference", "Premise: {premise}\nHypothesis: {hypothesis}\nLabel:"),
+    "paraphrase": Template("inference", "Sentence 1: {sentence1}\nSentence 2: {sentence2}\nLabel:"),
+    "question": Template("qa", "Question: {question}\nAnswer:"),
+    "reading": Template("qa", "Context: {context}\nQuestion: {question}\nAnswer:"),
+    "cause-effect": Template("qa", "{question} {connective}"),
+}
+CONNECTIVES = {"cause": "because", "effect": "so"}
+
+
+def _choose_template(name: str | None, columns: Iterable[str], labels: list[str], source: str) -> Template:
+    """The template called `name`, or the default: by the columns, then, for single texts, by the set of label names."""
+    if name is not None:
+        if name not in TEMPLATES:
+            nearest = difflib.get_close_matches(name, TEMPLATES, n=1, cutoff=0.0)[0]
+            raise ValueError(f"template {name!r} is not one of {', '.join(TEMPLATES)}; did you mean {nearest!r}?")
+        return TEMPLATES[name]
+    columns = set(columns)
+    if "question" in columns:
+        if columns & {"context", "support", "contexts"}:
+            return TEMPLATES["reading"]
+        return TEMPLATES["cause-effect" if "relation" in columns else "question"]
+    if {"premise", "hypothesis"} <= columns:
+        return TEMPLATES["inference"]
+    if {"sentence1", "sentence2"} <= columns:
+        return TEMPLATES["paraphrase"]
+    if "text" in columns:
+        names = {label.lower() for label in labels}
+        return next((t for t in TEMPLATES.values() if names <= t.labels), TEMPLATES["label"])
+    raise ValueError(f"{source}: no task format has the columns {', '.join(sorted(columns))}; see labutils.data.tasks")
+
+
+def _prompt(record: dict, template: Template, source: str) -> str:
+    fields = dict(record)
+    if "support" in record:
+        fields.setdefault("context", record["support"])
+    if "contexts" in record:
+        fields.setdefault("context", " ".join(record["contexts"]))
+    if "relation" in record:
+        fields["connective"] = CONNECTIVES.get(record["relation"], record["relation"])
+    try:
+        return template.prompt.format(**fields)
+    except KeyError as error:
+        raise ValueError(
+            f"{source}: the prompt {template.prompt!r} needs the column {error}; found {', '.join(record)}. "
+            f"Name another template: {', '.join(TEMPLATES)}"
+        ) from error
+
+
+def _label_names(records: list[dict], source: str) -> dict[int, str]:
+    """Label → name in label order; ValueError when a label has no name, or two."""
+    names: dict[int, str] = {}
+    for record in records:
+        if not isinstance(record.get("label"), int) or not isinstance(record.get("label_name"), str):
+            raise ValueError(
+                f"{source}: a classification item needs an integer 'label' and a string 'label_name', a choice item "
+                f"'choices' and 'answer', a similarity item 'score'; found the columns {', '.join(record)}. "
+                "Hidden labels (−1) have no name: take another split with '#<split>'"
+            )
+        if names.setdefault(record["label"], record["label_name"]) != record["label_name"]:
+            raise ValueError(
+                f"{source}: label {record['label']} is called {names[record['label']]!r} and {record['label_name']!r}"
+            )
+    return dict(sorted(names.items()))
+
+
+def _named_rows(records: Any) -> list[dict]:
+    """The records as dictionaries; a hub `ClassLabel` gets its name written out."""
+    features = getattr(records, "features", {})
+    names = getattr(features.get("label"), "names", None)
+    rows = list(records)
+    if names is None or "label_name" in features:
+        return rows
+    return [row | {"label_name": names[row["label"]]} if row["label"] >= 0 else row for row in rows]
+
+
+def _choice_items(rows: list[dict], order: list[int], template: str | None, source: str) -> tuple[str, pd.DataFrame]:
+    """Family and items; the set of label names is taken from all rows, so that it does not depend on the draw."""
+    multiple = all("choices" in row and "answer" in row for row in rows)
+    labels = {} if multiple else _label_names(rows, source)
+    shared = list(labels.values())
+    chosen = _choose_template(template, rows[0], shared, source)
+    position = {label: index for index, label in enumerate(labels)}
+    items = []
+    for index in order:
+        row = rows[index]
+        choices = list(row["choices"]) if multiple else shared
+        gold = row["answer"] if multiple else position[row["label"]]
+        if not isinstance(gold, int) or not 0 <= gold < len(choices) or len(choices) < 2:
+            raise ValueError(
+                f"{source}, item {index}: answer {gold!r} is no position among {len(choices)} choices (≥ 2)"
+            )
+        items.append({"item": index, "prompt": _prompt(row, chosen, source), "choices": choices, "gold": gold})
+    return chosen.family, pd.DataFrame(items)
+
+
+def _similarity_items(rows: list[dict] | dict[int, dict], order: list[int], source: str) -> pd.DataFrame:
+    columns = ("sentence1", "sentence2", "score")
+    items = pd.DataFrame([{"item": index} | {column: rows[index].get(column) for column in columns} for index in order])
+    items["score"] = pd.to_numeric(items["score"], errors="coerce")
+    if items.isna().any(axis=None):
+        bad = items["item"][items.isna().any(axis=1)].iloc[0]
+        raise ValueError(f"{source}, item {bad}: sentence1, sentence2 and a numeric score are needed")
+    return items
+
+
+def _registered_task(
+    entry: HubTask, source: str, drawn: list[tuple[int, dict]], template: str | None, n_items: int | None
+) -> Task:
+    """Items of a data set that the registry describes, from the positions and rows that were drawn."""
+    if len(drawn) < (n_items or 1):
+        raise ValueError(
+            f"{source} has {len(drawn)} items with a known answer, {n_items or 'at least one'} wanted: ask for fewer, "
+            "or take another split with '#<split>'"
+        )
+    order, rows = [index for index, _ in drawn], [row for _, row in drawn]
+    if entry.template is None:
+        return Task(source, entry.family, "similarity", _similarity_items(dict(drawn), order, source))
+    _, items = _choice_items(rows, list(range(len(rows))), template or entry.template, source)
+    return Task(source, entry.family, "choice", items.assign(item=order))
+
+
+def _load_lab_task(name: str, n_items: int, seed: int, split: str) -> Task:
+    items = world.write_items(name, n_items, seed=seed, split=split)
+    return Task(f"lab:{name}", name.partition("/")[0], world.TASKS[name].kind, items)
+
+
+def load_task(
+    source: str,
+    *,
+    n_items: int | None = None,
+    seed: int = 0,
+    split: str = "test",
+    template: str | None = None,
+    revision: str | None = None,
+) -> Task:
+    """`n_items` items of a task, drawn by `seed` from a split.
+
+    Args:
+        source: ``lab:<family>/<name>``, ``file:<path>.jsonl[#all]`` or ``hub:<data set>[/<config>][#<split>]``.
+        n_items: how many; None takes the whole split of a file or hub data set, and `LAB_ITEMS` of a lab task.
+        seed: decides which items, and their order.
+        split: "train" or "test".
+        template: name of the prompt in `TEMPLATES`; None infers it from the columns and the set of label names.
+        revision: branch, tag or commit of a hub data set.
+
+    Raises:
+        ValueError: no items, fewer than asked for, an unknown template, or rows in none of the formats.
+        LookupError: no such file, data set or lab task.
+    """
+    if n_items is not None and n_items < 1:
+        raise ValueError(f"n_items must be at least 1, not {n_items}")
+    parsed = parse_source(source)
+    if parsed.scheme == "lab":
+        return _load_lab_task(parsed.name, n_items or LAB_ITEMS, seed, split)
+    entry = find_hub_task(parsed.name) if parsed.scheme == "hub" else None
+    own_test = f"#{entry.test}" if entry and entry.test and split == "test" and not parsed.part else ""
+    records, indices = read_units(source + own_test, split, revision=revision or (entry and entry.revision))
+    if n_items is not None and n_items > len(indices):
+        raise ValueError(f"{source} has {len(indices)} items in {split!r}, {n_items} were asked for: ask for fewer")
+    order = draw_order(indices, seed)
+    if entry:
+        return _registered_task(entry, source, list(entry.draw(records, order, n_items)), template, n_items)
+    order = order[:n_items]
+    rows = _named_rows(records)
+    if rows[0].keys() >= SIMILARITY_COLUMNS:
+        return Task(source, "topic", "similarity", _similarity_items(rows, order, source))
+    family, items = _choice_items(rows, order, template, source)
+    return Task(source, family, "choice", items)

@@ -1,5 +1,0 @@
-"""What a pruning will take, before anything runs: `forecast`, and what `prune` says of its cost."""
-
-from labutils.forecasting.request import Forecast, forecast
-
-__all__ = ["Forecast", "forecast"]

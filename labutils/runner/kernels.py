@@ -1,0 +1,212 @@
+"""Execute one notebook through papermill in a kernel of its own, and notice when that kernel dies.
+
+papermill marks every cell completed after a killed kernel, and its kernels race for ports when several start at once.
+So kernels here talk through sockets in a private folder, run this very Python, and the cell in progress is followed
+from outside.
+"""
+
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import execute_notebook
+
+from labutils.core import paths
+from labutils.runner.engines import VARIABLE
+
+ENGINE = "labutils"  # papermill's word for what runs notebooks
+START_KERNEL = "from labutils.runner.engines import start_kernel; start_kernel()"
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+TRACEBACK_LINES = 12
+# How long outputs may lag behind the end of their cell; a busy machine is slow to deliver large figures.
+IOPUB_SECONDS = 60
+
+# papermill warns of union-typed parameters it cannot read, and nbclient logs a death that is reported here anyway.
+logging.getLogger("papermill").setLevel(logging.CRITICAL)
+
+
+class StudyFailure(Exception):
+    """A notebook did not come to its end: number (from 1) and first line of its code cell, and what happened."""
+
+    def __init__(self, cell: int, first_line: str, message: str, notebook: NotebookNode) -> None:
+        super().__init__(f"cell {cell} ({first_line}): {message}")
+        self.cell = cell
+        self.first_line = first_line
+        self.message = message
+        self.notebook = notebook
+
+
+class OwnPythonManager(AsyncKernelManager):
+    """Starts kernels with the running Python, whatever a user-level kernel spec of the same name may say."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """The kernel spec, fixed: ipykernel in `sys.executable`."""
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+
+@dataclass
+class Execution:
+    """One execution of one notebook: where its kernel lives and which cell it is at."""
+
+    environment: Mapping[str, str]
+    on_cell: Callable[[int, str], None]
+    on_text: Callable[[str], None]
+    cell_timeout: int | None = None
+    cell: int = 0
+    first_line: str = "before the first cell"
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="labutils-")))
+    manager: OwnPythonManager | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where the kernel's process writes what does not come from a cell: its last words."""
+        return self.folder / "kernel.log"
+
+    def kill(self) -> None:
+        """End the kernel at once, if it runs."""
+        provisioner = self.manager.provisioner if self.manager is not None else None
+        if provisioner is not None and (pid := getattr(provisioner, "pid", None)):
+            os.kill(pid, signal.SIGKILL)
+
+    def start_cell(self, notebook: NotebookNode, cell_index: int) -> None:
+        """Note that the kernel begins with a cell, counted among the code cells of the notebook's author."""
+        if "injected-parameters" in notebook.cells[cell_index].metadata.get("tags", []):
+            return
+        self.cell = sum(is_own_code(cell) for cell in notebook.cells[: cell_index + 1])
+        self.first_line = first_line(notebook.cells[cell_index].source)
+        self.on_cell(self.cell, self.first_line)
+
+    def write(self, text: str) -> None:
+        """Receive what the kernel writes to its standard error."""
+        for line in text.splitlines():
+            if line.strip():
+                self.on_text(line.rstrip())
+
+    def flush(self) -> None:
+        """Nothing is buffered; streams must have this method."""
+
+
+class StudyClient(PapermillNotebookClient):
+    """papermill's client with kernels of our own making."""
+
+    def __init__(self, nb_man: NotebookExecutionManager, execution: Execution, **options: Any) -> None:
+        options |= {"timeout": execution.cell_timeout, "record_timing": False, "coalesce_streams": True}
+        if VARIABLE in execution.environment:
+            options["extra_arguments"] = [f"--IPKernelApp.exec_lines={START_KERNEL}"]
+        super().__init__(nb_man, iopub_timeout=IOPUB_SECONDS, **options)
+        self.execution = execution
+        self.on_cell_execute = lambda cell, cell_index: execution.start_cell(self.nb, cell_index)
+
+    def create_kernel_manager(self) -> OwnPythonManager:
+        """A manager whose kernel listens on sockets in a private folder: no ports, no races for them."""
+        folder = self.execution.folder
+        self.km = OwnPythonManager(transport="ipc", ip=str(folder / "k"), connection_file=str(folder / "kernel.json"))
+        self.execution.manager = self.km
+        return self.km
+
+    def start_new_kernel(self, **options: Any) -> None:
+        """Start the kernel in the execution's environment."""
+        # A private IPython folder: no start-up scripts or settings of the user's enter the study.
+        private = {"IPYTHONDIR": str(self.execution.folder / "ipython")}
+        with self.execution.log.open("wb") as log:
+            environment = dict(self.execution.environment) | private
+            super().start_new_kernel(env=environment, stdout=log, stderr=log, **options)
+
+
+class StudyEngine(NBClientEngine):
+    """The papermill engine that runs `StudyClient`."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: NotebookExecutionManager, kernel_name: str, *, execution: Execution, **_: Any
+    ) -> None:
+        """Execute all cells; papermill calls this."""
+        log = logging.getLogger("papermill")
+        StudyClient(nb_man, execution, kernel_name=kernel_name, stderr_file=execution, log=log).execute()
+
+
+papermill_engines.register(ENGINE, StudyEngine)
+
+
+def execute(notebook: NotebookNode, parameters: Mapping[str, Any], execution: Execution) -> NotebookNode:
+    """Run a notebook with `parameters` injected, in a kernel that ends with it, and return it with its outputs.
+
+    Raises:
+        StudyFailure: a cell raised an exception or took too long, or the kernel died; it carries the notebook so far.
+    """
+    source, output = execution.folder / "source.ipynb", execution.folder / "executed.ipynb"
+    nbformat.write(notebook, source)
+    try:
+        return execute_notebook(
+            source,
+            output,
+            parameters=dict(parameters),
+            engine_name=ENGINE,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            execution=execution,
+        )
+    except PapermillExecutionError as error:
+        lines = ANSI.sub("", "\n".join(error.traceback)).splitlines()
+        message = "\n".join([f"{error.ename}: {error.evalue}", *lines[-TRACEBACK_LINES:]])
+    except CellTimeoutError as error:
+        message = " ".join(str(error).splitlines()[:2])
+    except DeadKernelError:
+        words = execution.log.read_text(errors="replace").splitlines()[-TRACEBACK_LINES:]
+        message = "\n".join(["the kernel died: it was killed, or the machine ran out of memory", *words])
+    except RuntimeError as error:
+        message = f"the kernel failed: {error}"
+    finally:
+        executed = nbformat.read(output, as_version=4) if output.exists() else notebook
+        shutil.rmtree(execution.folder, ignore_errors=True)
+    raise StudyFailure(execution.cell, execution.first_line, message, executed)
+
+
+def kernel_environment(run: Path, stem: str, attempt: str, threads: int, engine: str | None = None) -> dict[str, str]:
+    """Environment of a notebook's kernel: where it writes, which `labutils` it imports, how many threads it has.
+
+    `engine` is where its sweeps run, see `labutils.runner.engines`; None: in the kernel itself.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    if engine is not None:
+        environment[VARIABLE] = engine
+    environment.setdefault("OMP_NUM_THREADS", str(threads))
+    inherited = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
+    return environment | {
+        "LABUTILS_RUN_FOLDER": str(run),
+        "LABUTILS_NOTEBOOK": stem,
+        "LABUTILS_ATTEMPT": attempt,
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PYTHONPATH": os.pathsep.join([str(paths.REPOSITORY), *inherited]),
+    }
+
+
+def is_own_code(cell: NotebookNode) -> bool:
+    """True for code cells of the notebook's author, not for the one papermill injects."""
+    return cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+
+
+def first_line(source: str) -> str:
+    """The first line of a cell that says something, at most 60 characters of it."""
+    lines = [line.strip() for line in source.splitlines() if line.strip()]
+    line = lines[0] if lines else "empty cell"
+    return line if len(line) <= 60 else line[:59] + "…"

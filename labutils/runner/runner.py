@@ -1,0 +1,247 @@
+"""Run notebooks headless: each in a kernel of its own, several at a time, resumable after any interruption.
+
+A notebook has succeeded when its last cell's `conclude` wrote its result in this very execution; nothing else counts.
+"""
+
+import contextlib
+import datetime
+import json
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+from filelock import Timeout
+from nbformat import NotebookNode
+
+from labutils.core import paths
+from labutils.core.files import hash_file, without_paths, write_atomically
+from labutils.runner.engines import check_engine
+from labutils.runner.kernels import Execution, StudyFailure, execute, kernel_environment
+from labutils.runner.notebooks import (
+    clean_executed,
+    count_code_cells,
+    find_figures,
+    without_outputs,
+    write_html,
+    write_notebook,
+)
+from labutils.runner.planning import Study, plan_studies
+from labutils.runner.progress_board import Board
+from labutils.runner.records import (
+    find_changes,
+    find_locks,
+    lock,
+    new_record,
+    read_records,
+    shared_inputs,
+    study_inputs,
+    write_manifest,
+    write_record,
+)
+
+
+@dataclass
+class Session:
+    """One call of the runner: where it writes and what its notebooks have in common."""
+
+    run: Path
+    studies: list[Study]
+    resume: bool
+    threads: int
+    engine: str | None
+    cell_timeout: int | None
+    board: Board
+    shared: dict[str, Any]
+    executions: list[Execution] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """Start no further notebook and end the kernels that run."""
+        self.stopped.set()
+        for execution in self.executions:
+            execution.kill()
+
+
+def run_studies(
+    names: Iterable[str] = (),
+    *,
+    profile: str = "lab",
+    out: str | Path = "results/lab",
+    jobs: int = 1,
+    resume: bool = False,
+    parameters: Mapping[str, Any] | None = None,
+    notebooks: str | Path | None = None,
+    cell_timeout: int | None = None,
+    engine: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Run notebooks with a profile's parameters and return their records by stem.
+
+    Each record has `status` ("succeeded" or "failed"), `answer` or `failure`, and all that `manifest.json` says of it.
+
+    Args:
+        names: notebooks by stem or file name; all that the profile lists when empty.
+        profile: name of a file in the notebooks' folder `profiles`.
+        out: the run folder.
+        jobs: how many notebooks run at a time.
+        resume: keep what is complete in the run folder and has the same inputs.
+        parameters: values by name for every selected notebook that declares them; they override the profile.
+        notebooks: folder of the notebooks; that of the repository when None.
+        cell_timeout: seconds that one cell may take; any when None.
+        engine: where the notebooks' sweeps run: "processes:N", "dask://host:port" or "slurm://PARTITION:N"; in their
+            kernels when None.
+
+    Raises:
+        LookupError: an unknown notebook, profile or parameter, or an engine that does not answer; nothing has run.
+        ValueError: an ill-typed parameter, nothing to run, or no such engine; nothing has run.
+    """
+    folder = Path(notebooks) if notebooks is not None else paths.NOTEBOOKS
+    if jobs < 1:
+        raise ValueError(f"jobs must be 1 or more, not {jobs}")
+    studies, skipped = plan_studies(names, profile=profile, overrides=parameters or {}, folder=folder)
+    where = check_engine(engine) if engine is not None else None
+    run = Path(out).resolve()
+    board = Board(studies)
+    threads = max(1, joblib.cpu_count() // jobs)
+    session = Session(run, studies, resume, threads, engine, cell_timeout, board, shared_inputs())
+    if where is not None:
+        board.note(f"sweeps run on {where}")
+    for stem in skipped:
+        board.note(f"{stem} is skipped: profile {profile!r} does not list it")
+    try:
+        return _run_all(session, jobs)
+    finally:
+        board.close()
+
+
+def _run_all(session: Session, jobs: int) -> dict[str, dict[str, Any]]:
+    """First the studies proper, `jobs` at a time, then those that read their ledgers."""
+    records = {}
+    for last in (False, True):
+        studies = [study for study in session.studies if study.last == last]
+        # What the last ones read: the verdicts of those that succeeded, and no others.
+        write_manifest(session.run)
+        with ThreadPoolExecutor(1 if last else jobs) as pool:
+            futures = {study.stem: pool.submit(_run_one, session, study) for study in studies}
+            try:
+                wait(futures.values())
+            except KeyboardInterrupt:
+                session.stop()
+                raise
+        records |= futures
+    return {stem: future.result() for stem, future in records.items()}
+
+
+def _run_one(session: Session, study: Study) -> dict[str, Any]:
+    """Compute one study, or take it as it is when it is complete already."""
+    if session.stopped.is_set():
+        raise KeyboardInterrupt
+    with _hold(session, study) as waited:
+        inputs = study_inputs(study, session.shared, session.run)
+        changes = find_changes(session.run, study.stem, inputs)
+        if not changes and (session.resume or waited):
+            session.board.end(study.stem, "complete already, inputs unchanged: kept")
+            return read_records(session.run)[study.stem]
+        if session.resume and changes != ["no finished run"]:
+            session.board.note(f"{study.stem} is computed again: {'; '.join(changes)}")
+        return _compute(session, study, inputs)
+
+
+@contextlib.contextmanager
+def _hold(session: Session, study: Study) -> Iterator[bool]:
+    """Hold the locks a study needs and tell whether another process had to be waited for.
+
+    A study that reads the others' ledgers holds their locks too. They are taken in one order everywhere, so no two runs
+    can wait for each other.
+    """
+    stems = sorted({study.stem} | (find_locks(session.run) if study.last else set()))
+    waited = False
+    with contextlib.ExitStack() as stack:
+        for stem in stems:
+            this = lock(session.run, stem)
+            try:
+                stack.enter_context(this.acquire(timeout=0))
+            except Timeout:
+                session.board.note(f"{stem} is being run by another process; waiting for its result")
+                waited = True
+                stack.enter_context(this.acquire())
+        yield waited
+
+
+def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    folder = session.run / study.stem
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    attempt = uuid.uuid4().hex
+    board = session.board
+    execution = Execution(
+        kernel_environment(session.run, study.stem, attempt, session.threads, session.engine),
+        on_cell=lambda number, line: board.cell(study.stem, number, line),
+        on_text=lambda line: board.text(study.stem, execution.cell, line),
+        cell_timeout=session.cell_timeout,
+    )
+    session.executions.append(execution)
+    board.begin(study.stem)
+    start = time.monotonic()
+    try:
+        executed = execute(without_outputs(study.notebook), study.given, execution)
+        outcome = _read_result(folder, attempt, executed)
+    except StudyFailure as failure:
+        executed, outcome = failure.notebook, _describe_failure(failure)
+    finally:
+        session.executions.remove(execution)
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    outcome |= {"wall_seconds": round(time.monotonic() - start, 2), "finished": finished}
+    record = new_record(study, inputs, outcome)
+    _export(folder, study, executed, record)
+    write_record(session.run, record)
+    _report(board, study.stem, outcome)
+    return record
+
+
+def _read_result(folder: Path, attempt: str, executed: NotebookNode) -> dict[str, Any]:
+    """What the notebook's last cell wrote in this attempt, checked against the files beside it.
+
+    Raises:
+        StudyFailure: it wrote nothing, or the files are not those it wrote.
+    """
+    path = folder / "result.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    last = count_code_cells(executed)
+    if result.get("attempt") != attempt:
+        message = "the notebook ended without calling conclude(rows, verdicts, answer)"
+        raise StudyFailure(last, "last cell", message, executed)
+    for name in ("rows.parquet", "ledger.jsonl"):
+        if hash_file(folder / name) != result[f"{Path(name).stem}_sha256"]:
+            raise StudyFailure(last, "last cell", f"{name} is not the file that conclude wrote", executed)
+    kept = {name: result[name] for name in ("answer", "n_rows", "verdicts", "device")}
+    return {"status": "succeeded"} | kept
+
+
+def _describe_failure(failure: StudyFailure) -> dict[str, Any]:
+    message = without_paths(failure.message)
+    return {"status": "failed", "failure": {"cell": failure.cell, "first_line": failure.first_line, "message": message}}
+
+
+def _export(folder: Path, study: Study, executed: NotebookNode, record: Mapping[str, Any]) -> None:
+    """Write the executed notebook, its page and its figures."""
+    about = {"profile": study.profile, "status": record["status"], "parameters": record["inputs"]["parameters"]}
+    clean = clean_executed(executed, about | ({"after": "all"} if study.last else {}))
+    write_atomically(folder / f"{study.stem}.ipynb", write_notebook(clean))
+    write_atomically(folder / f"{study.stem}.html", write_html(clean, study.stem))
+    for number, image in enumerate(find_figures(clean), start=1):
+        write_atomically(folder / "figures" / f"{study.stem}-{number}.png", image)
+
+
+def _report(board: Board, stem: str, outcome: Mapping[str, Any]) -> None:
+    if outcome["status"] == "succeeded":
+        board.end(stem, outcome["answer"])
+    else:
+        failure = outcome["failure"]
+        board.end(stem, f"FAILED in cell {failure['cell']} ({failure['first_line']}): {failure['message']}")

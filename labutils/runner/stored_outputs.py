@@ -1,0 +1,176 @@
+"""Stored outputs: from a run of the profile `full` into notebooks and README, and whether they are still true.
+
+A stored notebook carries the hash of the cells and parameters that made its outputs: an edit without a new run shows.
+"""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from labutils.core import paths
+from labutils.core.files import hash_json, write_atomically
+from labutils.runner.notebooks import (
+    find_figures,
+    find_notebooks,
+    has_tag,
+    hash_cells,
+    own_cells,
+    read_notebook,
+    read_title,
+    write_notebook,
+)
+from labutils.runner.planning import plan_studies
+from labutils.runner.records import portable, read_records
+
+PROFILE = "full"
+MARKERS = ("<!-- notebooks -->", "<!-- /notebooks -->")
+PICTURE = ("03_optiprune", "docs/overview.png")  # the README shows this notebook's first figure
+
+
+def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None) -> list[str]:
+    """Copy a run's outputs and answers into the notebooks, rebuild the README's table, and return the stems stored.
+
+    Args:
+        run: folder of a run with the profile `full`.
+        notebooks: folder of the notebooks.
+        readme: the README; that of the repository when None.
+
+    Raises:
+        LookupError: the folder holds no run, or a notebook is unknown.
+        ValueError: a notebook failed, ran with another profile or with other cells than it has now, or lacks a markdown
+            cell tagged `answer`. Nothing is written then.
+    """
+    records = read_records(Path(run))
+    if not records:
+        raise LookupError(f"{run} holds no run: no record of a notebook was found in it")
+    hashes = present_hashes(notebooks)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    stored = {stem: _store_one(Path(run), record, notebooks, hashes, today) for stem, record in records.items()}
+    for stem, notebook in stored.items():
+        write_atomically(notebooks / f"{stem}.ipynb", write_notebook(notebook))
+    write_readme(notebooks=notebooks, readme=readme)
+    if PICTURE[0] in stored:
+        picture = (readme.parent if readme else paths.REPOSITORY) / PICTURE[1]
+        picture.parent.mkdir(exist_ok=True)
+        write_atomically(picture, next(find_figures(stored[PICTURE[0]])))
+    return list(stored)
+
+
+def stale_notebooks(*, notebooks: Path = paths.NOTEBOOKS) -> dict[str, str]:
+    """The notebooks whose stored outputs are missing or were made by other cells or parameters, with the reason."""
+    hashes = present_hashes(notebooks)
+    stale = {}
+    for stem, path in find_notebooks(notebooks).items():
+        notebook = read_notebook(path)
+        about = notebook.metadata.get("labutils", {})
+        if "cells_sha256" not in about:
+            stale[stem] = "has no stored outputs"
+        elif about["cells_sha256"] != hashes.get(stem):
+            stale[stem] = f"cells or parameters changed since its outputs were stored on {about['stored']}"
+        elif _find_answer(notebook, stem).source != _write_answer(about):
+            stale[stem] = "its answer was edited by hand"
+    return stale
+
+
+def readme_table(*, notebooks: Path = paths.NOTEBOOKS) -> str:
+    """The README's table of notebooks: name, question, answer, from the stored notebooks."""
+    lines = ["| notebook | question | answer |", "|---|---|---|"]
+    for stem, path in find_notebooks(notebooks).items():
+        notebook = read_notebook(path)
+        answer = notebook.metadata.get("labutils", {}).get("answer", "not yet stored")
+        question, answer = (text.replace("|", "\\|") for text in (read_title(notebook), answer))
+        lines.append(f"| [{stem}](notebooks/{path.name}) | {question} | {answer} |")
+    return "\n".join(lines)
+
+
+def write_readme(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None) -> None:
+    """Put the table of notebooks between its markers in the README.
+
+    Raises:
+        ValueError: the README lacks the markers.
+    """
+    path = readme or paths.REPOSITORY / "README.md"
+    before, _, after = _split_readme(path)
+    write_atomically(path, f"{before}{MARKERS[0]}\n{readme_table(notebooks=notebooks)}\n{MARKERS[1]}{after}")
+
+
+def find_stale(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None) -> list[str]:
+    """Everything stored that is out of date, one line each: notebooks, and the README's table."""
+    problems = [f"{stem}: {reason}" for stem, reason in stale_notebooks(notebooks=notebooks).items()]
+    path = readme or paths.REPOSITORY / "README.md"
+    if _split_readme(path)[1].strip() != readme_table(notebooks=notebooks):
+        problems.append(f"{path.name}: its table of notebooks differs from their answers")
+    return problems
+
+
+def present_hashes(notebooks: Path = paths.NOTEBOOKS) -> dict[str, str]:
+    """Hash of each notebook's own cells together with its parameters in the profile `full`."""
+    studies, _ = plan_studies((), profile=PROFILE, overrides={}, folder=notebooks)
+    return {study.stem: _hash_source(study.notebook, portable(study.parameters)) for study in studies}
+
+
+def _hash_source(notebook: NotebookNode, parameters: dict[str, Any]) -> str:
+    return hash_json([hash_cells(notebook), parameters])
+
+
+def _store_one(run: Path, record: dict[str, Any], notebooks: Path, hashes: dict[str, str], today: str) -> NotebookNode:
+    stem = record["notebook"]
+    if record["status"] != "succeeded" or record["profile"] != PROFILE:
+        raise ValueError(f"{stem}: stored outputs come from a successful run with the profile {PROFILE!r}")
+    executed = read_notebook(run / stem / f"{stem}.ipynb")
+    made_by = _hash_source(executed, record["inputs"]["parameters"])
+    if made_by != hashes.get(stem):
+        raise ValueError(f"{stem}: its cells or parameters changed since that run; run it again")
+    notebook = read_notebook(notebooks / f"{stem}.ipynb")
+    kept = {name: value for name, value in notebook.metadata.get("labutils", {}).items() if name == "after"}
+    about = {"profile": PROFILE, "cells_sha256": made_by, "stored": today, "answer": record["answer"]}
+    notebook.metadata["labutils"] = nbformat.from_dict(kept | about)
+    _find_answer(notebook, stem).source = _write_answer(about)
+    number = 0
+    for cell, source in zip(own_cells(notebook), own_cells(executed), strict=True):
+        if cell.cell_type == "code":
+            number += 1
+            cell.execution_count = number
+            cell.outputs = _clean_outputs(source.outputs, number)
+    return notebook
+
+
+def _clean_outputs(outputs: list[NotebookNode], number: int) -> list[NotebookNode]:
+    """The outputs worth keeping: no progress written to standard error, no widgets, no metadata."""
+    kept = []
+    for output in nbformat.from_dict(outputs):
+        if output.get("name") == "stderr":
+            continue
+        if "data" in output:
+            output.data = {kind: data for kind, data in output.data.items() if "widget" not in kind}
+            output.metadata = {}
+            if not output.data:
+                continue
+        if "execution_count" in output:
+            output.execution_count = number
+        kept.append(output)
+    return kept
+
+
+def _find_answer(notebook: NotebookNode, stem: str) -> NotebookNode:
+    cells = [cell for cell in notebook.cells if has_tag(cell, "answer") and cell.cell_type == "markdown"]
+    if len(cells) != 1:
+        raise ValueError(f"{stem}: one markdown cell must carry the tag 'answer'; there are {len(cells)}")
+    return cells[0]
+
+
+def _write_answer(about: dict[str, Any]) -> str:
+    made = f"Outputs stored on {about['stored']} from a run with the profile `{about['profile']}`."
+    return f"**Answer.** {about['answer']}\n\n{made}"
+
+
+def _split_readme(path: Path) -> tuple[str, str, str]:
+    text = path.read_text()
+    before, opening, rest = text.partition(MARKERS[0])
+    table, closing, after = rest.partition(MARKERS[1])
+    if not opening or not closing:
+        raise ValueError(f"{path.name} must hold the markers {MARKERS[0]} and {MARKERS[1]}, in this order")
+    return before, table, after

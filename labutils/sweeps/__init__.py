@@ -1,0 +1,41 @@
+"""Experiments over models, texts, draws, arms and sparsities, as tidy rows, and contrasts of their arms."""
+
+from labutils.core.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "losses": ["sweep", "Setting", "dense_loss", "dense_check", "scope"],
+        "tasks": ["task_sweep", "score_items", "expand_tasks"],
+        "contrasts": [
+            "contrast",
+            "contrast_interval",
+            "advantage_over",
+            "smallest_advantage",
+            "regret_table",
+            "cross_fitted_regret",
+            "expected_sign_share",
+            "stratum_estimates",
+            "expected_signs",
+        ],
+        "task_contrasts": [
+            "add_drops",
+            "calibration_gain",
+            "family_contrast",
+            "knowledge_contrast",
+            "rank_correlation",
+            "relative_drops",
+            "task_check",
+        ],
+        "variance": ["score_table", "set_effect", "variance_components"],
+        "calibration_sets": [
+            "load_calibration",
+            "describe_calibration",
+            "covering_calibration",
+            "short_calibration",
+            "calibration_sources",
+            "task_texts",
+        ],
+    },
+    rooms=["calibration_sets", "figures"],
+)

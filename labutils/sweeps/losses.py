@@ -1,0 +1,168 @@
+"""Sweeps for the studies: models × calibration texts × calibration draws × arms × sparsities, as tidy rows.
+
+An arm is written `method`, `method/allocation` or `method/allocation/pattern`: "sparsegpt", "ria/owl",
+"wanda/uniform/2:4". Every row is one evaluation item, so that any two arms can be compared item by item. Calibration
+draws run through joblib: `with joblib.parallel_config(n_jobs=2)` or a Dask backend moves a sweep without a change here.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from joblib import Parallel, delayed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from labutils.core.progress import progress
+from labutils.data.corpora import load_tokens
+from labutils.data.sources import cell_name, language_of, split_cell
+from labutils.evaluation.losses import Evaluation, item_losses, load_evaluation
+from labutils.models.loading import load_model
+from labutils.pruning.grid import expand_requests, run_requests
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes of a sweep: calibration sequences, their length, evaluation items (None: all pairs), the items' seed."""
+
+    n_calibration: int = 32
+    n_items: int | None = 64
+    seq_len: int = 128
+    seed: int = 0
+
+
+def sweep(
+    source: str,
+    cells: Sequence[str],
+    *,
+    arms: Sequence[str],
+    sparsities: Sequence[float],
+    n_draws: int,
+    setting: Setting = Setting(),  # noqa: B008 (frozen)
+    revision: str | None = None,
+    **options: object,
+) -> pd.DataFrame:
+    """Prune one model in every way and measure the loss of every item.
+
+    Args:
+        source: a model as for `load_model`.
+        cells: what to calibrate and evaluate on: one text source for both ("lab:review": its train and its test part),
+            or "calibration → evaluation" ("file:train.jsonl → file:test.jsonl").
+        arms: see above; each at every sparsity, N:M patterns at their own.
+        n_draws: calibration draws; draw d takes the sequences of seed d.
+        **options: passed on to `prune`.
+
+    Returns:
+        one row per arm, sparsity, draw and item: model, architecture, calibration, evaluation, language, arm, method,
+        allocation, pattern, sparsity, reached, draw, item, loss, unit, seconds. The dense model is the method "dense"
+        with draw −1, and has the arm "dense".
+
+    Raises:
+        ValueError, LookupError: as the loaders and `prune` do, before the first pruning wherever it can be known.
+    """
+    model, tokenizer = load_model(source, revision=revision)
+    about = {"model": source.rstrip("/").rsplit("/", 1)[-1], "architecture": model.config.model_type}
+    jobs, frames = [], []
+    for cell in cells:
+        calibration, evaluation_source = split_cell(cell)
+        evaluation = load_evaluation(
+            evaluation_source, model, tokenizer, n_items=setting.n_items, seq_len=setting.seq_len, seed=setting.seed
+        )
+        names = {
+            **about,
+            "calibration": calibration,
+            "evaluation": evaluation.name,
+            "language": language_of(evaluation_source),
+        }
+        dense = _item_rows(model, tokenizer, evaluation)
+        dense = dense.assign(
+            arm="dense", method="dense", allocation="uniform", pattern="unstructured", sparsity=0.0, draw=-1
+        )
+        frames.append(dense.assign(**names))
+        jobs += [(names, calibration, evaluation, draw) for draw in range(n_draws)]
+    run = Parallel(return_as="generator")(
+        delayed(_one_draw)(model, tokenizer, names, calibration, evaluation, draw, arms, sparsities, setting, options)
+        for names, calibration, evaluation, draw in jobs
+    )
+    frames += progress(run, total=len(jobs), description=f"sweep {about['model']}", unit="draw")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _one_draw(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: dict, calibration: str, evaluation: Evaluation,
+    draw: int, arms: Sequence[str], sparsities: Sequence[float], setting: Setting, options: dict,
+) -> pd.DataFrame:  # fmt: skip
+    """All arms and sparsities of one calibration draw."""
+    tokens = load_tokens(calibration, tokenizer, n_sequences=setting.n_calibration, seq_len=setting.seq_len, seed=draw)
+    requests = {arm: expand_requests([split_arm(arm)], sparsities, options=options) for arm in arms}
+    asked = [(arm, request) for arm in arms for request in requests[arm]]
+    done = run_requests(
+        model, tokens, [request for _, request in asked], lambda pruned: _item_rows(pruned, tokenizer, evaluation)
+    )
+    frames = [pd.DataFrame(rows).assign(arm=arm) for (arm, _), rows in zip(asked, done, strict=True)]
+    return pd.concat(frames, ignore_index=True).assign(draw=draw, **names)
+
+
+def _item_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluation: Evaluation) -> pd.DataFrame:
+    losses = item_losses(model, tokenizer, evaluation)
+    return pd.DataFrame({"item": range(len(losses)), "loss": losses.double().numpy(), "unit": evaluation.unit})
+
+
+def split_arm(arm: str) -> tuple[str, str | None, str]:
+    """Method, allocation (None: the method's own) and pattern of an arm.
+
+    Raises:
+        ValueError: more than three parts, or an empty one.
+    """
+    parts = arm.split("/")
+    if len(parts) > 3 or not all(parts):
+        raise ValueError(
+            f'arm={arm!r} must be "method", "method/allocation" or "method/allocation/pattern", as "ria/owl".'
+        )
+    return parts[0], parts[1] if len(parts) > 1 else None, parts[2] if len(parts) > 2 else "unstructured"
+
+
+def dense_loss(rows: pd.DataFrame) -> float:
+    """Mean loss of the dense model over all items of a sweep: the yardstick of the margins."""
+    return float(rows.loc[rows["method"] == "dense", "loss"].mean())
+
+
+def scope(rows: pd.DataFrame, **about: object) -> dict[str, object]:
+    """On what a sweep's verdicts were found, for the ledger: models, texts, sparsities, and what `about` adds."""
+    pruned = rows[rows["method"] != "dense"]
+    grid = sorted(float(value) for value in pruned["sparsity"].unique())
+    return {
+        "model": ", ".join(rows["model"].unique()),
+        "corpus": ", ".join(
+            cell_name(*pair) for pair in rows[["calibration", "evaluation"]].drop_duplicates().to_numpy()
+        ),
+        "sparsities": f"{grid[0]:g}" if len(grid) == 1 else f"{grid[0]:g} to {grid[-1]:g}",
+        **about,
+    }
+
+
+def dense_check(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cells: Sequence[str], setting: Setting
+) -> pd.DataFrame:
+    """Loss of a dense model per text beside the loss of guessing: the sanity number of a study.
+
+    Guessing is uniform over the vocabulary for text (its logarithm), and a random order for sentence pairs (1).
+    """
+    found = []
+    for source in dict.fromkeys(split_cell(cell)[1] for cell in cells):
+        evaluation = load_evaluation(
+            source, model, tokenizer, n_items=setting.n_items, seq_len=setting.seq_len, seed=setting.seed
+        )
+        losses = item_losses(model, tokenizer, evaluation)
+        guess = 1.0 if evaluation.pairs is not None else math.log(model.config.vocab_size)
+        name = {"model": type(model).__name__, "text": cell_name(source, source)}
+        found.append(
+            {
+                **name,
+                "items": len(losses),
+                "loss": losses.mean().item(),
+                "loss of guessing": guess,
+                "unit": evaluation.unit,
+            }
+        )
+    return pd.DataFrame(found)

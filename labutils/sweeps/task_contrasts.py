@@ -1,0 +1,193 @@
+"""From the rows of a task sweep to the numbers that claims are judged by: drops, contrasts, variances, correlations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.stats import norm
+
+from labutils.stats.bootstrap import Interval, crossed_bootstrap, paired_differences
+from labutils.stats.ranks import unit_ranks
+
+
+def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+    """Can the dense model do the tasks at all? A task at chance has nothing to lose.
+
+    Returns:
+        ``task, family, items, dense`` (mean score), ``low, high`` (normal interval of the mean, at most 1), ``chance``,
+        ``usable`` (the interval lies above chance).
+    """
+    dense = rows[rows["method"] == "dense"]
+    table = dense.groupby(["task", "family"], sort=False).agg(
+        items=("item", "size"), dense=("score", "mean"), spread=("score", "std"), chance=("chance", "mean")
+    )
+    half = norm.ppf((1 + level) / 2) * table.pop("spread") / np.sqrt(table["items"])
+    table = table.assign(low=table["dense"] - half, high=(table["dense"] + half).clip(upper=1)).reset_index()
+    table["usable"] = table["low"] > table["chance"]
+    return table[["task", "family", "items", "dense", "low", "high", "chance", "usable"]]
+
+
+def add_drops(rows: pd.DataFrame) -> pd.DataFrame:
+    """The pruned rows of a task sweep with ``dense`` (score of the same item), and ``value`` = dense − score."""
+    keys = ["model", "task", "item"]
+    dense = rows.loc[rows["method"] == "dense", [*keys, "score"]].rename(columns={"score": "dense"})
+    pruned = rows[rows["method"] != "dense"].merge(dense, on=keys, validate="many_to_one")
+    return pruned.assign(value=pruned["dense"] - pruned["score"])
+
+
+def relative_drops(drops: pd.DataFrame, *, by: Sequence[str] = ("task", "method", "sparsity")) -> pd.DataFrame:
+    """Mean drop over mean dense score in every group: ``by``, ``family``, ``dense``, ``drop``, ``relative_drop``.
+
+    NaN where the dense model's mean score is not positive.
+    """
+    keys = list(dict.fromkeys([*by, "family"]))
+    frame = drops.groupby(keys, sort=False).agg(dense=("dense", "mean"), drop=("value", "mean")).reset_index()
+    return frame.assign(relative_drop=(frame["drop"] / frame["dense"]).where(frame["dense"] > 0, np.nan))
+
+
+def family_contrast(
+    drops: pd.DataFrame, family: str, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Mean relative drop of a family's tasks minus that of all other tasks, with its interval.
+
+    Every task counts alike, and so do methods, sparsities and calibration sets. Items and calibration draws are
+    resampled; the dense scores, by which a task's drop is divided, are held fixed.
+
+    Raises:
+        LookupError: no task of the family, or none outside it.
+        ValueError: a task whose dense score is not positive; leave it out.
+    """
+    dense = drops.groupby("task")["dense"].mean()
+    if (dense <= 0).any():
+        raise ValueError(
+            f"the dense model scores {dense.min():.3g} on {dense.idxmin()}: no relative drop; leave it out"
+        )
+    inside = drops.groupby("task")["family"].first() == family
+    if inside.all() or not inside.any():
+        raise LookupError(f"tasks inside and outside of the family {family!r} are needed; there are {dict(inside)}")
+    scaled = drops.assign(value=drops["value"] / drops["task"].map(dense))
+    cells = ["method", "sparsity"]
+    strata = ["calibration", "task"]
+    order = sorted(scaled.groupby(strata).groups)
+    signs = np.array([1 / inside.sum() if inside[task] else -1 / (~inside).sum() for _, task in order])
+    n_calibrations = scaled["calibration"].nunique()
+    n_cells = len(scaled.groupby(cells))
+
+    def difference(cell_means: np.ndarray) -> np.ndarray:
+        per_stratum = cell_means.reshape(len(cell_means), len(order), n_cells).mean(2)
+        return per_stratum @ signs / n_calibrations
+
+    return crossed_bootstrap(
+        scaled, difference, cells=cells, strata=strata, n_resamples=n_resamples, level=level, seed=seed
+    )
+
+
+def accuracy_error(solved: pd.Series, n: pd.Series) -> pd.Series:
+    """Standard error of an accuracy with two solved and two unsolved items added (Agresti & Coull 1998, z = 2)."""
+    share = (solved + 2) / (n + 4)
+    return np.sqrt(share * (1 - share) / (n + 4))
+
+
+def calibration_gain(
+    drops: pd.DataFrame,
+    reference: str,
+    candidate: str,
+    *,
+    level: float = 0.95,
+    n_resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """What calibrating with `candidate` instead of `reference` gains, in score per item; positive favours `candidate`.
+
+    Paired item by item and draw by draw; every task, method and sparsity counts alike. Errors as in
+    `paired_differences`.
+    """
+    pairs = paired_differences(
+        drops.assign(loss=drops["value"]), {"calibration": reference}, {"calibration": candidate},
+        on=["task", "method", "sparsity", "draw", "item"],
+    )  # fmt: skip
+    return crossed_bootstrap(
+        pairs, cells=["method", "sparsity"], strata=["task"], n_resamples=n_resamples, level=level, seed=seed
+    )
+
+
+def rank_correlation(
+    frame: pd.DataFrame, x: str, y: str, *, cluster: str, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Spearman's ρ of two columns, with an interval that resamples whole clusters (rows with one value of `cluster`).
+
+    Percentile bootstrap; `n_items` counts the clusters, and nothing was repeated. Resamples in which a column is
+    constant have no value and are left out.
+
+    Raises:
+        ValueError: fewer than three clusters, or values that are NaN.
+    """
+    if frame[[x, y]].isna().any(axis=None) or frame[cluster].nunique() < 3:
+        raise ValueError(f"{x} and {y} need values in every row, and at least three values of {cluster}")
+    groups = [part[[x, y]].to_numpy(dtype=float) for _, part in frame.groupby(cluster)]
+    generator = np.random.default_rng(seed)
+    estimate = float(unit_ranks(frame[x].to_numpy(dtype=float)) @ unit_ranks(frame[y].to_numpy(dtype=float)))
+    samples = []
+    for _ in range(n_resamples):
+        drawn = np.concatenate([groups[place] for place in generator.integers(len(groups), size=len(groups))])
+        if (np.ptp(drawn, axis=0) > 0).all():
+            samples.append(float(unit_ranks(drawn[:, 0]) @ unit_ranks(drawn[:, 1])))
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(
+        estimate, float(low), float(high), level, len(groups), None, len(samples), np.array(samples),
+        units=(cluster, "repetition"),
+    )  # fmt: skip
+
+
+def knowledge_contrast(
+    drops: pd.DataFrame, losses: pd.DataFrame, *, n_resamples: int = 10_000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """How much sooner accuracy falls than the loss rises, both relative to the dense model and in units of its noise.
+
+    Mean over tasks of (dense accuracy − accuracy) / dense accuracy, minus the mean over texts of (loss − dense loss) /
+    dense loss; each first divided by the standard error of the dense mean over its items, relative to that mean. The
+    standard error of an accuracy is that of Agresti & Coull (1998), which a perfect score does not bring to zero.
+
+    Args:
+        drops: `add_drops` of a task sweep, closed-book tasks only.
+        losses: rows of `labutils.sweep` of the same model on texts, with the same calibration draws.
+
+    Raises:
+        ValueError: the two were not run on the same calibration sets, draws, methods and sparsities.
+    """
+    cells, shared = ["method", "sparsity"], ["calibration", "draw", "method", "sparsity"]
+    before = losses.loc[losses["method"] == "dense", ["evaluation", "item", "loss"]].drop_duplicates()
+    losses = losses[losses["method"] != "dense"].merge(
+        before.rename(columns={"loss": "dense"}), on=["evaluation", "item"]
+    )
+    grids = [set(map(tuple, frame[shared].drop_duplicates().to_numpy())) for frame in (drops, losses)]
+    if grids[0] != grids[1]:
+        raise ValueError("accuracies and losses must come from the same calibration sets, draws, methods, sparsities")
+    parts = [
+        drops.assign(evaluation=drops["task"], change=drops["value"], part="accuracy"),
+        losses.assign(change=losses["loss"] - losses["dense"], part="loss"),
+    ]
+    frame = pd.concat([part[[*shared, "evaluation", "item", "dense", "change", "part"]] for part in parts])
+    dense = frame.groupby("evaluation")["dense"].mean()
+    items = frame.drop_duplicates(["evaluation", "item"]).groupby("evaluation")
+    kind = items["part"].first()
+    errors = items["dense"].std(ddof=1) / np.sqrt(items.size())
+    solved = items["dense"].sum().where(kind == "accuracy")
+    noise = errors.where(kind == "loss", accuracy_error(solved, items.size())) / dense
+    if not (noise > 0).all():
+        raise ValueError(f"the dense model's score on {noise.idxmin()} has no noise to measure by: all items are equal")
+    scale = 1 / (dense * noise)
+    frame = frame.assign(value=frame["change"] * frame["evaluation"].map(scale))
+    order = sorted(frame.groupby(["calibration", "evaluation"]).groups)
+    sizes = {name: sum(kind[evaluation] == name for _, evaluation in order) for name in ("accuracy", "loss")}
+    signs = np.array([1 / sizes["accuracy"] if kind[name] == "accuracy" else -1 / sizes["loss"] for _, name in order])
+    n_cells = len(frame.groupby(cells))
+
+    def difference(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
+        return cell_means.reshape(len(cell_means), len(order), n_cells).mean(2) @ signs
+
+    return crossed_bootstrap(
+        frame, difference, cells=cells, strata=["calibration", "evaluation"], n_resamples=n_resamples, level=level,
+        seed=seed,
+    )  # fmt: skip

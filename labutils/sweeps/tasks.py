@@ -1,0 +1,127 @@
+"""What pruning does to tasks: calibration sets × draws × methods × sparsities, item by item, as tidy rows.
+
+Every item has a score whose mean is the task's own measure: 1 or 0 for a choice (accuracy), 1 − ½ (difference of
+standardised ranks)² for a similarity pair (Spearman's ρ). Calibration draws run through joblib, as in
+`labutils.sweeps`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from joblib import Parallel, delayed
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from labutils import world
+from labutils.core.progress import progress
+from labutils.data.hub_tasks import list_hub_tasks
+from labutils.data.tasks import Task, load_task
+from labutils.evaluation.choices import score_task
+from labutils.evaluation.similarity import rank_losses, score_similarity
+from labutils.models.loading import load_model
+from labutils.pruning.grid import prune_grid
+from labutils.sweeps.calibration_sets import load_calibration
+from labutils.sweeps.losses import Setting
+
+
+def score_items(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task], *, batch_size: int = 64
+) -> pd.DataFrame:
+    """The score of every item of every task: ``task, family, item, score, chance``, items numbered within their task.
+
+    ``chance`` is what guessing is expected to score: one over the number of choices, 0 for similarity.
+    """
+    frames = []
+    for task in tasks:
+        if task.kind == "choice":
+            scores = score_task(model, tokenizer, task, batch_size=batch_size)["correct"].to_numpy(dtype=float)
+            chance = 1 / task.items["choices"].map(len).to_numpy()
+        else:
+            scored = score_similarity(model, tokenizer, task.items, batch_size=batch_size)
+            scores = 1 - rank_losses(scored["gold"].to_numpy(), scored["predicted"].to_numpy()).numpy()
+            chance = 0.0
+        about = {"task": task.name, "family": task.family, "item": range(len(scores))}
+        frames.append(pd.DataFrame({**about, "score": scores, "chance": chance}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def expand_tasks(names: Sequence[str]) -> list[str]:
+    """Task sources, with a family replaced by its tasks.
+
+    ``lab:<family>`` stands for the six of the controlled language, ``hub:<family>`` for those in the registry of hub
+    data sets.
+    """
+    expanded = []
+    for name in names:
+        scheme, _, family = name.partition(":")
+        if family in world.FAMILIES and scheme == "lab":
+            expanded += [f"lab:{task}" for task in world.TASKS if task.startswith(f"{family}/")]
+        elif family in world.FAMILIES and scheme == "hub":
+            expanded += [f"hub:{task}" for task in list_hub_tasks(family)]
+        else:
+            expanded.append(name)
+    return expanded
+
+
+def task_sweep(
+    source: str,
+    tasks: Sequence[str],
+    *,
+    calibrations: Sequence[str] | Mapping[str, Sequence[Tensor]],
+    methods: Sequence[str],
+    sparsities: Sequence[float],
+    n_draws: int,
+    setting: Setting = Setting(),  # noqa: B008 (frozen)
+    revision: str | None = None,
+    **options: object,
+) -> pd.DataFrame:
+    """Prune one model with every calibration set in every way, and score every item of every task.
+
+    Args:
+        source: a model as for `load_model`.
+        tasks: task sources as for `load_task`; `setting.n_items` items of each, drawn by `setting.seed`.
+        calibrations: names of calibration sets as for `load_calibration`, or name → the token ids of each draw.
+        n_draws: draw d of a named set takes the sequences of seed d.
+        **options: passed on to `prune`.
+
+    Returns:
+        one row per calibration, draw, method, sparsity, task and item: ``model, calibration, draw, method, sparsity,
+        task, family, item, score, chance``. The dense model is the method "dense", with sparsity 0, draw −1 and the
+        calibration "none".
+
+    Raises:
+        ValueError, LookupError: as the loaders and `prune` do.
+    """
+    model, tokenizer = load_model(source, revision=revision)
+    loaded = [load_task(name, n_items=setting.n_items, seed=setting.seed) for name in tasks]
+    name = source.rstrip("/").rsplit("/", 1)[-1]
+    dense = score_items(model, tokenizer, loaded).assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
+    jobs = [(calibration, draw) for calibration in calibrations for draw in range(n_draws)]
+    run = Parallel(return_as="generator")(
+        delayed(_one_draw)(
+            model, tokenizer, loaded, calibrations, calibration, draw, methods, sparsities, setting, options
+        )
+        for calibration, draw in jobs
+    )
+    frames = [dense, *progress(run, total=len(jobs), description=f"task sweep {name}", unit="draw")]
+    columns = ["model", "calibration", "draw", "method", "sparsity", "task", "family", "item", "score", "chance"]
+    return pd.concat(frames, ignore_index=True).assign(model=name)[columns]
+
+
+def _one_draw(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task],
+    calibrations: Sequence[str] | Mapping[str, Sequence[Tensor]], calibration: str, draw: int,
+    methods: Sequence[str], sparsities: Sequence[float], setting: Setting, options: dict,
+) -> pd.DataFrame:  # fmt: skip
+    if isinstance(calibrations, Mapping):
+        tokens = calibrations[calibration][draw]
+    else:
+        tokens = load_calibration(
+            calibration, tokenizer, n_sequences=setting.n_calibration, seq_len=setting.seq_len, seed=draw
+        )
+    rows = prune_grid(
+        model, tokens, methods=methods, sparsities=sparsities,
+        evaluate=lambda pruned: score_items(pruned, tokenizer, tasks), **options,
+    )  # fmt: skip
+    frame = pd.DataFrame(rows)[["method", "sparsity", "task", "family", "item", "score", "chance"]]
+    return frame.assign(calibration=calibration, draw=draw)

@@ -1,0 +1,147 @@
+"""LoRA on a pruned model, through peft: adapters that never touch a pruned weight, and a merge that keeps the mask.
+
+An ordinary adapter adds s · B A to a whole matrix, so that merging it fills the zeros again, and dropping what falls on
+them changes the model that was trained. Here the update is masked from the start, W + M ⊙ (s · B A) with M = 1 where W
+is not zero: what is trained is what is merged. Source of the adapters: Hu et al. 2022.
+"""
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int64
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from labutils.core.optional import import_peft
+from labutils.core.progress import progress
+from labutils.models.structure import find_blocks, is_causal, prunable_layers
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+ADAPTER = "default"
+
+
+def add_lora(
+    model: PreTrainedModel, *, rank: int = 8, alpha: float = 16.0, layers: list[str] | None = None
+) -> "PeftModel":
+    """Put masked LoRA adapters on a pruned model's block matrices; only the adapters are trainable.
+
+    Args:
+        rank: of the adapters; alpha: the update is scaled by alpha / rank.
+        layers: endings of the names of the layers that get one, such as `q_proj`; None takes all block matrices.
+
+    Raises:
+        LookupError: peft is not installed, or no layer has such a name.
+        ValueError: a rank below 1, or an alpha that is not above 0.
+    """
+    peft = import_peft()
+    if rank < 1 or not alpha > 0:
+        raise ValueError(f"rank={rank} must be at least 1, and alpha={alpha} above 0.")
+    targets = _target_names(model, layers)
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets,
+        fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
+    )  # fmt: skip
+    trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # peft asks for it
+        adapted = peft.get_peft_model(model, config)
+    adapted.was_trainable = trainable
+    for layer in _adapted_layers(adapted):
+        layer.register_buffer("kept", layer.get_base_layer().weight.detach() != 0, persistent=False)
+        layer.masking = layer.register_forward_hook(_take_back_dropped)
+    return adapted
+
+
+def tune_lora(
+    model: PreTrainedModel,
+    tokens: Int64[Tensor, "n seq_len"],
+    *,
+    rank: int = 8,
+    steps: int = 100,
+    learning_rate: float = 1e-3,
+    batch_size: int = 8,
+    seed: int = 0,
+) -> tuple[PreTrainedModel, list[float]]:
+    """Train masked adapters on a pruned causal language model and merge them: it learns again, and stays sparse.
+
+    Returns:
+        the model, its pruned weights still zero, and the training loss (nats per token) of every step.
+
+    Raises:
+        LookupError: peft is not installed.
+        ValueError: not a causal language model, no tokens, or a rank, a number of steps or a batch below 1.
+    """
+    if not is_causal(model):
+        raise ValueError(f"{type(model).__name__} is no causal language model; only these are tuned here.")
+    if steps < 1 or batch_size < 1 or len(tokens) == 0:
+        raise ValueError(f"steps={steps}, batch_size={batch_size} and tokens ({len(tokens)}) must be at least 1.")
+    generator, losses = torch.Generator().manual_seed(seed), []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # the adapters begin at random
+        adapted = add_lora(model, rank=rank)
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
+    for _ in progress(range(steps), description="tune adapters", unit="step"):
+        batch = tokens[torch.randint(len(tokens), (batch_size,), generator=generator)].to(model.device)
+        loss = adapted(input_ids=batch, labels=batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return merge_lora(adapted), losses
+
+
+def merge_lora(adapted: "PeftModel") -> PreTrainedModel:
+    """Add the masked updates to the weights, remove the adapters, and return the model as it was before `add_lora`.
+
+    Its outputs are those of the adapted model, and every pruned weight is still zero.
+
+    Raises:
+        ValueError: the adapters were not made by `add_lora`.
+    """
+    layers = _adapted_layers(adapted)
+    if not layers or not all(hasattr(layer, "kept") for layer in layers):
+        raise ValueError("This model's adapters know no mask; put them on with `add_lora`.")
+    with torch.no_grad():
+        for layer in layers:
+            weight = layer.get_base_layer().weight
+            weight += (layer.get_delta_weight(ADAPTER) * layer.kept).to(weight.dtype)
+            layer.masking.remove()
+    model = adapted.unload()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(adapted.was_trainable[name])
+    return model
+
+
+def _take_back_dropped(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Subtract what the adapter's update does through weights that were pruned."""
+    if layer.disable_adapters:
+        return output
+    dropped = layer.get_delta_weight(ADAPTER).masked_fill(layer.kept, 0.0).to(output.dtype)
+    return output - F.linear(args[0], dropped.T if layer.fan_in_fan_out else dropped)
+
+
+def _adapted_layers(adapted: "PeftModel") -> list[nn.Module]:
+    from peft.tuners.lora import LoraLayer
+
+    return [module for module in adapted.modules() if isinstance(module, LoraLayer)]
+
+
+def _target_names(model: PreTrainedModel, layers: list[str] | None) -> list[str]:
+    prefix, blocks = find_blocks(model)
+    names = [
+        f"{prefix}.{index}.{name}"
+        for index, block in enumerate(blocks)
+        for name, layer in prunable_layers(block).items()
+        if isinstance(layer, nn.Linear | Conv1D)
+    ]
+    chosen = [name for name in names if layers is None or name.endswith(tuple(layers))]
+    if not chosen:
+        endings = sorted({name.rpartition(".")[2] for name in names})
+        raise LookupError(f"No block matrix has a name that ends in {layers}; there are {', '.join(endings)}.")
+    return chosen

