@@ -1,7 +1,7 @@
 """Fine-tuning for sentence similarity: a regression of the score on a pair, cross-validated over the pairs.
 
-Both sentences are embedded by the mean of their last hidden states (as `labutils.evaluation.similarity` does); the score
-is a linear function of the products and the absolute differences of the two embeddings, coordinate by coordinate (the
+Both sentences are embedded by the mean of their last hidden states (as `labutils.evaluation.similarity` does); the
+score is a linear function of the products and absolute differences of the two embeddings, coordinate by coordinate (the
 features of Tai, Socher & Manning 2015, ACL). The function starts as the best line through the cosine, so that
 fine-tuning starts from what the model knows without it.
 """

@@ -1,11 +1,21 @@
-"""Options that a function takes beyond its named arguments, kept in a dataclass that checks their values."""
+"""Names that a user may mistype, and options that a function takes beyond its named arguments."""
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 Options = TypeVar("Options")
+
+
+def suggest(given: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: " Did you mean 'ria'?", or nothing where no known name is near.
+
+    >>> suggest("rai", ["magnitude", "wanda", "ria"])
+    " Did you mean 'ria'?"
+    """
+    nearest = difflib.get_close_matches(given, [str(name) for name in known], n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def read_options(kind: type[Options], given: Mapping[str, object], *, of: str) -> Options:
@@ -20,7 +30,5 @@ def read_options(kind: type[Options], given: Mapping[str, object], *, of: str) -
     known = [field.name for field in dataclasses.fields(kind)]
     for name in given:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"{of} has no option {name!r}.{hint} Options: {', '.join(known)}.")
+            raise ValueError(f"{of} has no option {name!r}.{suggest(name, known)} Options: {', '.join(known)}.")
     return kind(**given)

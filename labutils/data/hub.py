@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from labutils.core import paths
-from labutils.core.optional import import_optional
+from labutils.core.extras import import_optional
 
 STANDS_FOR_TEST = ("test", "validation")
 FILE_SUFFIXES = (".parquet", ".json", ".jsonl", ".gz", ".zst", ".csv", ".txt")

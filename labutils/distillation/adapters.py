@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from labutils.core.optional import import_peft
+from labutils.core.extras import import_peft
 from labutils.models.modes import device_of
 from labutils.models.structure import find_blocks, prunable_layers
 

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.core.optional import import_optional
+from labutils.core.extras import import_optional
 from labutils.data.tasks import Task
 from labutils.models.structure import is_causal
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from labutils.core.optional import import_peft
+from labutils.core.extras import import_peft
 from labutils.core.progress import progress
 from labutils.models.structure import find_blocks, is_causal, prunable_layers
 

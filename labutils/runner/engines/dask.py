@@ -10,7 +10,7 @@ from types import ModuleType
 import joblib
 
 from labutils import __version__
-from labutils.core.optional import import_optional
+from labutils.core.extras import import_optional
 
 SECONDS_TO_CONNECT = 10
 SECONDS_FOR_WORKERS = 60  # a cluster may start its workers when there is work

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from labutils.core.optional import import_optional
+from labutils.core.extras import import_optional
 from labutils.core.paths import run_folder
 
 PLACE = r"[^\s:/?]+:[1-9]\d*(?:\?\S*)?"

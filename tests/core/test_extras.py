@@ -2,7 +2,7 @@
 
 import pytest
 
-from labutils.core.optional import import_optional
+from labutils.core.extras import import_optional
 
 
 def test_an_installed_package_is_imported() -> None:
