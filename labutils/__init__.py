@@ -45,7 +45,7 @@ _MOVED_BY_ROOM = {
     "core": "measure_cost describe_processor",
     "stats": "paired_differences slope crossover heterogeneity",
     "claims": "ledger_table tensions_table",
-    "data": "sources_of split_cell",
+    "data": "sources_of split_pair",
     "evaluation": "write_harness_task",
     "pruning.forecast": "Forecast",
     "checkpoints": "compare_forms fresh_folder save_dense",

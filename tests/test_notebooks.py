@@ -41,7 +41,7 @@ def test_profiles_that_need_a_network_name_what_can_be_asked_for(profile: str) -
             assert name is None or name.count("/") == 1
         texts = [*values.get("cells", []), *values.get("registers", [])]
         for cell in texts:
-            assert all(parse_source(source).scheme == "hub" for source in lab.split_cell(cell))
+            assert all(parse_source(source).scheme == "hub" for source in lab.split_pair(cell))
         assert not texts or "revision" in values
 
 

@@ -28,6 +28,7 @@ from labutils.data.sources import short_source
 from labutils.data.tasks import Task
 from labutils.stats.pairing import require_columns
 
+GAIN_UNITS = ("sentence pair", "sample of texts")  # items and draws of `adaptation_gain`
 RUN = ["sample", "adaptation", "finetuning", "replicate"]
 
 
@@ -101,8 +102,8 @@ def adaptation_gain(rows: StudyRows) -> pd.DataFrame:
 
     Returns:
         ``model, evaluation`` (the task), ``draw`` (the sample), ``seed`` (the base model's replicate), ``adaptation,
-        finetuning, item, value``; resample them with `crossed_bootstrap(…, cells=["adaptation", "finetuning"])`, whose
-        interval then holds the luck of pairs, samples and of the base model's seeds.
+        finetuning, item, value``; resample them with `crossed_bootstrap(…, cells=["adaptation", "finetuning"],
+        units=GAIN_UNITS)`, whose interval then holds the luck of pairs, samples and of the base model's seeds.
 
     Raises:
         LookupError: a column is missing. ValueError: no runs of the base model, or none of an adapted one.
@@ -120,9 +121,7 @@ def adaptation_gain(rows: StudyRows) -> pd.DataFrame:
     gains = values[~is_base].merge(base, on=["finetuning", "item"], validate="many_to_many")
     gains = gains.assign(value=gains["value"] - gains["base"], draw=gains["sample"])
     about = {"model": rows.runs["model"].iloc[0], "evaluation": rows.runs["task"].iloc[0]}
-    gains = gains.assign(**about)[[*about, "draw", "seed", "adaptation", "finetuning", "item", "value"]]
-    gains.attrs["units"] = ("sentence pair", "sample of texts")  # what `crossed_bootstrap` resamples here
-    return gains
+    return gains.assign(**about)[[*about, "draw", "seed", "adaptation", "finetuning", "item", "value"]]
 
 
 def _finish(inputs: Inputs, jobs: list[Job], n_jobs: int | None) -> None:

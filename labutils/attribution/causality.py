@@ -5,7 +5,6 @@ removes exactly its variation, so that both lose the same amount of activation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from labutils.attribution.matching import concept_neurons
 from labutils.attribution.passages import Passage, passage_losses, text_passages
 from labutils.core.progress import progress
 from labutils.data.words import texts_about
-from labutils.stats.bootstrap import UNITS, Interval, Statistic, crossed_bootstrap
+from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap
 
 NEIGHBOURS = 20  # neurons of the block, by deviation, of which one is drawn
 PARTNERS = "draw of random neurons"
@@ -110,11 +109,19 @@ def ablation_contrast(
 
 
 def partner_interval(
-    contrasts: pd.DataFrame, *, strata: Sequence[str], statistic: str | Statistic = "mean", seed: int = 0
+    contrasts: pd.DataFrame,
+    *,
+    strata: Sequence[str],
+    statistic: str | Statistic = "mean",
+    item_unit: str = "item",
+    seed: int = 0,
 ) -> Interval:
-    """The interval of a statistic over `value`, items and draws of partners resampled; `strata` count alike."""
-    found = crossed_bootstrap(contrasts, statistic, cells=(), strata=strata, seed=seed)
-    return replace(found, units=(contrasts.attrs.get("units", UNITS)[0], PARTNERS))
+    """The interval of a statistic over `value`, items and draws of partners resampled; `strata` count alike.
+
+    Args:
+        item_unit: what an item is, for the sentence that tells of the interval: "text" for `concept_contrasts`.
+    """
+    return crossed_bootstrap(contrasts, statistic, cells=(), strata=strata, seed=seed, units=(item_unit, PARTNERS))
 
 
 def concept_contrasts(
@@ -165,6 +172,4 @@ def concept_contrasts(
         raise ValueError(
             f"no concept has {2 * n_texts} texts among the {len(texts)} given: give more, or lower n_texts"
         )
-    contrasts = pd.concat(frames, ignore_index=True)
-    contrasts.attrs["units"] = ("text", PARTNERS)
-    return contrasts
+    return pd.concat(frames, ignore_index=True)

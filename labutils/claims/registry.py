@@ -14,7 +14,7 @@ import yaml
 
 from labutils.claims.verdicts import Verdict
 from labutils.core.paths import DATA
-from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, p_value
+from labutils.stats.bootstrap import UNITS, Interval, Statistic, crossed_bootstrap, p_value
 
 __all__ = ["Claim", "Guard", "Margin", "Verdict", "claim", "judge", "load_claims", "not_testable", "tensions"]
 
@@ -103,15 +103,16 @@ def judge(
     unit: str | None = None,
     level: float = 0.95,
     seed: int = 0,
+    units: tuple[str, str] = UNITS,
 ) -> Verdict:
     """Verdict on a claim from paired differences signed as its `quantity` says, or from an interval already computed.
 
-    `scope` says on what it was found (at least `model`); `unit` is that of the differences. With a `guard` whose
-    interval includes chance the verdict is "not testable here". Margins relative to the dense loss need `dense_loss`.
-    The claim is supported when the whole interval lies in the region where it holds, contradicted when wholly outside,
-    equivalent when it is a claim of a positive effect whose interval lies within the margin around zero, else
-    inconclusive. Because these rules read a two-sided interval at `level`, equivalence is tested at (1 - level)/2 on
-    each side, more strictly than by two one-sided tests at 1 - level.
+    `scope` says on what it was found (at least `model`); `unit` is that of the differences, `units` names what was
+    resampled. With a `guard` whose interval includes chance the verdict is "not testable here". Margins relative to the
+    dense loss need `dense_loss`. The claim is supported when the whole interval lies in the region where it holds,
+    contradicted when wholly outside, equivalent when it is a claim of a positive effect whose interval lies within the
+    margin around zero, else inconclusive. Because these rules read a two-sided interval at `level`, equivalence is
+    tested at (1 - level)/2 on each side, more strictly than by two one-sided tests at 1 - level.
     """
     judged = claim(claim_id)
     if guard is not None and guard.low <= guard.chance:
@@ -120,7 +121,7 @@ def judge(
     if (differences is None) == (interval is None):
         raise ValueError(f"judge {claim_id} needs either `differences` or `interval`, not both or neither")
     if interval is None:
-        interval = crossed_bootstrap(differences, statistic, level=level, seed=seed)
+        interval = crossed_bootstrap(differences, statistic, level=level, seed=seed, units=units)
     for name in ("estimate", "low", "high"):
         if not isfinite(getattr(interval, name)):
             raise ValueError(f"judge {claim_id}: the {name} of the interval is {getattr(interval, name)}")
@@ -133,18 +134,38 @@ def judge(
     if clear and negligible:
         remark = f"statistically clear, practically negligible: the whole interval lies within ±{margin:.2g}"
     return Verdict(
-        judged.id, judged.statement, outcome, outcome, _plain_scope(scope), interval.estimate, interval.low,
-        interval.high, interval.level, unit or (MARGIN_UNITS[judged.margin.unit] if judged.margin else ""),
-        p_value(interval.samples, boundaries), None, margin, interval.n_items, interval.n_draws,
-        "; ".join(filter(None, [remark, interval.note])), "", *interval.units,
-    )  # fmt: skip
+        claim=judged.id,
+        statement=judged.statement,
+        outcome=outcome,
+        first_outcome=outcome,
+        scope=_plain_scope(scope),
+        estimate=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        level=interval.level,
+        unit=unit or (MARGIN_UNITS[judged.margin.unit] if judged.margin else ""),
+        p_value=p_value(interval.samples, boundaries),
+        margin=margin,
+        n_items=interval.n_items,
+        n_draws=interval.n_draws,
+        note="; ".join(filter(None, [remark, interval.note])),
+        item_unit=interval.units[0],
+        draw_unit=interval.units[1],
+    )
 
 
 def not_testable(claim_id: str, reason: str, *, scope: Mapping[str, Any]) -> Verdict:
     """The verdict "not testable here", for a model at chance, of another architecture, or otherwise unable to tell."""
     judged = claim(claim_id)
     outcome = "not testable here"
-    return Verdict(judged.id, judged.statement, outcome, outcome, _plain_scope(scope), note=reason)
+    return Verdict(
+        claim=judged.id,
+        statement=judged.statement,
+        outcome=outcome,
+        first_outcome=outcome,
+        scope=_plain_scope(scope),
+        note=reason,
+    )
 
 
 def read_registry(path: Path) -> tuple[dict[str, Claim], list[dict[str, Any]]]:

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import floor, log10
 from typing import Any
+
+from labutils.stats.bootstrap import write_interval
 
 UNITS = ("item_unit", "draw_unit")
 OUTCOMES = ("supported", "contradicted", "equivalent", "inconclusive", "not testable here")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What one study says about one claim, and on what it was found (`scope`: model, corpus, grid, parameters ...).
 
@@ -66,11 +67,7 @@ class Verdict:
         """The estimate with its unit and interval, to two significant digits of the interval's width."""
         if self.estimate is None:
             return "no estimate"
-        width = self.high - self.low or abs(self.estimate) or 1.0
-        digits = min(8, max(0, 1 - floor(log10(width))))
-        estimate, low, high = (_rounded(number, digits) for number in (self.estimate, self.low, self.high))
-        sign = "+" if float(estimate.replace("−", "-")) > 0 else ""
-        return " ".join(filter(None, [sign + estimate, self.unit, f"[{low}, {high}]"]))
+        return write_interval(self.estimate, self.low, self.high, unit=self.unit)
 
     def sentence(self) -> str:
         """One sentence for a reader: the outcome, where, the effect with its interval, and what limits it."""
@@ -100,8 +97,3 @@ def _plain(value: Any) -> Any:
     """A value of a DataFrame as JSON would give it: Python's own number types, None for NaN."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and value != value else value
-
-
-def _rounded(number: float, digits: int) -> str:
-    """Fixed digits, a true minus sign, and no negative zero."""
-    return f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−")

@@ -6,6 +6,8 @@ from importlib import import_module
 
 import lazy_loader
 
+from labutils.core.options import suggest
+
 Homes = Mapping[str, Collection[str]]
 
 
@@ -20,8 +22,8 @@ def attach(
         package: its `__name__`.
         homes: module inside the package → the public names that it defines.
         rooms: submodules that are public themselves.
-        moved: names that are no longer public here → the room of `labutils` that has them now. They keep working, with
-            a DeprecationWarning that says so.
+        moved: names that are no longer public here → where they are now, as "stats" (a room, by the same name) or
+            "sweeps:SweepSizes" (by another). They keep working, with a DeprecationWarning that says so.
     """
     moved = moved or {}
     load, listed, public = lazy_loader.attach(
@@ -30,10 +32,14 @@ def attach(
 
     def find(name: str) -> object:
         if name in moved:
-            warnings.warn(f"{package}.{name} is now labutils.{moved[name]}.{name}", DeprecationWarning, stacklevel=2)
-            return getattr(import_module(f"labutils.{moved[name]}"), name)
+            room, _, renamed = moved[name].partition(":")
+            warnings.warn(
+                f"{package}.{name} is now labutils.{room}.{renamed or name}", DeprecationWarning, stacklevel=2
+            )
+            return getattr(import_module(f"labutils.{room}"), renamed or name)
         if name not in public:
-            raise AttributeError(f"{package} has no {name!r}. Public names: {', '.join(public)}.")
+            hint = suggest(name, public)
+            raise AttributeError(f"{package} has no {name!r}.{hint} Public names: {', '.join(public)}.")
         return load(name)
 
     return find, listed, public

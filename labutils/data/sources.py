@@ -38,15 +38,19 @@ def short_source(source: str) -> str:
     return tail.rsplit("/", 1)[-1] if source.startswith(("file:", "hub:")) else tail
 
 
-def split_cell(cell: str) -> tuple[str, str]:
-    """Calibration and evaluation source of a cell; one source serves as both."""
-    calibration, arrow, evaluation = (part.strip() for part in cell.partition("→"))
+def split_pair(text: str) -> tuple[str, str]:
+    """Calibration and evaluation source of a text "a → b"; a single source serves as both.
+
+    >>> split_pair("lab:review → lab:narrative")
+    ('lab:review', 'lab:narrative')
+    """
+    calibration, arrow, evaluation = (part.strip() for part in text.partition("→"))
     return calibration, evaluation if arrow else calibration
 
 
-def sources_of(cells: Sequence[str]) -> list[str]:
-    """All text sources of some cells, each once."""
-    return list(dict.fromkeys(source for cell in cells for source in split_cell(cell)))
+def sources_of(texts: Sequence[str]) -> list[str]:
+    """All sources of some texts, each once; a text may be a pair "calibration → evaluation"."""
+    return list(dict.fromkeys(source for pair in texts for source in split_pair(pair)))
 
 
 def language_of(source: str) -> str:
@@ -57,7 +61,7 @@ def language_of(source: str) -> str:
     return parts[1] if len(parts) > 1 else "english"
 
 
-def cell_name(calibration: str, evaluation: str) -> str:
-    """A short name of a cell, without folders."""
+def pair_name(calibration: str, evaluation: str) -> str:
+    """A short name of a pair of sources, without folders: encyclopedic → review, or one name where they are the same."""
     names = list(dict.fromkeys(short_source(source) for source in (calibration, evaluation)))
     return " → ".join(names)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from labutils.data.sources import parse_source, split_cell
+from labutils.data.sources import parse_source, split_pair
 from labutils.data.tasks import Task, load_task
 from labutils.data.tokens import special_frame, tokenize
 
@@ -114,7 +114,7 @@ def load_task_data(
             split lacks, scores that are all equal, too few items, or one file that is all train and all test.
         LookupError: the source cannot be found.
     """
-    training, testing = split_cell(source)
+    training, testing = split_pair(source)
     if training == testing and parse_source(training).part:
         raise ValueError(
             f"{source}: the same items would train and test; leave out the part behind '#', or name two sources with →"

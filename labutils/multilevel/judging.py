@@ -87,6 +87,6 @@ def model_size(model: MultilevelModel) -> tuple[int, int]:
 
 
 def _interval(estimate: float, samples: Float[np.ndarray, " n"], level: float, model: MultilevelModel) -> Interval:
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    n_rows, n_groups = model_size(model)
     units = ("run", model.design.groupings[0].name)
-    return Interval(estimate, float(low), float(high), level, *model_size(model), len(samples), samples, units=units)
+    return Interval.from_samples(estimate, samples, level=level, n_items=n_rows, n_draws=n_groups, units=units)

@@ -1,7 +1,9 @@
 """Paired differences, crossed bootstrap intervals, tests and corrections: the statistics behind every verdict."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import floor, isfinite, log10
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +47,53 @@ class Interval:
     note: str = ""
     units: tuple[str, str] = UNITS
 
+    @classmethod
+    def from_samples(
+        cls,
+        estimate: float,
+        samples: Float[np.ndarray, " resamples"],
+        *,
+        level: float,
+        n_items: int,
+        n_draws: int | None = None,
+        note: str = "",
+        units: tuple[str, str] = UNITS,
+    ) -> "Interval":
+        """The percentile interval of resamples; those without a value are left out, and `note` says how many.
+
+        >>> Interval.from_samples(0.5, np.linspace(0.0, 1.0, 1001), level=0.95, n_items=40)
+        Interval(estimate=0.5, low=0.025, high=0.975, ...)
+        """
+        low, high, missing = _percentiles(estimate, samples, level)
+        note = "; ".join(filter(None, [note, missing]))
+        return cls(estimate, low, high, level, n_items, n_draws, len(samples), samples, note, units)
+
+    def __str__(self) -> str:
+        """The estimate with its interval, to two significant digits of the interval's width."""
+        return write_interval(self.estimate, self.low, self.high)
+
+    def __format__(self, form: str) -> str:
+        """As `str`, or with a number format and a unit: `f"{gain:+.2f points}"` → "+0.31 points [0.12, 0.50]"."""
+        return write_interval(self.estimate, self.low, self.high, *form.partition(" ")[::2])
+
+
+def write_interval(estimate: float, low: float, high: float, form: str = "", unit: str = "") -> str:
+    """An interval for a reader: "+0.31 points [0.12, 0.50]", with true minus signs and no negative zero.
+
+    Args:
+        form: format of the three numbers, as ".3f" or ".1%"; a "+" concerns the estimate alone. Without one: as many
+            digits as show two significant ones of the interval's width, and the estimate's sign.
+    """
+    if not form:
+        width = high - low or abs(estimate) or 1.0
+        form = f"+.{min(8, max(0, 1 - floor(log10(width))))}f" if isfinite(width) else "+.2f"
+    plain = form.removeprefix("+")
+    numbers = [format(number, plain) for number in (estimate, low, high)]
+    numbers = [text.removeprefix("-") if not re.search("[1-9a-z]", text) else text for text in numbers]
+    sign = "+" if form != plain and not numbers[0].startswith("-") and re.search("[1-9]", numbers[0]) else ""
+    shown, low_text, high_text = (text.replace("-", "−") for text in numbers)
+    return " ".join(filter(None, [sign + shown, unit, f"[{low_text}, {high_text}]"]))
+
 
 class Heterogeneity(NamedTuple):
     """Cochran's Q with its chi-square p-value, and I², the share of the variation that is not sampling error."""
@@ -66,6 +115,7 @@ def crossed_bootstrap(
     n_resamples: int = 10_000,
     level: float = 0.95,
     seed: int = 0,
+    units: tuple[str, str] = UNITS,
 ) -> Interval:
     """Percentile interval of a statistic of cell means, resampling items, calibration draws and seeds together.
 
@@ -77,8 +127,7 @@ def crossed_bootstrap(
     agree on everything but the model and the calibration; otherwise they are resampled independently. Weights are
     widened for few units, see `labutils.stats.pigeonhole`. A factor with one unit cannot be resampled; `note` then says
     so.
-    Where items and draws are something else than evaluation items and calibration draws, `differences.attrs["units"]`
-    names them, as `Interval.units` does.
+    `units` names what items and draws are, as `Interval.units` does.
 
     `statistic` maps cell means [resamples, strata x cells] (sorted, cells fastest) to [resamples]; "mean" averages all.
     Raises LookupError for an unknown column, ValueError for empty, NaN, duplicate or incompletely crossed values.
@@ -96,7 +145,6 @@ def crossed_bootstrap(
     sizes = [min(RESAMPLES_AT_ONCE, n_resamples - start) for start in range(0, n_resamples, RESAMPLES_AT_ONCE)]
     samples = np.concatenate([summarise(resampled_cell_means(tables, size, generator)) for size in sizes])
     estimate = float(summarise(cell_means(tables)[None, :])[0])
-    low, high, note = _percentiles(estimate, samples, level)
     notes = [
         f"one {name} only{'' if max(count) == 1 else ' in some strata'}: its variation is not in the interval"
         for name, count in counts.items()
@@ -104,9 +152,9 @@ def crossed_bootstrap(
     ]
     n_items = sum(len(units) for *_, units in {shared_units(table, item) for table in tables})
     n_draws = min(counts.get(draw, [1]))
-    remark = "; ".join(filter(None, [*notes, note]))
-    units = tuple(differences.attrs.get("units", UNITS))
-    return Interval(estimate, low, high, level, n_items, n_draws, n_resamples, samples, remark, units)
+    return Interval.from_samples(
+        estimate, samples, level=level, n_items=n_items, n_draws=n_draws, note="; ".join(notes), units=units
+    )
 
 
 def slope(x: Numbers) -> Statistic:

@@ -5,7 +5,7 @@ from labutils.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "losses": ["sweep", "Setting", "dense_loss", "dense_check", "scope"],
+        "losses": ["sweep", "SweepSizes", "dense_loss", "dense_check", "scope"],
         "tasks": ["task_sweep", "score_items", "expand_tasks"],
         "contrasts": [
             "contrast",

@@ -15,15 +15,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.core.progress import progress
 from labutils.data.corpora import load_tokens
-from labutils.data.sources import cell_name, language_of, split_cell
+from labutils.data.sources import language_of, pair_name, split_pair
 from labutils.evaluation.losses import Evaluation, item_losses, load_evaluation
 from labutils.models.loading import load_model
 from labutils.pruning.grid import expand_requests, run_requests
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Sizes of a sweep: calibration sequences, their length, evaluation items (None: all pairs), the items' seed."""
+class SweepSizes:
+    """Of a sweep: calibration sequences, their length, evaluation items (None: all pairs), the items' seed."""
 
     n_calibration: int = 32
     n_items: int | None = 64
@@ -33,12 +33,12 @@ class Setting:
 
 def sweep(
     source: str,
-    cells: Sequence[str],
+    texts: Sequence[str],
     *,
     arms: Sequence[str],
     sparsities: Sequence[float],
     n_draws: int,
-    setting: Setting = Setting(),  # noqa: B008 (frozen)
+    sizes: SweepSizes = SweepSizes(),  # noqa: B008 (frozen)
     revision: str | None = None,
     **options: object,
 ) -> pd.DataFrame:
@@ -46,7 +46,7 @@ def sweep(
 
     Args:
         source: a model as for `load_model`.
-        cells: what to calibrate and evaluate on: one text source for both ("lab:review": its train and its test part),
+        texts: what to calibrate and evaluate on: one text source for both ("lab:review": its train and its test part),
             or "calibration → evaluation" ("file:train.jsonl → file:test.jsonl").
         arms: see above; each at every sparsity, N:M patterns at their own.
         n_draws: calibration draws; draw d takes the sequences of seed d.
@@ -63,10 +63,10 @@ def sweep(
     model, tokenizer = load_model(source, revision=revision)
     about = {"model": source.rstrip("/").rsplit("/", 1)[-1], "architecture": model.config.model_type}
     jobs, frames = [], []
-    for cell in cells:
-        calibration, evaluation_source = split_cell(cell)
+    for pair in texts:
+        calibration, evaluation_source = split_pair(pair)
         evaluation = load_evaluation(
-            evaluation_source, model, tokenizer, n_items=setting.n_items, seq_len=setting.seq_len, seed=setting.seed
+            evaluation_source, model, tokenizer, n_items=sizes.n_items, seq_len=sizes.seq_len, seed=sizes.seed
         )
         names = {
             **about,
@@ -81,7 +81,7 @@ def sweep(
         frames.append(dense.assign(**names))
         jobs += [(names, calibration, evaluation, draw) for draw in range(n_draws)]
     run = Parallel(return_as="generator")(
-        delayed(_one_draw)(model, tokenizer, names, calibration, evaluation, draw, arms, sparsities, setting, options)
+        delayed(_one_draw)(model, tokenizer, names, calibration, evaluation, draw, arms, sparsities, sizes, options)
         for names, calibration, evaluation, draw in jobs
     )
     frames += progress(run, total=len(jobs), description=f"sweep {about['model']}", unit="draw")
@@ -90,10 +90,10 @@ def sweep(
 
 def _one_draw(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: dict, calibration: str, evaluation: Evaluation,
-    draw: int, arms: Sequence[str], sparsities: Sequence[float], setting: Setting, options: dict,
+    draw: int, arms: Sequence[str], sparsities: Sequence[float], sizes: SweepSizes, options: dict,
 ) -> pd.DataFrame:  # fmt: skip
     """All arms and sparsities of one calibration draw."""
-    tokens = load_tokens(calibration, tokenizer, n_sequences=setting.n_calibration, seq_len=setting.seq_len, seed=draw)
+    tokens = load_tokens(calibration, tokenizer, n_sequences=sizes.n_calibration, seq_len=sizes.seq_len, seed=draw)
     requests = {arm: expand_requests([split_arm(arm)], sparsities, options=options) for arm in arms}
     asked = [(arm, request) for arm in arms for request in requests[arm]]
     done = run_requests(
@@ -134,7 +134,7 @@ def scope(rows: pd.DataFrame, **about: object) -> dict[str, object]:
     return {
         "model": ", ".join(rows["model"].unique()),
         "corpus": ", ".join(
-            cell_name(*pair) for pair in rows[["calibration", "evaluation"]].drop_duplicates().to_numpy()
+            pair_name(*pair) for pair in rows[["calibration", "evaluation"]].drop_duplicates().to_numpy()
         ),
         "sparsities": f"{grid[0]:g}" if len(grid) == 1 else f"{grid[0]:g} to {grid[-1]:g}",
         **about,
@@ -142,20 +142,20 @@ def scope(rows: pd.DataFrame, **about: object) -> dict[str, object]:
 
 
 def dense_check(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cells: Sequence[str], setting: Setting
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], sizes: SweepSizes
 ) -> pd.DataFrame:
     """Loss of a dense model per text beside the loss of guessing: the sanity number of a study.
 
     Guessing is uniform over the vocabulary for text (its logarithm), and a random order for sentence pairs (1).
     """
     found = []
-    for source in dict.fromkeys(split_cell(cell)[1] for cell in cells):
+    for source in dict.fromkeys(split_pair(pair)[1] for pair in texts):
         evaluation = load_evaluation(
-            source, model, tokenizer, n_items=setting.n_items, seq_len=setting.seq_len, seed=setting.seed
+            source, model, tokenizer, n_items=sizes.n_items, seq_len=sizes.seq_len, seed=sizes.seed
         )
         losses = item_losses(model, tokenizer, evaluation)
         guess = 1.0 if evaluation.pairs is not None else math.log(model.config.vocab_size)
-        name = {"model": type(model).__name__, "text": cell_name(source, source)}
+        name = {"model": type(model).__name__, "text": pair_name(source, source)}
         found.append(
             {
                 **name,

@@ -133,11 +133,9 @@ def rank_correlation(
         drawn = np.concatenate([groups[place] for place in generator.integers(len(groups), size=len(groups))])
         if (np.ptp(drawn, axis=0) > 0).all():
             samples.append(float(unit_ranks(drawn[:, 0]) @ unit_ranks(drawn[:, 1])))
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(
-        estimate, float(low), float(high), level, len(groups), None, len(samples), np.array(samples),
-        units=(cluster, "repetition"),
-    )  # fmt: skip
+    return Interval.from_samples(
+        estimate, np.array(samples), level=level, n_items=len(groups), units=(cluster, "repetition")
+    )
 
 
 def knowledge_contrast(

@@ -21,7 +21,7 @@ from labutils.evaluation.similarity import rank_losses, score_similarity
 from labutils.models.loading import load_model
 from labutils.pruning.grid import prune_grid
 from labutils.sweeps.calibration_sets import load_calibration
-from labutils.sweeps.losses import Setting
+from labutils.sweeps.losses import SweepSizes
 
 
 def score_items(
@@ -71,7 +71,7 @@ def task_sweep(
     methods: Sequence[str],
     sparsities: Sequence[float],
     n_draws: int,
-    setting: Setting = Setting(),  # noqa: B008 (frozen)
+    sizes: SweepSizes = SweepSizes(),  # noqa: B008 (frozen)
     revision: str | None = None,
     **options: object,
 ) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def task_sweep(
 
     Args:
         source: a model as for `load_model`.
-        tasks: task sources as for `load_task`; `setting.n_items` items of each, drawn by `setting.seed`.
+        tasks: task sources as for `load_task`; `sizes.n_items` items of each, drawn by `sizes.seed`.
         calibrations: names of calibration sets as for `load_calibration`, or name → the token ids of each draw.
         n_draws: draw d of a named set takes the sequences of seed d.
         **options: passed on to `prune`.
@@ -93,13 +93,13 @@ def task_sweep(
         ValueError, LookupError: as the loaders and `prune` do.
     """
     model, tokenizer = load_model(source, revision=revision)
-    loaded = [load_task(name, n_items=setting.n_items, seed=setting.seed) for name in tasks]
+    loaded = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
     name = source.rstrip("/").rsplit("/", 1)[-1]
     dense = score_items(model, tokenizer, loaded).assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
     jobs = [(calibration, draw) for calibration in calibrations for draw in range(n_draws)]
     run = Parallel(return_as="generator")(
         delayed(_one_draw)(
-            model, tokenizer, loaded, calibrations, calibration, draw, methods, sparsities, setting, options
+            model, tokenizer, loaded, calibrations, calibration, draw, methods, sparsities, sizes, options
         )
         for calibration, draw in jobs
     )
@@ -111,13 +111,13 @@ def task_sweep(
 def _one_draw(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task],
     calibrations: Sequence[str] | Mapping[str, Sequence[Tensor]], calibration: str, draw: int,
-    methods: Sequence[str], sparsities: Sequence[float], setting: Setting, options: dict,
+    methods: Sequence[str], sparsities: Sequence[float], sizes: SweepSizes, options: dict,
 ) -> pd.DataFrame:  # fmt: skip
     if isinstance(calibrations, Mapping):
         tokens = calibrations[calibration][draw]
     else:
         tokens = load_calibration(
-            calibration, tokenizer, n_sequences=setting.n_calibration, seq_len=setting.seq_len, seed=draw
+            calibration, tokenizer, n_sequences=sizes.n_calibration, seq_len=sizes.seq_len, seed=draw
         )
     rows = prune_grid(
         model, tokens, methods=methods, sparsities=sparsities,

@@ -89,11 +89,15 @@ def set_effect(scores: Scores, *, level: float = 0.95, n_resamples: int = 10_000
     f_ratio = _f_ratio(scores.mean(2))
     chance = np.random.default_rng(seed).f(n_sets - 1, n_sets * (n_draws - 1), size=n_resamples)
     samples = _log_ratio(f_ratio / chance, n_draws)
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    interval = Interval(
-        float(_log_ratio(np.array([f_ratio]), n_draws)[0]), float(low), float(high), level, n_items, n_draws,
-        n_resamples, samples, "the items are held fixed", ("item", "draw of every calibration set"),
-    )  # fmt: skip
+    interval = Interval.from_samples(
+        float(_log_ratio(np.array([f_ratio]), n_draws)[0]),
+        samples,
+        level=level,
+        n_items=n_items,
+        n_draws=n_draws,
+        note="the items are held fixed",
+        units=("item", "draw of every calibration set"),
+    )
     ratio = max(0.0, (f_ratio - 1) / n_draws)
     return SetEffect(interval, f_ratio, ratio / (1 + ratio) if np.isfinite(ratio) else 1.0)
 

@@ -171,9 +171,10 @@ def test_the_gain_is_the_difference_of_the_scores(rows):
     adapted = runs[runs["sample"] != "base"].set_index(["sample", "adaptation", "finetuning"])["pearson"]
     for key, value in gains.groupby(["draw", "adaptation", "finetuning"])["value"].mean().items():
         assert value == pytest.approx(adapted[key] - base[key[2]], abs=1e-12)
-    interval = crossed_bootstrap(gains, cells=["adaptation", "finetuning"], n_resamples=200)
+    interval = crossed_bootstrap(
+        gains, cells=["adaptation", "finetuning"], n_resamples=200, units=("sentence pair", "sample of texts")
+    )
     assert interval.estimate == pytest.approx(gains["value"].mean()) and interval.n_items == 15 and not interval.note
-    assert interval.units == ("sentence pair", "sample of texts")
     means = gains.groupby(["seed", "finetuning"])["value"].mean().unstack("seed")
     replicates = runs[runs["sample"] == "base"].pivot(index="finetuning", columns="replicate", values="pearson")
     assert (means[0] - means[1]).to_numpy() == pytest.approx((replicates[1] - replicates[0]).to_numpy(), abs=1e-12)

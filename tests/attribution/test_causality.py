@@ -86,7 +86,7 @@ def test_concepts_are_contrasted_by_matching_and_by_conductance(telling, tokeniz
     assert sizes.to_dict() == {(c, by): 6 for c in ("five", "seventeen") for by in ("conductance", "matching")}
     means = frame.groupby(["concept", "by"])["value"].mean()
     assert (means.drop(("five", "matching")) > 0.3).all()  # w5 has two units of equal z, of which one tells
-    interval = partner_interval(frame[frame["by"] == "conductance"], strata=["concept"])
+    interval = partner_interval(frame[frame["by"] == "conductance"], strata=["concept"], item_unit="text")
     assert interval.estimate == pytest.approx(means[:, "conductance"].mean())
     assert interval.n_draws == 2 and interval.units == ("text", "draw of random neurons")
     smaller = partner_interval(frame, strata=["concept", "by"], statistic=lambda values: values.min(axis=1))

@@ -12,7 +12,15 @@ from labutils.claims.verdicts import Verdict
 
 def with_p(claim_id: str, p_value: float, outcome: str = "supported") -> Verdict:
     numbers = {"estimate": 0.1, "low": 0.05, "high": 0.15, "n_items": 9, "n_draws": 3}
-    return Verdict(claim_id, "a statement", outcome, outcome, {"model": "m"}, p_value=p_value, **numbers)
+    return Verdict(
+        claim=claim_id,
+        statement="a statement",
+        outcome=outcome,
+        first_outcome=outcome,
+        scope={"model": "m"},
+        p_value=p_value,
+        **numbers,
+    )
 
 
 def test_correction_downgrades_what_many_tests_explain() -> None:

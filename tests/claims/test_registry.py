@@ -226,8 +226,8 @@ def test_sentence_names_what_the_interval_was_found_over() -> None:
 
 def test_units_travel_with_the_differences_and_the_ledgers_rows() -> None:
     frame = pd.DataFrame({"draw": [0, 0, 1, 1], "item": [0, 1, 0, 1], "sparsity": 0.5, "value": [1.0, 1.1, 1.2, 1.4]})
-    frame.attrs["units"] = ("sentence pair", "sample of texts")
-    verdict = claims.judge("C02", frame, dense_loss=1.0, scope=SCOPE)
+    units = ("sentence pair", "sample of texts")
+    verdict = claims.judge("C02", frame, dense_loss=1.0, scope=SCOPE, units=units)
     assert "over 2 sentence pairs and 2 samples of texts" in verdict.sentence()
     assert "over 2 sentence pairs and 2 samples of texts" in Verdict.from_row(verdict.as_row()).sentence()
     before = {name: value for name, value in verdict.as_row().items() if not name.endswith("_unit")}

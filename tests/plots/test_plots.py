@@ -11,10 +11,10 @@ from labutils.plots import figures as plots
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    setting = lab.Setting(n_calibration=2, n_items=4, seq_len=16)
+    setting = lab.sweeps.SweepSizes(n_calibration=2, n_items=4, seq_len=16)
     arms = ["magnitude/uniform", "wanda/uniform", "wanda/owl"]
     return lab.sweep(
-        "lab-llama", ["lab:review", "lab:narrative"], arms=arms, sparsities=[0.5, 0.8], n_draws=2, setting=setting
+        "lab-llama", ["lab:review", "lab:narrative"], arms=arms, sparsities=[0.5, 0.8], n_draws=2, sizes=setting
     )
 
 

@@ -206,3 +206,32 @@ def test_heterogeneity_against_a_worked_example() -> None:
 def test_expected_number_of_false_contradictions() -> None:
     assert stats.expected_false_contradictions(62) == pytest.approx(1.55)
     assert stats.expected_false_contradictions(10, level=0.9) == pytest.approx(0.5)
+
+
+def test_an_interval_of_samples_is_their_percentiles() -> None:
+    samples = np.random.default_rng(0).normal(size=999)
+    found = stats.Interval.from_samples(0.1, samples, level=0.9, n_items=7, n_draws=3, note="one seed")
+    assert [found.low, found.high] == pytest.approx(np.quantile(samples, [0.05, 0.95]))
+    assert (found.n_items, found.n_draws, found.n_resamples, found.note) == (7, 3, 999, "one seed")
+    samples[:9] = np.nan
+    assert stats.Interval.from_samples(0.1, samples, level=0.9, n_items=7).note == "0.9% of the resamples have no value"
+    assert np.isnan(stats.Interval.from_samples(np.nan, samples, level=0.9, n_items=7).low)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "form", "written"),
+    [
+        ((0.3136, 0.12, 0.499), "", "+0.31 [0.12, 0.50]"),
+        ((-0.0049, -0.0112, 0.0013), "", "−0.005 [−0.011, 0.001]"),
+        ((0.3136, 0.12, 0.499), ".3f", "0.314 [0.120, 0.499]"),
+        ((0.3136, 0.12, 0.499), "+.1f points", "+0.3 points [0.1, 0.5]"),
+        ((-0.001, -0.004, 0.001), "+.2f", "0.00 [0.00, 0.00]"),
+        ((0.25, -0.5, 1.0), ".0% of all", "25% of all [−50%, 100%]"),
+        ((float("nan"), float("nan"), float("nan")), "", "nan [nan, nan]"),
+        ((2.0, 2.0, 2.0), "", "+2.0 [2.0, 2.0]"),
+    ],
+)
+def test_intervals_are_written_for_readers(numbers: tuple[float, float, float], form: str, written: str) -> None:
+    estimate, low, high = numbers
+    interval = stats.Interval(estimate, low, high, 0.95, 4, 2, 3, np.zeros(3))
+    assert format(interval, form) == written and (form or str(interval) == written)

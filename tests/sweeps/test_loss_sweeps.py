@@ -5,15 +5,15 @@ import pandas as pd
 import pytest
 
 import labutils as lab
-from labutils.data.sources import cell_name, language_of, split_cell
+from labutils.data.sources import language_of, pair_name, split_pair
 from labutils.sweeps.losses import split_arm
 
-SETTING = lab.Setting(n_calibration=2, n_items=3, seq_len=16)
+SIZES = lab.sweeps.SweepSizes(n_calibration=2, n_items=3, seq_len=16)
 ARMS = ["magnitude/uniform", "wanda/uniform", "wanda/uniform/2:4"]
 
 
 def small_sweep(**changes: object) -> pd.DataFrame:
-    given = {"arms": ARMS, "sparsities": [0.5, 0.7], "n_draws": 2, "setting": SETTING, **changes}
+    given = {"arms": ARMS, "sparsities": [0.5, 0.7], "n_draws": 2, "sizes": SIZES, **changes}
     return lab.sweep("lab-llama", ["lab:review"], **given)
 
 
@@ -54,7 +54,7 @@ def test_a_wrong_arm_stops_before_anything_runs() -> None:
 
 
 def test_dense_check_compares_with_guessing() -> None:
-    check = lab.dense_check(*lab.load_model("lab-llama"), ["lab:review"], lab.Setting(n_items=8, seq_len=32))
+    check = lab.dense_check(*lab.load_model("lab-llama"), ["lab:review"], lab.sweeps.SweepSizes(n_items=8, seq_len=32))
     assert (check["loss"] < check["loss of guessing"]).all() and check["items"].tolist() == [8]
 
 
@@ -71,12 +71,12 @@ def test_names() -> None:
     assert split_arm("ria") == ("ria", None, "unstructured")
     assert split_arm("ria/owl") == ("ria", "owl", "unstructured")
     assert (
-        split_cell("file:a.txt → file:b.txt") == ("file:a.txt", "file:b.txt")
-        and split_cell("lab:review") == ("lab:review",) * 2
+        split_pair("file:a.txt → file:b.txt") == ("file:a.txt", "file:b.txt")
+        and split_pair("lab:review") == ("lab:review",) * 2
     )
     assert (
-        cell_name("file:x/a.txt", "file:x/b.txt") == "a.txt → b.txt"
-        and cell_name("lab:review", "lab:review") == "review"
+        pair_name("file:x/a.txt", "file:x/b.txt") == "a.txt → b.txt"
+        and pair_name("lab:review", "lab:review") == "review"
     )
     assert (
         language_of("lab:review") == "english"

@@ -10,7 +10,7 @@ from labutils.data.tasks import Task
 from labutils.evaluation.choices import score_task
 from labutils.evaluation.similarity import score_similarity
 from labutils.sweeps import tasks as task_sweeps
-from labutils.sweeps.losses import Setting
+from labutils.sweeps.losses import SweepSizes
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_sweep_runs_every_combination(tiny_llama, tokenizer, tasks, monkeypatc
     draws = {name: [torch.randint(3, 40, (3, 8)) for _ in range(2)] for name in ("first", "second")}
     rows = task_sweeps.task_sweep(
         "some/tiny", ["toy", "pairs"], calibrations=draws, methods=["magnitude", "wanda"], sparsities=[0.5, 0.9],
-        n_draws=2, setting=Setting(n_items=8),
+        n_draws=2, sizes=SweepSizes(n_items=8),
     )  # fmt: skip
     assert len(rows) == 14 * (1 + 2 * 2 * 2 * 2) and set(rows["model"]) == {"tiny"}
     assert rows[rows["method"] == "dense"][["calibration", "draw", "sparsity"]].drop_duplicates().values.tolist() == [

@@ -23,7 +23,7 @@ from labutils.runner.engines import check_engine, parse_engine, use_engine
 SWEEP = {"source": "lab-llama", "cells": ["lab:review"], "arms": ["wanda"], "sparsities": [0.5], "n_draws": 5}
 SWEEP_CELL = f"""\
 import labutils
-found = labutils.sweep(**{SWEEP!r}, setting=labutils.Setting(n_calibration=4, n_items=3, seq_len=64))
+found = labutils.sweep(**{SWEEP!r}, sizes=labutils.sweeps.SweepSizes(n_calibration=4, n_items=3, seq_len=64))
 found.drop(columns="seconds").to_parquet(lab / "found.parquet")"""
 
 
@@ -94,7 +94,9 @@ def test_a_sweep_survives_a_killed_worker(
     assert len(killed) == 1 and len(cluster.client.scheduler_info()["workers"]) == 1
     assert "sweeps run on the Dask cluster" in capsys.readouterr().err
     found = pd.read_parquet(tmp_path / "found.parquet")
-    own = lab.sweep(**SWEEP, setting=lab.Setting(n_calibration=4, n_items=3, seq_len=64)).drop(columns="seconds")
+    own = lab.sweep(**SWEEP, sizes=lab.sweeps.SweepSizes(n_calibration=4, n_items=3, seq_len=64)).drop(
+        columns="seconds"
+    )
     pd.testing.assert_frame_equal(found, own)
 
 

@@ -69,7 +69,9 @@ def kill_a_job(folder: Path, killed: list[int]) -> None:
 
 
 def sweep() -> pd.DataFrame:
-    return lab.sweep(**SWEEP, setting=lab.Setting(n_calibration=4, n_items=3, seq_len=64)).drop(columns="seconds")
+    return lab.sweep(**SWEEP, sizes=lab.sweeps.SweepSizes(n_calibration=4, n_items=3, seq_len=64)).drop(
+        columns="seconds"
+    )
 
 
 def test_the_work_of_a_notebook_runs_in_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
