@@ -40,17 +40,17 @@ _ROOMS = [
     "checkpoints", "plots", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
 ]  # fmt: skip
 
-# Names that stood at the top until version 0.1, by the room that has them.
+# Names that stood at the top once, by the room that has them now; "old:new" where the name has changed too.
 _MOVED_BY_ROOM = {
     "core": "measure_cost describe_processor",
     "stats": "paired_differences slope crossover heterogeneity",
     "claims": "ledger_table tensions_table",
-    "data": "sources_of split_pair",
+    "data": "sources_of split_cell:split_pair",
     "evaluation": "write_harness_task",
     "pruning.forecast": "Forecast",
     "checkpoints": "compare_forms fresh_folder save_dense",
     "training": "add_lora merge_lora",
-    "sweeps": "Setting dense_loss dense_check scope advantage_over smallest_advantage regret_table cross_fitted_regret "
+    "sweeps": "Setting:SweepSizes dense_loss dense_check scope advantage_over smallest_advantage regret_table cross_fitted_regret "
     "expected_sign_share stratum_estimates expected_signs",
     "multilevel": "compare_models",
     "adaptation": "composite_complexity draw_samples describe_samples Sample load_base adapt_model Adaptation "
@@ -63,5 +63,9 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     _HOMES,
     rooms=_ROOMS,
-    moved={name: room for room, names in _MOVED_BY_ROOM.items() for name in names.split()},
+    moved={
+        old: f"{room}:{new}"
+        for room, names in _MOVED_BY_ROOM.items()
+        for old, _, new in (name.partition(":") for name in names.split())
+    },
 )

@@ -62,6 +62,6 @@ def language_of(source: str) -> str:
 
 
 def pair_name(calibration: str, evaluation: str) -> str:
-    """A short name of a pair of sources, without folders: encyclopedic → review, or one name where they are the same."""
+    """A pair of sources without folders: "encyclopedic → review", or one name where they are the same."""
     names = list(dict.fromkeys(short_source(source) for source in (calibration, evaluation)))
     return " → ".join(names)
