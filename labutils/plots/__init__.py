@@ -1,4 +1,4 @@
-"""Figures of sweeps, in one style and one palette."""
+"""Figures and tables for notebooks, in one style and one palette."""
 
 from labutils.core.lazy import attach
 
@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = attach(
             "interval_table",
             "short_source",
         ],
+        "tables": ["show"],
     },
 )
