@@ -38,6 +38,7 @@ class Uncertainty:
         self,
     ) -> tuple[Float[np.ndarray, "parameters fixed fixed"], Float[np.ndarray, "parameters parameters"]]:
         """Derivative of the covariance in φ, and the covariance A of φ, by central differences of exact gradients."""
+        # As lmerTest does (Kuznetsova et al. 2017), but the Hessian is the difference of exact gradients, not of values.
         fit, sigma = self.fit, np.sqrt(self.fit.variance)
         phi = np.append(fit.theta, sigma)
         hessian, jacobian = np.empty((len(phi), len(phi))), []
@@ -48,6 +49,8 @@ class Uncertainty:
             (slope_ahead, covariance_ahead), (slope_behind, covariance_behind) = _slope(fit, ahead), _slope(fit, behind)
             hessian[i] = (slope_ahead - slope_behind) / (2 * step)
             jacobian.append((covariance_ahead - covariance_behind) / (2 * step))
+        # A = 2 H⁻¹: the deviance is −2 log-likelihood, so its Hessian is twice the observed information. Directions
+        # without curvature, as at a variance of zero, are left out of the inverse.
         values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
         informative = values > FLAT * values[-1]
         known = vectors[:, informative]
@@ -57,6 +60,8 @@ class Uncertainty:
     def degrees_of_freedom(self, contrast: Float[np.ndarray, " fixed"]) -> float:
         """Satterthwaite's degrees of freedom of the t-test of c'b."""
         jacobian, parameter_covariance = self._derivatives
+        # Delta method: var(v) = g'Ag with g = dv/dφ. A multiple of χ² with mean v and variance g'Ag has 2v²/(g'Ag)
+        # degrees of freedom.
         gradient = contrast @ jacobian @ contrast
         spread = float(gradient @ parameter_covariance @ gradient)
         variance = float(contrast @ self.covariance @ contrast)
@@ -90,6 +95,7 @@ def _slope(
     found = fit.problem.evaluate(theta)
     products = fit.problem.products
     degrees = products.n_rows - products.n_fixed * fit.problem.reml
+    # d/dσ of degrees · log(2πσ²) + r²/σ², the part of the deviance that depends on σ.
     slope_sigma = 2 * degrees / sigma - 2 * found.r2 / sigma**3
     slope = np.append(fit.problem.pull_back(theta, found, sigma**2), slope_sigma)
     return slope, sigma**2 * _inverse_information(found)

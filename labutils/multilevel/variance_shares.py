@@ -61,11 +61,14 @@ def variance_components(
     (grouping,) = design.groupings
     phi, sigma_z, mean_z = _covariance(design.x), _covariance(grouping.columns), grouping.columns.mean(0)
     within, between = levels_of_columns(design.x, grouping.codes)
+    # tr(T Σ_z): a slope that varies over groups adds variance as far as its predictor varies. z̄'T z̄: the means of
+    # groups differ where the random coefficients act on the mean of z, of which the intercept is the usual case.
     v, m = float(np.trace(random @ sigma_z)), float(mean_z @ random @ mean_z)
     note = _why_undivided(design, within | between)
     if note:
         f = float(coefficients @ phi @ coefficients)
         return Components(float("nan"), float("nan"), f, v, m, residual, note)
+    # A column varies at one level only, so that b_w'Φb_w and b_b'Φb_b take the coefficients of one level each.
     f1, f2 = (float(part @ phi @ part) for part in (coefficients * within, coefficients * between))
     return Components(f1, f2, f1 + f2, v, m, residual, "")
 
@@ -81,6 +84,7 @@ def share_table(components: Components) -> pd.DataFrame:
     rows = {"total": {"f1": f1, "f2": f2, "v": v, "m": m, "residual": residual, "f": f, "fv": f + v, "fvm": f + v + m}}
     rows["total"] = {name: value / total for name, value in rows["total"].items()}
     if not note:
+        # Within groups vary f1, v and the residual; between groups f2 and m (Rights & Sterba 2019).
         inside, outside = f1 + v + residual, f2 + m
         rows["within"] = {"f1": f1 / inside, "v": v / inside, "residual": residual / inside, "fv": (f1 + v) / inside}
         rows["between"] = {"f2": f2 / outside, "m": m / outside} if outside > 0 else {}
@@ -121,6 +125,7 @@ def block_shares(
     for name, terms in blocks.items():
         part = coefficients * np.isin(design.terms, list(terms))
         slopes = np.isin(grouping.terms, list(terms))
+        # The block's part of tr(T Σ_z); covariances with slopes of other blocks go to "shared".
         varying = np.trace(random[np.ix_(slopes, slopes)] @ sigma_z[np.ix_(slopes, slopes)])
         rows[name] = {"fixed": float(part @ phi @ part) / total, "slopes": float(varying) / total}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("block")
