@@ -6,7 +6,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from labutils.plots.figures import interval_table
+from labutils.core.figures import close_figure
+from labutils.stats.tables import interval_table
 
 MARKERS = "osD^v"
 SIDES = np.array([(22, 10), (22, -10), (-22, 10), (-22, -10), (0, 15), (0, -15)])  # pixels from a point to its name
@@ -31,7 +32,9 @@ def sample_map(samples: pd.DataFrame, *, title: str) -> Figure:
     axis.margins(0.09)
     figure.colorbar(points, label="words per sentence")
     _name_points(axis, samples)
-    return _closed(figure, axis, title)
+    axis.set_title(title, loc="left")
+    figure.tight_layout()
+    return close_figure(figure)
 
 
 def _name_points(axis: plt.Axes, samples: pd.DataFrame) -> None:
@@ -82,7 +85,7 @@ def _gains(table: pd.DataFrame, rows: str, title: str, note: str) -> Figure:
     figure, axis = plt.subplots(figsize=(7.2, 1.4 + 0.32 * len(names)))
     for number, (way, colour) in enumerate(zip(ways, sns.color_palette("colorblind", len(ways)), strict=True)):
         part = table[table["adaptation"] == way].set_index(rows).loc[names]
-        mean, low, high = part[["mean", "low", "high"]].to_numpy().T
+        mean, low, high = part[["estimate", "low", "high"]].to_numpy().T
         heights = np.arange(len(names)) + STEP * (number - (len(ways) - 1) / 2)
         marker = MARKERS[number % len(MARKERS)]
         bars = np.maximum([mean - low, high - mean], 0)
@@ -93,12 +96,6 @@ def _gains(table: pd.DataFrame, rows: str, title: str, note: str) -> Figure:
     axis.grid(visible=False, axis="y")
     axis.set(xlabel=f"Pearson's r, adapted − base ({note})")
     axis.legend(title="adaptation", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    return _closed(figure, axis, title)
-
-
-def _closed(figure: Figure, axis: plt.Axes, title: str) -> Figure:
-    """The figure with its title, released from pyplot, so that a notebook shows it once: as the cell's value."""
     axis.set_title(title, loc="left")
     figure.tight_layout()
-    plt.close(figure)
-    return figure
+    return close_figure(figure)

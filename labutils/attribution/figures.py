@@ -6,7 +6,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from labutils.plots.figures import _finish, interval_table
+from labutils.core.figures import finish_figure
+from labutils.stats.tables import interval_table
 
 COLOURS = dict(zip(("concept", "random", "matching", "conductance"), sns.color_palette("colorblind", 4), strict=True))
 
@@ -31,7 +32,7 @@ def precision_curves(precision: pd.DataFrame, *, title: str, level: float = 0.95
     axis.set_xticks(sorted(precision["k"].unique()))
     axis.legend(frameon=False)
     n_concepts = precision["concept"].nunique()
-    return _finish(figure, title, f"bands: {level:.0%}, over {n_concepts} concepts and over draws of random sets")
+    return finish_figure(figure, title, f"bands: {level:.0%}, over {n_concepts} concepts and over draws of random sets")
 
 
 def recovery_curve(shares: pd.DataFrame, *, title: str) -> Figure:
@@ -44,25 +45,25 @@ def recovery_curve(shares: pd.DataFrame, *, title: str) -> Figure:
     axis.set_xticks(shares["k"], [f"{k}" for k in shares["k"]])
     axis.minorticks_off()
     axis.legend(frameon=False, loc="center right")
-    return _finish(figure, title, "")
+    return finish_figure(figure, title)
 
 
 def ablation_chart(contrasts: pd.DataFrame, *, title: str, unit: str, level: float = 0.95) -> Figure:
     """Added loss with a concept's neurons ablated beyond that of random partners (rows of `concept_contrasts`)."""
     table = interval_table(contrasts, ["concept", "by"], level=level)
-    names = list(dict.fromkeys(table.sort_values("mean")["concept"]))
+    names = list(dict.fromkeys(table.sort_values("estimate")["concept"]))
     figure, axis = plt.subplots(figsize=(7, 1.4 + 0.3 * len(names)))
     kinds = list(dict.fromkeys(table["by"]))
     for number, by in enumerate(kinds):
         part = table[table["by"] == by]
         heights = [names.index(name) + 0.2 * (number - (len(kinds) - 1) / 2) for name in part["concept"]]
-        spans = [(part["mean"] - part["low"]).clip(lower=0), (part["high"] - part["mean"]).clip(lower=0)]
-        axis.errorbar(part["mean"], heights, xerr=spans, fmt="o", color=COLOURS[by], capsize=2, label=f"by {by}")
+        spans = [(part["estimate"] - part["low"]).clip(lower=0), (part["high"] - part["estimate"]).clip(lower=0)]
+        axis.errorbar(part["estimate"], heights, xerr=spans, fmt="o", color=COLOURS[by], capsize=2, label=f"by {by}")
     axis.axvline(0, color="0.3", linewidth=1)
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel=f"added loss, the concept's neurons − random partners ({unit})", ylim=(-0.5, len(names) - 0.5))
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _finish(figure, title, f"bars: {level:.0%} intervals over texts and draws of partners")
+    return finish_figure(figure, title, f"bars: {level:.0%} intervals over texts and draws of partners")
 
 
 def agreement_bars(agreement: pd.DataFrame, *, title: str) -> Figure:
@@ -77,4 +78,4 @@ def agreement_bars(agreement: pd.DataFrame, *, title: str) -> Figure:
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="rank correlation")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _finish(figure, title, "")
+    return finish_figure(figure, title)

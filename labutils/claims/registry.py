@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from functools import cache
 from math import inf, isfinite
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 import yaml
 
 from labutils.claims.verdicts import Verdict
+from labutils.core.options import suggest
 from labutils.core.paths import DATA
 from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, p_value
 
@@ -80,9 +80,8 @@ def claim(claim_id: str) -> Claim:
     """One claim of the registry; an unknown id is a LookupError that names the nearest."""
     claims = _registry()[0]
     if claim_id not in claims:
-        nearest = get_close_matches(claim_id.upper(), claims, n=1, cutoff=0.3)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"ids run from {min(claims)} to {max(claims)}"
-        raise LookupError(f"no claim {claim_id!r} in {REGISTRY.name}: {hint}")
+        hint = f"{suggest(claim_id.upper(), claims)} Ids run from {min(claims)} to {max(claims)}."
+        raise LookupError(f"no claim {claim_id!r} in {REGISTRY.name}.{hint}")
     return claims[claim_id]
 
 

@@ -7,7 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from labutils.plots.figures import PALETTE, finish_figure, interval_table
+from labutils.core.figures import finish_figure
+from labutils.plots.figures import PALETTE
+from labutils.stats.tables import interval_table
 
 PASS = "one pass"
 RANGE = "bars: from the fastest to the slowest repeat, points: medians"
@@ -30,7 +32,7 @@ def cost_curves(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.axhline(bare, color="0.3", linestyle=":", label="one bare pass")
         axis.set(xlabel="sparsity (share of zeros)", ylabel=label, ylim=(0, None))
         axis.set_xticks(sorted(costs.loc[costs["method"] != PASS, "sparsity"].unique()))
-    return finish_figure(figure, axes[0], title, RANGE)
+    return finish_figure(figure, title, RANGE, legend_of=axes[0])
 
 
 def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
@@ -49,7 +51,7 @@ def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.set_xticks(counts, [f"{count / 1e6:.2g}" for count in counts])
         axis.xaxis.set_minor_locator(NullLocator())
         _plain_ticks(axis)
-    return finish_figure(figure, axes[0], title, RANGE)
+    return finish_figure(figure, title, RANGE, legend_of=axes[0])
 
 
 def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
@@ -80,7 +82,7 @@ def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.xaxis.set_minor_locator(NullLocator())
-    return finish_figure(figure, axes[0], title, "")
+    return finish_figure(figure, title, legend_of=axes[0])
 
 
 def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
@@ -103,7 +105,7 @@ def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
         axis.axvline(1, color="0.3", linewidth=1, linestyle=":", label="as much as the peer")
         axis.set(xlabel=label, xlim=(0, max(1.25, share.max() + 0.2)))
         axis.grid(axis="y", visible=False)
-    return finish_figure(figure, axes[0], title, "")
+    return finish_figure(figure, title, legend_of=axes[0])
 
 
 def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
@@ -119,7 +121,7 @@ def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
         axis.axhline(1, color="0.3", linestyle=":", label="dense")
         axis.set(xlabel="sparsity (share of zeros)", ylabel=f"{label}, sparse / dense", yscale="log")
         _plain_ticks(axis)
-    return finish_figure(figure, axes[0], title, "")
+    return finish_figure(figure, title, legend_of=axes[0])
 
 
 def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
@@ -135,7 +137,7 @@ def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
     for place, arm in enumerate(arms):
         values = rows.loc[rows["arm"] == arm, "added"]
         axis.scatter(values, place + scatter.uniform(-0.22, 0.22, len(values)), s=12, color="0.65", zorder=2)
-        mean, low, high = table.loc[arm, ["mean", "low", "high"]]
+        mean, low, high = table.loc[arm, ["estimate", "low", "high"]]
         axis.errorbar(
             mean, place, xerr=[[mean - low], [high - mean]], fmt="o", color=PALETTE["sparsegpt"], capsize=4, zorder=3
         )
@@ -144,7 +146,7 @@ def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
     axis.set_ylim(len(arms) - 0.5, -0.5)
     axis.set(xlabel=f"added loss ({rows['unit'].iloc[0]})")
     axis.grid(axis="y", visible=False)
-    return finish_figure(figure, axis, title, "grey: single items; blue: mean and 95% interval over items")
+    return finish_figure(figure, title, "grey: single items; blue: mean and 95% interval over items", legend_of=axis)
 
 
 def kernel_curves(kernels: pd.DataFrame, *, title: str) -> Figure:
@@ -167,7 +169,7 @@ def kernel_curves(kernels: pd.DataFrame, *, title: str) -> Figure:
         axis.set_xticks(sorted(kernels["n"].unique()), [f"{count:,}" for count in sorted(kernels["n"].unique())])
         axis.xaxis.set_minor_locator(NullLocator())
         _plain_ticks(axis)
-    return finish_figure(figure, axes[0], title, "right: solid 2:4, dotted dense")
+    return finish_figure(figure, title, "right: solid 2:4, dotted dense", legend_of=axes[0])
 
 
 def _plain_ticks(axis: Axes) -> None:

@@ -16,6 +16,7 @@ from scipy import stats
 from labutils.claims.registry import Guard
 from labutils.distillation.arms import arm_at
 from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, paired_differences
+from labutils.stats.tables import interval_table
 
 PAIRING = ("model", "calibration", "evaluation", "seed", "item")
 POWER = 0.8
@@ -61,12 +62,7 @@ def score_interval(differences: pd.DataFrame, statistic: str | Statistic = "mean
 
 def interval_rows(differences: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """`estimate, low, high` of the mean difference for every group of some columns."""
-    rows = []
-    for key, part in differences.groupby(by, sort=False):
-        found = score_interval(part)
-        about = dict(zip(by, key, strict=True))
-        rows.append(about | {"estimate": found.estimate, "low": found.low, "high": found.high})
-    return pd.DataFrame(rows)
+    return interval_table(differences, by, score_interval).drop(columns="error")
 
 
 def gains_along(

@@ -1,7 +1,6 @@
 """Figures of mixed models: effects, variance shares, groups, residuals, power. Each returns the Figure."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +11,8 @@ from matplotlib.figure import Figure
 from scipy.stats import norm, probplot
 from scipy.stats import t as student
 
+from labutils.core.figures import close_figure, finish_figure
+from labutils.core.options import suggest
 from labutils.multilevel.model import MultilevelModel
 from labutils.multilevel.resampling import Bootstrap
 
@@ -51,7 +52,7 @@ def fixed_effects_forest(models: Mapping[str, MultilevelModel], *, title: str, l
     if len(tables) > 1:
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axis.set_title(title, loc="left")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def variance_share_bars(intervals: Bootstrap, *, title: str) -> Figure:
@@ -89,9 +90,7 @@ def variance_share_bars(intervals: Bootstrap, *, title: str) -> Figure:
     dots.set_xticks([0, SMALL_SHARE, 0.1, 1], ["0", f"{SMALL_SHARE:g}", "0.1", "1"])
     dots.set_xticks([], minor=True)
     dots.set(xlabel=f"share of the total, {intervals.level:.0%} interval\n(logarithmic above {SMALL_SHARE:g})")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.tight_layout()
-    return _closed(figure)
+    return finish_figure(figure, title)
 
 
 def caterpillar(
@@ -121,7 +120,7 @@ def caterpillar(
     what = f"mean {model.design.response}" if term == "(Intercept)" else f"effect of {term}"
     axis.set(xlabel=f"{what}: deviation from the fixed effects, {level:.0%} conditional interval", ylabel=group)
     axis.set_title(title, loc="left")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
@@ -141,9 +140,7 @@ def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
     for axis, (group, term) in zip(others, varying, strict=True):
         predicted = model.blups.loc[group].xs(term, level="term")["estimate"].to_numpy()
         _quantiles(axis, predicted, f"{term} over {group}")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.tight_layout()
-    return _closed(figure)
+    return finish_figure(figure, title)
 
 
 def recovery_plot(found: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
@@ -168,9 +165,7 @@ def recovery_plot(found: pd.DataFrame, *, title: str, level: float = 0.95) -> Fi
     right.axvline(0, color="0.3", linewidth=1)
     right.set(xlabel=f"effect: mean over the studies,\n{level:.0%} interval of the simulation")
     right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.tight_layout()
-    return _closed(figure)
+    return finish_figure(figure, title)
 
 
 def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8) -> Figure:
@@ -191,7 +186,7 @@ def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8) -> Fig
     axis.set(xlabel="samples of texts", ylabel="power (bars: 95 % Wilson interval)", ylim=(0, 1.02))
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axis.set_title(title, loc="left")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def _quantiles(axis: Axes, values: np.ndarray, title: str) -> None:
@@ -203,12 +198,4 @@ def _quantiles(axis: Axes, values: np.ndarray, title: str) -> None:
 
 def _known(name: str, known: list[str], what: str) -> None:
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise LookupError(f"The model has no {what} {name!r}. It has {', '.join(known)}{hint}")
-
-
-def _closed(figure: Figure) -> Figure:
-    """The figure, released from pyplot, so that a notebook shows it once: as the cell's value."""
-    plt.close(figure)
-    return figure
+        raise LookupError(f"The model has no {what} {name!r}.{suggest(name, known)} It has {', '.join(known)}.")

@@ -17,12 +17,12 @@ from scipy.optimize import minimize
 from labutils.multilevel.coordinates import Coordinates, standardise
 from labutils.multilevel.design import Design
 from labutils.multilevel.deviance import (
-    Evaluation,
     Products,
+    Solution,
     covariance_gradients,
-    evaluate,
     profiled_deviance,
     residual_variance,
+    solve,
 )
 
 Theta = Float[np.ndarray, " parameters"]
@@ -59,19 +59,19 @@ class Problem:
         """The free entries of the factors."""
         return np.concatenate([factor[mask] for factor, mask in zip(factors, self.free, strict=True)])
 
-    def evaluate(self, theta: Theta) -> Evaluation:
-        return evaluate(self.products, self.factors(theta))
+    def solve(self, theta: Theta) -> Solution:
+        return solve(self.products, self.factors(theta))
 
     def value_and_gradient(self, theta: Theta) -> tuple[float, Theta]:
         """Profiled deviance and its derivative in θ; infinite where rounding leaves no residual."""
         try:
-            found = self.evaluate(theta)
+            found = self.solve(theta)
         except np.linalg.LinAlgError:
             return float("inf"), np.zeros_like(theta)
         variance = residual_variance(found, self.products, self.reml)
         return profiled_deviance(found, self.products, self.reml), self.pull_back(theta, found, variance)
 
-    def pull_back(self, theta: Theta, found: Evaluation, variance: float) -> Theta:
+    def pull_back(self, theta: Theta, found: Solution, variance: float) -> Theta:
         """The derivative in θ, from that in Ψ = ΛΛ' (chain rule): tr(G dΨ) = 2 <GΛ, dΛ>."""
         gradients = covariance_gradients(found, self.reml, variance)
         return self.theta([2 * slope @ factor for slope, factor in zip(gradients, self.factors(theta), strict=True)])
@@ -92,7 +92,7 @@ class Fit:
     problem: Problem
     coordinates: Coordinates
     theta: Theta
-    evaluation: Evaluation
+    solution: Solution
     variance: float
     deviance: float
     converged: bool
@@ -126,10 +126,10 @@ def fit_design(design: Design, *, reml: bool = True, start: Theta | None = None)
     starts = [size * identity for size in STARTS] if start is None else [start]
     best = min((_minimise(problem, point) for point in starts), key=lambda found: found.value)
     theta, singular = _snap_to_boundary(problem, best)
-    evaluation = problem.evaluate(theta)
-    value = profiled_deviance(evaluation, products, reml) + coordinates.deviance_shift(design.n_rows, reml)
-    variance = residual_variance(evaluation, products, reml)
-    return Fit(problem, coordinates, theta, evaluation, variance, value, best.converged, singular)
+    solution = problem.solve(theta)
+    value = profiled_deviance(solution, products, reml) + coordinates.deviance_shift(design.n_rows, reml)
+    variance = residual_variance(solution, products, reml)
+    return Fit(problem, coordinates, theta, solution, variance, value, best.converged, singular)
 
 
 def _free_entries(blocks: list[slice]) -> Bool[np.ndarray, "terms terms"]:
@@ -141,7 +141,7 @@ def _free_entries(blocks: list[slice]) -> Bool[np.ndarray, "terms terms"]:
 
 def _refuse_absorbed(problem: Problem, names: list[str]) -> None:
     """Where X already contains columns of Z, the deviance under REML does not depend on their variance at all."""
-    without_random = problem.evaluate(problem.theta([np.zeros(mask.shape) for mask in problem.free]))
+    without_random = problem.solve(problem.theta([np.zeros(mask.shape) for mask in problem.free]))
     for name, left in zip(names, without_random.projected, strict=True):
         if np.linalg.eigvalsh(left)[0] < ABSORBED * problem.products.n_rows:
             raise ValueError(
@@ -154,7 +154,7 @@ def _refuse_exact(problem: Problem, response: str) -> None:
     """With almost free random coefficients, is there any residual left?"""
     size, smallest = EXACT
     try:
-        left = evaluate(problem.products, [size * np.eye(len(mask)) for mask in problem.free]).r2
+        left = solve(problem.products, [size * np.eye(len(mask)) for mask in problem.free]).r2
     except np.linalg.LinAlgError:
         left = 0.0
     if left / problem.products.n_rows < smallest:
@@ -200,13 +200,13 @@ def _descend(problem: Problem, start: Theta) -> _Descent:
 def _descent_into_cone(problem: Problem, theta: Theta) -> Theta | None:
     """A point further inside the cone of covariances with a lower deviance; None if there is none nearby."""
     factors = problem.factors(theta)
-    found = problem.evaluate(theta)
+    found = problem.solve(theta)
     value = profiled_deviance(found, problem.products, problem.reml)
     gradients = covariance_gradients(found, problem.reml, residual_variance(found, problem.products, problem.reml))
     for number, (slope, factor, mask) in enumerate(zip(gradients, factors, problem.free, strict=True)):
         for block in _blocks(mask):
-            # Karush–Kuhn–Tucker at a boundary of the cone: G must be positive semidefinite. Its most negative eigenvalue
-            # is the steepest slope among the directions vv' that lead inside.
+            # Karush–Kuhn–Tucker at a boundary of the cone: G must be positive semidefinite. Its lowest eigenvalue is
+            # the steepest descent among the directions vv' that lead inside.
             values, vectors = np.linalg.eigh(slope[block, block])
             if values[0] > KKT_TOLERANCE:
                 continue

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import t as student
 
-from labutils.multilevel.deviance import Evaluation
+from labutils.multilevel.deviance import Solution
 from labutils.multilevel.fit import Fit
 
 STEP = 1e-4  # of central differences, relative to parameters of size one or more
@@ -30,7 +30,7 @@ class Uncertainty:
     @cached_property
     def covariance(self) -> Float[np.ndarray, "fixed fixed"]:
         """σ² (X'V⁻¹X)⁻¹ at the estimated covariance parameters."""
-        internal = self.fit.variance * _inverse_information(self.fit.evaluation)
+        internal = self.fit.variance * _inverse_information(self.fit.solution)
         return self.fit.coordinates.fixed_covariance(internal)
 
     @cached_property
@@ -38,7 +38,7 @@ class Uncertainty:
         self,
     ) -> tuple[Float[np.ndarray, "parameters fixed fixed"], Float[np.ndarray, "parameters parameters"]]:
         """Derivative of the covariance in φ, and the covariance A of φ, by central differences of exact gradients."""
-        # As lmerTest does (Kuznetsova et al. 2017), but the Hessian is the difference of exact gradients, not of values.
+        # As lmerTest (Kuznetsova et al. 2017), but the Hessian is a difference of exact gradients, not of values.
         fit, sigma = self.fit, np.sqrt(self.fit.variance)
         phi = np.append(fit.theta, sigma)
         hessian, jacobian = np.empty((len(phi), len(phi))), []
@@ -71,7 +71,7 @@ class Uncertainty:
 def t_table(uncertainty: Uncertainty, contrasts: Float[np.ndarray, "rows fixed"], names: list[str]) -> pd.DataFrame:
     """t-tests of contrasts of the fixed effects: index `term`; columns estimate, se, df, t, p (two-sided)."""
     fit = uncertainty.fit
-    estimates = contrasts @ fit.coordinates.coefficients(fit.evaluation.coefficients)
+    estimates = contrasts @ fit.coordinates.coefficients(fit.solution.coefficients)
     errors = np.sqrt(np.einsum("ri,ij,rj->r", contrasts, uncertainty.covariance, contrasts))
     degrees = np.array([uncertainty.degrees_of_freedom(contrast) for contrast in contrasts])
     ratios = estimates / errors
@@ -81,9 +81,9 @@ def t_table(uncertainty: Uncertainty, contrasts: Float[np.ndarray, "rows fixed"]
     )
 
 
-def _inverse_information(evaluation: Evaluation) -> Float[np.ndarray, "fixed fixed"]:
+def _inverse_information(solution: Solution) -> Float[np.ndarray, "fixed fixed"]:
     """(X'V⁻¹X)⁻¹"""
-    half = np.linalg.inv(evaluation.information_root)
+    half = np.linalg.inv(solution.information_root)
     return half.T @ half
 
 
@@ -92,7 +92,7 @@ def _slope(
 ) -> tuple[Float[np.ndarray, " parameters"], Float[np.ndarray, "fixed fixed"]]:
     """Gradient of the deviance in φ = (θ, σ), profiled over b only, and the covariance of b there."""
     theta, sigma = phi[:-1], phi[-1]
-    found = fit.problem.evaluate(theta)
+    found = fit.problem.solve(theta)
     products = fit.problem.products
     degrees = products.n_rows - products.n_fixed * fit.problem.reml
     # d/dσ of degrees · log(2πσ²) + r²/σ², the part of the deviance that depends on σ.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from labutils.multilevel.design import build_design
 from labutils.multilevel.formula import read_formula
-from labutils.multilevel.variance_shares import Components, variance_components
+from labutils.multilevel.variance_shares import Components, implied_variances
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def true_components(truth: StudyTruth, features: pd.DataFrame) -> Components:
     (grouping,) = design.groupings
     spreads = [truth.sample_sd if term == "(Intercept)" else truth.slope_sd for term in grouping.terms]
     coefficients = np.array([truth.fixed[term] for term in design.terms])
-    return variance_components(design, coefficients, np.diag(np.square(spreads)), truth.residual_sd**2)
+    return implied_variances(design, coefficients, np.diag(np.square(spreads)), truth.residual_sd**2)
 
 
 def _layout(truth: StudyTruth, features: pd.DataFrame) -> pd.DataFrame:

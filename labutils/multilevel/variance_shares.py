@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from labutils.core.options import suggest
+from labutils.multilevel.coding import read_column
 from labutils.multilevel.design import Design
 
 CENTRED = 1e-4  # mean of a group relative to the root mean square of the column, below which the group is centred
@@ -42,7 +44,7 @@ class Components(NamedTuple):
     note: str
 
 
-def variance_components(
+def implied_variances(
     design: Design, coefficients: Float[np.ndarray, " fixed"], random: Covariance, residual: float
 ) -> Components:
     """The model-implied variances of a design with one grouping factor.
@@ -110,13 +112,14 @@ def block_shares(
         ValueError: the blocks overlap, or leave out a fixed effect.
         LookupError: a term that the model does not have.
     """
-    components = variance_components(design, coefficients, random, residual)
+    components = implied_variances(design, coefficients, random, residual)
     (grouping,) = design.groupings
     named = [term for terms in blocks.values() for term in terms]
     expected = [term for term in design.terms if term != "(Intercept)"]
     unknown = [term for term in named if term not in expected]
     if unknown:
-        raise LookupError(f"The model has no fixed effect {unknown[0]!r}. It has {', '.join(expected)}.")
+        hint = suggest(unknown[0], expected)
+        raise LookupError(f"The model has no fixed effect {unknown[0]!r}.{hint} It has {', '.join(expected)}.")
     if sorted(named) != sorted(expected):
         raise ValueError(f"The blocks must hold every fixed effect once: {', '.join(expected)}; they hold {named}.")
     total = components.f + components.v + components.m + components.residual
@@ -163,8 +166,7 @@ def centre_within(data: pd.DataFrame, columns: Sequence[str], group: str) -> pd.
         LookupError: an unknown column.
     """
     for name in [*columns, group]:
-        if name not in data.columns:
-            raise LookupError(f"The data have no column {name!r}. They have {', '.join(map(str, data.columns))}.")
+        read_column(data, name)
     means = data.groupby(group, observed=True)[list(columns)].transform("mean")
     return data.assign(
         **{f"{name}_within": data[name] - means[name] for name in columns},

@@ -14,7 +14,6 @@ __getattr__, __dir__, __all__ = attach(
             "block_sparsity_bars",
             "effect_forest",
             "value_grid",
-            "interval_table",
             "short_source",
         ],
         "tables": ["show"],

@@ -15,9 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 
+from labutils.core.figures import close_figure, finish_figure
 from labutils.data.sources import short_source
 from labutils.pruning import PruneReport
-from labutils.stats.bootstrap import crossed_bootstrap
+from labutils.stats.pairing import pair_with_dense
+from labutils.stats.tables import interval_table
 
 _COLOURS = sns.color_palette("colorblind", 10)
 PALETTE = {
@@ -46,6 +48,7 @@ OUTCOME_COLOURS = {
     "inconclusive": (0.6, 0.6, 0.6),
     "not testable here": (0.8, 0.8, 0.8),
 }
+NOTE = "bars: {:.0%} intervals over items and calibration draws"
 
 
 def set_style() -> None:
@@ -59,7 +62,8 @@ def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figur
 
     The bars are intervals of the paired difference to the dense model over items and calibration draws.
     """
-    added = _added_loss(rows)
+    pruned = pair_with_dense(rows, "loss", on=["model", "calibration", "evaluation", "item"])
+    added = pruned.assign(value=pruned["loss"] - pruned["dense"])
     summary = interval_table(added, ["evaluation", "arm", "method", "allocation", "sparsity"], level=level)
     evaluations = list(dict.fromkeys(rows["evaluation"]))
     figure, axes = _panels(len(evaluations))
@@ -70,7 +74,7 @@ def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figur
         axis.set(title=short_source(evaluation), xlabel="sparsity (share of zeros)", yscale="symlog")
         axis.set_yscale("symlog", linthresh=0.01)
     axes[0].set_ylabel(f"added loss ({rows['unit'].iloc[0]})")
-    return finish_figure(figure, axes[0], title, f"bars: {level:.0%} intervals over items and calibration draws")
+    return finish_figure(figure, title, NOTE.format(level), legend_of=axes[0])
 
 
 def difference_curves(
@@ -105,7 +109,7 @@ def difference_curves(
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set(xlabel="sparsity (share of zeros)", ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})")
     axis.set_yscale("symlog", linthresh=_power_of_ten(max(margin, 1e-6)))
-    return finish_figure(figure, axis, title, f"bars: {level:.0%} intervals over items and calibration draws")
+    return finish_figure(figure, title, NOTE.format(level), legend_of=axis)
 
 
 def layer_errors(report: PruneReport, *, title: str) -> Figure:
@@ -129,7 +133,7 @@ def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> F
         )
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="sparsity (share of zeros)", ylim=(0, 1))
     axis.xaxis.get_major_locator().set_params(integer=True)
-    return finish_figure(figure, axis, title, "")
+    return finish_figure(figure, title, legend_of=axis)
 
 
 def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
@@ -148,7 +152,7 @@ def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
     axis.invert_yaxis()
     axis.set(xlabel="effect in units of the claim's margin (band: ±1), 95 % interval")
     axis.set_title(title, loc="left")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def value_grid(
@@ -171,7 +175,7 @@ def value_grid(
     axis.set_title(title, loc="left")
     axis.tick_params(axis="y", rotation=0)
     axis.set_ylabel("")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def setting_name(row: object) -> str:
@@ -180,37 +184,18 @@ def setting_name(row: object) -> str:
     return ", ".join(short_source(part) if isinstance(part, str) else str(part) for part in parts)
 
 
-def interval_table(
-    frame: pd.DataFrame, by: Sequence[str], *, level: float = 0.95, n_resamples: int = 2000
-) -> pd.DataFrame:
-    """Mean, low and high of `value` for every group of `by`, resampling items and calibration draws together."""
-    rows = []
-    for key, group in frame.groupby(list(by), sort=False):
-        found = crossed_bootstrap(group, cells=(), level=level, n_resamples=n_resamples)
-        rows.append({**dict(zip(by, key, strict=True)), "mean": found.estimate, "low": found.low, "high": found.high})
-    return pd.DataFrame(rows)
-
-
 def _power_of_ten(value: float) -> float:
     """The next one above: where a symlog scale begins there, no two of its ticks fall together."""
     return 10.0 ** math.ceil(math.log10(value))
-
-
-def _added_loss(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every pruned row's loss minus the dense loss of the same item."""
-    keys = ["model", "calibration", "evaluation", "item"]
-    dense = rows.loc[rows["method"] == "dense", [*keys, "loss"]].rename(columns={"loss": "dense"})
-    pruned = rows[rows["method"] != "dense"].merge(dense, on=keys, validate="many_to_one")
-    return pruned.assign(value=pruned["loss"] - pruned["dense"])
 
 
 def _error_curve(
     axis: Axes, curve: pd.DataFrame, label: str, colour: object, style: str, *, marker_only: bool = False
 ) -> None:
     curve = curve.sort_values("sparsity")
-    low, high = curve["mean"] - curve["low"], curve["high"] - curve["mean"]
+    low, high = curve["estimate"] - curve["low"], curve["high"] - curve["estimate"]
     axis.errorbar(
-        curve["sparsity"], curve["mean"], yerr=[low.clip(lower=0), high.clip(lower=0)], label=label, color=colour,
+        curve["sparsity"], curve["estimate"], yerr=[low.clip(lower=0), high.clip(lower=0)], label=label, color=colour,
         marker=MARKERS.get(style, "o"), linestyle="-" if marker_only else DASHES.get(style, "-"), markersize=5,
         linewidth=1.6, capsize=2,
     )  # fmt: skip
@@ -225,29 +210,3 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     for spare in axes.flat[count:]:
         spare.set_visible(False)
     return figure, list(axes.flat[:count])
-
-
-def finish_figure(figure: Figure, legend_of: Axes, title: str, note: str) -> Figure:
-    """Title, a note below, and one legend for all axes; the figure is released from pyplot, as by `_closed`."""
-    handles, labels = legend_of.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    if note:
-        figure.text(0.01, -0.02, note, fontsize=9, color="0.35")
-    figure.tight_layout()
-    return _closed(figure)
-
-
-def _closed(figure: Figure) -> Figure:
-    """The figure, released from pyplot, so that a notebook shows it once: as the cell's value."""
-    plt.close(figure)
-    return figure
-
-
-def _finish(figure: Figure, title: str, note: str) -> Figure:
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    if note:
-        figure.text(0.01, -0.02, note, fontsize=9, color="0.35")
-    figure.tight_layout()
-    plt.close(figure)  # so that a notebook shows it once: as the cell's value
-    return figure

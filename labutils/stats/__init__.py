@@ -6,5 +6,6 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "bootstrap": ["Interval", "crossed_bootstrap", "paired_differences", "slope", "crossover", "heterogeneity"],
+        "tables": ["interval_table"],
     },
 )

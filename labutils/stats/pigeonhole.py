@@ -40,8 +40,8 @@ def resampled_cell_means(
     """Cell means under random weights; strata that share units (draws, seeds, items) share their weights."""
     weights, columns = {}, []
     for table in tables:
-        # Σ w_i v_d y_id (Owen 2007): each factor has its own weights, and a cell gets their product. Weights sum to one,
-        # so centring changes nothing but rounding; the means come back at the end.
+        # Σ w_i v_d y_id (Owen 2007): each factor has weights of its own, and a cell gets their product. The weights sum
+        # to one, so centring changes nothing but rounding; the means come back at the end.
         means = table.values - table.values.mean(axis=tuple(range(table.values.ndim - 1)))
         for position, (factor, units) in enumerate(reversed(table.levels.items())):  # items, the longest axis, go first
             key = shared_units(table, factor)

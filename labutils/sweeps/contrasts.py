@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, paired_differences
+from labutils.stats.tables import interval_table
 
 CELLS = ("contrast", "sparsity")
 
@@ -121,15 +122,7 @@ def expected_sign_share(cell_means: Float[np.ndarray, "resamples columns"]) -> F
 
 def stratum_estimates(differences: pd.DataFrame, *, by: Sequence[str] = ("model", "evaluation")) -> pd.DataFrame:
     """Estimate, interval and standard error of the mean difference in every setting, one row each."""
-    found = []
-    for key, part in differences.groupby(list(by), sort=False):
-        interval = crossed_bootstrap(part, cells=CELLS)
-        error = float(interval.samples.std(ddof=1))
-        names = dict(zip(by, key, strict=True))
-        found.append(
-            {**names, "estimate": interval.estimate, "low": interval.low, "high": interval.high, "error": error}
-        )
-    return pd.DataFrame(found)
+    return interval_table(differences, by, crossed_bootstrap, cells=CELLS)
 
 
 def expected_signs(rows: pd.DataFrame, *, low: float, high: float, margin: float) -> pd.DataFrame:

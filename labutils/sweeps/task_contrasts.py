@@ -8,6 +8,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, paired_differences
+from labutils.stats.pairing import pair_with_dense
 from labutils.stats.ranks import unit_ranks
 
 
@@ -29,10 +30,11 @@ def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
 
 
 def add_drops(rows: pd.DataFrame) -> pd.DataFrame:
-    """The pruned rows of a task sweep with ``dense`` (score of the same item), and ``value`` = dense − score."""
-    keys = ["model", "task", "item"]
-    dense = rows.loc[rows["method"] == "dense", [*keys, "score"]].rename(columns={"score": "dense"})
-    pruned = rows[rows["method"] != "dense"].merge(dense, on=keys, validate="many_to_one")
+    """The pruned rows of a task sweep with ``dense`` (score of the same item), and ``value`` = dense − score.
+
+    drops = add_drops(task_sweep("lab-llama", ["lab:qa/birthplaces"], …))
+    """
+    pruned = pair_with_dense(rows, "score", on=["model", "task", "item"])
     return pruned.assign(value=pruned["dense"] - pruned["score"])
 
 
