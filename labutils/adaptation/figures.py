@@ -18,6 +18,8 @@ STEP = 0.25  # between the configurations of one sample, in rows
 def sample_map(samples: pd.DataFrame, *, title: str) -> Figure:
     """Samples by complexity and by term share, coloured by the length of their sentences; named where there is room.
 
+    >>> sample_map(describe_samples(samples), title="Where the samples lie")
+
     Args:
         samples: rows of `describe_samples`.
     """
@@ -59,6 +61,8 @@ def _name_points(axis: plt.Axes, samples: pd.DataFrame) -> None:
 def gain_by_sample(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """What adaptation on each sample changes, one line per sample, one marker per adaptation.
 
+    >>> gain_by_sample(adaptation_gain(study), title="What adaptation on each sample changes")
+
     The bars are intervals over sentence pairs, averaged over the fine-tunings; they leave out what other seeds would
     have given.
 
@@ -72,6 +76,8 @@ def gain_by_sample(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> F
 
 def gain_by_configuration(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """What adaptation changes under each fine-tuning, one line per fine-tuning, one marker per adaptation.
+
+    >>> gain_by_configuration(adaptation_gain(study), title="What adaptation changes under each fine-tuning")
 
     Args:
         gains: rows of `adaptation_gain`.

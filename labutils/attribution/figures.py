@@ -15,6 +15,8 @@ COLOURS = dict(zip(("concept", "random", "matching", "conductance"), sns.color_p
 def precision_curves(precision: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """Precision at k of concepts and of random word sets of matched frequency (rows of `concept_precision`).
 
+    >>> precision_curves(precision, title="Do a concept's neurons find its words?")
+
     Bands: for concepts the bootstrap interval over concepts, for random sets the range of their draws.
     """
     figure, axis = plt.subplots(figsize=(6.4, 4))
@@ -36,7 +38,10 @@ def precision_curves(precision: pd.DataFrame, *, title: str, level: float = 0.95
 
 
 def recovery_curve(shares: pd.DataFrame, *, title: str) -> Figure:
-    """Share of planted neurons among the k best of their concept (rows of `recovered_share`), beside chance."""
+    """Share of planted neurons among the k best of their concept (rows of `recovered_share`), beside chance.
+
+    >>> recovery_curve(shares, title="Planted neurons: how many are found")
+    """
     figure, axis = plt.subplots(figsize=(6.4, 3.4))
     for kind, column in (("concept", "recovered"), ("random", "chance")):
         label = "planted neurons found" if kind == "concept" else "neurons drawn at random"
@@ -49,7 +54,10 @@ def recovery_curve(shares: pd.DataFrame, *, title: str) -> Figure:
 
 
 def ablation_chart(contrasts: pd.DataFrame, *, title: str, unit: str, level: float = 0.95) -> Figure:
-    """Added loss with a concept's neurons ablated beyond that of random partners (rows of `concept_contrasts`)."""
+    """Added loss with a concept's neurons ablated beyond that of random partners (rows of `concept_contrasts`).
+
+    >>> ablation_chart(contrasts, title="Neurons ablated", unit="nats per token")
+    """
     table = interval_table(contrasts, ["concept", "by"], level=level)
     names = list(dict.fromkeys(table.sort_values("estimate")["concept"]))
     figure, axis = plt.subplots(figsize=(7, 1.4 + 0.3 * len(names)))
@@ -67,7 +75,10 @@ def ablation_chart(contrasts: pd.DataFrame, *, title: str, unit: str, level: flo
 
 
 def agreement_bars(agreement: pd.DataFrame, *, title: str) -> Figure:
-    """Rank correlation per block, with the range of the shuffled null (rows of `attribution_agreement`)."""
+    """Rank correlation per block, with the range of the shuffled null (rows of `attribution_agreement`).
+
+    >>> agreement_bars(agreement, title="Matching and conductance")
+    """
     figure, axis = plt.subplots(figsize=(6.4, 3.4))
     axis.bar(agreement["block"], agreement["rho"], color=COLOURS["matching"], width=0.6, label="Spearman's ρ")
     axis.vlines(

@@ -67,7 +67,10 @@ class Claim:
 
 
 def load_claims() -> pd.DataFrame:
-    """The registry as a table, one row per claim in the order of the file; the margin becomes two columns."""
+    """The registry as a table, one row per claim in the order of the file; the margin becomes two columns.
+
+    >>> load_claims()[["id", "statement", "margin_value"]]
+    """
     rows = []
     for one in _registry()[0].values():
         margin = one.margin or (None, None)
@@ -77,7 +80,10 @@ def load_claims() -> pd.DataFrame:
 
 
 def claim(claim_id: str) -> Claim:
-    """One claim of the registry; an unknown id is a LookupError that names the nearest."""
+    """One claim of the registry; an unknown id is a LookupError that names the nearest.
+
+    >>> claim("C14").margin.value
+    """
     claims = _registry()[0]
     if claim_id not in claims:
         hint = f"{suggest(claim_id.upper(), claims)} Ids run from {min(claims)} to {max(claims)}."
@@ -104,6 +110,9 @@ def judge(
     seed: int = 0,
 ) -> Verdict:
     """Verdict on a claim from paired differences signed as its `quantity` says, or from an interval already computed.
+
+    >>> gain = lab.contrast_interval(lab.contrast(rows, {"owl": ("ria/uniform", "ria/owl")}))
+    >>> judge("C02", interval=gain, dense_loss=lab.dense_loss(rows), scope={"model": "lab-llama"})
 
     `scope` says on what it was found (at least `model`); `unit` is that of the differences. With a `guard` whose
     interval includes chance the verdict is "not testable here". Margins relative to the dense loss need `dense_loss`.
@@ -140,7 +149,10 @@ def judge(
 
 
 def not_testable(claim_id: str, reason: str, *, scope: Mapping[str, Any]) -> Verdict:
-    """The verdict "not testable here", for a model at chance, of another architecture, or otherwise unable to tell."""
+    """The verdict "not testable here", for a model at chance, of another architecture, or otherwise unable to tell.
+
+    >>> not_testable("C07", "the dense model is at chance on every data set", scope={"model": "lab-llama"})
+    """
     judged = claim(claim_id)
     outcome = "not testable here"
     return Verdict(judged.id, judged.statement, outcome, outcome, _plain_scope(scope), note=reason)

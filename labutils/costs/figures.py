@@ -19,6 +19,8 @@ PANELS = (("processor", "seconds of processor time"), ("peak_megabytes", "peak m
 def cost_curves(costs: pd.DataFrame, *, title: str) -> Figure:
     """Processor time and peak memory against sparsity, a curve per method, and one bare pass as a line.
 
+    >>> cost_curves(costs, title="What pruning lab-llama costs")
+
     Args:
         costs: rows of `pruning_costs` on one model.
     """
@@ -38,6 +40,8 @@ def cost_curves(costs: pd.DataFrame, *, title: str) -> Figure:
 def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
     """Processor time and peak memory against the number of block parameters, on logarithmic axes.
 
+    >>> size_curves(size_costs([64, 128, 256], (16, 128), methods=["wanda"], sparsity=0.5), title="Cost by size")
+
     Args:
         costs: rows of `size_costs`.
     """
@@ -56,6 +60,8 @@ def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
 
 def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
     """What was measured against what was forecast, one point per model, method and sparsity; the band is ± 25 %.
+
+    >>> forecast_points(costs, title="What pruning took against what was forecast")
 
     Time is that of the fastest repeat, which others on the machine disturbed least.
 
@@ -88,6 +94,8 @@ def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
 def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
     """Our processor time and peak memory as shares of the peer's; below 1 ours needs less. Ticks show the aims.
 
+    >>> peer_bars(peer_results(), title="Beside llm-compressor")
+
     Args:
         peers: rows of `peer_results`, at least one.
     """
@@ -111,6 +119,8 @@ def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
 def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
     """Time and size of a sparse matrix as shares of the dense one's, against sparsity; below 1 the zeros pay.
 
+    >>> sparse_product_curves(sparse_product_times([0.5, 0.9]), title="A matrix with its zeros left out")
+
     Args:
         times: rows of `sparse_product_times`.
     """
@@ -126,6 +136,8 @@ def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
 
 def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
     """The added loss of every item per arm, with the interval of its mean over items; zero is the dense model.
+
+    >>> added_loss_strips(rows.assign(added=rows["loss"] - rows["dense"]), title="Before and after tuning")
 
     Args:
         rows: `arm, item, draw, added, unit`, one row per item and arm.
@@ -151,6 +163,8 @@ def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
 
 def kernel_curves(kernels: pd.DataFrame, *, title: str) -> Figure:
     """Time of 2:4 products and as a share of the dense ones' against the number of tokens; below 1 the zeros pay.
+
+    >>> kernel_curves(kernel_results(), title="2:4 kernels beside dense products")
 
     Args:
         kernels: rows of `kernel_results`, at least one.

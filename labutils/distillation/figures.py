@@ -30,6 +30,9 @@ PALETTE = {
 def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: str, level: float = 0.95) -> Figure:
     """Gains over a reference arm: a panel per task, a row per comparison, with the margin of equivalence as a band.
 
+    >>> gains = interval_rows(arm_differences(sweep.items, {"ild": ("kd", "ild")}), ["evaluation", "comparison"])
+    >>> gain_forest(gains, title="Gains over KD", margin=0.02, reference="kd")
+
     Args:
         gains: `interval_rows` by `evaluation` and `comparison`.
     """
@@ -58,6 +61,8 @@ def gain_curves(
 ) -> Figure:
     """Gains over a reference against a number that was varied, one curve per comparison, over all tasks.
 
+    >>> gain_curves(gains, x="rank", label="rank of the adapters", title="Rank", margin=0.02, reference="kd")
+
     Args:
         gains: `interval_rows` by `comparison` and the column `x`.
         label: what `x` is, with its unit.
@@ -83,6 +88,8 @@ def gain_curves(
 
 def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -> Figure:
     """Measures of the layers from input to output: a panel per measure, a curve per arm.
+
+    >>> layer_curves(layer_values(sweep.probes, sweep.clusters), measures=["probe score"], title="Layers")
 
     Args:
         values: one row per `arm`, `blocks` (in the model), `block`, `measure` and whatever was repeated (tasks, seeds),
@@ -110,7 +117,10 @@ def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -
 
 
 def layer_values(probes: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
-    """Probes and clusters of a `DistillSweep` as one frame for `layer_curves`; a probe's measure is its score."""
+    """Probes and clusters of a `DistillSweep` as one frame for `layer_curves`; a probe's measure is its score.
+
+    >>> layer_values(sweep.probes, sweep.clusters)
+    """
     keys = ["evaluation", "arm", "seed", "blocks", "block"]
     scores = 1 - probes.groupby(keys)["loss"].mean()
     frame = scores.rename("value").reset_index().assign(measure="probe score")

@@ -31,6 +31,8 @@ COMPONENTS = {
 def fixed_effects_forest(models: Mapping[str, MultilevelModel], *, title: str, level: float = 0.95) -> Figure:
     """Fixed effects but the intercept, with their t-intervals (Satterthwaite); one colour per model.
 
+    >>> fixed_effects_forest({"M1": sequence["M1"], "M3": sequence["M3"]}, title="Effects on the score")
+
     Args:
         models: label → model; terms that several models have share a line.
     """
@@ -57,6 +59,8 @@ def fixed_effects_forest(models: Mapping[str, MultilevelModel], *, title: str, l
 
 def variance_share_bars(intervals: Bootstrap, *, title: str) -> Figure:
     """Stacked bars of the variance shares of one model, and beside them each share of the total with its interval.
+
+    >>> variance_share_bars(bootstrap(model), title="Shares of the variance of the score")
 
     Args:
         intervals: a bootstrap of `shares`.
@@ -98,6 +102,8 @@ def caterpillar(
 ) -> Figure:
     """Predicted random coefficients of one term, sorted, with conditional normal intervals.
 
+    >>> caterpillar(model, title="What adaptation does per sample", term="adaptation", group="sample")
+
     Args:
         group: grouping factor; without it the first one.
 
@@ -124,7 +130,10 @@ def caterpillar(
 
 
 def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
-    """Residuals against fitted values, and normal quantile plots of residuals and of every varying term."""
+    """Residuals against fitted values, and normal quantile plots of residuals and of every varying term.
+
+    >>> residual_plots(model, title="Residuals of M3")
+    """
     varying = [(group, term) for group, table in model.covariances.items() for term in table.index]
     panels = 2 + len(varying)
     columns = min(panels, 3)
@@ -145,6 +154,8 @@ def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
 
 def recovery_plot(found: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """How simulated studies recover what was planted: coverage of the intervals, mean estimates beside the truth.
+
+    >>> recovery_plot(recovery(truth, features), title="What 200 simulated studies find")
 
     Args:
         found: rows of `recovery`; the intercept is left out.
@@ -169,7 +180,10 @@ def recovery_plot(found: pd.DataFrame, *, title: str, level: float = 0.95) -> Fi
 
 
 def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8) -> Figure:
-    """Power against the number of samples, one curve per text feature, from the rows of `text_effect_power`."""
+    """Power against the number of samples, one curve per text feature, from the rows of `text_effect_power`.
+
+    >>> power_curves(text_effect_power(truth, [20, 40, 80]), title="Power to see a text effect")
+    """
     figure, axis = plt.subplots(figsize=(7, 4))
     for number, (feature, rows) in enumerate(power.groupby("feature", sort=False)):
         rows = rows.sort_values("n_samples")

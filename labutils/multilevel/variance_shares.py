@@ -162,6 +162,9 @@ def centre_within(data: pd.DataFrame, columns: Sequence[str], group: str) -> pd.
     """A copy of the data with every predictor split in two: `<name>_within`, its deviation from the mean of its group,
     and `<name>_between`, that mean.
 
+    >>> rows = centre_within(rows, ["word_length"], "sample")
+    >>> fit_multilevel("score ~ word_length_within + word_length_between + (1 | sample)", rows).r2()
+
     Raises:
         LookupError: an unknown column.
     """

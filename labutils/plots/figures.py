@@ -52,13 +52,18 @@ NOTE = "bars: {:.0%} intervals over items and calibration draws"
 
 
 def set_style() -> None:
-    """The one style of the collection; the notebooks call it once, before the first figure."""
+    """The one style of the collection; the notebooks call it once, before the first figure.
+
+    >>> lab.plots.set_style()
+    """
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "axes.titleweight": "bold", "axes.titlesize": 12})
 
 
 def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """Loss added by pruning against sparsity, one curve per arm, one panel per evaluation text.
+
+    >>> loss_curves(lab.sweep("lab-llama", ["lab:review"], arms=["wanda/uniform", "wanda/owl"], …), title="OWL or not")
 
     The bars are intervals of the paired difference to the dense model over items and calibration draws.
     """
@@ -89,6 +94,9 @@ def difference_curves(
 ) -> Figure:
     """Paired differences against sparsity, one curve per label, with the margin of equivalence as a band.
 
+    >>> gain = lab.contrast(rows, {"wanda": ("wanda/uniform", "wanda/owl")})
+    >>> difference_curves({"wanda": gain}, title="OWL", better="owl", worse="uniform", margin=0.02, unit="nats")
+
     Args:
         differences: label → frame of `paired_differences`; a positive value favours `better`.
         margin: half the height of the grey band, in `unit`.
@@ -113,7 +121,10 @@ def difference_curves(
 
 
 def layer_errors(report: PruneReport, *, title: str) -> Figure:
-    """Relative output error of every pruned matrix: blocks as columns, layers as rows."""
+    """Relative output error of every pruned matrix: blocks as columns, layers as rows.
+
+    >>> layer_errors(lab.prune(model, tokens, method="wanda", sparsity=0.5), title="Output error of every layer")
+    """
     layers = report.layers.assign(
         layer=[
             name.split(f".{block}.", 1)[1]
@@ -125,7 +136,10 @@ def layer_errors(report: PruneReport, *, title: str) -> Figure:
 
 
 def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> Figure:
-    """How each allocation spreads one target over the blocks: a line per allocation, blocks from input to output."""
+    """How each allocation spreads one target over the blocks: a line per allocation, blocks from input to output.
+
+    >>> block_sparsity_bars({"owl": report.block_sparsity}, title="One target, spread over the blocks")
+    """
     figure, (axis,) = _panels(1)
     for label, series in sparsities.items():
         axis.plot(
@@ -137,7 +151,10 @@ def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> F
 
 
 def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
-    """Verdicts of a ledger as intervals, each divided by its claim's margin so that unlike units share one axis."""
+    """Verdicts of a ledger as intervals, each divided by its claim's margin so that unlike units share one axis.
+
+    >>> effect_forest(lab.ledger("results/full"), title="Effects in units of their margins")
+    """
     shown = ledger[ledger["margin"].fillna(0) > 0].reset_index(drop=True)
     figure, axis = plt.subplots(figsize=(8, 1.2 + 0.42 * len(shown)))
     for row in shown.itertuples():
@@ -159,6 +176,8 @@ def value_grid(
     table: pd.DataFrame, *, title: str, label: str, centre: float | None = 0.0, digits: str = ".3f"
 ) -> Figure:
     """A table of numbers as an annotated heat map; columns are usually sparsities, rows often settings.
+
+    >>> value_grid(regret, title="Regret per setting", label="↓ better", digits=".2f")
 
     Around `centre` each side has its colour, on a scale that is logarithmic beyond the median distance: one extreme
     cell must not wash out the others. Without a centre the scale is plain.

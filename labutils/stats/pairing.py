@@ -27,6 +27,8 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Loss of `reference` minus loss of `candidate` on the same item, draw and setting; positive favours the candidate.
 
+    >>> paired_differences(rows, {"method": "wanda"}, {"method": "ria", "allocation": ["owl", "alpha"]})
+
     `rows` are the tidy rows of a sweep (one per item, with `loss`). Each arm is a mapping column -> value or list of
     values. Returns the columns `on`, `reference` and `candidate` (the two losses) and `value`, sorted by `on`.
     Raises LookupError for an unknown column, ValueError for an empty arm, NaN losses, missing or duplicate pairs.

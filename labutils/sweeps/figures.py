@@ -18,7 +18,10 @@ from labutils.sweeps.task_contrasts import add_drops, task_check
 def drop_scatter(
     frame: pd.DataFrame, *, x: str, y: str, x_label: str, y_label: str, title: str, hue: str = "method"
 ) -> Figure:
-    """One drop against another, coloured by method, one mark per sparsity where there is such a column."""
+    """One drop against another, coloured by method, one mark per sparsity where there is such a column.
+
+    >>> drop_scatter(table, x="added_loss", y="drop", x_label="added loss (nats)", y_label="accuracy lost", title="t")
+    """
     figure, axis = plt.subplots(figsize=(6.6, 4.2))
     known = set(frame[hue]) <= set(PALETTE)
     style = "sparsity" if "sparsity" in frame else None
@@ -31,7 +34,10 @@ def drop_scatter(
 
 
 def component_bars(components: pd.DataFrame, *, title: str, order: Sequence[str] | None = None) -> Figure:
-    """Shares of the variance as stacked bars, one per value of `group` (rows of `variance_components`)."""
+    """Shares of the variance as stacked bars, one per value of `group` (rows of `variance_components`).
+
+    >>> component_bars(variance_components(score_table(drops)).assign(group="wanda"), title="What scores vary with")
+    """
     table = components.pivot(index="group", columns="component", values="share")
     table = table[list(dict.fromkeys(components["component"]))]
     table = table if order is None else table.loc[list(order)]
@@ -47,6 +53,8 @@ def component_bars(components: pd.DataFrame, *, title: str, order: Sequence[str]
 
 def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: float = 0.95) -> Figure:
     """Every data set at a glance: what guessing, the dense model and every method score, one panel per family.
+
+    >>> task_overview(rows, sparsity=0.5, title="All data sets at 50 % zeros")
 
     Args:
         rows: of `task_sweep`. A data set on which the dense model's interval includes chance has its name in brackets.

@@ -28,7 +28,10 @@ def write_documents(
     split: str = "train",
     knobs: Knobs | None = None,
 ) -> list[str]:
-    """Write `n` documents, one string each; see `stream_documents`. ValueError when `n` is negative."""
+    """Write `n` documents, one string each; see `stream_documents`. ValueError when `n` is negative.
+
+    >>> write_documents("biomedical", 10, language="tarvic", knobs=Knobs(term_density=0.9))
+    """
     if n < 0:
         raise ValueError(f"n={n} is negative; ask for 0 documents or more.")
     return list(islice(stream_documents(register, language=language, seed=seed, split=split, knobs=knobs), n))
