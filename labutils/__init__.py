@@ -24,6 +24,7 @@ _HOMES = {
     "pruning.forecast": ["forecast"],
     "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
     "training": ["tune_lora"],
+    "plots": ["show"],
     "sweeps": ["sweep", "contrast", "contrast_interval"],
     "stats": ["crossed_bootstrap"],
     "claims": ["judge", "not_testable", "claim", "Verdict", "ledger"],

@@ -6,7 +6,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from labutils.plots.figures import interval_table
+from labutils.core.figures import close_figure
+from labutils.stats.tables import interval_table
 
 MARKERS = "osD^v"
 SIDES = np.array([(22, 10), (22, -10), (-22, 10), (-22, -10), (0, 15), (0, -15)])  # pixels from a point to its name
@@ -16,6 +17,8 @@ STEP = 0.25  # between the configurations of one sample, in rows
 
 def sample_map(samples: pd.DataFrame, *, title: str) -> Figure:
     """Samples by complexity and by term share, coloured by the length of their sentences; named where there is room.
+
+    >>> sample_map(describe_samples(samples), title="Where the samples lie")
 
     Args:
         samples: rows of `describe_samples`.
@@ -31,7 +34,9 @@ def sample_map(samples: pd.DataFrame, *, title: str) -> Figure:
     axis.margins(0.09)
     figure.colorbar(points, label="words per sentence")
     _name_points(axis, samples)
-    return _closed(figure, axis, title)
+    axis.set_title(title, loc="left")
+    figure.tight_layout()
+    return close_figure(figure)
 
 
 def _name_points(axis: plt.Axes, samples: pd.DataFrame) -> None:
@@ -56,6 +61,8 @@ def _name_points(axis: plt.Axes, samples: pd.DataFrame) -> None:
 def gain_by_sample(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """What adaptation on each sample changes, one line per sample, one marker per adaptation.
 
+    >>> gain_by_sample(adaptation_gain(study), title="What adaptation on each sample changes")
+
     The bars are intervals over sentence pairs, averaged over the fine-tunings; they leave out what other seeds would
     have given.
 
@@ -70,6 +77,8 @@ def gain_by_sample(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> F
 def gain_by_configuration(gains: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """What adaptation changes under each fine-tuning, one line per fine-tuning, one marker per adaptation.
 
+    >>> gain_by_configuration(adaptation_gain(study), title="What adaptation changes under each fine-tuning")
+
     Args:
         gains: rows of `adaptation_gain`.
     """
@@ -82,7 +91,7 @@ def _gains(table: pd.DataFrame, rows: str, title: str, note: str) -> Figure:
     figure, axis = plt.subplots(figsize=(7.2, 1.4 + 0.32 * len(names)))
     for number, (way, colour) in enumerate(zip(ways, sns.color_palette("colorblind", len(ways)), strict=True)):
         part = table[table["adaptation"] == way].set_index(rows).loc[names]
-        mean, low, high = part[["mean", "low", "high"]].to_numpy().T
+        mean, low, high = part[["estimate", "low", "high"]].to_numpy().T
         heights = np.arange(len(names)) + STEP * (number - (len(ways) - 1) / 2)
         marker = MARKERS[number % len(MARKERS)]
         bars = np.maximum([mean - low, high - mean], 0)
@@ -93,12 +102,6 @@ def _gains(table: pd.DataFrame, rows: str, title: str, note: str) -> Figure:
     axis.grid(visible=False, axis="y")
     axis.set(xlabel=f"Pearson's r, adapted − base ({note})")
     axis.legend(title="adaptation", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    return _closed(figure, axis, title)
-
-
-def _closed(figure: Figure, axis: plt.Axes, title: str) -> Figure:
-    """The figure with its title, released from pyplot, so that a notebook shows it once: as the cell's value."""
     axis.set_title(title, loc="left")
     figure.tight_layout()
-    plt.close(figure)
-    return figure
+    return close_figure(figure)

@@ -6,13 +6,16 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from labutils.plots.figures import _finish, interval_table
+from labutils.core.figures import finish_figure
+from labutils.stats.tables import interval_table
 
 COLOURS = dict(zip(("concept", "random", "matching", "conductance"), sns.color_palette("colorblind", 4), strict=True))
 
 
 def precision_curves(precision: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """Precision at k of concepts and of random word sets of matched frequency (rows of `concept_precision`).
+
+    >>> precision_curves(precision, title="Do a concept's neurons find its words?")
 
     Bands: for concepts the bootstrap interval over concepts, for random sets the range of their draws.
     """
@@ -31,11 +34,14 @@ def precision_curves(precision: pd.DataFrame, *, title: str, level: float = 0.95
     axis.set_xticks(sorted(precision["k"].unique()))
     axis.legend(frameon=False)
     n_concepts = precision["concept"].nunique()
-    return _finish(figure, title, f"bands: {level:.0%}, over {n_concepts} concepts and over draws of random sets")
+    return finish_figure(figure, title, f"bands: {level:.0%}, over {n_concepts} concepts and over draws of random sets")
 
 
 def recovery_curve(shares: pd.DataFrame, *, title: str) -> Figure:
-    """Share of planted neurons among the k best of their concept (rows of `recovered_share`), beside chance."""
+    """Share of planted neurons among the k best of their concept (rows of `recovered_share`), beside chance.
+
+    >>> recovery_curve(shares, title="Planted neurons: how many are found")
+    """
     figure, axis = plt.subplots(figsize=(6.4, 3.4))
     for kind, column in (("concept", "recovered"), ("random", "chance")):
         label = "planted neurons found" if kind == "concept" else "neurons drawn at random"
@@ -44,29 +50,35 @@ def recovery_curve(shares: pd.DataFrame, *, title: str) -> Figure:
     axis.set_xticks(shares["k"], [f"{k}" for k in shares["k"]])
     axis.minorticks_off()
     axis.legend(frameon=False, loc="center right")
-    return _finish(figure, title, "")
+    return finish_figure(figure, title)
 
 
 def ablation_chart(contrasts: pd.DataFrame, *, title: str, unit: str, level: float = 0.95) -> Figure:
-    """Added loss with a concept's neurons ablated beyond that of random partners (rows of `concept_contrasts`)."""
+    """Added loss with a concept's neurons ablated beyond that of random partners (rows of `concept_contrasts`).
+
+    >>> ablation_chart(contrasts, title="Neurons ablated", unit="nats per token")
+    """
     table = interval_table(contrasts, ["concept", "by"], level=level)
-    names = list(dict.fromkeys(table.sort_values("mean")["concept"]))
+    names = list(dict.fromkeys(table.sort_values("estimate")["concept"]))
     figure, axis = plt.subplots(figsize=(7, 1.4 + 0.3 * len(names)))
     kinds = list(dict.fromkeys(table["by"]))
     for number, by in enumerate(kinds):
         part = table[table["by"] == by]
         heights = [names.index(name) + 0.2 * (number - (len(kinds) - 1) / 2) for name in part["concept"]]
-        spans = [(part["mean"] - part["low"]).clip(lower=0), (part["high"] - part["mean"]).clip(lower=0)]
-        axis.errorbar(part["mean"], heights, xerr=spans, fmt="o", color=COLOURS[by], capsize=2, label=f"by {by}")
+        spans = [(part["estimate"] - part["low"]).clip(lower=0), (part["high"] - part["estimate"]).clip(lower=0)]
+        axis.errorbar(part["estimate"], heights, xerr=spans, fmt="o", color=COLOURS[by], capsize=2, label=f"by {by}")
     axis.axvline(0, color="0.3", linewidth=1)
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel=f"added loss, the concept's neurons − random partners ({unit})", ylim=(-0.5, len(names) - 0.5))
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _finish(figure, title, f"bars: {level:.0%} intervals over texts and draws of partners")
+    return finish_figure(figure, title, f"bars: {level:.0%} intervals over texts and draws of partners")
 
 
 def agreement_bars(agreement: pd.DataFrame, *, title: str) -> Figure:
-    """Rank correlation per block, with the range of the shuffled null (rows of `attribution_agreement`)."""
+    """Rank correlation per block, with the range of the shuffled null (rows of `attribution_agreement`).
+
+    >>> agreement_bars(agreement, title="Matching and conductance")
+    """
     figure, axis = plt.subplots(figsize=(6.4, 3.4))
     axis.bar(agreement["block"], agreement["rho"], color=COLOURS["matching"], width=0.6, label="Spearman's ρ")
     axis.vlines(
@@ -77,4 +89,4 @@ def agreement_bars(agreement: pd.DataFrame, *, title: str) -> Figure:
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="rank correlation")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _finish(figure, title, "")
+    return finish_figure(figure, title)

@@ -1,4 +1,12 @@
-"""Claims of the literature, their verdicts, and the ledger of all verdicts of a run."""
+"""Claims of the literature, the verdicts of studies on them, and the ledger of all verdicts of a run.
+
+`judge` turns an interval into a verdict by the rules and the margin that `data/claims.yaml` fixed before any run;
+`ledger` reads the verdicts of a run and corrects them for their number (Holm).
+
+Imports `core` and `stats`, and knows nothing of how a number was measured. A new claim is an entry of the file, whose
+header explains the fields; a new rule of judgement belongs into `registry`, a new outcome also into the words and
+colours of `ledger`.
+"""
 
 from labutils.core.lazy import attach
 

@@ -27,6 +27,8 @@ page is generated from the ledgers beside it (`python -m labutils record <run> <
 def record_elsewhere(run: str | Path, name: str) -> Path:
     """Keep a run's ledger under a name and write the page anew; returns the ledger's path.
 
+    >>> record_elsewhere("results/full", "lab models")
+
     Raises:
         LookupError: the run holds no ledger.
     """

@@ -64,6 +64,9 @@ def write_ledger(path: Path, verdicts: Sequence[Verdict]) -> None:
 def ledger(folder: str | Path) -> pd.DataFrame:
     """One row per claim and run, Holm-corrected over all of them, from one ledger file or all below a folder.
 
+    >>> found = ledger("results/full")
+    >>> found[["run", "claim", "outcome", "p_holm"]]
+
     A folder's own ledger stands for everything below it. Columns: `run` (the ledger's folder, relative to `folder`) and
     those of `Verdict.as_row`. A last line cut off by an interruption is left out with a warning that names the file,
     kept in `.attrs["interrupted"]`. Raises LookupError without any ledger or for a claim that is not in the registry,
@@ -89,7 +92,10 @@ def ledger(folder: str | Path) -> pd.DataFrame:
 
 
 def ledger_table(frame: pd.DataFrame) -> Styler:
-    """Every claim of the registry with what was found about it, for any reader; `frame` comes from `ledger`."""
+    """Every claim of the registry with what was found about it, for any reader; `frame` comes from `ledger`.
+
+    >>> ledger_table(ledger("results/full"))
+    """
     rows = []
     for entry in load_claims().itertuples():
         about = {"claim": entry.id, "source": entry.source, "what it says": entry.statement}
@@ -112,7 +118,10 @@ def ledger_table(frame: pd.DataFrame) -> Styler:
 
 
 def tensions_table(frame: pd.DataFrame) -> Styler:
-    """Claims that pull against each other, with what was found on each side; `frame` comes from `ledger`."""
+    """Claims that pull against each other, with what was found on each side; `frame` comes from `ledger`.
+
+    >>> tensions_table(ledger("results/full"))
+    """
     rows = []
     for sides, question in tensions():
         title = " against ".join(", ".join(side) for side in sides)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from functools import cache
 from math import inf, isfinite
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 import yaml
 
 from labutils.claims.verdicts import Verdict
+from labutils.core.options import suggest
 from labutils.core.paths import DATA
 from labutils.stats.bootstrap import UNITS, Interval, Statistic, crossed_bootstrap, p_value
 
@@ -67,7 +67,10 @@ class Claim:
 
 
 def load_claims() -> pd.DataFrame:
-    """The registry as a table, one row per claim in the order of the file; the margin becomes two columns."""
+    """The registry as a table, one row per claim in the order of the file; the margin becomes two columns.
+
+    >>> load_claims()[["id", "statement", "margin_value"]]
+    """
     rows = []
     for one in _registry()[0].values():
         margin = one.margin or (None, None)
@@ -77,12 +80,14 @@ def load_claims() -> pd.DataFrame:
 
 
 def claim(claim_id: str) -> Claim:
-    """One claim of the registry; an unknown id is a LookupError that names the nearest."""
+    """One claim of the registry; an unknown id is a LookupError that names the nearest.
+
+    >>> claim("C14").margin.value
+    """
     claims = _registry()[0]
     if claim_id not in claims:
-        nearest = get_close_matches(claim_id.upper(), claims, n=1, cutoff=0.3)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"ids run from {min(claims)} to {max(claims)}"
-        raise LookupError(f"no claim {claim_id!r} in {REGISTRY.name}: {hint}")
+        hint = f"{suggest(claim_id.upper(), claims)} Ids run from {min(claims)} to {max(claims)}."
+        raise LookupError(f"no claim {claim_id!r} in {REGISTRY.name}.{hint}")
     return claims[claim_id]
 
 
@@ -106,6 +111,9 @@ def judge(
     units: tuple[str, str] = UNITS,
 ) -> Verdict:
     """Verdict on a claim from paired differences signed as its `quantity` says, or from an interval already computed.
+
+    >>> gain = lab.contrast_interval(lab.contrast(rows, {"owl": ("ria/uniform", "ria/owl")}))
+    >>> judge("C02", interval=gain, dense_loss=lab.sweeps.dense_loss(rows), scope={"model": "lab-llama"})
 
     `scope` says on what it was found (at least `model`); `unit` is that of the differences, `units` names what was
     resampled. With a `guard` whose interval includes chance the verdict is "not testable here". Margins relative to the
@@ -155,7 +163,10 @@ def judge(
 
 
 def not_testable(claim_id: str, reason: str, *, scope: Mapping[str, Any]) -> Verdict:
-    """The verdict "not testable here", for a model at chance, of another architecture, or otherwise unable to tell."""
+    """The verdict "not testable here", for a model at chance, of another architecture, or otherwise unable to tell.
+
+    >>> not_testable("C07", "the dense model is at chance on every data set", scope={"model": "lab-llama"})
+    """
     judged = claim(claim_id)
     outcome = "not testable here"
     return Verdict(

@@ -1,42 +1,36 @@
-"""What pruning costs in time and memory, what the zeros buy, and what the benchmarks found beside others."""
+"""What pruning costs in time and memory, what the zeros buy, and what the benchmarks found beside others.
 
-from labutils.costs.figures import (
-    added_loss_strips,
-    cost_curves,
-    forecast_points,
-    kernel_curves,
-    peer_bars,
-    size_curves,
-    sparse_product_curves,
-)
-from labutils.costs.prunings import pruning_costs, random_llama, size_costs
-from labutils.costs.results import (
-    forecast_results,
-    kernel_results,
-    other_results,
-    peer_results,
-    read_benchmark,
-    streaming_results,
-)
-from labutils.costs.sparse_products import pays_from, sparse_product_times
+>>> costs = lab.costs.pruning_costs(model, tokens, methods=["wanda", "sparsegpt"], sparsities=[0.5, 0.7])
+>>> lab.costs.cost_curves(costs, title="What pruning costs")
 
-__all__ = [
-    "added_loss_strips",
-    "cost_curves",
-    "forecast_points",
-    "forecast_results",
-    "kernel_curves",
-    "kernel_results",
-    "other_results",
-    "pays_from",
-    "peer_bars",
-    "peer_results",
-    "pruning_costs",
-    "random_llama",
-    "read_benchmark",
-    "size_costs",
-    "size_curves",
-    "sparse_product_curves",
-    "sparse_product_times",
-    "streaming_results",
-]
+Imports `core` for the clock, `pruning` for what is measured, `plots` and `stats` for figures. Measurements made in a
+notebook are in `prunings` and `sparse_products`; a new benchmark writes its file into `benchmarks/results`, and
+`results` gets a function that reads it as a table.
+"""
+
+from labutils.core.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "figures": [
+            "added_loss_strips",
+            "cost_curves",
+            "forecast_points",
+            "kernel_curves",
+            "peer_bars",
+            "size_curves",
+            "sparse_product_curves",
+        ],
+        "prunings": ["pruning_costs", "random_llama", "size_costs"],
+        "results": [
+            "forecast_results",
+            "kernel_results",
+            "other_results",
+            "peer_results",
+            "read_benchmark",
+            "streaming_results",
+        ],
+        "sparse_products": ["pays_from", "sparse_product_times"],
+    },
+)

@@ -7,7 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from labutils.plots.figures import PALETTE, finish_figure, interval_table
+from labutils.core.figures import finish_figure
+from labutils.plots.figures import PALETTE
+from labutils.stats.tables import interval_table
 
 PASS = "one pass"
 RANGE = "bars: from the fastest to the slowest repeat, points: medians"
@@ -16,6 +18,8 @@ PANELS = (("processor", "seconds of processor time"), ("peak_megabytes", "peak m
 
 def cost_curves(costs: pd.DataFrame, *, title: str) -> Figure:
     """Processor time and peak memory against sparsity, a curve per method, and one bare pass as a line.
+
+    >>> cost_curves(costs, title="What pruning lab-llama costs")
 
     Args:
         costs: rows of `pruning_costs` on one model.
@@ -30,11 +34,13 @@ def cost_curves(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.axhline(bare, color="0.3", linestyle=":", label="one bare pass")
         axis.set(xlabel="sparsity (share of zeros)", ylabel=label, ylim=(0, None))
         axis.set_xticks(sorted(costs.loc[costs["method"] != PASS, "sparsity"].unique()))
-    return finish_figure(figure, axes[0], title, RANGE)
+    return finish_figure(figure, title, RANGE, legend_of=axes[0])
 
 
 def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
     """Processor time and peak memory against the number of block parameters, on logarithmic axes.
+
+    >>> size_curves(size_costs([64, 128, 256], (16, 128), methods=["wanda"], sparsity=0.5), title="Cost by size")
 
     Args:
         costs: rows of `size_costs`.
@@ -49,11 +55,13 @@ def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.set_xticks(counts, [f"{count / 1e6:.2g}" for count in counts])
         axis.xaxis.set_minor_locator(NullLocator())
         _plain_ticks(axis)
-    return finish_figure(figure, axes[0], title, RANGE)
+    return finish_figure(figure, title, RANGE, legend_of=axes[0])
 
 
 def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
     """What was measured against what was forecast, one point per model, method and sparsity; the band is ± 25 %.
+
+    >>> forecast_points(costs, title="What pruning took against what was forecast")
 
     Time is that of the fastest repeat, which others on the machine disturbed least.
 
@@ -80,11 +88,13 @@ def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.xaxis.set_minor_locator(NullLocator())
-    return finish_figure(figure, axes[0], title, "")
+    return finish_figure(figure, title, legend_of=axes[0])
 
 
 def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
     """Our processor time and peak memory as shares of the peer's; below 1 ours needs less. Ticks show the aims.
+
+    >>> peer_bars(peer_results(), title="Beside llm-compressor")
 
     Args:
         peers: rows of `peer_results`, at least one.
@@ -103,11 +113,13 @@ def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
         axis.axvline(1, color="0.3", linewidth=1, linestyle=":", label="as much as the peer")
         axis.set(xlabel=label, xlim=(0, max(1.25, share.max() + 0.2)))
         axis.grid(axis="y", visible=False)
-    return finish_figure(figure, axes[0], title, "")
+    return finish_figure(figure, title, legend_of=axes[0])
 
 
 def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
     """Time and size of a sparse matrix as shares of the dense one's, against sparsity; below 1 the zeros pay.
+
+    >>> sparse_product_curves(sparse_product_times([0.5, 0.9]), title="A matrix with its zeros left out")
 
     Args:
         times: rows of `sparse_product_times`.
@@ -119,11 +131,13 @@ def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
         axis.axhline(1, color="0.3", linestyle=":", label="dense")
         axis.set(xlabel="sparsity (share of zeros)", ylabel=f"{label}, sparse / dense", yscale="log")
         _plain_ticks(axis)
-    return finish_figure(figure, axes[0], title, "")
+    return finish_figure(figure, title, legend_of=axes[0])
 
 
 def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
     """The added loss of every item per arm, with the interval of its mean over items; zero is the dense model.
+
+    >>> added_loss_strips(rows.assign(added=rows["loss"] - rows["dense"]), title="Before and after tuning")
 
     Args:
         rows: `arm, item, draw, added, unit`, one row per item and arm.
@@ -135,7 +149,7 @@ def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
     for place, arm in enumerate(arms):
         values = rows.loc[rows["arm"] == arm, "added"]
         axis.scatter(values, place + scatter.uniform(-0.22, 0.22, len(values)), s=12, color="0.65", zorder=2)
-        mean, low, high = table.loc[arm, ["mean", "low", "high"]]
+        mean, low, high = table.loc[arm, ["estimate", "low", "high"]]
         axis.errorbar(
             mean, place, xerr=[[mean - low], [high - mean]], fmt="o", color=PALETTE["sparsegpt"], capsize=4, zorder=3
         )
@@ -144,11 +158,13 @@ def added_loss_strips(rows: pd.DataFrame, *, title: str) -> Figure:
     axis.set_ylim(len(arms) - 0.5, -0.5)
     axis.set(xlabel=f"added loss ({rows['unit'].iloc[0]})")
     axis.grid(axis="y", visible=False)
-    return finish_figure(figure, axis, title, "grey: single items; blue: mean and 95% interval over items")
+    return finish_figure(figure, title, "grey: single items; blue: mean and 95% interval over items", legend_of=axis)
 
 
 def kernel_curves(kernels: pd.DataFrame, *, title: str) -> Figure:
     """Time of 2:4 products and as a share of the dense ones' against the number of tokens; below 1 the zeros pay.
+
+    >>> kernel_curves(kernel_results(), title="2:4 kernels beside dense products")
 
     Args:
         kernels: rows of `kernel_results`, at least one.
@@ -167,7 +183,7 @@ def kernel_curves(kernels: pd.DataFrame, *, title: str) -> Figure:
         axis.set_xticks(sorted(kernels["n"].unique()), [f"{count:,}" for count in sorted(kernels["n"].unique())])
         axis.xaxis.set_minor_locator(NullLocator())
         _plain_ticks(axis)
-    return finish_figure(figure, axes[0], title, "right: solid 2:4, dotted dense")
+    return finish_figure(figure, title, "right: solid 2:4, dotted dense", legend_of=axes[0])
 
 
 def _plain_ticks(axis: Axes) -> None:

@@ -22,6 +22,8 @@ PASS = "one pass"
 def random_llama(hidden: int, *, blocks: int = 4, vocabulary: int = 1024) -> LlamaForCausalLM:
     """A Llama with random weights of a given hidden size, for measurements of cost; its text means nothing.
 
+    >>> random_llama(256, blocks=2)
+
     Heads are 32 wide, the inner width of the MLP is 8/3 of the hidden size, rounded up to a multiple of 32.
     """
     torch.manual_seed(0)
@@ -44,6 +46,8 @@ def pruning_costs(
     batch_size: int = 8,
 ) -> pd.DataFrame:
     """Prune copies of a model in every way, `repeats` times in turn, and measure each pruning.
+
+    >>> pruning_costs(model, tokens, methods=["wanda", "sparsegpt"], sparsities=[0.5], name="lab-llama")
 
     In turn, because the clock of a shared machine drifts: every repeat has one bare pass (`prune` runs about two) and
     one pruning of each kind. A first pruning, which is not measured, warms the machine up.
@@ -94,7 +98,10 @@ def size_costs(
     sparsity: float,
     repeats: int = 3,
 ) -> pd.DataFrame:
-    """As `pruning_costs`, for random Llamas of several hidden sizes on random tokens of a shape (n, seq_len)."""
+    """As `pruning_costs`, for random Llamas of several hidden sizes on random tokens of a shape (n, seq_len).
+
+    >>> size_costs([64, 128], (16, 128), methods=["wanda"], sparsity=0.5)
+    """
     frames = []
     for hidden in hidden_sizes:
         model = random_llama(hidden)

@@ -11,13 +11,18 @@ PEERS = "against_llm_compressor"
 
 
 def read_benchmark(name: str) -> dict | None:
-    """What a benchmark wrote, or None where it has not been run in this copy of the collection."""
+    """What a benchmark wrote, or None where it has not been run in this copy of the collection.
+
+    >>> read_benchmark("gpu_pruning")["accelerator"]
+    """
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def peer_results() -> pd.DataFrame:
     """Pruning beside llm-compressor: one row per model size and method, empty where it was not measured.
+
+    >>> peer_results()[["model", "method", "ratio", "aim"]]
 
     Columns: `model` (size), `method`, `ratio` (processor time, ours / theirs), `ours_seconds`, `theirs_seconds`,
     `ours_megabytes`, `theirs_megabytes` (peak of the whole process), `masks_equal` (share), `aim`, `repeats`, `date`,
@@ -41,6 +46,8 @@ def peer_results() -> pd.DataFrame:
 
 def other_results() -> pd.DataFrame:
     """The ratios of the other benchmarks: one row for each that was run.
+
+    >>> other_results()[["what", "ratio", "date"]]
 
     Columns: `what` is compared with what, `ratio` (processor time), `aim` (NaN where none was set), `date`, `machine`.
     """
@@ -70,6 +77,8 @@ def other_results() -> pd.DataFrame:
 def forecast_results() -> pd.DataFrame:
     """Forecasts beside what was then measured, processes of their own: one row per size and method, empty without.
 
+    >>> forecast_results()[["model", "method", "seconds_ratio", "megabytes_ratio"]]
+
     Columns: `model` (size), `method`, `seconds` and `megabytes` (measured), `seconds_ratio` and `megabytes_ratio`
     (forecast / measured), `date`, `machine`.
     """
@@ -91,6 +100,8 @@ def forecast_results() -> pd.DataFrame:
 
 def streaming_results() -> pd.DataFrame:
     """Pruning from disk to disk and in memory: one row each, empty where it was not measured.
+
+    >>> streaming_results()[["way", "peak_megabytes", "seconds"]]
 
     The seconds of a run that was stopped and gone on with are NaN.
     """
@@ -117,6 +128,8 @@ def streaming_results() -> pd.DataFrame:
 
 def kernel_results() -> pd.DataFrame:
     """2:4 kernels beside dense products on a GPU: one row per shape and backend that ran, empty where none did.
+
+    >>> kernel_results()[["out", "in", "n", "ratio"]]
 
     Columns: `out, in, n` (tokens), `backend, dense_ms, sparse_ms, ratio, relative_difference`, `machine`, `date`.
     """

@@ -16,6 +16,7 @@ from scipy import stats
 from labutils.claims.registry import Guard
 from labutils.distillation.arms import arm_at
 from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, paired_differences
+from labutils.stats.tables import interval_table
 
 PAIRING = ("model", "calibration", "evaluation", "seed", "item")
 POWER = 0.8
@@ -23,6 +24,8 @@ POWER = 0.8
 
 def arm_differences(items: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     """Loss of the first arm minus loss of the second, on the same item after training with the same seed.
+
+    >>> arm_differences(sweep.items, {"ild": ("kd", "ild")})
 
     Args:
         items: `items` or `probes` of a `DistillSweep`; probes are paired block by block.
@@ -48,6 +51,8 @@ def arm_differences(items: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -
 def score_interval(differences: pd.DataFrame, statistic: str | Statistic = "mean", *, level: float = 0.95) -> Interval:
     """The interval of a statistic over a frame of differences; items and seeds are resampled, tasks are strata.
 
+    >>> score_interval(arm_differences(sweep.items, {"ild": ("kd", "ild")}))
+
     `n_draws` counts the seeds. Comparisons (and blocks) are cells, with comparisons as the slower ones; seeds that not
     all comparisons have are left out.
     """
@@ -60,13 +65,11 @@ def score_interval(differences: pd.DataFrame, statistic: str | Statistic = "mean
 
 
 def interval_rows(differences: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """`estimate, low, high` of the mean difference for every group of some columns."""
-    rows = []
-    for key, part in differences.groupby(by, sort=False):
-        found = score_interval(part)
-        about = dict(zip(by, key, strict=True))
-        rows.append(about | {"estimate": found.estimate, "low": found.low, "high": found.high})
-    return pd.DataFrame(rows)
+    """`estimate, low, high` of the mean difference for every group of some columns.
+
+    >>> interval_rows(differences, ["evaluation", "comparison"])
+    """
+    return interval_table(differences, by, score_interval).drop(columns="error")
 
 
 def gains_along(
@@ -79,6 +82,8 @@ def gains_along(
     default: float | int,
 ) -> pd.DataFrame:
     """What each method gains over a reference at the same rank or share (arms of `arms_along`), over all tasks.
+
+    >>> gains_along(sweep.items, ["loraild"], reference="kd", part="rank", values=[4, 8, 16], default=8)
 
     Returns:
         `comparison` (the method), the value in a column called `part`, and `estimate, low, high`.
@@ -93,6 +98,8 @@ def gains_along(
 
 def seed_tests(runs: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], *, margin: float) -> pd.DataFrame:
     """Differences between arms with the seeds as units, per task and over all tasks, as the paper tests them.
+
+    >>> seed_tests(sweep.runs, {"ild": ("kd", "ild")}, margin=0.02)
 
     Args:
         runs: `runs` of a `DistillSweep`.
@@ -114,7 +121,10 @@ def seed_tests(runs: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], *, marg
 
 
 def floor_guard(items: pd.DataFrame, runs: pd.DataFrame, arm: str = "none") -> Guard:
-    """Mean score of an arm over all tasks with its interval, beside that of guessing: did it learn at all?"""
+    """Mean score of an arm over all tasks with its interval, beside that of guessing: did it learn at all?
+
+    >>> floor_guard(sweep.items, sweep.runs)
+    """
     losses = items[items["arm"] == arm].assign(value=lambda frame: 1 - frame["loss"])
     if losses.empty:
         raise ValueError(f"no rows of the arm {arm!r}; there are {', '.join(items['arm'].unique())}")

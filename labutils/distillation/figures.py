@@ -8,9 +8,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from labutils.core.figures import finish_figure
 from labutils.data.sources import short_source
 
 PANELS_PER_ROW = 3
+NOTE_HEIGHT = -0.03
 SHIFT = 0.012  # between the curves of `layer_curves`, in units of the depth
 _COLOURS = sns.color_palette("colorblind", 10)
 PALETTE = {
@@ -27,6 +29,9 @@ PALETTE = {
 
 def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: str, level: float = 0.95) -> Figure:
     """Gains over a reference arm: a panel per task, a row per comparison, with the margin of equivalence as a band.
+
+    >>> gains = interval_rows(arm_differences(sweep.items, {"ild": ("kd", "ild")}), ["evaluation", "comparison"])
+    >>> gain_forest(gains, title="Gains over KD", margin=0.02, reference="kd")
 
     Args:
         gains: `interval_rows` by `evaluation` and `comparison`.
@@ -48,13 +53,15 @@ def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: st
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].invert_yaxis()
     note = f"bars: {level:.0%} intervals over test items and seeds; band: ± margin ({margin:g})"
-    return _finished(figure, title, note)
+    return finish_figure(figure, title, note, note_height=NOTE_HEIGHT)
 
 
 def gain_curves(
     gains: pd.DataFrame, *, x: str, label: str, title: str, margin: float, reference: str, level: float = 0.95
 ) -> Figure:
     """Gains over a reference against a number that was varied, one curve per comparison, over all tasks.
+
+    >>> gain_curves(gains, x="rank", label="rank of the adapters", title="Rank", margin=0.02, reference="kd")
 
     Args:
         gains: `interval_rows` by `comparison` and the column `x`.
@@ -74,11 +81,15 @@ def gain_curves(
     axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
     axis.set(xlabel=label, ylabel=f"gain over {reference} (accuracy or ρ)")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _finished(figure, title, f"bars: {level:.0%} intervals over test items and seeds of all tasks")
+    return finish_figure(
+        figure, title, f"bars: {level:.0%} intervals over test items and seeds of all tasks", note_height=NOTE_HEIGHT
+    )
 
 
 def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -> Figure:
     """Measures of the layers from input to output: a panel per measure, a curve per arm.
+
+    >>> layer_curves(layer_values(sweep.probes, sweep.clusters), measures=["probe score"], title="Layers")
 
     Args:
         values: one row per `arm`, `blocks` (in the model), `block`, `measure` and whatever was repeated (tasks, seeds),
@@ -102,22 +113,16 @@ def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -
         )  # fmt: skip
         axis.set(xlabel="depth (1 = last block)", ylabel=measure, xlim=(0, 1.08))
     sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title=None)
-    return _finished(figure, title, "bars: 95 % intervals over tasks and seeds")
+    return finish_figure(figure, title, "bars: 95 % intervals over tasks and seeds", note_height=NOTE_HEIGHT)
 
 
 def layer_values(probes: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
-    """Probes and clusters of a `DistillSweep` as one frame for `layer_curves`; a probe's measure is its score."""
+    """Probes and clusters of a `DistillSweep` as one frame for `layer_curves`; a probe's measure is its score.
+
+    >>> layer_values(sweep.probes, sweep.clusters)
+    """
     keys = ["evaluation", "arm", "seed", "blocks", "block"]
     scores = 1 - probes.groupby(keys)["loss"].mean()
     frame = scores.rename("value").reset_index().assign(measure="probe score")
     kept = [frame, clusters[[*keys, "measure", "value"]]] if len(clusters) else [frame]
     return pd.concat(kept, ignore_index=True)
-
-
-def _finished(figure: Figure, title: str, note: str) -> Figure:
-    """Title and note, and the figure released from pyplot, so that a notebook shows it once: as the cell's value."""
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.tight_layout()
-    figure.text(0.01, -0.03, note, fontsize=9, color="0.35")
-    plt.close(figure)
-    return figure

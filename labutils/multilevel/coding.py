@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from labutils.core.options import suggest
 from labutils.multilevel.formula import INTERCEPT, Term, term_name
 from labutils.multilevel.syntax import Node
 
@@ -34,16 +34,16 @@ _CATEGORICAL = ("string", "categorical", "boolean")
 
 
 @dataclass(frozen=True)
-class Factor:
+class TermFactor:
     """One factor of a term. A number has one column of `values`; a category one 0/1 column per level, the first too."""
 
     name: str
     values: Float[np.ndarray, "rows columns"]
     levels: tuple[str, ...] = ()
 
-    def coded(self, full: bool) -> "Factor":
+    def coded(self, full: bool) -> "TermFactor":
         """Treatment coding: without the column of the first level, unless `full`."""
-        return self if full or not self.levels else Factor(self.name, self.values[:, 1:], self.levels[1:])
+        return self if full or not self.levels else TermFactor(self.name, self.values[:, 1:], self.levels[1:])
 
     def labels(self) -> list[str]:
         return [f"{self.name}{level}" for level in self.levels] or [self.name]
@@ -57,16 +57,15 @@ def read_column(data: pd.DataFrame, name: str) -> pd.Series:
         ValueError: the name is that of several columns, or values are missing.
     """
     if name not in data.columns:
-        near = get_close_matches(name, [str(column) for column in data.columns], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise LookupError(f"The data have no column {name!r}. They have {', '.join(map(str, data.columns))}{hint}")
+        there = ", ".join(map(str, data.columns))
+        raise LookupError(f"The data have no column {name!r}.{suggest(name, data.columns)} They have {there}.")
     column = data[name]
     if isinstance(column, pd.DataFrame):
         raise ValueError(f"{column.shape[1]} columns are called {name!r}: give each a name of its own.")
     return column
 
 
-def read_factor(node: Node, data: pd.DataFrame) -> Factor:
+def read_factor(node: Node, data: pd.DataFrame) -> TermFactor:
     """The values of a column, or of a function of columns.
 
     Raises:
@@ -83,7 +82,7 @@ def read_factor(node: Node, data: pd.DataFrame) -> Factor:
             f"The predictor {str(node)!r} is constant ({values[0]:g} in all {len(values)} rows), so its effect cannot "
             "be told from the intercept: leave it out."
         )
-    return Factor(str(node), values[:, None])
+    return TermFactor(str(node), values[:, None])
 
 
 def numeric_values(node: Node, data: pd.DataFrame) -> Numbers:
@@ -138,7 +137,7 @@ def group_codes(names: Sequence[str], data: pd.DataFrame) -> tuple[Int[np.ndarra
     return codes.astype(np.int64), list(levels)
 
 
-def _category(name: str, node: Node, data: pd.DataFrame) -> Factor:
+def _category(name: str, node: Node, data: pd.DataFrame) -> TermFactor:
     if node.kind != "name":
         raise ValueError(f"{name!r}: {CATEGORY}(...) takes a column.")
     column = read_column(data, node.text)
@@ -150,7 +149,7 @@ def _category(name: str, node: Node, data: pd.DataFrame) -> Factor:
         )
     if len(levels) == len(column):
         raise ValueError(f"The predictor {name!r} is a category with another level in every row: leave it out.")
-    return Factor(name, np.eye(len(levels))[codes], tuple(map(str, levels)))
+    return TermFactor(name, np.eye(len(levels))[codes], tuple(map(str, levels)))
 
 
 def _evaluate(node: Node, data: pd.DataFrame) -> Numbers:
@@ -166,9 +165,8 @@ def _evaluate(node: Node, data: pd.DataFrame) -> Numbers:
     if node.kind == "call":
         if node.text not in FUNCTIONS:
             known = [*FUNCTIONS, CATEGORY]
-            near = get_close_matches(node.text, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise LookupError(f"The function {node.text!r} is not known. Known: {', '.join(known)}{hint}")
+            hint = suggest(node.text, known)
+            raise LookupError(f"The function {node.text!r} is not known.{hint} Known: {', '.join(known)}.")
         return FUNCTIONS[node.text](arguments[0])
     if node.text not in _ARITHMETIC:
         raise ValueError(f"({node}) is no arithmetic: inside a function + - * / ^ can be used.")

@@ -40,6 +40,7 @@ class Coordinates:
 
     def fixed_covariance(self, internal: Float[np.ndarray, "... fixed fixed"]) -> Float[np.ndarray, "... fixed fixed"]:
         """Covariances of fixed effects in the units of the data; leading axes are kept."""
+        # X b = Q (R b): a covariance C of R b is R⁻¹ C R⁻¹' in b, times scale² since the response was divided by it.
         back = self.scale * np.linalg.inv(self.fixed_root)
         return back @ internal @ back.T
 
@@ -50,6 +51,7 @@ class Coordinates:
 
     def deviance_shift(self, n_rows: int, reml: bool) -> float:
         """What the change of coordinates adds to the deviance."""
+        # n log s² from the response divided by s (n − p under REML), and log|X'V⁻¹X| = log|Q'V⁻¹Q| + 2 log|R|.
         n_fixed = len(self.least_squares)
         determinant = 2 * np.log(np.abs(np.diag(self.fixed_root))).sum()
         return float(2 * (n_rows - n_fixed * reml) * np.log(self.scale) + reml * determinant)
@@ -62,15 +64,16 @@ def standardise(design: Design) -> tuple[Products, Coordinates]:
         ValueError: the fixed effects reproduce the response exactly, or the grouping factors are too large together.
     """
     q, root = _orthogonal(design.x)
+    # Q'Q = n I: least squares are R b = Q'y / n. Its residuals stand for y, as the likelihood only sees y − X b.
     least_squares = np.linalg.solve(root, q.T @ design.y / design.n_rows)
     residuals = design.y - design.x @ least_squares
     scale = float(np.sqrt(np.square(residuals).mean()))
     if scale <= 1e-10 * np.sqrt(np.square(design.y).mean()):
         raise ValueError(f"The fixed effects reproduce {design.response!r} exactly: nothing is left to divide up.")
     sizes = [grouping.n_coefficients for grouping in design.groupings]
-    order = tuple(sorted(range(len(sizes)), key=lambda i: -sizes[i]))
-    _refuse_too_large([design.groupings[i] for i in order])
+    order = tuple(sorted(range(len(sizes)), key=lambda i: -sizes[i]))  # the largest is eliminated level by level
     groupings = [design.groupings[i] for i in order]
+    _refuse_too_large(groupings)
     columns, roots = zip(*(_orthogonal_blocks(grouping) for grouping in groupings), strict=True)
     dense = np.column_stack([q, residuals / scale])
     products = _cross_products(groupings, columns, dense)
@@ -107,7 +110,8 @@ def _cross_products(
         between = other.T @ dense
         cross = np.hstack([(first.T @ other).toarray(), cross])
         gram = np.block([[(other.T @ other).toarray(), between], [between.T, gram]])
-    (codes, values), n_levels = (groupings[0].codes, columns[0]), len(groupings[0].levels)
+    # Z_j'Z_j of the eliminated factor: sums over the rows of each level, never the whole block-diagonal matrix.
+    codes, values, n_levels = groupings[0].codes, columns[0], len(groupings[0].levels)
     n_terms = values.shape[1]
     own = np.empty((n_levels, n_terms, n_terms))
     for i in range(n_terms):

@@ -3,7 +3,7 @@
 Model: y = X b + Σ_f Z_f u_f + e, with u_f ~ N(0, σ² Λ_f Λ_f') for every level and e ~ N(0, σ² I). Let
 V = I + Σ_f Z_f Λ_f Λ_f' Z_f', P = V⁻¹ − V⁻¹X(X'V⁻¹X)⁻¹X'V⁻¹ and r² = y'Py. Then −2 log-likelihood after profiling b
 and σ² is n(1 + log(2π r²/n)) + log|V|, and under REML (n−p)(1 + log(2π r²/(n−p))) + log|V| + log|X'V⁻¹X|
-(Patterson & Thompson 1971, Biometrika 58; Bates et al. 2015, Journal of Statistical Software 67(1), section 3.4).
+(Patterson & Thompson 1971, Biometrika 58; Bates et al. 2015, Journal of Statistical Software 67(1), section 3).
 
 V is never formed. One grouping factor, the one with most coefficients, is eliminated level by level, since its part of
 the cross products is block-diagonal; what is left, the columns [Z_other, X, y], is one dense matrix. With a single
@@ -41,7 +41,7 @@ class Products:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Solution:
     """What one choice of the factors Λ gives; the lists hold one entry per grouping factor.
 
     Attributes:
@@ -64,64 +64,77 @@ class Evaluation:
     projected: list[Float[np.ndarray, "_ _"]]
 
 
-def evaluate(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Evaluation:
+def solve(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Solution:
     """Everything that deviance, gradient and predictions are made of, for relative factors Λ (any square roots).
 
     Raises:
         np.linalg.LinAlgError: the response is reproduced exactly, so that there is no residual.
     """
     n_other = products.gram.shape[0] - products.n_fixed - 1
+    # From here on o stands for the grouping factors that are left, and [Z_o, X, y] is called W.
     log_det, precision, cross, rest = _eliminate(products, factors[0])
+    # Penalised least squares (Bates et al. 2015, section 3), in the metric V_1⁻¹ of the eliminated factor: the normal
+    # equations of the spherical effects of o, of b, and of y as a last column. Λ' is applied to the rows, then to the
+    # columns, which are the rows of the transpose: S W'V_1⁻¹W S' with S = diag(Λ_o', I, 1). The penalty adds I to the
+    # block of the random effects.
     penalised = _scaled(rest, factors[1:], products.sizes[1:])
     penalised = _scaled(penalised.T, factors[1:], products.sizes[1:])
     penalised[np.arange(n_other), np.arange(n_other)] += 1
+    # One Cholesky factor [[L, ·, ·], [R_ZX', R_X', ·], [r_Z', r_X', r]] holds both determinants, the right-hand side
+    # of the triangular system for (u_o, b), and in its last corner r: r² is what least squares leave of y, y'Py.
     root = np.linalg.cholesky(penalised)
-    diagonal, inner, last = np.log(np.diag(root)), root[:-1, :-1], root[-1]
-    solution = _solve(inner, last[:-1, None], transposed=True)[:, 0]
+    log_diagonal, inner, last = np.log(np.diag(root)), root[:-1, :-1], root[-1]
+    effects = _triangular_solve(inner, last[:-1, None], transposed=True)[:, 0]
+    # What the gradient needs of every level j: row blocks Z_j'V_1⁻¹W, and square blocks Z_j'V_1⁻¹Z_j.
     rows_of = [cross.reshape(-1, cross.shape[-1]), *_split(rest, products.sizes[1:])]
     own = [precision, *_diagonal_blocks(rest, products.sizes[1:])]
     scores, precisions, projected = [], [], []
     for rows, blocks in zip(rows_of, own, strict=True):
         scaled = _scaled(rows.T, factors[1:], products.sizes[1:])
-        scores.append((rows[:, -1] - solution @ scaled[:-1]).reshape(blocks.shape[:2]))
-        whitened = _solve(inner, scaled[:-1]).reshape(-1, *blocks.shape[:2])
+        # Py = V⁻¹(y − Xb) = V_1⁻¹(y − Z_o Λ_o u_o − Xb)
+        scores.append((rows[:, -1] - effects @ scaled[:-1]).reshape(blocks.shape[:2]))
+        # With w = root⁻¹ S[Z_o, X]'V_1⁻¹Z_j: its rows of o take V_1⁻¹ to V⁻¹ (Woodbury), its rows of X take V⁻¹ to P.
+        whitened = _triangular_solve(inner, scaled[:-1]).reshape(-1, *blocks.shape[:2])
         precisions.append(blocks - _squares(whitened[:n_other]))
         projected.append((precisions[-1] - _squares(whitened[n_other:])).sum(0))
-    return Evaluation(
-        log_det_v=log_det + 2 * float(diagonal[:n_other].sum()), log_det_x=2 * float(diagonal[n_other:-1].sum()),
-        r2=float(last[-1] ** 2), coefficients=solution[n_other:], information_root=inner[n_other:, n_other:],
-        scores=scores, precisions=precisions, projected=projected,
+    # log|V| = log|V_1| + log|I + Λ_o'Z_o'V_1⁻¹Z_oΛ_o|, and a determinant is twice the log diagonal of its factor.
+    return Solution(
+        log_det_v=log_det + 2 * float(log_diagonal[:n_other].sum()),
+        log_det_x=2 * float(log_diagonal[n_other:-1].sum()), r2=float(last[-1] ** 2), coefficients=effects[n_other:],
+        information_root=inner[n_other:, n_other:], scores=scores, precisions=precisions, projected=projected,
     )  # fmt: skip
 
 
-def profiled_deviance(evaluation: Evaluation, products: Products, reml: bool) -> float:
+def profiled_deviance(solution: Solution, products: Products, reml: bool) -> float:
     """−2 log-likelihood at the best b and σ² for these factors."""
     degrees = products.n_rows - products.n_fixed * reml
-    profiled = degrees * (1 + np.log(2 * np.pi * evaluation.r2 / degrees))
-    return float(profiled + evaluation.log_det_v + reml * evaluation.log_det_x)
+    # d(σ) below at its minimum σ² = r²/degrees, where r²/σ² is degrees.
+    profiled = degrees * (1 + np.log(2 * np.pi * solution.r2 / degrees))
+    return float(profiled + solution.log_det_v + reml * solution.log_det_x)
 
 
-def deviance(evaluation: Evaluation, products: Products, reml: bool, sigma: float) -> float:
+def deviance(solution: Solution, products: Products, reml: bool, sigma: float) -> float:
     """−2 log-likelihood at the best b for these factors and this residual standard deviation."""
     degrees = products.n_rows - products.n_fixed * reml
     scale = degrees * np.log(2 * np.pi * sigma**2)
-    return float(scale + evaluation.r2 / sigma**2 + evaluation.log_det_v + reml * evaluation.log_det_x)
+    return float(scale + solution.r2 / sigma**2 + solution.log_det_v + reml * solution.log_det_x)
 
 
-def residual_variance(evaluation: Evaluation, products: Products, reml: bool) -> float:
+def residual_variance(solution: Solution, products: Products, reml: bool) -> float:
     """The σ² that minimises the deviance for these factors: r²/(n−p), under maximum likelihood r²/n."""
-    return evaluation.r2 / (products.n_rows - products.n_fixed * reml)
+    return solution.r2 / (products.n_rows - products.n_fixed * reml)
 
 
-def covariance_gradients(evaluation: Evaluation, reml: bool, variance: float) -> list[Float[np.ndarray, "_ _"]]:
+def covariance_gradients(solution: Solution, reml: bool, variance: float) -> list[Float[np.ndarray, "_ _"]]:
     """Derivative of the deviance in every relative covariance ΛΛ', one symmetric matrix G per grouping factor.
 
     A small change D of ΛΛ' changes the deviance by tr(GD), with G = Σ_j Z_j'QZ_j − (Z_j'Py)(Z_j'Py)'/σ², where Q is P
     under REML and V⁻¹ under maximum likelihood. With `variance` at its profiled value this is the derivative of
     the profiled deviance too.
     """
-    traces = evaluation.projected if reml else [blocks.sum(0) for blocks in evaluation.precisions]
-    return [trace - score.T @ score / variance for trace, score in zip(traces, evaluation.scores, strict=True)]
+    # d log|V| = tr(V⁻¹dV), under REML with log|X'V⁻¹X| tr(P dV); d y'Py = −(Py)'dV(Py); and dV = Σ_j Z_j D Z_j'.
+    traces = solution.projected if reml else [blocks.sum(0) for blocks in solution.precisions]
+    return [trace - score.T @ score / variance for trace, score in zip(traces, solution.scores, strict=True)]
 
 
 def _eliminate(
@@ -137,8 +150,10 @@ def _eliminate(
     Returns:
         log|V_1|, and with W = [Z_other, X, y]: Z_j'V_1⁻¹Z_j, Z_j'V_1⁻¹W of every level, W'V_1⁻¹W.
     """
+    # L_j L_j' = I + Λ'Z_j'Z_jΛ: |V_1| is the product of these determinants (Sylvester).
     root = np.linalg.cholesky(np.eye(len(factor)) + factor.T @ products.own @ factor)
     log_det = 2 * float(np.log(np.diagonal(root, axis1=1, axis2=2)).sum())
+    # Woodbury: V_1⁻¹ = I − ZΛ(I + Λ'Z'ZΛ)⁻¹Λ'Z', so A'V_1⁻¹B = A'B − (L⁻¹Λ'Z'A)'(L⁻¹Λ'Z'B), level by level.
     half = np.linalg.solve(root, np.broadcast_to(factor.T, root.shape))
     own, cross = half @ products.own, half @ products.cross
     flat = cross.reshape(-1, cross.shape[-1])
@@ -180,7 +195,7 @@ def _scaled(
     return result
 
 
-def _solve(
+def _triangular_solve(
     root: Float[np.ndarray, "rest rest"], right: Float[np.ndarray, "rest columns"], *, transposed: bool = False
 ) -> Float[np.ndarray, "rest columns"]:
     """L⁻¹ or L'⁻¹ times some columns; LAPACK directly, since the checks of scipy cost more than these small systems."""

@@ -1,7 +1,6 @@
 """Figures of mixed models: effects, variance shares, groups, residuals, power. Each returns the Figure."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +11,8 @@ from matplotlib.figure import Figure
 from scipy.stats import norm, probplot
 from scipy.stats import t as student
 
+from labutils.core.figures import close_figure, finish_figure
+from labutils.core.options import suggest
 from labutils.multilevel.model import MultilevelModel
 from labutils.multilevel.resampling import Bootstrap
 
@@ -29,6 +30,8 @@ COMPONENTS = {
 
 def fixed_effects_forest(models: Mapping[str, MultilevelModel], *, title: str, level: float = 0.95) -> Figure:
     """Fixed effects but the intercept, with their t-intervals (Satterthwaite); one colour per model.
+
+    >>> fixed_effects_forest({"M1": sequence["M1"], "M3": sequence["M3"]}, title="Effects on the score")
 
     Args:
         models: label → model; terms that several models have share a line.
@@ -51,11 +54,13 @@ def fixed_effects_forest(models: Mapping[str, MultilevelModel], *, title: str, l
     if len(tables) > 1:
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axis.set_title(title, loc="left")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def variance_share_bars(intervals: Bootstrap, *, title: str) -> Figure:
     """Stacked bars of the variance shares of one model, and beside them each share of the total with its interval.
+
+    >>> variance_share_bars(bootstrap(model), title="Shares of the variance of the score")
 
     Args:
         intervals: a bootstrap of `shares`.
@@ -89,15 +94,15 @@ def variance_share_bars(intervals: Bootstrap, *, title: str) -> Figure:
     dots.set_xticks([0, SMALL_SHARE, 0.1, 1], ["0", f"{SMALL_SHARE:g}", "0.1", "1"])
     dots.set_xticks([], minor=True)
     dots.set(xlabel=f"share of the total, {intervals.level:.0%} interval\n(logarithmic above {SMALL_SHARE:g})")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.tight_layout()
-    return _closed(figure)
+    return finish_figure(figure, title)
 
 
 def caterpillar(
     model: MultilevelModel, *, title: str, term: str = "(Intercept)", group: str | None = None, level: float = 0.95
 ) -> Figure:
     """Predicted random coefficients of one term, sorted, with conditional normal intervals.
+
+    >>> caterpillar(model, title="What adaptation does per sample", term="adaptation", group="sample")
 
     Args:
         group: grouping factor; without it the first one.
@@ -121,11 +126,14 @@ def caterpillar(
     what = f"mean {model.design.response}" if term == "(Intercept)" else f"effect of {term}"
     axis.set(xlabel=f"{what}: deviation from the fixed effects, {level:.0%} conditional interval", ylabel=group)
     axis.set_title(title, loc="left")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
-    """Residuals against fitted values, and normal quantile plots of residuals and of every varying term."""
+    """Residuals against fitted values, and normal quantile plots of residuals and of every varying term.
+
+    >>> residual_plots(model, title="Residuals of M3")
+    """
     varying = [(group, term) for group, table in model.covariances.items() for term in table.index]
     panels = 2 + len(varying)
     columns = min(panels, 3)
@@ -141,13 +149,13 @@ def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
     for axis, (group, term) in zip(others, varying, strict=True):
         predicted = model.blups.loc[group].xs(term, level="term")["estimate"].to_numpy()
         _quantiles(axis, predicted, f"{term} over {group}")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.tight_layout()
-    return _closed(figure)
+    return finish_figure(figure, title)
 
 
 def recovery_plot(found: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """How simulated studies recover what was planted: coverage of the intervals, mean estimates beside the truth.
+
+    >>> recovery_plot(recovery(truth, features), title="What 200 simulated studies find")
 
     Args:
         found: rows of `recovery`; the intercept is left out.
@@ -168,13 +176,14 @@ def recovery_plot(found: pd.DataFrame, *, title: str, level: float = 0.95) -> Fi
     right.axvline(0, color="0.3", linewidth=1)
     right.set(xlabel=f"effect: mean over the studies,\n{level:.0%} interval of the simulation")
     right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.tight_layout()
-    return _closed(figure)
+    return finish_figure(figure, title)
 
 
 def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8) -> Figure:
-    """Power against the number of samples, one curve per text feature, from the rows of `text_effect_power`."""
+    """Power against the number of samples, one curve per text feature, from the rows of `text_effect_power`.
+
+    >>> power_curves(text_effect_power(truth, [20, 40, 80]), title="Power to see a text effect")
+    """
     figure, axis = plt.subplots(figsize=(7, 4))
     for number, (feature, rows) in enumerate(power.groupby("feature", sort=False)):
         rows = rows.sort_values("n_samples")
@@ -191,7 +200,7 @@ def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8) -> Fig
     axis.set(xlabel="samples of texts", ylabel="power (bars: 95 % Wilson interval)", ylim=(0, 1.02))
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axis.set_title(title, loc="left")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def _quantiles(axis: Axes, values: np.ndarray, title: str) -> None:
@@ -203,12 +212,4 @@ def _quantiles(axis: Axes, values: np.ndarray, title: str) -> None:
 
 def _known(name: str, known: list[str], what: str) -> None:
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise LookupError(f"The model has no {what} {name!r}. It has {', '.join(known)}{hint}")
-
-
-def _closed(figure: Figure) -> Figure:
-    """The figure, released from pyplot, so that a notebook shows it once: as the cell's value."""
-    plt.close(figure)
-    return figure
+        raise LookupError(f"The model has no {what} {name!r}.{suggest(name, known)} It has {', '.join(known)}.")

@@ -17,18 +17,18 @@ from scipy.optimize import minimize
 from labutils.multilevel.coordinates import Coordinates, standardise
 from labutils.multilevel.design import Design
 from labutils.multilevel.deviance import (
-    Evaluation,
     Products,
+    Solution,
     covariance_gradients,
-    evaluate,
     profiled_deviance,
     residual_variance,
+    solve,
 )
 
 Theta = Float[np.ndarray, " parameters"]
 STARTS = (1.0, 0.1)  # relative standard deviations from which descents begin
 ZERO_VARIANCE = 1e-8  # relative to the residual variance: what is below is zero (lme4 has 1e-4 for its square root)
-FLATTEST_WAY_IN = -1e-4  # a slope of the deviance into the cone that still counts as none
+KKT_TOLERANCE = -1e-4  # a slope of the deviance into the cone of covariances that still counts as none
 CLOSE_ENOUGH = 1e-8  # fall of the deviance that may still be ahead at the end of a descent
 SMALL_SLOPE = 1e-6  # of the deviance per level, at which BFGS stops
 MOST_RESTARTS = 8
@@ -59,20 +59,20 @@ class Problem:
         """The free entries of the factors."""
         return np.concatenate([factor[mask] for factor, mask in zip(factors, self.free, strict=True)])
 
-    def evaluate(self, theta: Theta) -> Evaluation:
-        return evaluate(self.products, self.factors(theta))
+    def solve(self, theta: Theta) -> Solution:
+        return solve(self.products, self.factors(theta))
 
     def value_and_gradient(self, theta: Theta) -> tuple[float, Theta]:
         """Profiled deviance and its derivative in θ; infinite where rounding leaves no residual."""
         try:
-            found = self.evaluate(theta)
+            found = self.solve(theta)
         except np.linalg.LinAlgError:
             return float("inf"), np.zeros_like(theta)
         variance = residual_variance(found, self.products, self.reml)
         return profiled_deviance(found, self.products, self.reml), self.pull_back(theta, found, variance)
 
-    def pull_back(self, theta: Theta, found: Evaluation, variance: float) -> Theta:
-        """tr(G dΨ) with Ψ = ΛΛ' is 2 <GΛ, dΛ>: the derivative in θ."""
+    def pull_back(self, theta: Theta, found: Solution, variance: float) -> Theta:
+        """The derivative in θ, from that in Ψ = ΛΛ' (chain rule): tr(G dΨ) = 2 <GΛ, dΛ>."""
         gradients = covariance_gradients(found, self.reml, variance)
         return self.theta([2 * slope @ factor for slope, factor in zip(gradients, self.factors(theta), strict=True)])
 
@@ -92,7 +92,7 @@ class Fit:
     problem: Problem
     coordinates: Coordinates
     theta: Theta
-    evaluation: Evaluation
+    solution: Solution
     variance: float
     deviance: float
     converged: bool
@@ -125,11 +125,11 @@ def fit_design(design: Design, *, reml: bool = True, start: Theta | None = None)
     identity = problem.theta([np.eye(len(mask)) for mask in free])
     starts = [size * identity for size in STARTS] if start is None else [start]
     best = min((_minimise(problem, point) for point in starts), key=lambda found: found.value)
-    theta, singular = _without_specks(problem, best)
-    evaluation = problem.evaluate(theta)
-    value = profiled_deviance(evaluation, products, reml) + coordinates.deviance_shift(design.n_rows, reml)
-    variance = residual_variance(evaluation, products, reml)
-    return Fit(problem, coordinates, theta, evaluation, variance, value, best.converged, singular)
+    theta, singular = _snap_to_boundary(problem, best)
+    solution = problem.solve(theta)
+    value = profiled_deviance(solution, products, reml) + coordinates.deviance_shift(design.n_rows, reml)
+    variance = residual_variance(solution, products, reml)
+    return Fit(problem, coordinates, theta, solution, variance, value, best.converged, singular)
 
 
 def _free_entries(blocks: list[slice]) -> Bool[np.ndarray, "terms terms"]:
@@ -141,7 +141,7 @@ def _free_entries(blocks: list[slice]) -> Bool[np.ndarray, "terms terms"]:
 
 def _refuse_absorbed(problem: Problem, names: list[str]) -> None:
     """Where X already contains columns of Z, the deviance under REML does not depend on their variance at all."""
-    without_random = problem.evaluate(problem.theta([np.zeros(mask.shape) for mask in problem.free]))
+    without_random = problem.solve(problem.theta([np.zeros(mask.shape) for mask in problem.free]))
     for name, left in zip(names, without_random.projected, strict=True):
         if np.linalg.eigvalsh(left)[0] < ABSORBED * problem.products.n_rows:
             raise ValueError(
@@ -154,7 +154,7 @@ def _refuse_exact(problem: Problem, response: str) -> None:
     """With almost free random coefficients, is there any residual left?"""
     size, smallest = EXACT
     try:
-        left = evaluate(problem.products, [size * np.eye(len(mask)) for mask in problem.free]).r2
+        left = solve(problem.products, [size * np.eye(len(mask)) for mask in problem.free]).r2
     except np.linalg.LinAlgError:
         left = 0.0
     if left / problem.products.n_rows < smallest:
@@ -168,10 +168,10 @@ def _minimise(problem: Problem, start: Theta) -> _Descent:
     """Descend, and go on from where a variance of zero, or a correlation of ±1, was reached too early."""
     best = _descend(problem, start)
     for _ in range(MOST_RESTARTS):
-        way_in = _way_into_cone(problem, best.theta)
-        if way_in is None:
+        inside = _descent_into_cone(problem, best.theta)
+        if inside is None:
             break
-        again = _descend(problem, way_in)
+        again = _descend(problem, inside)
         if again.value > best.value - CLOSE_ENOUGH:
             break
         best = again
@@ -190,25 +190,29 @@ def _descend(problem: Problem, start: Theta) -> _Descent:
     theta, ahead = start, np.inf
     for _ in range(MOST_RESTARTS):
         found = minimize(scaled, theta, jac=True, method="BFGS", options={"gtol": SMALL_SLOPE})
+        # What a Newton step with BFGS's inverse curvature would still gain: g'H⁻¹g / 2.
         theta, ahead = found.x, scale * float(found.jac @ found.hess_inv @ found.jac) / 2
         if ahead < CLOSE_ENOUGH:
             break
     return _Descent(theta, problem.value_and_gradient(theta)[0], ahead < CLOSE_ENOUGH)
 
 
-def _way_into_cone(problem: Problem, theta: Theta) -> Theta | None:
+def _descent_into_cone(problem: Problem, theta: Theta) -> Theta | None:
     """A point further inside the cone of covariances with a lower deviance; None if there is none nearby."""
     factors = problem.factors(theta)
-    found = problem.evaluate(theta)
+    found = problem.solve(theta)
     value = profiled_deviance(found, problem.products, problem.reml)
     gradients = covariance_gradients(found, problem.reml, residual_variance(found, problem.products, problem.reml))
     for number, (slope, factor, mask) in enumerate(zip(gradients, factors, problem.free, strict=True)):
         for block in _blocks(mask):
+            # Karush–Kuhn–Tucker at a boundary of the cone: G must be positive semidefinite. Its lowest eigenvalue is
+            # the steepest descent among the directions vv' that lead inside.
             values, vectors = np.linalg.eigh(slope[block, block])
-            if values[0] > FLATTEST_WAY_IN:
+            if values[0] > KKT_TOLERANCE:
                 continue
             for step in np.logspace(-1, -7, 7):
                 inside = factor.copy()
+                # A triangular root of ΛΛ' + step · vv' is the R of QR of its stacked roots, without forming the sum.
                 stacked = np.vstack([factor[block, block].T, np.sqrt(step) * vectors[:, 0]])
                 inside[block, block] = np.linalg.qr(stacked, mode="r").T
                 point = problem.theta([*factors[:number], inside, *factors[number + 1 :]])
@@ -223,12 +227,13 @@ def _blocks(mask: Bool[np.ndarray, "terms terms"]) -> list[slice]:
     return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(mask)], strict=True)]
 
 
-def _without_specks(problem: Problem, found: _Descent) -> tuple[Theta, bool]:
+def _snap_to_boundary(problem: Problem, found: _Descent) -> tuple[Theta, bool]:
     """θ with variances that are zero up to rounding set to zero, unless that costs anything; and whether any is."""
     cleaned, singular = [], False
     for factor, mask in zip(problem.factors(found.theta), problem.free, strict=True):
         clean = np.zeros_like(factor)
         for block in _blocks(mask):
+            # Drop the eigenvalues of ΛΛ' that are rounding, and take the triangular root of what is left.
             values, vectors = np.linalg.eigh(factor[block, block] @ factor[block, block].T)
             kept = np.where(values < ZERO_VARIANCE, 0.0, values)
             singular |= bool((kept == 0).any())

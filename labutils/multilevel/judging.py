@@ -15,6 +15,8 @@ from labutils.stats.bootstrap import Interval
 def standardised_effects(model: MultilevelModel, signs: Mapping[str, float | int]) -> pd.DataFrame:
     """Fixed effects in standard deviations of the response, each times its sign: estimate, se, df, t, p.
 
+    >>> standardised_effects(model, {"word_length": -1, "term_share": 1})["estimate"]
+
     Args:
         signs: term → the sign that makes it positive where a claim holds. Predictors are taken as they are: scale them
             beforehand, so that an effect is per standard deviation.
@@ -37,6 +39,8 @@ def smallest_effect(
 ) -> Interval:
     """The smallest of some standardised effects, for a claim that all of them are positive.
 
+    >>> lab.judge("C11", interval=smallest_effect(model, {"word_length": -1, "term_share": 1}), scope=scope)
+
     The effects are drawn together from the multivariate t-distribution around their estimates, with the smallest of
     their Satterthwaite degrees of freedom; the interval holds the middle of the smallest of each draw. It lies above
     zero only where each single t-interval does, and errs downwards where the effects are about equal.
@@ -58,6 +62,8 @@ def smallest_effect(
 
 def share_ratio(bootstrap: Bootstrap, above: str, below: str, model: MultilevelModel) -> Interval:
     """Logarithm of the ratio of two shares of the total variance, bias-corrected as `bootstrap` does it.
+
+    >>> share_ratio(bootstrap(model), "f1", "f2", model)  # above zero: more variance within groups than between
 
     The samples of the interval are the resamples moved in the same way, so that their percentiles are the interval.
 

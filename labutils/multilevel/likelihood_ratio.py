@@ -52,6 +52,8 @@ class ModelComparison:
 def compare_models(a: MultilevelModel, b: MultilevelModel) -> ModelComparison:
     """Test the smaller of two nested models against the larger, in whichever order they are given.
 
+    >>> compare_models(fit_multilevel("score ~ x + (1 | g)", rows), fit_multilevel("score ~ x + (1 + x | g)", rows)).p
+
     Models with the same fixed effects are compared by the likelihood they were fitted with, by maximum likelihood if
     those differ; models with different fixed effects are refitted by maximum likelihood, since restricted likelihoods
     are then of different data.

@@ -17,10 +17,10 @@ from labutils.multilevel.satterthwaite import Uncertainty, t_table
 from labutils.multilevel.variance_shares import (
     Components,
     block_shares,
+    implied_variances,
     nakagawa_r2,
     random_variance,
     share_table,
-    variance_components,
 )
 
 
@@ -80,7 +80,7 @@ class MultilevelModel:
     @cached_property
     def coefficients(self) -> Float[np.ndarray, " fixed"]:
         """Estimates of the fixed effects, in the order of `design.terms`."""
-        return self.fit.coordinates.coefficients(self.fit.evaluation.coefficients)
+        return self.fit.coordinates.coefficients(self.fit.solution.coefficients)
 
     @cached_property
     def fixed(self) -> pd.DataFrame:
@@ -186,7 +186,7 @@ class MultilevelModel:
     @property
     def components(self) -> Components:
         """The variances behind `r2`, in squared units of the response."""
-        return variance_components(self.design, self.coefficients, self._only_covariance(), self.residual_variance)
+        return implied_variances(self.design, self.coefficients, self._only_covariance(), self.residual_variance)
 
     def r2(self) -> pd.DataFrame:
         """Variance shares of Rights & Sterba (2019): see `variance_shares`.

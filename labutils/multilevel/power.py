@@ -19,6 +19,9 @@ def recovery(
 ) -> pd.DataFrame:
     """Simulate studies with known coefficients, fit each, and compare.
 
+    >>> truth = StudyTruth({"complexity": -0.5}, adaptation=(0.3,), finetuning=(0.2,))
+    >>> recovery(truth, draw_features(["complexity"], 24)).loc["fixed", ["truth", "mean", "coverage"]]
+
     Studies run through joblib, so `joblib.parallel_config` spreads them over processes.
 
     Args:
@@ -59,6 +62,8 @@ def text_effect_power(
     seed: int = 0,
 ) -> pd.DataFrame:
     """How often a study of K samples finds each text effect significant, two-sided, in its t-test.
+
+    >>> text_effect_power(StudyTruth({"complexity": -0.5}, (0.3,), (0.2,)), [20, 40, 80])[["n_samples", "power"]]
 
     Every study draws text features anew (standard normal, so that an effect is per standard deviation).
 

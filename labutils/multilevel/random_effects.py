@@ -42,8 +42,8 @@ def predict_random(design: Design, fit: Fit) -> pd.DataFrame:
         number = fit.coordinates.order.index(position)
         relative = factors[number] @ factors[number].T
         back = fit.coordinates.scale * np.linalg.inv(fit.coordinates.random_roots[number])
-        means = fit.evaluation.scores[number] @ relative @ back.T
-        spread = fit.variance * (relative - relative @ fit.evaluation.precisions[number] @ relative)
+        means = fit.solution.scores[number] @ relative @ back.T
+        spread = fit.variance * (relative - relative @ fit.solution.precisions[number] @ relative)
         variances = np.einsum("ti,gij,tj->gt", back, spread, back).clip(min=0)  # rounding where there is no variance
         axes = [[grouping.name], list(grouping.levels), list(grouping.terms)]
         keys = pd.MultiIndex.from_product(axes, names=["group", "level", "term"])

@@ -68,6 +68,9 @@ def bootstrap(
 ) -> Bootstrap:
     """Intervals of a statistic of a model, by default of all its variance shares.
 
+    >>> bootstrap(model, n_resamples=1000).table.loc["total"]
+    >>> bootstrap(model, lambda fitted: pd.Series({"icc": fitted.icc}), method="cluster").table
+
     Resamples run through joblib: `with joblib.parallel_config(n_jobs=2)` spreads them over processes.
 
     Args:

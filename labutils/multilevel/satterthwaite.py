@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import t as student
 
-from labutils.multilevel.deviance import Evaluation
+from labutils.multilevel.deviance import Solution
 from labutils.multilevel.fit import Fit
 
 STEP = 1e-4  # of central differences, relative to parameters of size one or more
@@ -30,7 +30,7 @@ class Uncertainty:
     @cached_property
     def covariance(self) -> Float[np.ndarray, "fixed fixed"]:
         """σ² (X'V⁻¹X)⁻¹ at the estimated covariance parameters."""
-        internal = self.fit.variance * _inverse_information(self.fit.evaluation)
+        internal = self.fit.variance * _inverse_information(self.fit.solution)
         return self.fit.coordinates.fixed_covariance(internal)
 
     @cached_property
@@ -38,6 +38,7 @@ class Uncertainty:
         self,
     ) -> tuple[Float[np.ndarray, "parameters fixed fixed"], Float[np.ndarray, "parameters parameters"]]:
         """Derivative of the covariance in φ, and the covariance A of φ, by central differences of exact gradients."""
+        # As lmerTest (Kuznetsova et al. 2017), but the Hessian is a difference of exact gradients, not of values.
         fit, sigma = self.fit, np.sqrt(self.fit.variance)
         phi = np.append(fit.theta, sigma)
         hessian, jacobian = np.empty((len(phi), len(phi))), []
@@ -48,6 +49,8 @@ class Uncertainty:
             (slope_ahead, covariance_ahead), (slope_behind, covariance_behind) = _slope(fit, ahead), _slope(fit, behind)
             hessian[i] = (slope_ahead - slope_behind) / (2 * step)
             jacobian.append((covariance_ahead - covariance_behind) / (2 * step))
+        # A = 2 H⁻¹: the deviance is −2 log-likelihood, so its Hessian is twice the observed information. Directions
+        # without curvature, as at a variance of zero, are left out of the inverse.
         values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
         informative = values > FLAT * values[-1]
         known = vectors[:, informative]
@@ -57,6 +60,8 @@ class Uncertainty:
     def degrees_of_freedom(self, contrast: Float[np.ndarray, " fixed"]) -> float:
         """Satterthwaite's degrees of freedom of the t-test of c'b."""
         jacobian, parameter_covariance = self._derivatives
+        # Delta method: var(v) = g'Ag with g = dv/dφ. A multiple of χ² with mean v and variance g'Ag has 2v²/(g'Ag)
+        # degrees of freedom.
         gradient = contrast @ jacobian @ contrast
         spread = float(gradient @ parameter_covariance @ gradient)
         variance = float(contrast @ self.covariance @ contrast)
@@ -66,7 +71,7 @@ class Uncertainty:
 def t_table(uncertainty: Uncertainty, contrasts: Float[np.ndarray, "rows fixed"], names: list[str]) -> pd.DataFrame:
     """t-tests of contrasts of the fixed effects: index `term`; columns estimate, se, df, t, p (two-sided)."""
     fit = uncertainty.fit
-    estimates = contrasts @ fit.coordinates.coefficients(fit.evaluation.coefficients)
+    estimates = contrasts @ fit.coordinates.coefficients(fit.solution.coefficients)
     errors = np.sqrt(np.einsum("ri,ij,rj->r", contrasts, uncertainty.covariance, contrasts))
     degrees = np.array([uncertainty.degrees_of_freedom(contrast) for contrast in contrasts])
     ratios = estimates / errors
@@ -76,9 +81,9 @@ def t_table(uncertainty: Uncertainty, contrasts: Float[np.ndarray, "rows fixed"]
     )
 
 
-def _inverse_information(evaluation: Evaluation) -> Float[np.ndarray, "fixed fixed"]:
+def _inverse_information(solution: Solution) -> Float[np.ndarray, "fixed fixed"]:
     """(X'V⁻¹X)⁻¹"""
-    half = np.linalg.inv(evaluation.information_root)
+    half = np.linalg.inv(solution.information_root)
     return half.T @ half
 
 
@@ -87,9 +92,10 @@ def _slope(
 ) -> tuple[Float[np.ndarray, " parameters"], Float[np.ndarray, "fixed fixed"]]:
     """Gradient of the deviance in φ = (θ, σ), profiled over b only, and the covariance of b there."""
     theta, sigma = phi[:-1], phi[-1]
-    found = fit.problem.evaluate(theta)
+    found = fit.problem.solve(theta)
     products = fit.problem.products
     degrees = products.n_rows - products.n_fixed * fit.problem.reml
+    # d/dσ of degrees · log(2πσ²) + r²/σ², the part of the deviance that depends on σ.
     slope_sigma = 2 * degrees / sigma - 2 * found.r2 / sigma**3
     slope = np.append(fit.problem.pull_back(theta, found, sigma**2), slope_sigma)
     return slope, sigma**2 * _inverse_information(found)

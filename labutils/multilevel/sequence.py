@@ -67,6 +67,8 @@ def study_table(
 ) -> StudyTable:
     """Make the rows of a study ready; runs of the base model, which has no sample of text, are left out.
 
+    >>> table = study_table(runs, ["complexity", "term_share"], fisher=True)
+
     Args:
         runs: rows of `run_study`: sample, adaptation, finetuning, the outcome, the text features.
         text: columns that are constant within a sample.
@@ -108,6 +110,9 @@ def study_table(
 def fit_sequence(table: StudyTable, *, alpha: float = 0.05) -> ModelSequence:
     """Fit M0 to M4 and test every step.
 
+    >>> sequence = fit_sequence(table)
+    >>> sequence["M3"].fixed
+
     Args:
         alpha: level at which a slope, or an interaction, is kept.
 
@@ -134,7 +139,10 @@ def fit_sequence(table: StudyTable, *, alpha: float = 0.05) -> ModelSequence:
 
 
 def model_table(models: Mapping[str, MultilevelModel]) -> pd.DataFrame:
-    """A row per model: ICC (share of the samples in what the fixed effects leave), R² of Nakagawa, AIC."""
+    """A row per model: ICC (share of the samples in what the fixed effects leave), R² of Nakagawa, AIC.
+
+    >>> model_table(sequence.models)
+    """
     rows = []
     for name, model in models.items():
         r2 = model.nakagawa()
@@ -145,6 +153,9 @@ def model_table(models: Mapping[str, MultilevelModel]) -> pd.DataFrame:
 
 def truth_like(model: MultilevelModel, table: StudyTable, text: Mapping[str, float]) -> StudyTruth:
     """A study to simulate, like the one that a model was fitted to, but with text effects of one's own choice.
+
+    >>> truth = truth_like(sequence["M3"], table, {"complexity": -0.01})
+    >>> text_effect_power(truth, [20, 40, 80])
 
     Configurations have the effects that the model estimated; the spread of slopes is the same for all of them, with the
     mean of the variances estimated.

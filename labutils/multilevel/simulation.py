@@ -14,7 +14,7 @@ import pandas as pd
 
 from labutils.multilevel.design import build_design
 from labutils.multilevel.formula import read_formula
-from labutils.multilevel.variance_shares import Components, variance_components
+from labutils.multilevel.variance_shares import Components, implied_variances
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def draw_features(
 ) -> pd.DataFrame:
     """Standard normal text features of some samples, each pair with the same correlation: index `sample`.
 
+    >>> draw_features(["complexity", "term_share"], 24, correlation=0.3)
+
     Raises:
         ValueError: a correlation that not all pairs can have.
     """
@@ -82,6 +84,10 @@ def simulate_study(
     truth: StudyTruth, features: pd.DataFrame, *, seed: int | np.random.SeedSequence = 0
 ) -> pd.DataFrame:
     """Scores of one study: y = intercept + text + configurations + u_sample + slopes + e.
+
+    >>> truth = StudyTruth({"complexity": -0.5}, adaptation=(0.3,), finetuning=(0.2, 0.1))
+    >>> rows = simulate_study(truth, draw_features(["complexity"], 24))
+    >>> fit_multilevel(study_formula(truth), rows).fixed
 
     Args:
         features: one row per sample (its index names them), one column per entry of `truth.text`; measured ones or
@@ -111,7 +117,11 @@ def simulate_study(
 
 
 def study_formula(truth: StudyTruth) -> str:
-    """The model that a study is simulated from: slopes vary, uncorrelated, where `slope_sd` is positive."""
+    """The model that a study is simulated from: slopes vary, uncorrelated, where `slope_sd` is positive.
+
+    >>> study_formula(StudyTruth({"complexity": -0.5}, adaptation=(0.3,), finetuning=()))
+    'score ~ complexity + adaptation_2 + (1 | sample)'
+    """
     columns = [*map(_quoted, truth.text), *truth.configurations]
     varying = "||".join([" + ".join(["1", *truth.configurations]), "sample"]) if truth.slope_sd > 0 else "1 | sample"
     return f"score ~ {' + '.join(columns)} + ({varying})"
@@ -124,7 +134,7 @@ def true_components(truth: StudyTruth, features: pd.DataFrame) -> Components:
     (grouping,) = design.groupings
     spreads = [truth.sample_sd if term == "(Intercept)" else truth.slope_sd for term in grouping.terms]
     coefficients = np.array([truth.fixed[term] for term in design.terms])
-    return variance_components(design, coefficients, np.diag(np.square(spreads)), truth.residual_sd**2)
+    return implied_variances(design, coefficients, np.diag(np.square(spreads)), truth.residual_sd**2)
 
 
 def _layout(truth: StudyTruth, features: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from labutils.core.options import suggest
+from labutils.multilevel.coding import read_column
 from labutils.multilevel.design import Design
 
 CENTRED = 1e-4  # mean of a group relative to the root mean square of the column, below which the group is centred
@@ -42,7 +44,7 @@ class Components(NamedTuple):
     note: str
 
 
-def variance_components(
+def implied_variances(
     design: Design, coefficients: Float[np.ndarray, " fixed"], random: Covariance, residual: float
 ) -> Components:
     """The model-implied variances of a design with one grouping factor.
@@ -61,11 +63,14 @@ def variance_components(
     (grouping,) = design.groupings
     phi, sigma_z, mean_z = _covariance(design.x), _covariance(grouping.columns), grouping.columns.mean(0)
     within, between = levels_of_columns(design.x, grouping.codes)
+    # tr(T Σ_z): a slope that varies over groups adds variance as far as its predictor varies. z̄'T z̄: the means of
+    # groups differ where the random coefficients act on the mean of z, of which the intercept is the usual case.
     v, m = float(np.trace(random @ sigma_z)), float(mean_z @ random @ mean_z)
     note = _why_undivided(design, within | between)
     if note:
         f = float(coefficients @ phi @ coefficients)
         return Components(float("nan"), float("nan"), f, v, m, residual, note)
+    # A column varies at one level only, so that b_w'Φb_w and b_b'Φb_b take the coefficients of one level each.
     f1, f2 = (float(part @ phi @ part) for part in (coefficients * within, coefficients * between))
     return Components(f1, f2, f1 + f2, v, m, residual, "")
 
@@ -81,6 +86,7 @@ def share_table(components: Components) -> pd.DataFrame:
     rows = {"total": {"f1": f1, "f2": f2, "v": v, "m": m, "residual": residual, "f": f, "fv": f + v, "fvm": f + v + m}}
     rows["total"] = {name: value / total for name, value in rows["total"].items()}
     if not note:
+        # Within groups vary f1, v and the residual; between groups f2 and m (Rights & Sterba 2019).
         inside, outside = f1 + v + residual, f2 + m
         rows["within"] = {"f1": f1 / inside, "v": v / inside, "residual": residual / inside, "fv": (f1 + v) / inside}
         rows["between"] = {"f2": f2 / outside, "m": m / outside} if outside > 0 else {}
@@ -106,13 +112,14 @@ def block_shares(
         ValueError: the blocks overlap, or leave out a fixed effect.
         LookupError: a term that the model does not have.
     """
-    components = variance_components(design, coefficients, random, residual)
+    components = implied_variances(design, coefficients, random, residual)
     (grouping,) = design.groupings
     named = [term for terms in blocks.values() for term in terms]
     expected = [term for term in design.terms if term != "(Intercept)"]
     unknown = [term for term in named if term not in expected]
     if unknown:
-        raise LookupError(f"The model has no fixed effect {unknown[0]!r}. It has {', '.join(expected)}.")
+        hint = suggest(unknown[0], expected)
+        raise LookupError(f"The model has no fixed effect {unknown[0]!r}.{hint} It has {', '.join(expected)}.")
     if sorted(named) != sorted(expected):
         raise ValueError(f"The blocks must hold every fixed effect once: {', '.join(expected)}; they hold {named}.")
     total = components.f + components.v + components.m + components.residual
@@ -121,6 +128,7 @@ def block_shares(
     for name, terms in blocks.items():
         part = coefficients * np.isin(design.terms, list(terms))
         slopes = np.isin(grouping.terms, list(terms))
+        # The block's part of tr(T Σ_z); covariances with slopes of other blocks go to "shared".
         varying = np.trace(random[np.ix_(slopes, slopes)] @ sigma_z[np.ix_(slopes, slopes)])
         rows[name] = {"fixed": float(part @ phi @ part) / total, "slopes": float(varying) / total}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("block")
@@ -154,12 +162,14 @@ def centre_within(data: pd.DataFrame, columns: Sequence[str], group: str) -> pd.
     """A copy of the data with every predictor split in two: `<name>_within`, its deviation from the mean of its group,
     and `<name>_between`, that mean.
 
+    >>> rows = centre_within(rows, ["word_length"], "sample")
+    >>> fit_multilevel("score ~ word_length_within + word_length_between + (1 | sample)", rows).r2()
+
     Raises:
         LookupError: an unknown column.
     """
     for name in [*columns, group]:
-        if name not in data.columns:
-            raise LookupError(f"The data have no column {name!r}. They have {', '.join(map(str, data.columns))}.")
+        read_column(data, name)
     means = data.groupby(group, observed=True)[list(columns)].transform("mean")
     return data.assign(
         **{f"{name}_within": data[name] - means[name] for name in columns},

@@ -1,4 +1,12 @@
-"""Figures of sweeps, in one style and one palette."""
+"""Figures and tables for notebooks, in one style and one palette.
+
+>>> lab.plots.set_style()
+>>> lab.plots.loss_curves(rows, title="What each allocation costs")
+
+Every function takes tidy rows and returns the Figure, with intervals wherever something was repeated. The same method
+has the same colour everywhere. Imports the rooms before it: `pruning` for its report, `stats` for intervals, `data` for
+short names. A figure of one study belongs into that study's room; what several of them draw belongs here.
+"""
 
 from labutils.core.lazy import attach
 
@@ -14,8 +22,8 @@ __getattr__, __dir__, __all__ = attach(
             "block_sparsity_bars",
             "effect_forest",
             "value_grid",
-            "interval_table",
             "short_source",
         ],
+        "tables": ["show"],
     },
 )

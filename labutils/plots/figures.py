@@ -15,9 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 
+from labutils.core.figures import close_figure, finish_figure
 from labutils.data.sources import short_source
 from labutils.pruning import PruneReport
-from labutils.stats.bootstrap import crossed_bootstrap
+from labutils.stats.pairing import pair_with_dense
+from labutils.stats.tables import interval_table
 
 _COLOURS = sns.color_palette("colorblind", 10)
 PALETTE = {
@@ -46,10 +48,14 @@ OUTCOME_COLOURS = {
     "inconclusive": (0.6, 0.6, 0.6),
     "not testable here": (0.8, 0.8, 0.8),
 }
+NOTE = "bars: {:.0%} intervals over items and calibration draws"
 
 
 def set_style() -> None:
-    """The one style of the collection; the notebooks call it once, before the first figure."""
+    """The one style of the collection; the notebooks call it once, before the first figure.
+
+    >>> lab.plots.set_style()
+    """
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "axes.titleweight": "bold", "axes.titlesize": 12})
 
@@ -57,9 +63,12 @@ def set_style() -> None:
 def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """Loss added by pruning against sparsity, one curve per arm, one panel per evaluation text.
 
+    >>> loss_curves(lab.sweep("lab-llama", ["lab:review"], arms=["wanda/uniform", "wanda/owl"], …), title="OWL or not")
+
     The bars are intervals of the paired difference to the dense model over items and calibration draws.
     """
-    added = _added_loss(rows)
+    pruned = pair_with_dense(rows, "loss", on=["model", "calibration", "evaluation", "item"])
+    added = pruned.assign(value=pruned["loss"] - pruned["dense"])
     summary = interval_table(added, ["evaluation", "arm", "method", "allocation", "sparsity"], level=level)
     evaluations = list(dict.fromkeys(rows["evaluation"]))
     figure, axes = _panels(len(evaluations))
@@ -70,7 +79,7 @@ def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figur
         axis.set(title=short_source(evaluation), xlabel="sparsity (share of zeros)", yscale="symlog")
         axis.set_yscale("symlog", linthresh=0.01)
     axes[0].set_ylabel(f"added loss ({rows['unit'].iloc[0]})")
-    return finish_figure(figure, axes[0], title, f"bars: {level:.0%} intervals over items and calibration draws")
+    return finish_figure(figure, title, NOTE.format(level), legend_of=axes[0])
 
 
 def difference_curves(
@@ -84,6 +93,9 @@ def difference_curves(
     level: float = 0.95,
 ) -> Figure:
     """Paired differences against sparsity, one curve per label, with the margin of equivalence as a band.
+
+    >>> gain = lab.contrast(rows, {"wanda": ("wanda/uniform", "wanda/owl")})
+    >>> difference_curves({"wanda": gain}, title="OWL", better="owl", worse="uniform", margin=0.02, unit="nats")
 
     Args:
         differences: label → frame of `paired_differences`; a positive value favours `better`.
@@ -105,11 +117,14 @@ def difference_curves(
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set(xlabel="sparsity (share of zeros)", ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})")
     axis.set_yscale("symlog", linthresh=_power_of_ten(max(margin, 1e-6)))
-    return finish_figure(figure, axis, title, f"bars: {level:.0%} intervals over items and calibration draws")
+    return finish_figure(figure, title, NOTE.format(level), legend_of=axis)
 
 
 def layer_errors(report: PruneReport, *, title: str) -> Figure:
-    """Relative output error of every pruned matrix: blocks as columns, layers as rows."""
+    """Relative output error of every pruned matrix: blocks as columns, layers as rows.
+
+    >>> layer_errors(lab.prune(model, tokens, method="wanda", sparsity=0.5), title="Output error of every layer")
+    """
     layers = report.layers.assign(
         layer=[
             name.split(f".{block}.", 1)[1]
@@ -121,7 +136,10 @@ def layer_errors(report: PruneReport, *, title: str) -> Figure:
 
 
 def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> Figure:
-    """How each allocation spreads one target over the blocks: a line per allocation, blocks from input to output."""
+    """How each allocation spreads one target over the blocks: a line per allocation, blocks from input to output.
+
+    >>> block_sparsity_bars({"owl": report.block_sparsity}, title="One target, spread over the blocks")
+    """
     figure, (axis,) = _panels(1)
     for label, series in sparsities.items():
         axis.plot(
@@ -129,11 +147,14 @@ def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> F
         )
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="sparsity (share of zeros)", ylim=(0, 1))
     axis.xaxis.get_major_locator().set_params(integer=True)
-    return finish_figure(figure, axis, title, "")
+    return finish_figure(figure, title, legend_of=axis)
 
 
 def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
-    """Verdicts of a ledger as intervals, each divided by its claim's margin so that unlike units share one axis."""
+    """Verdicts of a ledger as intervals, each divided by its claim's margin so that unlike units share one axis.
+
+    >>> effect_forest(lab.ledger("results/full"), title="Effects in units of their margins")
+    """
     shown = ledger[ledger["margin"].fillna(0) > 0].reset_index(drop=True)
     figure, axis = plt.subplots(figsize=(8, 1.2 + 0.42 * len(shown)))
     for row in shown.itertuples():
@@ -148,13 +169,15 @@ def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
     axis.invert_yaxis()
     axis.set(xlabel="effect in units of the claim's margin (band: ±1), 95 % interval")
     axis.set_title(title, loc="left")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def value_grid(
     table: pd.DataFrame, *, title: str, label: str, centre: float | None = 0.0, digits: str = ".3f"
 ) -> Figure:
     """A table of numbers as an annotated heat map; columns are usually sparsities, rows often settings.
+
+    >>> value_grid(regret, title="Regret per setting", label="↓ better", digits=".2f")
 
     Around `centre` each side has its colour, on a scale that is logarithmic beyond the median distance: one extreme
     cell must not wash out the others. Without a centre the scale is plain.
@@ -171,7 +194,7 @@ def value_grid(
     axis.set_title(title, loc="left")
     axis.tick_params(axis="y", rotation=0)
     axis.set_ylabel("")
-    return _closed(figure)
+    return close_figure(figure)
 
 
 def setting_name(row: object) -> str:
@@ -180,37 +203,18 @@ def setting_name(row: object) -> str:
     return ", ".join(short_source(part) if isinstance(part, str) else str(part) for part in parts)
 
 
-def interval_table(
-    frame: pd.DataFrame, by: Sequence[str], *, level: float = 0.95, n_resamples: int = 2000
-) -> pd.DataFrame:
-    """Mean, low and high of `value` for every group of `by`, resampling items and calibration draws together."""
-    rows = []
-    for key, group in frame.groupby(list(by), sort=False):
-        found = crossed_bootstrap(group, cells=(), level=level, n_resamples=n_resamples)
-        rows.append({**dict(zip(by, key, strict=True)), "mean": found.estimate, "low": found.low, "high": found.high})
-    return pd.DataFrame(rows)
-
-
 def _power_of_ten(value: float) -> float:
     """The next one above: where a symlog scale begins there, no two of its ticks fall together."""
     return 10.0 ** math.ceil(math.log10(value))
-
-
-def _added_loss(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every pruned row's loss minus the dense loss of the same item."""
-    keys = ["model", "calibration", "evaluation", "item"]
-    dense = rows.loc[rows["method"] == "dense", [*keys, "loss"]].rename(columns={"loss": "dense"})
-    pruned = rows[rows["method"] != "dense"].merge(dense, on=keys, validate="many_to_one")
-    return pruned.assign(value=pruned["loss"] - pruned["dense"])
 
 
 def _error_curve(
     axis: Axes, curve: pd.DataFrame, label: str, colour: object, style: str, *, marker_only: bool = False
 ) -> None:
     curve = curve.sort_values("sparsity")
-    low, high = curve["mean"] - curve["low"], curve["high"] - curve["mean"]
+    low, high = curve["estimate"] - curve["low"], curve["high"] - curve["estimate"]
     axis.errorbar(
-        curve["sparsity"], curve["mean"], yerr=[low.clip(lower=0), high.clip(lower=0)], label=label, color=colour,
+        curve["sparsity"], curve["estimate"], yerr=[low.clip(lower=0), high.clip(lower=0)], label=label, color=colour,
         marker=MARKERS.get(style, "o"), linestyle="-" if marker_only else DASHES.get(style, "-"), markersize=5,
         linewidth=1.6, capsize=2,
     )  # fmt: skip
@@ -225,29 +229,3 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     for spare in axes.flat[count:]:
         spare.set_visible(False)
     return figure, list(axes.flat[:count])
-
-
-def finish_figure(figure: Figure, legend_of: Axes, title: str, note: str) -> Figure:
-    """Title, a note below, and one legend for all axes; the figure is released from pyplot, as by `_closed`."""
-    handles, labels = legend_of.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    if note:
-        figure.text(0.01, -0.02, note, fontsize=9, color="0.35")
-    figure.tight_layout()
-    return _closed(figure)
-
-
-def _closed(figure: Figure) -> Figure:
-    """The figure, released from pyplot, so that a notebook shows it once: as the cell's value."""
-    plt.close(figure)
-    return figure
-
-
-def _finish(figure: Figure, title: str, note: str) -> Figure:
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    if note:
-        figure.text(0.01, -0.02, note, fontsize=9, color="0.35")
-    figure.tight_layout()
-    plt.close(figure)  # so that a notebook shows it once: as the cell's value
-    return figure

@@ -1,4 +1,12 @@
-"""Intervals and pairings of tidy rows; knows nothing of models."""
+"""Intervals, tests and pairings of tidy rows: from the rows of a sweep to a number with its uncertainty.
+
+`paired_differences` sets two arms against each other item by item; `crossed_bootstrap` gives a statistic of such
+differences (a mean, a `slope`, a `crossover`) its interval, and `interval_table` does so for every group of a frame.
+
+Imports `core` only, and knows nothing of models. A new statistic is a function from cell means to one number per
+resample, beside `slope` in `bootstrap`; a new way to pair rows belongs into `pairing`; the random weights of the
+resampling are in `pigeonhole`, and nowhere else.
+"""
 
 from labutils.core.lazy import attach
 
@@ -6,5 +14,6 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "bootstrap": ["Interval", "crossed_bootstrap", "paired_differences", "slope", "crossover", "heterogeneity"],
+        "tables": ["interval_table"],
     },
 )

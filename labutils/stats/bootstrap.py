@@ -119,6 +119,9 @@ def crossed_bootstrap(
 ) -> Interval:
     """Percentile interval of a statistic of cell means, resampling items, calibration draws and seeds together.
 
+    >>> gain = paired_differences(rows, {"arm": "ria/uniform"}, {"arm": "ria/owl"})
+    >>> crossed_bootstrap(gain, slope([0.5, 0.6, 0.7]))
+
     `differences` holds one `value` per item x draw (x `seed`, where that column exists) x cell x stratum. Every
     resample weights the units of each factor and averages over the product of the weights: the pigeonhole bootstrap of
     Owen (2007, Annals of Applied Statistics 1(2)), correct for main effects, conservative for their interaction. All
@@ -158,14 +161,20 @@ def crossed_bootstrap(
 
 
 def slope(x: Numbers) -> Statistic:
-    """Statistic: least-squares slope over `x` (one increasing value per cell) of cell means averaged over strata."""
+    """Statistic: least-squares slope over `x` (one increasing value per cell) of cell means averaged over strata.
+
+    >>> crossed_bootstrap(gain, slope([0.5, 0.6, 0.7]))  # gain per unit of sparsity
+    """
     grid = _increasing(x)
     weights = (grid - grid.mean()) / np.square(grid - grid.mean()).sum()
     return lambda cell_means: _average_strata(cell_means, grid) @ weights
 
 
 def crossover(x: Numbers) -> Statistic:
-    """Statistic: where interpolated means over strata last turn from negative to positive; NaN if nowhere."""
+    """Statistic: where interpolated means over strata last turn from negative to positive; NaN if nowhere.
+
+    >>> crossed_bootstrap(gain, crossover([0.5, 0.6, 0.7]))  # the sparsity from which on the candidate is better
+    """
     grid = _increasing(x)
 
     def locate(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
@@ -184,6 +193,8 @@ def crossover(x: Numbers) -> Statistic:
 def p_value(samples: Float[np.ndarray, " resamples"], boundaries: Numbers = (0.0,)) -> float:
     """Two-sided bootstrap p-value of lying on the nearest boundary, with the +1 correction of Davison & Hinkley (1997).
 
+    >>> p_value(interval.samples, (-margin, margin))
+
     With boundaries (-δ, δ) and an estimate between them this is twice the p-value of two one-sided tests (Schuirmann
     1987): it is below 0.05 when the 95 % interval, not only the customary 90 % one, lies inside ±δ.
     """
@@ -194,7 +205,11 @@ def p_value(samples: Float[np.ndarray, " resamples"], boundaries: Numbers = (0.0
 
 
 def holm(p_values: Numbers) -> Float[np.ndarray, " tests"]:
-    """Holm's (1979) step-down adjusted p-values, in the given order; they bound the chance of any false rejection."""
+    """Holm's (1979) step-down adjusted p-values, in the given order; they bound the chance of any false rejection.
+
+    >>> holm([0.01, 0.04, 0.03])
+    array([0.03, 0.06, 0.06])
+    """
     raw = np.asarray(p_values, dtype=float)
     if not ((raw >= 0) & (raw <= 1)).all():
         raise ValueError(f"p-values must lie in [0, 1], got {raw.tolist()}")
@@ -206,6 +221,9 @@ def holm(p_values: Numbers) -> Float[np.ndarray, " tests"]:
 
 def heterogeneity(estimates: Numbers, standard_errors: Numbers) -> Heterogeneity:
     """Do effects differ between settings by more than sampling error? Cochran's Q and I² (Higgins & Thompson 2002).
+
+    >>> heterogeneity([0.1, 0.3], [0.05, 0.05]).i_squared
+    0.875
 
     A single setting has no others to differ from: its I² and p are NaN.
     """
@@ -222,7 +240,10 @@ def heterogeneity(estimates: Numbers, standard_errors: Numbers) -> Heterogeneity
 
 
 def expected_false_contradictions(n_tests: int, *, level: float = 0.95) -> float:
-    """Number of uncorrected intervals expected wholly on the wrong side by chance if no tested claim had any effect."""
+    """Number of uncorrected intervals expected wholly on the wrong side by chance if no tested claim had any effect.
+
+    >>> expected_false_contradictions(40)  # one, at 95 %
+    """
     return n_tests * (1 - level) / 2
 
 

@@ -1,13 +1,14 @@
 """From the tidy rows of a sweep to paired differences, and from these to fully crossed tables for resampling."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+
+from labutils.core.options import suggest
 
 PAIRING = ("model", "calibration", "evaluation", "sparsity", "draw", "item")
 
@@ -25,6 +26,8 @@ def paired_differences(
     rows: pd.DataFrame, reference: Mapping, candidate: Mapping, *, on: Sequence[str] = PAIRING
 ) -> pd.DataFrame:
     """Loss of `reference` minus loss of `candidate` on the same item, draw and setting; positive favours the candidate.
+
+    >>> paired_differences(rows, {"method": "wanda"}, {"method": "ria", "allocation": ["owl", "alpha"]})
 
     `rows` are the tidy rows of a sweep (one per item, with `loss`). Each arm is a mapping column -> value or list of
     values. Returns the columns `on`, `reference` and `candidate` (the two losses) and `value`, sorted by `on`.
@@ -51,6 +54,24 @@ def paired_differences(
         )
     pairs["value"] = pairs["reference"] - pairs["candidate"]
     return pairs.drop(columns="_merge").sort_values(on, ignore_index=True)
+
+
+def pair_with_dense(rows: pd.DataFrame, value: str, *, on: Sequence[str]) -> pd.DataFrame:
+    """The pruned rows of a sweep, each with the value that the dense model has on the same item, as `dense`.
+
+        pruned = pair_with_dense(rows, "loss", on=["model", "calibration", "evaluation", "item"])
+        pruned["loss"] - pruned["dense"]  # the loss that pruning adds
+
+    Args:
+        rows: rows of a sweep; those with the `method` "dense" are the dense model's.
+        value: the column that is compared.
+        on: the columns in which a pruned row and its dense row agree.
+
+    Raises:
+        ValueError: two dense rows agree in `on`.
+    """
+    dense = rows.loc[rows["method"] == "dense", [*on, value]].rename(columns={value: "dense"})
+    return rows[rows["method"] != "dense"].merge(dense, on=list(on), validate="many_to_one")
 
 
 def cross_tables(
@@ -80,9 +101,8 @@ def require_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:
     """LookupError naming the nearest column for the first of `wanted` that `frame` lacks."""
     for name in wanted:
         if name not in frame:
-            nearest = get_close_matches(name, [str(column) for column in frame.columns], n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(map(str, frame.columns))}"
-            raise LookupError(f"no column {name!r}: {hint}")
+            there = ", ".join(map(str, frame.columns))
+            raise LookupError(f"no column {name!r}.{suggest(name, frame.columns)} Columns: {there}.")
 
 
 def _cross(rows: pd.DataFrame, names: dict[str, object], factors: Sequence[str], cells: Sequence[str]) -> Stratum:

@@ -21,8 +21,10 @@ def resampling_weights(
     """
     if n_units == 1:
         return np.ones((n_resamples, 1))
+    # Multinomial counts: n draws with replacement per resample, counted by one bincount over all resamples.
     chosen = generator.integers(n_units, size=(n_resamples, n_units)) + n_units * np.arange(n_resamples)[:, None]
     counts = np.bincount(chosen.ravel(), minlength=n_resamples * n_units).reshape(n_resamples, n_units)
+    # sqrt(n/(n−1)) · sqrt((n−1)/χ²) = sqrt(n/χ²)
     widening = np.sqrt(n_units / generator.chisquare(n_units - 1, size=(n_resamples, 1)))
     return (1 + widening * (counts - 1)) / n_units
 
@@ -38,11 +40,14 @@ def resampled_cell_means(
     """Cell means under random weights; strata that share units (draws, seeds, items) share their weights."""
     weights, columns = {}, []
     for table in tables:
+        # Σ w_i v_d y_id (Owen 2007): each factor has weights of its own, and a cell gets their product. The weights sum
+        # to one, so centring changes nothing but rounding; the means come back at the end.
         means = table.values - table.values.mean(axis=tuple(range(table.values.ndim - 1)))
         for position, (factor, units) in enumerate(reversed(table.levels.items())):  # items, the longest axis, go first
             key = shared_units(table, factor)
             if key not in weights:
                 weights[key] = resampling_weights(len(units), n_resamples, generator)
+            # The first product brings in the axis of resamples; from then on every resample has means of its own.
             if position == 0:
                 means = np.tensordot(weights[key], means, axes=(1, means.ndim - 2))
             else:

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, paired_differences
+from labutils.stats.tables import interval_table
 
 CELLS = ("contrast", "sparsity")
 
@@ -36,17 +37,25 @@ def contrast(rows: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -> pd.Dat
 
 
 def contrast_interval(differences: pd.DataFrame, statistic: str | Statistic = "mean", *, seed: int = 0) -> Interval:
-    """The interval of a statistic over a frame of contrasts, items and calibration draws resampled together."""
+    """The interval of a statistic over a frame of contrasts, items and calibration draws resampled together.
+
+    >>> contrast_interval(contrast(rows, {"ria": ("ria/uniform", "ria/owl")}), slope([0.5, 0.6, 0.7]))
+    """
     return crossed_bootstrap(differences, statistic, cells=CELLS, seed=seed)
 
 
 def advantage_over(rows: pd.DataFrame, arm: str, components: Sequence[str]) -> pd.DataFrame:
-    """What `arm` gains over each of its components: a frame of contrasts named after the components."""
+    """What `arm` gains over each of its components: a frame of contrasts named after the components.
+
+    >>> gain = advantage_over(rows, "optiprune", ["ria/uniform", "sparsegpt/uniform"])
+    """
     return contrast(rows, {component: (component, arm) for component in components})
 
 
 def smallest_advantage(n_cells: int) -> Statistic:
     """Statistic for `advantage_over`: minus the largest regret over components and sparsities, averaged over strata.
+
+    >>> contrast_interval(gain, smallest_advantage(2 * 3))  # two components at three sparsities
 
     The regret at a sparsity is the arm's loss minus the lowest loss among its components; the smallest advantage over
     any component at any sparsity is minus the largest of them.
@@ -64,6 +73,8 @@ def smallest_advantage(n_cells: int) -> Statistic:
 def regret_table(rows: pd.DataFrame, arm: str, components: Sequence[str], *, relative: bool = True) -> pd.DataFrame:
     """Regret of `arm` per setting (row) and sparsity (column): its mean loss minus the lowest among the components.
 
+    >>> regret_table(rows, "optiprune", ["ria/uniform", "sparsegpt/uniform"])
+
     Args:
         relative: divide by the dense model's loss in the same setting, so that unlike settings can be compared.
     """
@@ -79,6 +90,8 @@ def cross_fitted_regret(
     rows: pd.DataFrame, arm: str, components: Sequence[str], *, n_splits: int = 50, seed: int = 0
 ) -> pd.DataFrame:
     """The table of `regret_table` (relative) without the winner's curse.
+
+    >>> cross_fitted_regret(rows, "optiprune", ["ria/uniform", "sparsegpt/uniform"])
 
     The lowest of several noisy means is lower than the mean of the best component, so plain regret is above zero even
     where all arms are equally good. Here one half of the items says which component is best and the other half what the
@@ -115,25 +128,26 @@ def _cross_fitted(
 
 
 def expected_sign_share(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
-    """Statistic: the share of cells with a positive mean, minus one half."""
+    """Statistic: the share of cells with a positive mean, minus one half.
+
+    >>> contrast_interval(signs, expected_sign_share)
+    """
     return (cell_means > 0).mean(axis=1) - 0.5
 
 
 def stratum_estimates(differences: pd.DataFrame, *, by: Sequence[str] = ("model", "evaluation")) -> pd.DataFrame:
-    """Estimate, interval and standard error of the mean difference in every setting, one row each."""
-    found = []
-    for key, part in differences.groupby(list(by), sort=False):
-        interval = crossed_bootstrap(part, cells=CELLS)
-        error = float(interval.samples.std(ddof=1))
-        names = dict(zip(by, key, strict=True))
-        found.append(
-            {**names, "estimate": interval.estimate, "low": interval.low, "high": interval.high, "error": error}
-        )
-    return pd.DataFrame(found)
+    """Estimate, interval and standard error of the mean difference in every setting, one row each.
+
+    >>> effects = stratum_estimates(signs)
+    >>> heterogeneity(effects["estimate"], effects["error"])
+    """
+    return interval_table(differences, by, crossed_bootstrap, cells=CELLS)
 
 
 def expected_signs(rows: pd.DataFrame, *, low: float, high: float, margin: float) -> pd.DataFrame:
     """The contrasts of C01 to C05 in one frame, each averaged over its sparsities and positive where the claim holds.
+
+    >>> signs = expected_signs(rows, low=0.5, high=0.7, margin=0.01)
 
     C01 claims "no worse", so `margin` is added to its difference. C03's value is the slope over sparsity, which is a
     weighted sum of the differences. The column `sparsity` keeps one value, since each contrast has its own grid.

@@ -8,15 +8,20 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from labutils.core.figures import finish_figure
 from labutils.data.sources import short_source
-from labutils.plots.figures import PALETTE, _finish, interval_table
+from labutils.plots.figures import PALETTE
+from labutils.stats.tables import interval_table
 from labutils.sweeps.task_contrasts import add_drops, task_check
 
 
 def drop_scatter(
     frame: pd.DataFrame, *, x: str, y: str, x_label: str, y_label: str, title: str, hue: str = "method"
 ) -> Figure:
-    """One drop against another, coloured by method, one mark per sparsity where there is such a column."""
+    """One drop against another, coloured by method, one mark per sparsity where there is such a column.
+
+    >>> drop_scatter(table, x="added_loss", y="drop", x_label="added loss (nats)", y_label="accuracy lost", title="t")
+    """
     figure, axis = plt.subplots(figsize=(6.6, 4.2))
     known = set(frame[hue]) <= set(PALETTE)
     style = "sparsity" if "sparsity" in frame else None
@@ -25,11 +30,14 @@ def drop_scatter(
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set(xlabel=x_label, ylabel=y_label)
     sns.move_legend(axis, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return _finish(figure, title, "")
+    return finish_figure(figure, title)
 
 
 def component_bars(components: pd.DataFrame, *, title: str, order: Sequence[str] | None = None) -> Figure:
-    """Shares of the variance as stacked bars, one per value of `group` (rows of `variance_components`)."""
+    """Shares of the variance as stacked bars, one per value of `group` (rows of `variance_components`).
+
+    >>> component_bars(variance_components(score_table(drops)).assign(group="wanda"), title="What scores vary with")
+    """
     table = components.pivot(index="group", columns="component", values="share")
     table = table[list(dict.fromkeys(components["component"]))]
     table = table if order is None else table.loc[list(order)]
@@ -40,11 +48,13 @@ def component_bars(components: pd.DataFrame, *, title: str, order: Sequence[str]
         left += table[component].to_numpy()
     axis.set(xlabel="share of the variance of an item's drop", xlim=(0, 1))
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _finish(figure, title, "")
+    return finish_figure(figure, title)
 
 
 def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: float = 0.95) -> Figure:
     """Every data set at a glance: what guessing, the dense model and every method score, one panel per family.
+
+    >>> task_overview(rows, sparsity=0.5, title="All data sets at 50 % zeros")
 
     Args:
         rows: of `task_sweep`. A data set on which the dense model's interval includes chance has its name in brackets.
@@ -64,9 +74,9 @@ def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: flo
         for number, method in enumerate(methods):
             lost = table[table["method"] == method].set_index("task").loc[part.index]
             heights = np.arange(len(part)) + 0.7 * ((number + 0.5) / len(methods) - 0.5)
-            spans = [(lost["high"] - lost["mean"]).clip(lower=0), (lost["mean"] - lost["low"]).clip(lower=0)]
+            spans = [(lost["high"] - lost["estimate"]).clip(lower=0), (lost["estimate"] - lost["low"]).clip(lower=0)]
             axis.errorbar(
-                part["dense"] - lost["mean"], heights, xerr=spans, fmt="o", markersize=4, linewidth=1.2,
+                part["dense"] - lost["estimate"], heights, xerr=spans, fmt="o", markersize=4, linewidth=1.2,
                 color=PALETTE.get(method), label=method,
             )  # fmt: skip
         names = [short_source(task) for task in part.index]
@@ -85,4 +95,4 @@ def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: flo
         f"bars: {level:.0%} intervals of the difference to the dense model, over items and calibration draws; in "
         "brackets: the dense model may be guessing"
     )
-    return _finish(figure, title, note)
+    return finish_figure(figure, title, note)

@@ -8,11 +8,14 @@ from jaxtyping import Float
 from scipy.stats import norm
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, paired_differences
+from labutils.stats.pairing import pair_with_dense
 from labutils.stats.ranks import unit_ranks
 
 
 def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """Can the dense model do the tasks at all? A task at chance has nothing to lose.
+
+    >>> task_check(rows).query("usable")["task"]
 
     Returns:
         ``task, family, items, dense`` (mean score), ``low, high`` (normal interval of the mean, at most 1), ``chance``,
@@ -29,15 +32,18 @@ def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
 
 
 def add_drops(rows: pd.DataFrame) -> pd.DataFrame:
-    """The pruned rows of a task sweep with ``dense`` (score of the same item), and ``value`` = dense − score."""
-    keys = ["model", "task", "item"]
-    dense = rows.loc[rows["method"] == "dense", [*keys, "score"]].rename(columns={"score": "dense"})
-    pruned = rows[rows["method"] != "dense"].merge(dense, on=keys, validate="many_to_one")
+    """The pruned rows of a task sweep with ``dense`` (score of the same item), and ``value`` = dense − score.
+
+    drops = add_drops(task_sweep("lab-llama", ["lab:qa/birthplaces"], …))
+    """
+    pruned = pair_with_dense(rows, "score", on=["model", "task", "item"])
     return pruned.assign(value=pruned["dense"] - pruned["score"])
 
 
 def relative_drops(drops: pd.DataFrame, *, by: Sequence[str] = ("task", "method", "sparsity")) -> pd.DataFrame:
     """Mean drop over mean dense score in every group: ``by``, ``family``, ``dense``, ``drop``, ``relative_drop``.
+
+    >>> relative_drops(add_drops(rows), by=["task"])
 
     NaN where the dense model's mean score is not positive.
     """
@@ -50,6 +56,8 @@ def family_contrast(
     drops: pd.DataFrame, family: str, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
     """Mean relative drop of a family's tasks minus that of all other tasks, with its interval.
+
+    >>> family_contrast(add_drops(rows), "qa")
 
     Every task counts alike, and so do methods, sparsities and calibration sets. Items and calibration draws are
     resampled; the dense scores, by which a task's drop is divided, are held fixed.
@@ -100,6 +108,8 @@ def calibration_gain(
 ) -> Interval:
     """What calibrating with `candidate` instead of `reference` gains, in score per item; positive favours `candidate`.
 
+    >>> calibration_gain(add_drops(rows), "even", "covering")
+
     Paired item by item and draw by draw; every task, method and sparsity counts alike. Errors as in
     `paired_differences`.
     """
@@ -116,6 +126,8 @@ def rank_correlation(
     frame: pd.DataFrame, x: str, y: str, *, cluster: str, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Spearman's ρ of two columns, with an interval that resamples whole clusters (rows with one value of `cluster`).
+
+    >>> rank_correlation(frame, "added_loss", "drop", cluster="task")
 
     Percentile bootstrap; `n_items` counts the clusters, and nothing was repeated. Resamples in which a column is
     constant have no value and are left out.
@@ -142,6 +154,8 @@ def knowledge_contrast(
     drops: pd.DataFrame, losses: pd.DataFrame, *, n_resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> Interval:
     """How much sooner accuracy falls than the loss rises, both relative to the dense model and in units of its noise.
+
+    >>> knowledge_contrast(add_drops(task_rows), text_rows)
 
     Mean over tasks of (dense accuracy − accuracy) / dense accuracy, minus the mean over texts of (loss − dense loss) /
     dense loss; each first divided by the standard error of the dense mean over its items, relative to that mean. The

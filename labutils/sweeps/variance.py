@@ -32,6 +32,8 @@ class SetEffect(NamedTuple):
 def score_table(drops: pd.DataFrame, *, value: str = "value") -> Scores:
     """The values as sets × draws × items, averaged over methods and sparsities; items of all tasks stand side by side.
 
+    >>> scores = score_table(add_drops(rows))
+
     Raises:
         ValueError: some combination is missing, or there are fewer than two sets or draws.
     """
@@ -47,6 +49,8 @@ def score_table(drops: pd.DataFrame, *, value: str = "value") -> Scores:
 
 def variance_components(scores: Scores) -> pd.DataFrame:
     """Variance due to sets, draws within sets, items, set × item, and the rest; estimates below 0 are put at 0.
+
+    >>> variance_components(scores)[["component", "share"]]
 
     Returns:
         ``component, variance, share``: one row each for set, draw, item, set × item, residual.
@@ -79,6 +83,8 @@ def variance_components(scores: Scores) -> pd.DataFrame:
 
 def set_effect(scores: Scores, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0) -> SetEffect:
     """The variance between sets against that between draws, with an interval.
+
+    >>> lab.judge("C07", interval=set_effect(scores).log_ratio, scope={"model": "lab-llama"})
 
     With F the ratio of the mean squares of the draws' scores (means over items) and n draws per set, (F / f − 1) / n,
     f distributed as F with the same degrees of freedom, is the pivot of the ratio of the two variances: its quantiles

@@ -3,6 +3,11 @@
 >>> from labutils import world
 >>> world.write_documents("encyclopedic", 1)
 >>> world.write_items("qa/birthplaces", 100)
+
+Imports `core` only. A new register is a function from draws to clauses, listed in `documents`; a new language is a
+set of `Rules` in `languages`; a new task is a `TaskSpec` in the file of its family (`tasks_qa`, …). Words are in
+`data/world/lexicon.yaml`, read by `lexicon`. Whoever changes the order of draws changes every text: the lab models were
+trained on these.
 """
 
 from labutils.world.biomedical import Knobs

@@ -14,6 +14,8 @@ MAX_FINDINGS = 4
 class Knobs:
     """The style of an abstract.
 
+    >>> world.write_documents("biomedical", 10, knobs=Knobs(clause_depth=3, word_rarity=0.8))
+
     sentence_length, word_rarity and term_density are probabilities: of each optional modifier, of the rarer of two
     synonyms, and of the technical instead of the everyday term. clause_depth (0 to 3) is the number of clauses nested
     within each finding; findings_per_sentence is 1 to 4.

@@ -30,6 +30,8 @@ class Pair:
 class TaskSpec:
     """A task of the controlled language.
 
+    >>> world.TASKS["qa/birthplaces"].chance
+
     `kind` is "choice" or "similarity"; `chance` is the accuracy (or rank correlation) of guessing; `splits_by` says
     what keeps train and test apart: the wording of the item, or the entity it asks about.
     """

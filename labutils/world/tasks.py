@@ -18,6 +18,8 @@ PATIENCE = 2000  # items in a row that were all written before: the task has no 
 def write_items(task: str, n: int, *, seed: int = 0, split: str = "test") -> pd.DataFrame:
     """Write `n` different items of a task, such as "qa/birthplaces".
 
+    >>> write_items("qa/birthplaces", 100, seed=1)[["prompt", "choices", "gold"]]
+
     Returns:
         One row per item. Choice tasks: item, prompt, choices (list of str), gold (position of the right choice).
         Similarity tasks: item, sentence1, sentence2, score.

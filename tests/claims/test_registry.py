@@ -64,7 +64,7 @@ def test_tensions_name_known_claims_or_other_work() -> None:
 
 
 def test_unknown_claims_are_answered_with_the_nearest() -> None:
-    with pytest.raises(LookupError, match="no claim 'c02'.*did you mean 'C02'"):
+    with pytest.raises(LookupError, match="no claim 'c02'.*Did you mean 'C02'"):
         claims.claim("c02")
     with pytest.raises(LookupError, match="no claim 'C99'"):
         claims.judge("C99", interval=interval(0.0, 1.0), scope=SCOPE)

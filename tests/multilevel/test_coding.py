@@ -90,8 +90,8 @@ def test_functions_and_arithmetic() -> None:
 @pytest.mark.parametrize(
     ("right", "kind", "message"),
     [
-        ("colr", LookupError, "no column 'colr'.*did you mean 'colour'"),
-        ("lag(x)", LookupError, "'lag' is not known.*did you mean 'log'"),
+        ("colr", LookupError, "no column 'colr'.*Did you mean 'colour'"),
+        ("lag(x)", LookupError, "'lag' is not known.*Did you mean 'log'"),
         ("log(colour)", ValueError, "must hold numbers here, but its values are string"),
         ("when", ValueError, "must hold numbers here, but its values are datetime"),
         ("log(x - 1)", ValueError, r"'log\(x - 1\)' is not finite in 1 rows, first in row 0"),

@@ -54,7 +54,7 @@ HOLED = FRAME["x"].where(FRAME.index > 2)
 @pytest.mark.parametrize(
     ("formula", "data", "kind", "message"),
     [
-        ("y ~ salery + (1 | g)", changed(salary=1.0), LookupError, "no column 'salery'.*did you mean 'salary'"),
+        ("y ~ salery + (1 | g)", changed(salary=1.0), LookupError, "no column 'salery'.*Did you mean 'salary'"),
         ("y ~ x + (1 | group)", FRAME, LookupError, "no column 'group'"),
         ("z ~ x + (1 | g)", FRAME, LookupError, "no column 'z'"),
         ("y ~ x + (1 | g)", changed(x=3), ValueError, r"predictor 'x' is constant \(3 in all"),

@@ -6,7 +6,7 @@ from literal_models import grouped_data, literal_deviance, literal_fixed, row_co
 
 from labutils.multilevel.coordinates import standardise
 from labutils.multilevel.design import Design, build_design
-from labutils.multilevel.deviance import deviance, evaluate, profiled_deviance, residual_variance
+from labutils.multilevel.deviance import deviance, profiled_deviance, residual_variance, solve
 from labutils.multilevel.fit import Problem, _free_entries
 from labutils.multilevel.formula import read_formula
 
@@ -42,22 +42,22 @@ def absolute(design: Design, found: Problem, coordinates: object, theta: np.ndar
 def test_deviance_is_that_of_the_normal_density(formula: str, reml: bool) -> None:
     design, found, coordinates = problem(formula, reml)
     theta, sigma = random_theta(found, 1), 0.8
-    evaluation = found.evaluate(theta)
+    solution = found.solve(theta)
     shift = coordinates.deviance_shift(design.n_rows, reml)
     covariances = absolute(design, found, coordinates, theta, sigma**2)
     expected = literal_deviance(design, covariances, (sigma * coordinates.scale) ** 2, reml)
-    assert deviance(evaluation, found.products, reml, sigma) + shift == pytest.approx(expected, abs=1e-8)
+    assert deviance(solution, found.products, reml, sigma) + shift == pytest.approx(expected, abs=1e-8)
 
 
 @pytest.mark.parametrize("reml", [True, False])
 def test_profiled_deviance_is_the_lowest_over_the_residual_variance(reml: bool) -> None:
     _, found, _ = problem(FORMULAS[1], reml)
-    evaluation = found.evaluate(random_theta(found, 2))
-    best = profiled_deviance(evaluation, found.products, reml)
-    sigma = np.sqrt(residual_variance(evaluation, found.products, reml))
-    assert deviance(evaluation, found.products, reml, sigma) == pytest.approx(best, abs=1e-10)
+    solution = found.solve(random_theta(found, 2))
+    best = profiled_deviance(solution, found.products, reml)
+    sigma = np.sqrt(residual_variance(solution, found.products, reml))
+    assert deviance(solution, found.products, reml, sigma) == pytest.approx(best, abs=1e-10)
     for factor in (0.99, 1.01):
-        assert deviance(evaluation, found.products, reml, factor * sigma) > best
+        assert deviance(solution, found.products, reml, factor * sigma) > best
 
 
 @pytest.mark.parametrize("reml", [True, False])
@@ -77,11 +77,11 @@ def test_by_products_are_what_their_names_say(formula: str) -> None:
     """Coefficients, information and scores from explicit inverses, in the units of the data."""
     design, found, coordinates = problem(formula, True)
     theta = random_theta(found, 7)
-    evaluation = found.evaluate(theta)
+    solution = found.solve(theta)
     covariances = absolute(design, found, coordinates, theta, 1.0)
     fixed, covariance = literal_fixed(design, covariances, coordinates.scale**2)
-    assert coordinates.coefficients(evaluation.coefficients) == pytest.approx(fixed, rel=1e-8)
-    root = np.linalg.inv(evaluation.information_root)
+    assert coordinates.coefficients(solution.coefficients) == pytest.approx(fixed, rel=1e-8)
+    root = np.linalg.inv(solution.information_root)
     assert coordinates.fixed_covariance(root.T @ root) == pytest.approx(covariance, rel=1e-7, abs=1e-12)
     weighted = np.linalg.solve(row_covariance(design, covariances, coordinates.scale**2), design.y - design.x @ fixed)
     for number, position in enumerate(coordinates.order):
@@ -89,7 +89,7 @@ def test_by_products_are_what_their_names_say(formula: str) -> None:
         expected = np.zeros((len(grouping.levels), len(grouping.terms)))
         for row, level in enumerate(grouping.codes):
             expected[level] += back.T @ grouping.columns[row] * weighted[row] * coordinates.scale
-        assert evaluation.scores[number] == pytest.approx(expected, rel=1e-7, abs=1e-9)
+        assert solution.scores[number] == pytest.approx(expected, rel=1e-7, abs=1e-9)
 
 
 def test_any_square_root_of_the_covariance_gives_the_same() -> None:
@@ -97,7 +97,7 @@ def test_any_square_root_of_the_covariance_gives_the_same() -> None:
     factors = found.factors(random_theta(found, 9))
     turned = np.array([[0.6, -0.8], [0.8, 0.6]])
     rotated = [factor @ turned if len(factor) == 2 else -factor for factor in factors]
-    one, other = evaluate(found.products, factors), evaluate(found.products, rotated)
+    one, other = solve(found.products, factors), solve(found.products, rotated)
     assert one.r2 == pytest.approx(other.r2, rel=1e-12)
     assert one.log_det_v == pytest.approx(other.log_det_v, rel=1e-12)
     for a, b in zip(one.projected, other.projected, strict=True):

@@ -77,7 +77,7 @@ def test_caterpillar_is_sorted(model: MultilevelModel) -> None:
     (axis,) = figure.axes
     assert axis.containers[0].lines[0].get_xdata().tolist() == pytest.approx(expected.tolist())
     assert [text.get_text() for text in axis.get_yticklabels()] == list(expected.index.get_level_values("level"))
-    with pytest.raises(LookupError, match="no term varying over 'g' 'x_withn'.*did you mean 'x_within'"):
+    with pytest.raises(LookupError, match="no term varying over 'g' 'x_withn'.*Did you mean 'x_within'"):
         figures.caterpillar(model, title="t", term="x_withn")
     with pytest.raises(LookupError, match="no grouping factor 'school'"):
         figures.caterpillar(model, title="t", group="school")

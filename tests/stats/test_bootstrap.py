@@ -46,7 +46,7 @@ def test_bad_differences_are_refused_with_the_place() -> None:
     with pytest.raises(ValueError, match="strata differ in their cells"):
         other = frame[frame["sparsity"] == 1]
         stats.crossed_bootstrap(pd.concat([frame.assign(model="a"), other.assign(model="b")]))
-    with pytest.raises(LookupError, match="did you mean 'sparsity'"):
+    with pytest.raises(LookupError, match="Did you mean 'sparsity'"):
         stats.crossed_bootstrap(frame, cells=("sparsities",))
     with pytest.raises(ValueError, match="'median' is not known"):
         stats.crossed_bootstrap(frame, "median")

@@ -51,5 +51,5 @@ def test_paired_differences_name_what_is_missing_or_duplicated() -> None:
         paired_differences(rows.assign(loss=rows["loss"].mask(bad)), *arms)
     with pytest.raises(ValueError, match="no rows with method in .*'wand'.*there are ria, wanda"):
         paired_differences(rows, {"method": "wand"}, {"method": "ria"})
-    with pytest.raises(LookupError, match="did you mean 'method'"):
+    with pytest.raises(LookupError, match="Did you mean 'method'"):
         paired_differences(rows, {"methods": "wanda"}, {"method": "ria"})

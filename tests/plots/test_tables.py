@@ -1,0 +1,60 @@
+"""Tables as a notebook shows them: digits, missing values, no index, and text that cannot become HTML."""
+
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+import labutils as lab
+
+TABLE = pd.DataFrame(
+    {"name": ["<b>x</b>", "a & b"], "loss": [0.12345, float("nan")], "share": [0.5, 0.25], "items": [1200, 3]},
+    index=["first", "first"],
+)
+
+
+def cells(html: str) -> list[str]:
+    """The text of every cell, headers first, as a browser would show it."""
+    found: list[str] = []
+
+    class Reader(HTMLParser):
+        inside = False
+
+        def handle_starttag(self, tag: str, attributes: list) -> None:
+            self.inside = tag in ("td", "th")
+            found.extend([""] * self.inside)
+
+        def handle_endtag(self, tag: str) -> None:
+            self.inside = False
+
+        def handle_data(self, data: str) -> None:
+            if self.inside:
+                found[-1] += data
+
+    Reader().feed(html)
+    return found
+
+
+def test_numbers_have_their_digits_and_the_index_is_hidden() -> None:
+    html = lab.show(TABLE, precision=2, formats={"share": ".1%", "items": "{:,} items"}, missing="none").to_html()
+    assert cells(html) == [
+        *("name", "loss", "share", "items"),
+        *("<b>x</b>", "0.12", "50.0%", "1,200 items"),
+        *("a & b", "none", "25.0%", "3 items"),
+    ]
+
+
+def test_missing_values_are_empty_and_whole_numbers_stay_whole() -> None:
+    assert cells(lab.show(TABLE, precision=3).to_html())[-4:] == ["a & b", "", "0.250", "3"]
+    assert "0.123450" in lab.show(TABLE).to_html()
+
+
+def test_text_of_data_and_of_headers_is_escaped() -> None:
+    html = lab.show(TABLE.rename(columns={"loss": "<i>loss</i>"}), formats={"name": "“{}”"}).to_html()
+    assert "<b>" not in html and "<i>" not in html
+    assert cells(html)[1] == "<i>loss</i>" and "“<b>x</b>”" in cells(html)
+
+
+def test_an_unknown_column_is_answered_with_the_nearest() -> None:
+    with pytest.raises(LookupError, match=r"no column 'shares' to format\. Did you mean 'share'\?"):
+        lab.show(TABLE, formats={"shares": ".1%"})
