@@ -51,8 +51,8 @@ _MOVED_BY_ROOM = {
     "pruning.forecast": "Forecast",
     "checkpoints": "compare_forms fresh_folder save_dense",
     "training": "add_lora merge_lora",
-    "sweeps": "Setting:SweepSizes dense_loss dense_check scope advantage_over smallest_advantage regret_table cross_fitted_regret "
-    "expected_sign_share stratum_estimates expected_signs",
+    "sweeps": "Setting:SweepSizes dense_loss dense_check scope advantage_over smallest_advantage regret_table "
+    "cross_fitted_regret expected_sign_share stratum_estimates expected_signs",
     "multilevel": "compare_models",
     "adaptation": "composite_complexity draw_samples describe_samples Sample load_base adapt_model Adaptation "
     "tune_similarity Tuning fold_correlations pearson_contributions run_study StudyPlan carry_out save_study "

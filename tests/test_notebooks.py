@@ -39,9 +39,9 @@ def test_profiles_that_need_a_network_name_what_can_be_asked_for(profile: str) -
         values = study.parameters
         for name in [values.get("model"), values.get("second_model"), *(values.get("models") or [])]:
             assert name is None or name.count("/") == 1
-        texts = [*values.get("cells", []), *values.get("registers", [])]
-        for cell in texts:
-            assert all(parse_source(source).scheme == "hub" for source in lab.split_pair(cell))
+        texts = [*(values.get("texts") or []), *values.get("registers", [])]
+        for text in texts:
+            assert all(parse_source(source).scheme == "hub" for source in lab.data.split_pair(text))
         assert not texts or "revision" in values
 
 
@@ -62,6 +62,61 @@ def test_house_style(notebook: nbformat.NotebookNode) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
             assert module in ("labutils", "copy", "pandas", "IPython.display")
+
+
+class Bindings(ast.NodeVisitor):
+    """Names that a cell binds where later cells see them, and those that it changes in place."""
+
+    def __init__(self, source: str) -> None:
+        self.bound: set[str] = set()
+        self.changed: set[str] = set()
+        self.visit(ast.parse(source))
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Store):
+            self.bound.add(node.id)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self._change(node.target)
+        self.visit(node.value)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if isinstance(node.ctx, ast.Store | ast.Del):
+            self._change(node)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        changing = ("pop", "append", "extend", "update", "insert", "clear", "remove", "setdefault", "sort")
+        if isinstance(node.func, ast.Attribute) and node.func.attr in changing:
+            self._change(node.func.value)
+        self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self.bound.add(node.name)  # what it binds inside is its own
+
+    def _change(self, node: ast.AST) -> None:
+        while isinstance(node, ast.Subscript | ast.Attribute):
+            node = node.value
+        if isinstance(node, ast.Name):
+            self.changed.add(node.id)
+
+    def _skip(self, node: ast.AST) -> None:
+        """Their variables end with them."""
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_Lambda = _skip
+
+
+@pytest.mark.parametrize("notebook", STEMS, indirect=True)
+def test_every_cell_can_be_run_again(notebook: nbformat.NotebookNode) -> None:
+    """A name is bound in one cell alone and changed in no other, so that it means one thing in any order of cells."""
+    places: dict[str, int] = {}
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        found = Bindings(cell.source)
+        assert not found.bound & set(places), f"cell {number} binds {found.bound & set(places)} a second time"
+        assert found.changed <= found.bound, f"cell {number} changes {found.changed - found.bound} of an earlier cell"
+        places |= dict.fromkeys(found.bound, number)
 
 
 @pytest.mark.parametrize("notebook", STEMS, indirect=True)
@@ -107,6 +162,6 @@ def test_hub_code_paths_on_local_folders_in_the_hubs_format(tmp_path) -> None:
     for split in ("train", "test"):
         texts = lab.load_texts("lab:narrative", split=split, n=60)
         pd.DataFrame({"text": texts}).to_parquet(folder / f"{split}-00000-of-00001.parquet")
-    parameters = {"model": str(tmp_path / "owner" / "model"), "cells": [f"hub:{folder}"]}
+    parameters = {"model": str(tmp_path / "owner" / "model"), "texts": [f"hub:{folder}"]}
     records = run_studies(["01_layerwise_sparsity"], profile="smoke", out=tmp_path / "run", parameters=parameters)
     assert records["01_layerwise_sparsity"]["status"] == "succeeded", records

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "corpora": ["load_texts", "load_tokens"],
         "tasks": ["load_task"],
-        "sources": ["sources_of", "split_pair"],
+        "sources": ["sources_of", "split_pair", "short_source"],
         "words": ["read_concepts", "texts_about"],
     },
 )
