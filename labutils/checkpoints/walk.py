@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from labutils.checkpoints.shards import explain_failed_write
 from labutils.checkpoints.streamed import StreamedModel
-from labutils.pruning.budgets import DenseStatistics
 from labutils.pruning.calibration import BlockWalk, Calibration
+from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.statistics import Statistics
 
 

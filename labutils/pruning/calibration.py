@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from labutils.models.experts import check_fused_parameters
 from labutils.models.modes import quiet
 from labutils.models.structure import find_blocks, prunable_layers
 from labutils.pruning.output_divergence import read_output
-from labutils.pruning.replay import forwards_replaced
 from labutils.pruning.statistics import BlockInputs, Collector, Statistics, StopForward
 
 Calibration = Tensor | Mapping[str, Tensor]
@@ -35,6 +34,7 @@ class BlockWalk:
         blocks: the model's blocks; `prefix` is their name in the model.
         inputs: the checked calibration.
         hidden: per batch, the inputs of the block that comes next.
+        calls: per batch and block, the arguments and keywords that the block gets beside its hidden states.
     """
 
     def __init__(self, model: PreTrainedModel, calibration: Calibration, *, batch_size: int = 8):
@@ -57,7 +57,7 @@ class BlockWalk:
         self.n_sequences = len(self.inputs["input_ids"])
         self.hidden: list[Tensor] = []
         self._start: list[Tensor] = []
-        self._calls: list[list[tuple[tuple, dict]]] = []
+        self.calls: list[list[tuple[tuple, dict]]] = []
         self._n_beside = 0  # values that a block returns beside the hidden states
         self._masks: list[Tensor | None] = []
         takes = inspect.signature(model.forward).parameters
@@ -93,7 +93,7 @@ class BlockWalk:
                 raise StopForward
             return (hidden, *beside) if self._returns_tuple else hidden
 
-        with forwards_replaced(self.blocks, record), suppress(StopForward):
+        with patched_forwards(self.blocks, record), suppress(StopForward):
             self.model(**batch, **self._no_cache)
         if len(calls) != len(self.blocks):
             raise LookupError(
@@ -101,7 +101,7 @@ class BlockWalk:
             )
         self.hidden.append(first[0])
         self._start.append(first[0])
-        self._calls.append(calls)
+        self.calls.append(calls)
         self._n_beside = len(beside)  # the values may be large, and what blocks read of them is in the calls
         mask = batch.get("attention_mask")
         self._masks.append(mask.bool() if mask is not None and not mask.all() else None)
@@ -175,7 +175,7 @@ class BlockWalk:
             for later in range(index, len(self.blocks)):
                 hidden = self._run(later, batch, hidden)
             value = (hidden, *[None] * self._n_beside) if self._returns_tuple else hidden
-            with forwards_replaced(self.blocks, lambda *_: value):
+            with patched_forwards(self.blocks, lambda *_: value):
                 return read_output(self.model, self.model(**inputs, **self._no_cache), inputs)
 
     def rewind(self) -> None:
@@ -204,7 +204,7 @@ class BlockWalk:
                     yield self._run(index, batch, hidden)
 
     def _run(self, index: int, batch: int, hidden: Tensor) -> Tensor:
-        args, kwargs = self._calls[batch][index]
+        args, kwargs = self.calls[batch][index]
         output = self.blocks[index](hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
@@ -242,3 +242,23 @@ def _split(args: tuple, kwargs: dict) -> tuple[Tensor, tuple, dict]:
         return args[0], args[1:], kwargs
     kwargs = dict(kwargs)
     return kwargs.pop("hidden_states"), (), kwargs
+
+
+@contextmanager
+def patched_forwards(blocks: nn.ModuleList, record: Any) -> Iterator[None]:
+    """Blocks hand what they are called with, arguments and keywords, to `record`, and return what it returns."""
+    own = [block.__dict__.get("forward") for block in blocks]  # set where another library wrapped the block
+    for block in blocks:
+        block.forward = lambda *args, **kwargs: record(args, kwargs)
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            _set_forward(block, forward)
+
+
+def _set_forward(block: nn.Module, forward: Any) -> None:
+    if forward is None:
+        block.__dict__.pop("forward", None)
+    else:
+        block.forward = forward
