@@ -229,12 +229,13 @@ class AdaptiveOwl(Allocation):
         return Owl(self.owl_lambda(dense.sparsity), self.owl_m).sparsities(dense)
 
 
-@dataclass(frozen=True)
 class Given(Allocation):
     """One number per block, as a call of `prune` gave them; moved to the target exactly."""
 
-    values: tuple[float, ...]
     name = "given"
+
+    def __init__(self, values: Sequence[float]):
+        self.values = tuple(float(value) for value in values)
 
     def sparsities(self, dense: DenseModel) -> Tensor:
         """Raises a ValueError: not one per block, outside [0, 0.99], or a mean that is not the target."""

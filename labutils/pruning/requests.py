@@ -57,7 +57,7 @@ def request_kinds(method: str, allocation: AllocationName, pattern: str) -> Kind
     if allocation is None:
         return kind, getattr(kind, "default_allocation", Uniform)
     if not isinstance(allocation, str):
-        return kind, partial(Given, tuple(float(value) for value in allocation))
+        return kind, partial(Given, allocation)
     if allocation not in ALLOCATIONS:
         raise LookupError(ALLOCATIONS.explain_unknown(allocation, ALLOCATIONS, ", or one number per block"))
     return kind, ALLOCATIONS[allocation]

@@ -125,7 +125,7 @@ class OptiPruneAuto(Method):
 
     def _prune(self, statistics: DenseStatistics, request: Request, sparsities: Tensor) -> PruneReport:
         dense = self._dense(statistics, request)
-        budgets = matrix_budgets(dense, Given(tuple(sparsities.tolist())))
+        budgets = matrix_budgets(dense, Given(sparsities.tolist()))
         return prune_walk(statistics.walk, [dense.method] * len(statistics.walk.blocks), budgets, request)
 
 
