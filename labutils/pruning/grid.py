@@ -16,7 +16,7 @@ from labutils.pruning.forecast.advice import explain_out_of_memory
 from labutils.pruning.grid_entries import GridEntries
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.requests import check_widths, make_request, request_kinds
+from labutils.pruning.requests import check_widths, fits_pattern, make_request, request_kinds
 from labutils.pruning.restoring import WeightSnapshot
 
 Evaluate = Callable[[PreTrainedModel], Mapping[str, object] | pd.DataFrame]
@@ -83,8 +83,8 @@ def expand_requests(
     for method, allocation, pattern in combinations:
         asked, permuted = sparsities, False
         if parsed := parse_pattern(pattern):
-            fits = allocation in (None, "uniform")
-            asked, allocation, permuted = [1 - parsed[0] / parsed[1]] if fits else [], None, permute
+            asked = [1 - parsed[0] / parsed[1]] if fits_pattern(allocation) else []
+            allocation, permuted = None, permute
         found.append([
             make_request(method, sparsity, allocation, pattern, permuted, seed, options, beside=kinds)
             for sparsity in asked

@@ -4,8 +4,8 @@ A score takes the weight matrix (out Ã— in) and the norms of its inputs, x_j = â
 and returns a matrix of the same shape. `SCORES` names every score together with the group inside which its values
 are compared; `register_score` adds one, and every method name, sweep and notebook then finds it.
 
-Sources: magnitude (Han et al. 2015), Wanda (Sun et al. 2024), relative importance with and without activations
-(Zhang et al. 2024, "Plug-and-Play").
+Sources: magnitude (Han et al. 2015), Wanda (Sun et al. 2024, arXiv 2306.11695), relative importance with and without
+activations (Zhang et al. 2024, "Plug-and-Play").
 """
 
 from collections.abc import Callable

@@ -63,6 +63,11 @@ def request_kinds(method: str, allocation: AllocationName, pattern: str) -> Kind
     return kind, ALLOCATIONS[allocation]
 
 
+def fits_pattern(allocation: AllocationName) -> bool:
+    """Whether an allocation may be asked for together with an N:M pattern, which is uniform."""
+    return allocation is None or (isinstance(allocation, str) and ALLOCATIONS.get(allocation) is Uniform)
+
+
 def check_options(options: Mapping[str, object], kinds: Iterable[Kinds], *, asked: str) -> None:
     """Refuse an option that neither `prune` nor any of the given methods and allocations has.
 
@@ -117,7 +122,7 @@ def check_widths(walk: BlockWalk, pattern: str) -> None:
                 )
 
 
-def _check_request(sparsity: float, pattern: str, permute: bool, allocation: object) -> None:
+def _check_request(sparsity: float, pattern: str, permute: bool, allocation: AllocationName) -> None:
     if isinstance(sparsity, bool) or not isinstance(sparsity, int | float) or not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity!r} must be a share in [0, 1): 0.5 removes half of the weights.")
     parsed = parse_pattern(pattern)
@@ -128,7 +133,7 @@ def _check_request(sparsity: float, pattern: str, permute: bool, allocation: obj
     keep_n, group_m = parsed
     if abs(sparsity - (1 - keep_n / group_m)) > 1e-9:
         raise ValueError(f"A {pattern} pattern has the sparsity {1 - keep_n / group_m:g}; got sparsity={sparsity}.")
-    if allocation not in (None, "uniform"):
+    if not fits_pattern(allocation):
         raise ValueError(
             f"A {pattern} pattern gives every block the same sparsity; leave out allocation={allocation!r}."
         )
