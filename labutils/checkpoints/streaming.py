@@ -20,7 +20,7 @@ from labutils.checkpoints.layout import Layout
 from labutils.checkpoints.records import RECORD, hash_tensors, read_identity, read_report, write_report
 from labutils.checkpoints.shards import explain_failed_write, open_shards
 from labutils.checkpoints.streamed import StreamedModel
-from labutils.checkpoints.walk import StreamedStatistics, StreamedWalk
+from labutils.checkpoints.walk import StreamedWalk
 from labutils.core import paths
 from labutils.core.files import hash_tree, without_paths
 from labutils.core.progress import progress
@@ -28,7 +28,7 @@ from labutils.core.provenance import provenance
 from labutils.models.loading import choose_device
 from labutils.pruning.blocks import prune_block, strategy_table
 from labutils.pruning.calibration import Calibration, check_calibration
-from labutils.pruning.dense_statistics import block_sizes
+from labutils.pruning.dense_statistics import DenseStatistics, block_sizes
 from labutils.pruning.matrices import MatrixMethod
 from labutils.pruning.methods import Request
 from labutils.pruning.report import PruneReport, make_report
@@ -143,7 +143,7 @@ class _Run:
     def _make_plan(self, walk: StreamedWalk) -> Plan:
         started = time.perf_counter()
         check_widths(walk, self.request.pattern)
-        _, budgets = self.request.method.plan(StreamedStatistics(walk), self.request)
+        _, budgets = self.request.method.plan(DenseStatistics(walk), self.request)
         plan = Plan(budgets, time.perf_counter() - started)
         self.journal.write_plan(plan)
         return plan

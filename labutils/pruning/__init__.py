@@ -12,9 +12,8 @@ __getattr__, __dir__, __all__ = attach(
         "matrices": ["MatrixMethod"],
         "methods": ["Method", "matrix_method", "register_method"],
         "pipeline": ["prune"],
-        "registry": ["temporary_registrations"],
         "report": ["PruneReport"],
-        "requests": ["list_methods"],
+        "requests": ["list_methods", "temporary_registrations"],
     },
     rooms=["forecast"],
 )

@@ -45,7 +45,7 @@ def prune_block(
     inputs = walk.inputs_of(index, move_on=not options.sequential)
     statistics = inputs.statistics(hessian=method.needs_hessian)
     factors = inputs.factors(options.damping) if method.needs_hessian else {}
-    for name, layer in prunable_layers(walk.blocks[index]).items():
+    for name, layer in prunable_layers(walk.block(index)).items():
         started = time.perf_counter()
         own, weight, full_name = statistics[name], weight_matrix(layer), f"{walk.prefix}.{index}.{name}"
         result = prune_matrix(

@@ -55,18 +55,30 @@ class BlockWalk:
             check_fused_parameters(block, f"{self.prefix}.{index}")
         self.inputs = check_calibration(calibration, model)
         self.n_sequences = len(self.inputs["input_ids"])
-        self.hidden: list[Tensor] = []
-        self._start: list[Tensor] = []
-        self.calls: list[list[tuple[tuple, dict]]] = []
         self._n_beside = 0  # values that a block returns beside the hidden states
-        self._masks: list[Tensor | None] = []
         takes = inspect.signature(model.forward).parameters
         self._no_cache = {"use_cache": False} if "use_cache" in takes else {}  # a cache would grow with every replay
         self._returns_tuple: bool | None = None  # learnt by running the first block once
         self._batch_size = batch_size
-        with quiet(model):
-            for number in range(-(-self.n_sequences // batch_size)):
+        self._begin()
+
+    def _begin(self) -> None:
+        """Embed the calibration and bring its hidden states to the first block."""
+        self.hidden = self._empty_states()
+        self._start: list[Tensor] = []
+        self.calls: list[list[tuple[tuple, dict]]] = []
+        self._masks: list[Tensor | None] = []
+        with quiet(self.model):
+            for number in range(-(-self.n_sequences // self._batch_size)):
                 self._capture(self.batch_inputs(number))
+
+    def _empty_states(self) -> list[Tensor]:
+        """What hidden states are kept in."""
+        return []
+
+    def block(self, index: int) -> nn.Module:
+        """A block with its weights in memory; of `blocks` only the shapes are sure to be."""
+        return self.blocks[index]
 
     def batch_inputs(self, number: int) -> dict[str, Tensor]:
         """The calibration of one batch, on the model's device."""
@@ -115,7 +127,7 @@ class BlockWalk:
         Raises:
             ValueError: the activations that enter a layer are not finite; the layer is named.
         """
-        with Collector(prunable_layers(self.blocks[index]), hessian, stop_early=True) as collector:
+        with Collector(prunable_layers(self.block(index)), hessian, stop_early=True) as collector:
             for _ in self._outputs(index, collector):
                 pass
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
@@ -153,7 +165,7 @@ class BlockWalk:
 
     def collect_and_advance(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """As `collect`, and move on with the outputs of the same pass: for a model that stays as it is."""
-        with Collector(prunable_layers(self.blocks[index]), hessian, stop_early=False) as collector:
+        with Collector(prunable_layers(self.block(index)), hessian, stop_early=False) as collector:
             self._move_on(index, collector)
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
 
@@ -196,7 +208,7 @@ class BlockWalk:
 
     def _outputs(self, index: int, collector: Collector | None) -> Iterator[Tensor]:
         """One by one, of all batches."""
-        with quiet(self.blocks[index]):
+        with quiet(self.block(index)):
             for batch, hidden in enumerate(self.hidden):
                 if collector:
                     collector.start(self._masks[batch])
@@ -205,7 +217,7 @@ class BlockWalk:
 
     def _run(self, index: int, batch: int, hidden: Tensor) -> Tensor:
         args, kwargs = self.calls[batch][index]
-        output = self.blocks[index](hidden, *args, **kwargs)
+        output = self.block(index)(hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
 

@@ -47,8 +47,8 @@ class DenseStatistics:
         """
         if multiple not in self._wanda:
             shares, means = [], []
-            for block, norms in zip(self.walk.blocks, self.norms, strict=True):
-                layers = prunable_layers(block)
+            for index, norms in enumerate(self.norms):
+                layers = prunable_layers(self.walk.block(index))
                 reached = {name: own for name, own in norms.items() if own.any()}
                 scores = [wanda_score(weight_matrix(layers[name]).float(), own) for name, own in reached.items()]
                 shares.append(rules.outlier_share(scores, multiple) if scores else 0.0)
@@ -63,10 +63,10 @@ class DenseStatistics:
     @cached_property
     def hill_exponents(self) -> Tensor:
         """Mean Hill exponent of a block's matrices; one without a tail counts as the lightest tail of the model."""
-        found = [
-            torch.tensor([rules.hill_exponent(weight_matrix(layer)) for layer in prunable_layers(block).values()])
-            for block in self.walk.blocks
-        ]
+        found = []
+        for index in range(len(self.walk.blocks)):
+            matrices = [weight_matrix(layer) for layer in prunable_layers(self.walk.block(index)).values()]
+            found.append(torch.tensor([rules.hill_exponent(matrix) for matrix in matrices]))
         finite = torch.cat(found)[torch.cat(found).isfinite()]
         largest = finite.max() if len(finite) else torch.tensor(1.0)
         return torch.stack([exponents.minimum(largest).double().mean() for exponents in found])

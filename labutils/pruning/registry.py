@@ -13,12 +13,9 @@ Item = TypeVar("Item")
 class Registry(Mapping[str, Item], Generic[Item]):
     """A mapping from names to what is registered under them; an unknown name is answered with the nearest one."""
 
-    every: list["Registry"] = []
-
     def __init__(self, noun: str):
         """`noun` says in messages what is registered here: "score"."""
         self.noun, self._items = noun, {}
-        self.every.append(self)
 
     def __getitem__(self, name: str) -> Item:
         if name not in self._items:
@@ -46,25 +43,18 @@ class Registry(Mapping[str, Item], Generic[Item]):
                 f"There is a {self.noun} {name!r} already. Choose another name. Registered: {', '.join(self._items)}."
             )
 
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """What is registered while this lasts is forgotten afterwards."""
+        before = dict(self._items)
+        try:
+            yield
+        finally:
+            self._items = before
+
     def explain_unknown(self, name: str, known: Mapping | list[str], end: str = "") -> str:
         """The message about a name that is not known."""
         return f"There is no {self.noun} {name!r}.{suggest(name, known)} Known: {', '.join(known)}{end}."
-
-
-@contextmanager
-def temporary_registrations() -> Iterator[None]:
-    """Scores, methods and allocations that are registered while this lasts are forgotten afterwards.
-
-    >>> with lab.pruning.temporary_registrations():
-    ...     lab.register_score("mine", "row")(lambda weight, norms: weight.abs() * norms**2)
-    ...     lab.prune(model, tokens, method="mine", sparsity=0.5)
-    """
-    before = [dict(registry._items) for registry in Registry.every]
-    try:
-        yield
-    finally:
-        for registry, items in zip(Registry.every, before, strict=False):
-            registry._items = items
 
 
 def option_names(kind: object) -> list[str]:

@@ -1,6 +1,7 @@
 """The arguments of `prune`, checked before anything runs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import pandas as pd
@@ -55,7 +56,7 @@ def request_kinds(method: str, allocation: AllocationName, pattern: str) -> Kind
     if parse_pattern(pattern):
         return kind, Uniform
     if allocation is None:
-        return kind, getattr(kind, "default_allocation", Uniform)
+        return kind, getattr(kind, "default_allocation", Uniform)  # what makes a score's method is no class
     if not isinstance(allocation, str):
         return kind, partial(Given, allocation)
     if allocation not in ALLOCATIONS:
@@ -103,6 +104,18 @@ def list_methods() -> pd.DataFrame:
     for noun, registry in (("method", METHODS), ("allocation", ALLOCATIONS)):
         rows += [(noun, name, ", ".join(option_names(kind)), _first_line(kind)) for name, kind in registry.items()]
     return pd.DataFrame(rows, columns=["kind", "name", "options", "what"])
+
+
+@contextmanager
+def temporary_registrations() -> Iterator[None]:
+    """Scores, methods and allocations that are registered while this lasts are forgotten afterwards.
+
+    >>> with lab.pruning.temporary_registrations():
+    ...     lab.register_score("mine", "row")(lambda weight, norms: weight.abs() * norms**2)
+    ...     lab.prune(model, tokens, method="mine", sparsity=0.5)
+    """
+    with SCORES.restored(), METHODS.restored(), ALLOCATIONS.restored():
+        yield
 
 
 def _first_line(described: object) -> str:
