@@ -55,6 +55,9 @@ def prune_checkpoint(
 
     The same call after a kill goes on with the block at which it was; on a finished target it returns the report.
 
+    >>> lab.prune_checkpoint("downloads/Llama-3-8B", "pruned", tokens, method="sparsegpt", sparsity=0.5)
+    >>> model = lab.load_pruned("pruned").model
+
     Args:
         source: folder in the Hugging Face format with safetensors weights, or the name of a lab model.
         target: new or empty folder; it becomes one that transformers and `load_pruned` can load.

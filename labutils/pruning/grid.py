@@ -1,4 +1,4 @@
-"""A whole sweep over one calibration: methods × sparsities × allocations × patterns, sharing what can be shared."""
+"""A whole grid over one calibration: methods × sparsities × allocations × patterns, sharing what can be shared."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,10 +55,16 @@ def prune_grid(
     are in memory together; with Hessians they take about as much as the blocks' weights in float32, and the factors as
     much again.
 
+    >>> rows = lab.prune_grid(
+    ...     model, tokens, methods=["wanda", "sparsegpt"], sparsities=[0.5, 0.7], allocations=[None, "owl"],
+    ...     evaluate=lambda pruned: {"loss": lab.sequence_losses(pruned, held_out).mean().item()},
+    ... )
+    >>> pd.DataFrame(rows)
+
     Args:
         evaluate: called with the pruned model, once for every distinct one; returns a mapping (one row) or a DataFrame.
         permute: search a channel permutation for the N:M patterns.
-        **options: see `prune`.
+        **options: see `prune`; an option must belong to at least one of the methods and allocations.
     """
     combinations = [(method, allocation, p) for p in patterns for method in methods for allocation in allocations]
     requests = expand_requests(combinations, sparsities, permute=permute, seed=seed, options=options)

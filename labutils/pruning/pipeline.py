@@ -39,7 +39,8 @@ def prune(
 
     What takes more than ten seconds is told beforehand, by the logger `labutils`; see `labutils.forecast`.
 
-    >>> report = lab.prune(model, lab.load_tokens("lab:review", tokenizer), method="wanda", sparsity=0.5)
+    >>> tokens = lab.load_tokens("lab:review", tokenizer, n_sequences=32, seq_len=128)
+    >>> report = lab.prune(model, tokens, method="wanda", sparsity=0.5)
 
     Args:
         calibration: int64 token ids [n, seq_len], or a mapping with `input_ids` and `attention_mask`.
@@ -47,7 +48,7 @@ def prune(
             one that was registered; `list_methods` tells them all.
         sparsity: share of zeros over all block matrices, in [0, 1); for an N:M pattern it must be 1 − N/M.
         allocation: how the sparsity is spread over the blocks: `uniform`, `owl`, `alpha`, `dlp`, `arithmetic`,
-            `global`, `optiprune`, or one number per block. Default: `optiprune` for OptiPrune's methods, else uniform.
+            `global`, `optiprune`, or one number per block. Default: the method's own, which is uniform for most.
         pattern: "unstructured", or "N:M" to keep N of every M consecutive inputs.
         permute: search a channel permutation for the N:M pattern.
         seed: which sequences `optiprune-auto` reads the model on; nothing else is random.
@@ -72,16 +73,13 @@ def prune(
 def prune_request(statistics: DenseStatistics, request: Request) -> PruneReport:
     """Prune the dense model that the statistics belong to; they serve any number of requests, the model dense again."""
     started = time.perf_counter()
-    report = _carry_out(statistics, request)
-    return dataclasses.replace(report, seconds=time.perf_counter() - started)
-
-
-def _carry_out(statistics: DenseStatistics, request: Request) -> PruneReport:
     check_widths(statistics.walk, request.pattern)
-    if (plan := request.method.plan(statistics, request)) is None:
-        return request.method.carry_out(statistics, request)
-    methods, budgets = plan
-    return prune_walk(statistics.walk, methods, budgets, request)
+    plan = request.method.plan(statistics, request)
+    if plan is None:
+        report = request.method.carry_out(statistics, request)
+    else:
+        report = prune_walk(statistics.walk, *plan, request)
+    return dataclasses.replace(report, seconds=time.perf_counter() - started)
 
 
 def _check_in_memory(model: PreTrainedModel) -> None:
