@@ -55,7 +55,7 @@ def measure(size: str, method: str) -> dict[str, object]:
     torch.set_num_threads(1)
     tiny = random_llama(hidden=32, intermediate=64, blocks=2, heads=2, vocabulary=64)
     lab.prune(tiny, random_tokens(4, 16, 64), method=method, sparsity=0.5)  # imports and libraries are not the pruning
-    found = lab.forecast(configuration(size), TOKENS, method, sparsity=0.5)
+    found = lab.forecast(configuration(size), TOKENS, method=method, sparsity=0.5)
     before = resident_megabytes()
     model, tokens = random_llama(**SIZES[size]), random_tokens(*TOKENS, SIZES[size]["vocabulary"])
     seconds = timed(lambda: lab.prune(model, tokens, method=method, sparsity=0.5))["processor"]

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 import labutils as lab
 from labutils.models.structure import find_blocks
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.restoring import restored_on_failure
+from labutils.pruning.restoring import WeightSnapshot
 
 METHODS = ("magnitude", "wanda", "ri", "ria", "sparsegpt")
 TOKENLESS = ("magnitude", "ri")
@@ -44,7 +44,7 @@ def load_case(name: str) -> tuple[PreTrainedModel, torch.Tensor]:
 def time_calls(model: PreTrainedModel, tokens: torch.Tensor, **protocol: object) -> dict[str, float]:
     """Seconds of all separate calls."""
     total = {"wall": 0.0, "processor": 0.0}
-    with restored_on_failure(find_blocks(model)[1]) as dense:
+    with WeightSnapshot(find_blocks(model)[1]) as dense:
         for method in METHODS:
             for sparsity in SPARSITIES:
                 spent = timed(lambda: lab.prune(model, tokens, method=method, sparsity=sparsity, **protocol))  # noqa: B023

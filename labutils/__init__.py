@@ -20,7 +20,7 @@ _HOMES = {
         "score_similarity",
         "evaluate_outside",
     ],
-    "pruning": ["prune", "prune_grid", "PruneReport", "register_score"],
+    "pruning": ["prune", "prune_grid", "PruneReport", "register_score", "register_method", "register_allocation"],
     "pruning.forecast": ["forecast"],
     "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
     "training": ["tune_lora"],

@@ -28,12 +28,10 @@ class Plan:
     """What is to be done to each block.
 
     Attributes:
-        methods: the method of each block.
         budgets: how many weights each matrix drops, keyed by (block index, layer name).
         seconds: what planning took, the dense pass included.
     """
 
-    methods: list[str]
     budgets: dict[tuple[int, str], int]
     seconds: float
 
@@ -96,11 +94,11 @@ class Journal:
         if (found := self._read("plan")) is None:
             return None
         budgets = {(index, name): count for index, name, count in found["budgets"]}
-        return Plan(found["methods"], budgets, found["seconds"])
+        return Plan(budgets, found["seconds"])
 
     def write_plan(self, plan: Plan) -> None:
         budgets = [[index, name, count] for (index, name), count in plan.budgets.items()]
-        self._write("plan", {"methods": plan.methods, "budgets": budgets, "seconds": plan.seconds})
+        self._write("plan", {"budgets": budgets, "seconds": plan.seconds})
 
     def block(self, index: int, shard: Path) -> BlockRecord | None:
         """The record of a block that is done."""

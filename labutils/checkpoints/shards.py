@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from labutils.core.profiling import give_back_memory
+from labutils.core.profiling import trim_malloc
 from labutils.core.progress import progress
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -60,7 +60,7 @@ class Shards:
                 digest.update(piece.contiguous().flatten().view(torch.uint8).numpy())
                 freed += piece.nbytes
             if freed > GIVE_BACK_BYTES:
-                give_back_memory()
+                trim_malloc()
                 freed = 0
         return digest.hexdigest()
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from labutils.checkpoints.naming import Group, match_conversions, match_names
 from labutils.checkpoints.shards import Shards, check_finite_tensor, read_tensor
 from labutils.checkpoints.skeleton import build_without_weights, parse_dtype
-from labutils.core.profiling import give_back_memory
+from labutils.core.profiling import trim_malloc
 from labutils.models.structure import find_blocks
 
 
@@ -83,7 +83,7 @@ class StreamedModel:
         if self._resident is not None:
             self._empty(self.block_groups(self._resident))
             self._resident = None
-            give_back_memory()
+            trim_malloc()
 
     def replace_file(self, index: int, path: Path) -> None:
         """From now on read a block from another file, as its pruned version."""

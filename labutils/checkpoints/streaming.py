@@ -20,7 +20,7 @@ from labutils.checkpoints.layout import Layout
 from labutils.checkpoints.records import RECORD, hash_tensors, read_identity, read_report, write_report
 from labutils.checkpoints.shards import explain_failed_write, open_shards
 from labutils.checkpoints.streamed import StreamedModel
-from labutils.checkpoints.walk import StreamedStatistics, StreamedWalk
+from labutils.checkpoints.walk import StreamedWalk
 from labutils.core import paths
 from labutils.core.files import hash_tree, without_paths
 from labutils.core.progress import progress
@@ -28,10 +28,11 @@ from labutils.core.provenance import provenance
 from labutils.models.loading import choose_device
 from labutils.pruning.blocks import prune_block, strategy_table
 from labutils.pruning.calibration import Calibration, check_calibration
-from labutils.pruning.matrices import matrix_method
-from labutils.pruning.pipeline import check_widths, make_request, plan_pruning
+from labutils.pruning.dense_statistics import DenseStatistics, block_sizes
+from labutils.pruning.matrices import MatrixMethod
+from labutils.pruning.methods import Request
 from labutils.pruning.report import PruneReport, make_report
-from labutils.pruning.requests import Request
+from labutils.pruning.requests import check_widths, make_request
 
 
 def prune_checkpoint(
@@ -54,11 +55,14 @@ def prune_checkpoint(
 
     The same call after a kill goes on with the block at which it was; on a finished target it returns the report.
 
+    >>> lab.prune_checkpoint("downloads/Llama-3-8B", "pruned", tokens, method="sparsegpt", sparsity=0.5)
+    >>> model = lab.load_pruned("pruned").model
+
     Args:
         source: folder in the Hugging Face format with safetensors weights, or the name of a lab model.
         target: new or empty folder; it becomes one that transformers and `load_pruned` can load.
-        calibration, method, sparsity, allocation, pattern, permute, seed, **options: as for `prune`. Only
-            `optiprune-auto` and the allocation `global`, which look at all weights together, are not to be had.
+        calibration, method, sparsity, allocation, pattern, permute, seed, **options: as for `prune`. Methods and
+            allocations that look at all weights together, as `optiprune-auto` and `global`, are not supported.
         device: where blocks are computed; "auto" takes the GPU where there is one.
         dtype: in which they are computed and stored; "auto" keeps the checkpoint's.
         spill: keep the calibration's hidden states in a file in the target folder instead of in memory.
@@ -76,7 +80,7 @@ def prune_checkpoint(
     model = StreamedModel(open_shards(source), device=choose_device(device), dtype=dtype)
     inputs = check_calibration(calibration, model.model)
     identity = {
-        "source": model.shards.fingerprint(), "calibration": hash_tensors(inputs), **dataclasses.asdict(request),
+        "source": model.shards.fingerprint(), "calibration": hash_tensors(inputs), **request.record(),
         "dtype": str(model.model.dtype), "device": model.device.type, "torch": torch.__version__,
         "labutils": hash_tree(Path(pruning.__file__).parent, "*.py"),
     }  # fmt: skip
@@ -118,7 +122,7 @@ class _Run:
         plan = plan or self._make_plan(walk)
         walk.rewind()
         sequential = self.request.options.sequential
-        for index in progress(range(n_blocks), description=f"prune {self.request.method}", unit="block"):
+        for index in progress(range(n_blocks), description=f"prune {self.request.method.name}", unit="block"):
             if index < len(done):
                 if not sequential:
                     walk.advance(index)
@@ -142,24 +146,29 @@ class _Run:
     def _make_plan(self, walk: StreamedWalk) -> Plan:
         started = time.perf_counter()
         check_widths(walk, self.request.pattern)
-        methods, budgets = plan_pruning(StreamedStatistics(walk), self.request)
-        plan = Plan([method.name for method in methods], budgets, time.perf_counter() - started)
+        _, budgets = self.request.method.plan(DenseStatistics(walk), self.request)
+        plan = Plan(budgets, time.perf_counter() - started)
         self.journal.write_plan(plan)
         return plan
 
     def _prune_block(self, walk: StreamedWalk, index: int, plan: Plan) -> BlockRecord:
         started = time.perf_counter()
-        rows, permutations = prune_block(walk, index, matrix_method(plan.methods[index]), plan.budgets, self.request)
+        method = self._methods(plan)[index]
+        rows, permutations = prune_block(walk, index, method, plan.budgets, self.request)
         self.layout.write_block(index)
         record = BlockRecord(rows, permutations, time.perf_counter() - started)
         self.journal.write_block(index, self.layout.block_shard(index), record)
         return record
 
+    def _methods(self, plan: Plan) -> list[MatrixMethod]:
+        """Of each block; the budgets tell them, so that the journal need not."""
+        sizes = block_sizes(self.model.blocks)
+        return self.request.method.block_methods(plan.budgets, sizes, self.request.sparsity)
+
     def _report(self, plan: Plan, done: list[BlockRecord]) -> PruneReport:
         rows = [row for record in done for row in record.rows]
         permutations = {name: order for record in done for name, order in record.permutations.items()}
-        strategy = strategy_table([matrix_method(name) for name in plan.methods])
-        report = make_report(rows, strategy, self.request, permutations)
+        report = make_report(rows, strategy_table(self._methods(plan)), self.request, permutations)
         return dataclasses.replace(report, seconds=plan.seconds + sum(record.seconds for record in done))
 
     def _origin(self) -> pd.DataFrame:
@@ -172,12 +181,13 @@ class _Run:
 
 
 def _check_streamable(request: Request) -> None:
-    if request.method == "optiprune-auto" or request.allocation == "global":
-        asked = f"method={request.method!r}" if request.method == "optiprune-auto" else 'allocation="global"'
-        raise ValueError(
-            f"{asked} looks at all weights of the model together, which a pruning from disk to disk cannot. Choose "
-            'another one, for example method="optiprune", or prune the model in memory with `prune`.'
-        )
+    for argument, asked in (("method", request.method), ("allocation", request.allocation)):
+        if not asked.streamable:
+            raise ValueError(
+                f"{argument}={asked.name!r} looks at all weights of the model together, which a pruning from disk to "
+                'disk cannot. Choose another one, for example method="optiprune", or prune the model in memory with '
+                "`prune`."
+            )
 
 
 def find_source(source: str | Path) -> Path:

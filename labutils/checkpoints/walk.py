@@ -1,8 +1,7 @@
-"""The block walk and the dense statistics of a model whose weights stay on disk."""
+"""The block walk of a model whose weights stay on disk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,9 +11,7 @@ from torch import Tensor, nn
 
 from labutils.checkpoints.shards import explain_failed_write
 from labutils.checkpoints.streamed import StreamedModel
-from labutils.pruning.budgets import DenseStatistics
 from labutils.pruning.calibration import BlockWalk, Calibration
-from labutils.pruning.statistics import Statistics
 
 
 class SpilledActivations:
@@ -68,80 +65,29 @@ class StreamedWalk(BlockWalk):
 
     def __init__(self, source: StreamedModel, calibration: Calibration, *, batch_size: int, spill: Path | None):
         """As `BlockWalk`; with `spill`, hidden states are kept in that file."""
-        self.source, self.batch_size, self.spill = source, batch_size, spill
-        self._begin(calibration)
+        self.source, self.spill = source, spill
+        super().__init__(source.model, calibration, batch_size=batch_size)
 
-    def _begin(self, calibration: Calibration) -> None:
+    def _begin(self) -> None:
         with self.source.outside():
             self.source.visit(0)
-            super().__init__(self.source.model, calibration, batch_size=self.batch_size)
+            super()._begin()
         self._moved = False
+
+    def _empty_states(self) -> list[Tensor] | SpilledActivations:
+        return [] if self.spill is None else SpilledActivations(self.spill)
 
     def _capture(self, batch: dict[str, Tensor]) -> None:
         super()._capture(batch)
         self._start.clear()  # the first block's inputs are not kept beside the present ones
-        if self.spill is not None and isinstance(self.hidden, list):  # from the first batch on
-            first, self.hidden = self.hidden[0], SpilledActivations(self.spill)
-            self.hidden.append(first)
+
+    def block(self, index: int) -> nn.Module:
+        return self.source.visit(index)
 
     def rewind(self) -> None:
         if self._moved:
-            self._begin(self.inputs)
-
-    def collect(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
-        self.source.visit(index)
-        return super().collect(index, hessian=hessian)
-
-    def collect_and_advance(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
-        self.source.visit(index)
-        return super().collect_and_advance(index, hessian=hessian)
-
-    def run(self, index: int) -> list[Tensor]:
-        self.source.visit(index)
-        return super().run(index)
-
-    def advance(self, index: int) -> None:
-        self.source.visit(index)
-        super().advance(index)
+            self._begin()
 
     def _replace(self, batch: int, output: Tensor) -> None:
         self._moved = True
         self.hidden[batch] = output
-
-    @contextmanager
-    def blocks_in_memory(self) -> Iterator[None]:
-        """While this lasts, a block of `blocks` has its weights when it is looked at; shapes can be had without."""
-        blocks, self.blocks = self.blocks, _VisitedBlocks(self.source)
-        try:
-            yield
-        finally:
-            self.blocks = blocks
-
-
-class StreamedStatistics(DenseStatistics):
-    """Dense statistics whose blocks are brought into memory when their weights are read."""
-
-    def wanda_statistics(self, multiple: float) -> tuple[Tensor, Tensor]:
-        _ = self.norms  # its pass ends by capturing the calibration anew, which needs the blocks as they are
-        with self.walk.blocks_in_memory():
-            return super().wanda_statistics(multiple)
-
-    @cached_property
-    def hill_exponents(self) -> Tensor:
-        with self.walk.blocks_in_memory():
-            return super().hill_exponents
-
-
-class _VisitedBlocks(Sequence):
-    """A model's blocks, each of which is brought into memory when it is asked for."""
-
-    def __init__(self, source: StreamedModel):
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source.blocks)
-
-    def __getitem__(self, index: int) -> nn.Module:
-        if index >= len(self):
-            raise IndexError(index)
-        return self.source.visit(index)

@@ -56,7 +56,7 @@ def _reset_gpu_peak() -> float:
 
 def _reset_peak() -> float:
     """Give freed memory back, begin the kernel's high-water mark anew, and return what is held now; else NaN."""
-    give_back_memory()
+    trim_malloc()
     try:
         CLEAR.write_text("5")
     except OSError:  # not Linux, or not allowed
@@ -71,7 +71,7 @@ def _status_megabytes(field: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def give_back_memory() -> None:
+def trim_malloc() -> None:
     """Return memory that was freed to the system, where the C library can (glibc).
 
     Its allocator keeps the gaps between what is still in use. Where large tensors come and go, as blocks do that are
@@ -82,7 +82,7 @@ def give_back_memory() -> None:
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """While this lasts, memory that was freed stays with the process, to be used again (with glibc; else as ever).
 
     What a block computes is freed with every batch and wanted again with the next. To return its pages each time, and
@@ -95,7 +95,7 @@ def freed_memory_kept() -> Iterator[None]:
         yield
     finally:
         _set_limit(TRIM_THRESHOLD, 2 * LARGEST_MMAP_THRESHOLD)
-        give_back_memory()
+        trim_malloc()
 
 
 def _set_limit(name: int, value: int) -> None:

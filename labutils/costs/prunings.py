@@ -115,7 +115,7 @@ def _forecast(
     model: PreTrainedModel, shape: tuple[int, int], method: str, sparsity: float, batch_size: int
 ) -> dict[str, float]:
     try:
-        found = forecast(model, shape, method, sparsity=sparsity, batch_size=batch_size)
+        found = forecast(model, shape, method=method, sparsity=sparsity, batch_size=batch_size)
     except LookupError:  # a model whose cost cannot be told beforehand can be measured all the same
         return {"forecast_seconds": float("nan"), "forecast_megabytes": float("nan")}
     return {"forecast_seconds": found.seconds, "forecast_megabytes": (found.memory - found.parts["model"]) / 1e6}

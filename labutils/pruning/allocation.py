@@ -4,8 +4,8 @@ Pure functions on float64 vectors. Every allocation ends in `project_to_budget`:
 the parameter-weighted mean is the target, so that no method gets a smaller model than another. Statistics that are
 equal for all blocks give the uniform allocation.
 
-Sources: OWL (Yin et al. 2024), AlphaPruning (Lu et al. 2024), DLP (Chen et al. 2025); the linear rule is one of
-OptiPrune's (COLING 2025) comparisons.
+Sources: OWL (Yin et al. 2024, arXiv 2310.05175), AlphaPruning (Lu et al. 2024, arXiv 2410.10912), DLP (Chen et al.
+2025, arXiv 2505.23807); the linear rule is one of OptiPrune's (COLING 2025) comparisons.
 """
 
 from collections.abc import Sequence
@@ -64,6 +64,7 @@ def adaptive_deviation(sparsity: float, *, low: float = 0.4, high: float = 0.7, 
 
 
 def _spread(importance: Blocks, sparsity: float, sizes: Blocks, deviation: float) -> Blocks:
+    # Outlier shares are scaled to [0, 2λ] and centred, so that densities spread over 2λ around their mean 1 − S.
     density = 2 * deviation * _unit(importance.double())
     return project_to_budget(1 - (density - density.mean() + 1 - sparsity), sizes, sparsity)
 
@@ -136,6 +137,7 @@ def hill_exponent(weight: Float[Tensor, "out in"]) -> float:
     1 + k / Σ_{i ≤ k} ln(λ_i / λ_{k+1}) with the positive eigenvalues in falling order and k half their number. A matrix
     without a tail (fewer than two positive eigenvalues, or all equal) has the exponent infinity.
     """
+    # Of WᵀW: the squared singular values, without squaring W.
     eigenvalues = torch.linalg.svdvals(weight.double()) ** 2
     positive = eigenvalues[eigenvalues > EIGENVALUE_FLOOR * eigenvalues[0]]
     half = len(positive) // 2

@@ -10,9 +10,9 @@ from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.budgets import Budgets
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.matrices import MatrixMethod, output_error, prune_matrix
+from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.report import PruneReport, layer_row, make_report
-from labutils.pruning.requests import Request
 
 
 def prune_walk(
@@ -25,7 +25,7 @@ def prune_walk(
     """
     rows, permutations = [], {}
     walk.rewind()
-    for index in progress(range(len(walk.blocks)), description=f"prune {request.method}", unit="block"):
+    for index in progress(range(len(walk.blocks)), description=f"prune {request.method.name}", unit="block"):
         found, orders = prune_block(walk, index, methods[index], budgets, request, errors=errors)
         rows += found
         permutations |= orders
@@ -45,7 +45,7 @@ def prune_block(
     inputs = walk.inputs_of(index, move_on=not options.sequential)
     statistics = inputs.statistics(hessian=method.needs_hessian)
     factors = inputs.factors(options.damping) if method.needs_hessian else {}
-    for name, layer in prunable_layers(walk.blocks[index]).items():
+    for name, layer in prunable_layers(walk.block(index)).items():
         started = time.perf_counter()
         own, weight, full_name = statistics[name], weight_matrix(layer), f"{walk.prefix}.{index}.{name}"
         result = prune_matrix(

@@ -1,241 +1,268 @@
-"""How many weights each matrix of a model drops: an allocation's name, resolved on the dense model.
+"""How the sparsity is spread: the allocations, and how many weights each matrix drops.
 
-An allocation that depends on activations looks at the *dense* model, in one pass over the calibration tokens before
-anything is pruned. `ALLOCATIONS` names every allocation; a new one is a function from `DenseModel` to sparsities.
+An allocation looks at the *dense* model, in at most one pass over the calibration tokens before anything is pruned.
+`ALLOCATIONS` names them all; `register_allocation` adds one, and `prune`, grids, streaming and forecasts then know it.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from labutils.models.structure import prunable_layers, weight_matrix
+from labutils.models.structure import prunable_layers
 from labutils.pruning import allocation as rules
-from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.importance import wanda_score
-from labutils.pruning.matrices import MatrixMethod, matrix_score
-from labutils.pruning.patterns import kth_lowest
-from labutils.pruning.reconstruction import factor_hessian
-from labutils.pruning.requests import PruneOptions
+from labutils.pruning.dense_statistics import DenseStatistics
+from labutils.pruning.matrices import MatrixMethod
+from labutils.pruning.registry import Registry
 
 Budgets = dict[tuple[int, str], int]  # weights to drop, by block index and layer name
 
 
-class DenseStatistics:
-    """What the dense model says about its blocks, gathered when first asked for, once for any number of prunings."""
-
-    def __init__(self, walk: BlockWalk, sparsities: Sequence[float] = ()):
-        """`sparsities` are those that will be asked for, where that is known: one pass then serves them all."""
-        self.walk, self.sparsities = walk, sparsities
-        self._wanda: dict[float, tuple[Tensor, Tensor]] = {}
-        self._global: dict[tuple, dict[float, list[float]]] = {}
-
-    @cached_property
-    def norms(self) -> list[dict[str, Tensor]]:
-        """Per block, by layer name: ‖X_:j‖₂ of the layer's inputs in the dense model."""
-        self.walk.rewind()
-        found = []
-        for index in range(len(self.walk.blocks)):
-            statistics = self.walk.collect_and_advance(index, hessian=False)
-            found.append({name: own.norms for name, own in statistics.items()})
-        self.walk.rewind()
-        return found
-
-    @cached_property
-    def sizes(self) -> Tensor:
-        """Prunable weights per block."""
-        counts = [sum(layer.weight.numel() for layer in prunable_layers(block).values()) for block in self.walk.blocks]
-        return torch.tensor(counts, dtype=torch.float64)
-
-    def wanda_statistics(self, multiple: float) -> tuple[Tensor, Tensor]:
-        """Per block, of the Wanda scores of its matrices: outlier share in percent (OWL's D), and mean (DLP's A).
-
-        Matrices that no token reached have no scores; a block of such matrices has neither outliers nor activations.
-        """
-        if multiple not in self._wanda:
-            shares, means = [], []
-            for block, norms in zip(self.walk.blocks, self.norms, strict=True):
-                layers = prunable_layers(block)
-                reached = {name: own for name, own in norms.items() if own.any()}
-                scores = [wanda_score(weight_matrix(layers[name]).float(), own) for name, own in reached.items()]
-                shares.append(rules.outlier_share(scores, multiple) if scores else 0.0)
-                count = sum(s.numel() for s in scores)
-                means.append(sum(s.sum().item() for s in scores) / count if scores else 0.0)
-            self._wanda[multiple] = (
-                torch.tensor(shares, dtype=torch.float64),
-                torch.tensor(means, dtype=torch.float64),
-            )
-        return self._wanda[multiple]
-
-    @cached_property
-    def hill_exponents(self) -> Tensor:
-        """Mean Hill exponent of a block's matrices; one without a tail counts as the lightest tail of the model."""
-        found = [
-            torch.tensor([rules.hill_exponent(weight_matrix(layer)) for layer in prunable_layers(block).values()])
-            for block in self.walk.blocks
-        ]
-        finite = torch.cat(found)[torch.cat(found).isfinite()]
-        largest = finite.max() if len(finite) else torch.tensor(1.0)
-        return torch.stack([exponents.minimum(largest).double().mean() for exponents in found])
-
-    def global_sparsities(self, method: MatrixMethod, options: PruneOptions, sparsity: float) -> list[float]:
-        """One threshold for all matrices: the share of each that lies among the lowest S · N scores of the model."""
-        known = self._global.setdefault((method.name, options.damping, options.standardise), {})
-        if sparsity not in known:
-            known |= self._measure_global(method, options, {sparsity, *self.sparsities})
-        return known[sparsity]
-
-    def _measure_global(
-        self, method: MatrixMethod, options: PruneOptions, sparsities: set[float]
-    ) -> dict[float, list[float]]:
-        scores = self._scores(method, options)
-        sizes = torch.tensor([score.numel() for score in scores], dtype=torch.float64)
-        everything, found = torch.cat([score.reshape(-1) for score in scores]), {}
-        for sparsity in sparsities:
-            count = round(sparsity * len(everything))
-            threshold = kth_lowest(everything, count) if count else -torch.inf
-            shares = [(score <= threshold).double().mean().item() for score in scores]
-            shares = torch.tensor(shares, dtype=torch.float64)
-            found[sparsity] = rules.project_to_budget(shares, sizes, sparsity).tolist()
-        return found
-
-    def _scores(self, method: MatrixMethod, options: PruneOptions) -> list[Tensor]:
-        """The scores of all matrices of the dense model, standardised where the options say so."""
-        self.walk.rewind()
-        scores = []
-        for index, block in enumerate(self.walk.blocks):
-            statistics = self.walk.collect_and_advance(index, hessian=method.needs_hessian)
-            factors = {}
-            for name, layer in prunable_layers(block).items():
-                own = statistics[name]
-                if method.score is None and id(own) not in factors:
-                    factors[id(own)] = factor_hessian(own.hessian, damping=options.damping)
-                score = matrix_score(weight_matrix(layer), own, method, factor=factors.get(id(own))).float()
-                scores.append(_standardised(score) if options.standardise else score)
-        self.walk.rewind()
-        return scores
-
-
 @dataclass(frozen=True)
 class DenseModel:
-    """One request for budgets: the dense model's statistics, and what is asked of it.
+    """What an allocation is asked about: the dense model's statistics, and the target.
 
     Attributes:
         method: the method that will prune, for allocations that rank weights by its score.
+        sparsity: the target S.
+        damping: of Hessians, where the method ranks by them.
     """
 
     statistics: DenseStatistics
     method: MatrixMethod
     sparsity: float
-    options: PruneOptions
-
-    @property
-    def walk(self) -> BlockWalk:
-        return self.statistics.walk
+    damping: float
 
     @property
     def sizes(self) -> Tensor:
+        """Prunable weights per block."""
         return self.statistics.sizes
 
-    def wanda_statistics(self) -> tuple[Tensor, Tensor]:
-        return self.statistics.wanda_statistics(self.options.outlier_multiple)
+
+class Allocation:
+    """How a sparsity is spread over blocks or matrices. The fields of a subclass that is a dataclass are its options.
+
+    Attributes:
+        name: the name under which it is registered.
+        per_matrix: whether `sparsities` has one value per matrix instead of one per block.
+        streamable: whether `prune_checkpoint`, which sees one block at a time, can use it.
+    """
+
+    name: str
+    per_matrix = False
+    streamable = True
+
+    def reads_inputs(self, sparsity: float) -> bool:
+        """Whether tokens are run through the dense model for it."""
+        return False
+
+    def reads_hessians(self, method: MatrixMethod) -> bool:
+        """Whether Hessians are gathered in that pass."""
+        return False
+
+    def sparsities(self, dense: DenseModel) -> Tensor | Sequence[float]:
+        """The rule: sparsities whose parameter-weighted mean is the target."""
+        raise NotImplementedError(f"{type(self).__name__} must define `sparsities`.")
 
 
-Allocation = Callable[[DenseModel], Tensor]
+ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")
+Kind = TypeVar("Kind", bound=type[Allocation])
 
 
-def _uniform(dense: DenseModel) -> Tensor:
-    return torch.full_like(dense.sizes, dense.sparsity)
+def register_allocation(name: str) -> Callable[[Kind], Kind]:
+    """A decorator that makes a subclass of `Allocation` available under a name.
 
-
-def _owl(dense: DenseModel) -> Tensor:
-    deviation = 0.08 if dense.options.deviation is None else dense.options.deviation
-    return rules.owl(dense.wanda_statistics()[0], dense.sparsity, dense.sizes, deviation=deviation)
-
-
-def _dlp(dense: DenseModel) -> Tensor:
-    deviation = 0.15 if dense.options.deviation is None else dense.options.deviation
-    return rules.dlp(dense.wanda_statistics()[1], dense.sparsity, dense.sizes, deviation=deviation)
-
-
-def _alpha(dense: DenseModel) -> Tensor:
-    return rules.alpha(dense.statistics.hill_exponents, dense.sparsity, dense.sizes, epsilon=dense.options.epsilon)
-
-
-def _arithmetic(dense: DenseModel) -> Tensor:
-    return rules.arithmetic(len(dense.sizes), dense.sparsity, dense.sizes, slope=dense.options.slope)
-
-
-def _optiprune(dense: DenseModel) -> Tensor:
-    options = dense.options
-    deviation = rules.adaptive_deviation(
-        dense.sparsity, low=options.deviation_low, high=options.deviation_high, largest=options.largest_deviation
-    )
-    if deviation == 0:
-        return _uniform(dense)
-    return rules.owl(dense.wanda_statistics()[0], dense.sparsity, dense.sizes, deviation=deviation)
-
-
-ALLOCATIONS: dict[str, Allocation] = {
-    "uniform": _uniform,
-    "owl": _owl,
-    "alpha": _alpha,
-    "dlp": _dlp,
-    "arithmetic": _arithmetic,
-    "optiprune": _optiprune,
-}
-
-
-def block_sparsities(dense: DenseModel, allocation: str | Sequence[float]) -> Tensor:
-    """One sparsity per block, by an allocation's name or as given.
+    >>> @lab.register_allocation("tapered")
+    ... @dataclass(frozen=True)
+    ... class Tapered(lab.pruning.Allocation):
+    ...     '''The last block denser, the others alike.'''
+    ...     taper: float = 0.1
+    ...     def sparsities(self, dense):
+    ...         raw = torch.full_like(dense.sizes, dense.sparsity)
+    ...         raw[-1] -= self.taper
+    ...         return lab.pruning.project_to_budget(raw, dense.sizes, dense.sparsity)
+    >>> lab.prune(model, tokens, method="wanda", sparsity=0.5, allocation="tapered", taper=0.2)
 
     Raises:
-        LookupError: no such allocation.
-        ValueError: numbers that are not one per block, lie outside [0, 0.99], or do not average to the target.
+        ValueError: the name is taken.
     """
-    if isinstance(allocation, str):
-        if allocation not in ALLOCATIONS:
-            known = [*ALLOCATIONS, "global"]
-            nearest = difflib.get_close_matches(allocation, known, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise LookupError(
-                f"There is no allocation {allocation!r}.{hint} Known: {', '.join(known)}, or one number per block."
+    ALLOCATIONS.refuse_taken(name)
+
+    def register(kind: Kind) -> Kind:
+        kind.name = name
+        ALLOCATIONS.add(name, kind)
+        return kind
+
+    return register
+
+
+@register_allocation("uniform")
+class Uniform(Allocation):
+    """The same sparsity in every block."""
+
+    def sparsities(self, dense: DenseModel) -> Tensor:
+        return torch.full_like(dense.sizes, dense.sparsity)
+
+
+@register_allocation("owl")
+@dataclass(frozen=True)
+class Owl(Allocation):
+    """More outliers, denser (OWL, arXiv 2310.05175).
+
+    Attributes:
+        owl_lambda: half the range of the block densities.
+        owl_m: an outlier is above M × the block's mean score.
+    """
+
+    owl_lambda: float = 0.08
+    owl_m: float = 5.0
+
+    def reads_inputs(self, sparsity: float) -> bool:
+        return True
+
+    def sparsities(self, dense: DenseModel) -> Tensor:
+        shares, _ = dense.statistics.wanda_statistics(self.owl_m)
+        return rules.owl(shares, dense.sparsity, dense.sizes, deviation=self.owl_lambda)
+
+
+@register_allocation("alpha")
+@dataclass(frozen=True)
+class Alpha(Allocation):
+    """Heavier eigenvalue tail, denser (AlphaPruning, arXiv 2410.10912).
+
+    Attributes:
+        epsilon: half the relative range of the block sparsities.
+    """
+
+    epsilon: float = 0.3
+
+    def sparsities(self, dense: DenseModel) -> Tensor:
+        return rules.alpha(dense.statistics.hill_exponents, dense.sparsity, dense.sizes, epsilon=self.epsilon)
+
+
+@register_allocation("dlp")
+@dataclass(frozen=True)
+class Dlp(Allocation):
+    """Larger share of the activation, sparser (DLP, arXiv 2505.23807).
+
+    Attributes:
+        dlp_lambda: half the range of the block densities.
+    """
+
+    dlp_lambda: float = 0.15
+
+    def reads_inputs(self, sparsity: float) -> bool:
+        return True
+
+    def sparsities(self, dense: DenseModel) -> Tensor:
+        _, means = dense.statistics.wanda_statistics(Owl.owl_m)  # the means do not depend on M
+        return rules.dlp(means, dense.sparsity, dense.sizes, deviation=self.dlp_lambda)
+
+
+@register_allocation("arithmetic")
+@dataclass(frozen=True)
+class Arithmetic(Allocation):
+    """Sparser by the same step from each block to the next.
+
+    Attributes:
+        slope: sparsity added per block.
+    """
+
+    slope: float = 0.02
+
+    def sparsities(self, dense: DenseModel) -> Tensor:
+        return rules.arithmetic(len(dense.sizes), dense.sparsity, dense.sizes, slope=self.slope)
+
+
+@register_allocation("global")
+@dataclass(frozen=True)
+class Global(Allocation):
+    """One threshold for the scores of all matrices.
+
+    Attributes:
+        standardise: whether scores are compared in standard deviations of their own matrix.
+    """
+
+    standardise: bool = True
+    per_matrix = True
+    streamable = False
+
+    def reads_inputs(self, sparsity: float) -> bool:
+        return True
+
+    def reads_hessians(self, method: MatrixMethod) -> bool:
+        return method.needs_hessian
+
+    def sparsities(self, dense: DenseModel) -> list[float]:
+        return dense.statistics.global_sparsities(
+            dense.method, dense.sparsity, standardise=self.standardise, damping=dense.damping
+        )
+
+
+@register_allocation("optiprune")
+@dataclass(frozen=True)
+class AdaptiveOwl(Allocation):
+    """Uniform at low sparsities, OWL with a growing range at higher ones (OptiPrune's λ(S)).
+
+    Attributes:
+        lambda_low, lambda_high, lambda_max: λ rises from 0 at the first sparsity to its largest value at the second.
+        owl_m: as OWL's.
+    """
+
+    lambda_low: float = 0.4
+    lambda_high: float = 0.7
+    lambda_max: float = 0.08
+    owl_m: float = Owl.owl_m
+
+    def owl_lambda(self, sparsity: float) -> float:
+        """λ(S)."""
+        return rules.adaptive_deviation(sparsity, low=self.lambda_low, high=self.lambda_high, largest=self.lambda_max)
+
+    def reads_inputs(self, sparsity: float) -> bool:
+        return self.owl_lambda(sparsity) > 0
+
+    def sparsities(self, dense: DenseModel) -> Tensor:
+        if not self.reads_inputs(dense.sparsity):
+            return Uniform().sparsities(dense)
+        return Owl(self.owl_lambda(dense.sparsity), self.owl_m).sparsities(dense)
+
+
+class Given(Allocation):
+    """One number per block, as a call of `prune` gave them; moved to the target exactly."""
+
+    name = "given"
+
+    def __init__(self, values: Sequence[float]):
+        self.values = tuple(float(value) for value in values)
+
+    def sparsities(self, dense: DenseModel) -> Tensor:
+        """Raises a ValueError: not one per block, outside [0, 0.99], or a mean that is not the target."""
+        given, sizes = torch.tensor(self.values, dtype=torch.float64), dense.sizes
+        inside = (given >= 0) & (given <= rules.UPPER_SPARSITY)  # False for NaN
+        if len(given) != len(sizes) or not inside.all():
+            raise ValueError(
+                f"The allocation must be {len(sizes)} numbers, one per block, within [0, {rules.UPPER_SPARSITY}]; "
+                f"got {given.tolist()}."
             )
-        return ALLOCATIONS[allocation](dense)
-    given = torch.tensor([float(value) for value in allocation], dtype=torch.float64)
-    inside = (given >= 0) & (given <= rules.UPPER_SPARSITY)  # False for NaN
-    if len(given) != len(dense.sizes) or not inside.all():
-        raise ValueError(
-            f"The allocation must be {len(dense.sizes)} numbers, one per block, within [0, {rules.UPPER_SPARSITY}]; "
-            f"got {given.tolist()}."
-        )
-    mean = ((given * dense.sizes).sum() / dense.sizes.sum()).item()
-    if abs(mean - dense.sparsity) > 1e-3:
-        raise ValueError(
-            f"The allocation's parameter-weighted mean is {mean:.4f}, not the target sparsity {dense.sparsity}."
-        )
-    return rules.project_to_budget(given, dense.sizes, dense.sparsity)
+        mean = ((given * sizes).sum() / sizes.sum()).item()
+        if abs(mean - dense.sparsity) > 1e-3:
+            raise ValueError(
+                f"The allocation's parameter-weighted mean is {mean:.4f}, not the target sparsity {dense.sparsity}."
+            )
+        return rules.project_to_budget(given, sizes, dense.sparsity)
 
 
-def matrix_budgets(dense: DenseModel, allocation: str | Sequence[float]) -> Budgets:
+def matrix_budgets(dense: DenseModel, allocation: Allocation) -> Budgets:
     """How many weights each matrix drops; the total is round(S · N) exactly."""
     keys, sizes, blocks = [], [], []
-    for index, block in enumerate(dense.walk.blocks):
+    for index, block in enumerate(dense.statistics.walk.blocks):
         for name, layer in prunable_layers(block).items():
             keys.append((index, name))
             sizes.append(layer.weight.numel())
             blocks.append(index)
-    if allocation == "global":
-        sparsities = dense.statistics.global_sparsities(dense.method, dense.options, dense.sparsity)
-    else:
-        per_block = block_sparsities(dense, allocation)
-        sparsities = [per_block[index].item() for index in blocks]
+    sparsities = [float(value) for value in allocation.sparsities(dense)]
+    if not allocation.per_matrix:
+        sparsities = [sparsities[index] for index in blocks]
     return dict(zip(keys, rules.integer_budgets(sizes, sparsities, dense.sparsity), strict=True))
-
-
-def _standardised(score: Tensor) -> Tensor:
-    deviation = score.std()
-    return (score - score.mean()) / (deviation if deviation > 0 else 1.0)

@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from labutils.models.experts import check_fused_parameters
 from labutils.models.modes import quiet
 from labutils.models.structure import find_blocks, prunable_layers
 from labutils.pruning.output_divergence import read_output
-from labutils.pruning.replay import forwards_replaced
 from labutils.pruning.statistics import BlockInputs, Collector, Statistics, StopForward
 
 Calibration = Tensor | Mapping[str, Tensor]
@@ -35,6 +34,7 @@ class BlockWalk:
         blocks: the model's blocks; `prefix` is their name in the model.
         inputs: the checked calibration.
         hidden: per batch, the inputs of the block that comes next.
+        calls: per batch and block, the arguments and keywords that the block gets beside its hidden states.
     """
 
     def __init__(self, model: PreTrainedModel, calibration: Calibration, *, batch_size: int = 8):
@@ -55,18 +55,30 @@ class BlockWalk:
             check_fused_parameters(block, f"{self.prefix}.{index}")
         self.inputs = check_calibration(calibration, model)
         self.n_sequences = len(self.inputs["input_ids"])
-        self.hidden: list[Tensor] = []
-        self._start: list[Tensor] = []
-        self._calls: list[list[tuple[tuple, dict]]] = []
         self._n_beside = 0  # values that a block returns beside the hidden states
-        self._masks: list[Tensor | None] = []
         takes = inspect.signature(model.forward).parameters
         self._no_cache = {"use_cache": False} if "use_cache" in takes else {}  # a cache would grow with every replay
         self._returns_tuple: bool | None = None  # learnt by running the first block once
         self._batch_size = batch_size
-        with quiet(model):
-            for number in range(-(-self.n_sequences // batch_size)):
+        self._begin()
+
+    def _begin(self) -> None:
+        """Embed the calibration and bring its hidden states to the first block."""
+        self.hidden = self._empty_states()
+        self._start: list[Tensor] = []
+        self.calls: list[list[tuple[tuple, dict]]] = []
+        self._masks: list[Tensor | None] = []
+        with quiet(self.model):
+            for number in range(-(-self.n_sequences // self._batch_size)):
                 self._capture(self.batch_inputs(number))
+
+    def _empty_states(self) -> list[Tensor]:
+        """What hidden states are kept in."""
+        return []
+
+    def block(self, index: int) -> nn.Module:
+        """A block with its weights in memory; of `blocks` only the shapes are sure to be."""
+        return self.blocks[index]
 
     def batch_inputs(self, number: int) -> dict[str, Tensor]:
         """The calibration of one batch, on the model's device."""
@@ -93,7 +105,7 @@ class BlockWalk:
                 raise StopForward
             return (hidden, *beside) if self._returns_tuple else hidden
 
-        with forwards_replaced(self.blocks, record), suppress(StopForward):
+        with patched_forwards(self.blocks, record), suppress(StopForward):
             self.model(**batch, **self._no_cache)
         if len(calls) != len(self.blocks):
             raise LookupError(
@@ -101,7 +113,7 @@ class BlockWalk:
             )
         self.hidden.append(first[0])
         self._start.append(first[0])
-        self._calls.append(calls)
+        self.calls.append(calls)
         self._n_beside = len(beside)  # the values may be large, and what blocks read of them is in the calls
         mask = batch.get("attention_mask")
         self._masks.append(mask.bool() if mask is not None and not mask.all() else None)
@@ -115,7 +127,7 @@ class BlockWalk:
         Raises:
             ValueError: the activations that enter a layer are not finite; the layer is named.
         """
-        with Collector(prunable_layers(self.blocks[index]), hessian, stop_early=True) as collector:
+        with Collector(prunable_layers(self.block(index)), hessian, stop_early=True) as collector:
             for _ in self._outputs(index, collector):
                 pass
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
@@ -153,7 +165,7 @@ class BlockWalk:
 
     def collect_and_advance(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """As `collect`, and move on with the outputs of the same pass: for a model that stays as it is."""
-        with Collector(prunable_layers(self.blocks[index]), hessian, stop_early=False) as collector:
+        with Collector(prunable_layers(self.block(index)), hessian, stop_early=False) as collector:
             self._move_on(index, collector)
         return collector.results(f"{self.prefix}.{index}", self.n_sequences)
 
@@ -175,7 +187,7 @@ class BlockWalk:
             for later in range(index, len(self.blocks)):
                 hidden = self._run(later, batch, hidden)
             value = (hidden, *[None] * self._n_beside) if self._returns_tuple else hidden
-            with forwards_replaced(self.blocks, lambda *_: value):
+            with patched_forwards(self.blocks, lambda *_: value):
                 return read_output(self.model, self.model(**inputs, **self._no_cache), inputs)
 
     def rewind(self) -> None:
@@ -196,7 +208,7 @@ class BlockWalk:
 
     def _outputs(self, index: int, collector: Collector | None) -> Iterator[Tensor]:
         """One by one, of all batches."""
-        with quiet(self.blocks[index]):
+        with quiet(self.block(index)):
             for batch, hidden in enumerate(self.hidden):
                 if collector:
                     collector.start(self._masks[batch])
@@ -204,8 +216,8 @@ class BlockWalk:
                     yield self._run(index, batch, hidden)
 
     def _run(self, index: int, batch: int, hidden: Tensor) -> Tensor:
-        args, kwargs = self._calls[batch][index]
-        output = self.blocks[index](hidden, *args, **kwargs)
+        args, kwargs = self.calls[batch][index]
+        output = self.block(index)(hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
 
@@ -242,3 +254,23 @@ def _split(args: tuple, kwargs: dict) -> tuple[Tensor, tuple, dict]:
         return args[0], args[1:], kwargs
     kwargs = dict(kwargs)
     return kwargs.pop("hidden_states"), (), kwargs
+
+
+@contextmanager
+def patched_forwards(blocks: nn.ModuleList, record: Any) -> Iterator[None]:
+    """Blocks hand what they are called with, arguments and keywords, to `record`, and return what it returns."""
+    own = [block.__dict__.get("forward") for block in blocks]  # set where another library wrapped the block
+    for block in blocks:
+        block.forward = lambda *args, **kwargs: record(args, kwargs)
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            _set_forward(block, forward)
+
+
+def _set_forward(block: nn.Module, forward: Any) -> None:
+    if forward is None:
+        block.__dict__.pop("forward", None)
+    else:
+        block.forward = forward

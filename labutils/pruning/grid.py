@@ -1,4 +1,4 @@
-"""A whole sweep over one calibration: methods × sparsities × allocations × patterns, sharing what can be shared."""
+"""A whole grid over one calibration: methods × sparsities × allocations × patterns, sharing what can be shared."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,16 +7,17 @@ from contextlib import ExitStack
 import pandas as pd
 from transformers import PreTrainedModel
 
-from labutils.core.profiling import freed_memory_kept
+from labutils.core.profiling import keep_freed_memory
 from labutils.core.progress import progress
 from labutils.models.structure import check_finite
-from labutils.pruning.budgets import DenseStatistics
 from labutils.pruning.calibration import BlockWalk, Calibration
-from labutils.pruning.forecast.advice import advice_when_memory_ends
-from labutils.pruning.grid_members import Members
+from labutils.pruning.dense_statistics import DenseStatistics
+from labutils.pruning.forecast.advice import explain_out_of_memory
+from labutils.pruning.grid_entries import GridEntries
+from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.requests import Request, check_widths, make_request
-from labutils.pruning.restoring import restored_on_failure
+from labutils.pruning.requests import check_widths, fits_pattern, make_request, request_kinds
+from labutils.pruning.restoring import WeightSnapshot
 
 Evaluate = Callable[[PreTrainedModel], Mapping[str, object] | pd.DataFrame]
 
@@ -54,14 +55,20 @@ def prune_grid(
     are in memory together; with Hessians they take about as much as the blocks' weights in float32, and the factors as
     much again.
 
+    >>> rows = lab.prune_grid(
+    ...     model, tokens, methods=["wanda", "sparsegpt"], sparsities=[0.5, 0.7], allocations=[None, "owl"],
+    ...     evaluate=lambda pruned: {"loss": lab.sequence_losses(pruned, held_out).mean().item()},
+    ... )
+    >>> pd.DataFrame(rows)
+
     Args:
         evaluate: called with the pruned model, once for every distinct one; returns a mapping (one row) or a DataFrame.
         permute: search a channel permutation for the N:M patterns.
-        **options: see `prune`.
+        **options: see `prune`; an option must belong to at least one of the methods and allocations.
     """
     combinations = [(method, allocation, p) for p in patterns for method in methods for allocation in allocations]
     requests = expand_requests(combinations, sparsities, permute=permute, seed=seed, options=options)
-    for rows in run_requests(model, calibration, requests, evaluate):
+    for rows in run_requests(model, calibration, sum(requests, []), evaluate):
         yield from rows
 
 
@@ -72,19 +79,23 @@ def expand_requests(
     permute: bool = False,
     seed: int = 0,
     options: dict,
-) -> list[Request]:
-    """The requests of combinations of method, allocation and pattern, each at all sparsities, N:M at its own alone.
+) -> list[list[Request]]:
+    """Per combination of method, allocation and pattern, its requests: at all sparsities, or N:M at its own alone.
 
-    An allocation that an N:M pattern does not admit is left out.
+    An allocation that an N:M pattern does not admit is left out. An option must belong to one of the combinations.
     """
-    requests = []
+    combinations = list(combinations)
+    kinds, found = [request_kinds(*combination) for combination in combinations], []
     for method, allocation, pattern in combinations:
+        asked, permuted = sparsities, False
         if parsed := parse_pattern(pattern):
-            if allocation in (None, "uniform"):
-                requests.append(make_request(method, 1 - parsed[0] / parsed[1], None, pattern, permute, seed, options))
-        else:
-            requests += [make_request(method, s, allocation, pattern, False, seed, options) for s in sparsities]
-    return requests
+            asked = [1 - parsed[0] / parsed[1]] if fits_pattern(allocation) else []
+            allocation, permuted = None, permute
+        found.append([
+            make_request(method, sparsity, allocation, pattern, permuted, seed, options, beside=kinds)
+            for sparsity in asked
+        ])  # fmt: skip
+    return found
 
 
 def run_requests(
@@ -102,36 +113,32 @@ def run_requests(
     for pattern in dict.fromkeys(request.pattern for request in requests):
         check_widths(walk, pattern)
     unstructured = {request.sparsity for request in requests if request.pattern == "unstructured"}
-    with restored_on_failure(walk.blocks) as dense, freed_memory_kept(), ExitStack() as stack:
-        with advice_when_memory_ends(model, walk.inputs, requests[0]):
-            members = Members(DenseStatistics(walk, sorted(unstructured)), requests)
+    with WeightSnapshot(walk.blocks) as dense, keep_freed_memory(), ExitStack() as stack:
+        with explain_out_of_memory(model, walk.inputs, requests[0]):
+            entries = GridEntries(DenseStatistics(walk, sorted(unstructured)), requests)
             started = time.perf_counter()
-            stack.enter_context(walk.inputs_kept(hessian=members.read_of_dense_model))
-        members.count_shared(time.perf_counter() - started)
-        yield from _rows_of_members(members, dense, evaluate)
+            stack.enter_context(walk.inputs_kept(hessian=entries.read_of_dense_model))
+        entries.count_shared(time.perf_counter() - started)
+        yield from _evaluated_rows(entries, dense, evaluate)
 
 
-def _rows_of_members(members: Members, dense: restored_on_failure, evaluate: Evaluate) -> Iterator[list[dict]]:
-    walk, rows_of = members.statistics.walk, {}
-    last = {member: number for number, (_, member) in enumerate(members)}
-    shown = progress(members, total=len(members), description="prune grid", unit="pruning")
-    for number, (request, member) in enumerate(shown):
-        if member not in rows_of:
+def _evaluated_rows(entries: GridEntries, dense: WeightSnapshot, evaluate: Evaluate) -> Iterator[list[dict]]:
+    walk, rows_of = entries.statistics.walk, {}
+    last = {entry: number for number, (_, entry) in enumerate(entries)}
+    shown = progress(entries, total=len(entries), description="prune grid", unit="pruning")
+    for number, (request, entry) in enumerate(shown):
+        if entry not in rows_of:
             started = time.perf_counter()
-            with advice_when_memory_ends(walk.model, walk.inputs, request):
-                reached = members.carry_out(member)
-            seconds = member.planning_seconds + time.perf_counter() - started
+            with explain_out_of_memory(walk.model, walk.inputs, request):
+                reached = entries.carry_out(entry)
+            seconds = entry.planning_seconds + time.perf_counter() - started
             found = evaluate(walk.model)
             dense.restore()
             rows = found.to_dict("records") if isinstance(found, pd.DataFrame) else [dict(found)]
-            rows_of[member] = [{"reached": reached, "seconds": seconds, **row} for row in rows]
+            rows_of[entry] = [{"reached": reached, "seconds": seconds, **row} for row in rows]
         common = {
-            "method": request.method, "allocation": request.allocation or _default_allocation(request.method),
-            "pattern": request.pattern, "sparsity": request.sparsity,
+            "method": request.method.name, "allocation": request.allocation.name, "pattern": request.pattern,
+            "sparsity": request.sparsity,
         }  # fmt: skip
-        rows = rows_of.pop(member) if last[member] == number else rows_of[member]
+        rows = rows_of.pop(entry) if last[entry] == number else rows_of[entry]
         yield [{**common, **row} for row in rows]
-
-
-def _default_allocation(method: str) -> str:
-    return {"optiprune": "optiprune", "optiprune-auto": "measured"}.get(method, "uniform")

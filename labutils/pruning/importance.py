@@ -4,16 +4,19 @@ A score takes the weight matrix (out Ã— in) and the norms of its inputs, x_j = â
 and returns a matrix of the same shape. `SCORES` names every score together with the group inside which its values
 are compared; `register_score` adds one, and every method name, sweep and notebook then finds it.
 
-Sources: magnitude (Han et al. 2015), Wanda (Sun et al. 2024), relative importance with and without activations
-(Zhang et al. 2024, "Plug-and-Play").
+Sources: magnitude (Han et al. 2015), Wanda (Sun et al. 2024, arXiv 2306.11695), relative importance with and without
+activations (Zhang et al. 2024, "Plug-and-Play").
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from labutils.pruning.registry import Registry
 
 ScoreFunction = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -63,29 +66,34 @@ def _share(size: Float[Tensor, "out in"], *, dim: int) -> Float[Tensor, "out in"
     return size / torch.where(total > 0, total, 1.0)
 
 
-SCORES: dict[str, Score] = {
-    "magnitude": Score(magnitude_score, "matrix", reads_inputs=False),
-    "wanda": Score(wanda_score, "row"),
-    "ri": Score(lambda weight, norms: relative_importance_score(weight, exponent=0.0), "matrix", reads_inputs=False),
-    "ria": Score(relative_importance_score, "matrix"),
-}
+SCORES: Registry[Score] = Registry("score")
+SCORES.add("magnitude", Score(magnitude_score, "matrix", reads_inputs=False))
+SCORES.add("wanda", Score(wanda_score, "row"))
+SCORES.add("ri", Score(partial(relative_importance_score, exponent=0.0), "matrix", reads_inputs=False))
+SCORES.add("ria", Score(relative_importance_score, "matrix"))
 
 
-def register_score(name: str, group: Literal["row", "matrix"]) -> Callable[[ScoreFunction], ScoreFunction]:
+def register_score(
+    name: str, group: Literal["row", "matrix"], *, reads_inputs: bool = True
+) -> Callable[[ScoreFunction], ScoreFunction]:
     """A decorator that makes a score available as a pruning method of that name.
+
+    >>> @lab.register_score("squares", "row")
+    ... def squares(weight, norms):
+    ...     return weight**2 * norms
 
     Args:
         name: new method name, e.g. "mine"; "mine+obs" then also names the score followed by the Hessian update.
         group: compare scores inside each output row, or over the whole matrix.
+        reads_inputs: whether the norms are used; without them no tokens are run, and `norms` may be None.
 
     Raises:
         ValueError: the name is taken.
     """
-    if name in SCORES:
-        raise ValueError(f"There is a score {name!r} already. Registered: {', '.join(SCORES)}.")
+    SCORES.refuse_taken(name)
 
     def register(function: ScoreFunction) -> ScoreFunction:
-        SCORES[name] = Score(function, group)
+        SCORES.add(name, Score(function, group, reads_inputs))
         return function
 
     return register

@@ -1,11 +1,9 @@
 """Prune one weight matrix: a score or SparseGPT chooses the mask, the Hessian may repair what is left.
 
-A method name is `sparsegpt`, a registered score (`magnitude`, `wanda`, `ri`, `ria`, …), or a score followed by `+obs`:
-that score's mask, then the optimal-brain-surgeon update of the survivors. A matrix that no calibration token reached
-(an expert that was never chosen) loses its smallest weights, whatever the method.
+A score may be followed by the optimal-brain-surgeon update of the survivors (`+obs`). A matrix that no calibration
+token reached (an expert that was never chosen) loses its smallest weights, whatever the method.
 """
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,14 +16,56 @@ from labutils.pruning.patterns import Cut, channel_permutation, inside_mask, mas
 from labutils.pruning.reconstruction import Factor, factor_hessian, obs_update, relative_output_error, sparsegpt
 from labutils.pruning.statistics import Statistics
 
+Group = Literal["row", "matrix"]
 
-@dataclass(frozen=True)
+
 class MatrixMethod:
-    """How one matrix is pruned: which score (None: SparseGPT's own), and whether the survivors are updated."""
+    """How one matrix is pruned. A subclass defines `scores` and `prune`; it must be hashable.
+
+    Attributes:
+        name: in the report and in messages.
+        needs_hessian: whether it gets the factorised Hessian of the matrix's inputs.
+        ranks_by_hessian: whether `scores` reads it as well.
+        reads_inputs: whether calibration tokens enter at all; without them `statistics` may be None.
+    """
 
     name: str
-    score: str | None
-    update: bool
+    needs_hessian = False
+    ranks_by_hessian = False
+    reads_inputs = True
+
+    def scores(
+        self, weight: Float[Tensor, "out in"], statistics: Statistics | None, factor: Factor | None
+    ) -> Float[Tensor, "out in"]:
+        """The score by which the weights of a matrix that has not been touched yet rank; higher = keep."""
+        raise NotImplementedError(f"{type(self).__name__} must define `scores`.")
+
+    def prune(
+        self,
+        weight: Float[Tensor, "out in"],
+        statistics: Statistics | None,
+        *,
+        n_drop: int,
+        pattern: tuple[int, int] | None,
+        factor: Factor | None,
+        block_size: int,
+        group: Group | None,
+        cut: Cut | None,
+    ) -> tuple[Float[Tensor, "out in"], Bool[Tensor, "out in"]]:
+        """The pruned matrix and its mask (True = kept); arguments as for `prune_matrix`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `prune`.")
+
+
+@dataclass(frozen=True)
+class ScoreMethod(MatrixMethod):
+    """A registered score chooses the mask; with `update`, the optimal-brain-surgeon update repairs what is left."""
+
+    score: str
+    update: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.score}{OBS if self.update else ''}"
 
     @property
     def needs_hessian(self) -> bool:
@@ -33,12 +73,51 @@ class MatrixMethod:
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether calibration tokens enter at all."""
         return self.update or SCORES[self.score].reads_inputs
 
-    def group(self, asked: Literal["row", "matrix"] | None) -> Literal["row", "matrix"]:
-        """Inside which group scores compete, for methods that have a score."""
+    def competes_in(self, asked: Group | None) -> Group:
+        """The group inside which scores are compared."""
         return asked or SCORES[self.score].group
+
+    def scores(self, weight: Tensor, statistics: Statistics | None, factor: Factor | None) -> Tensor:
+        return SCORES[self.score].function(weight.float(), None if statistics is None else statistics.norms)
+
+    def prune(
+        self, weight: Tensor, statistics: Statistics | None, *, n_drop: int, pattern: tuple[int, int] | None,
+        factor: Factor | None, block_size: int, group: Group | None, cut: Cut | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        score = self.scores(weight, statistics, factor)
+        if pattern:
+            mask = n_of_m_mask(score, *pattern)
+        elif cut is not None:
+            mask = mask_above(score, cut)
+        else:
+            mask = unstructured_mask(score, n_drop, group=self.competes_in(group))
+        if self.update:
+            return obs_update(weight, mask, factor, block_size=block_size), mask
+        return inside_mask(weight, mask), mask
+
+
+@dataclass(frozen=True)
+class SparseGPT(MatrixMethod):
+    """Mask and update together, column by column, by the layer's Hessian (Frantar & Alistarh 2023)."""
+
+    name = "sparsegpt"
+    needs_hessian = True
+    ranks_by_hessian = True
+
+    def scores(self, weight: Tensor, statistics: Statistics | None, factor: Factor | None) -> Tensor:
+        return (weight.to(factor.upper.dtype) / factor.upper.diagonal()) ** 2
+
+    def prune(
+        self, weight: Tensor, statistics: Statistics | None, *, n_drop: int, pattern: tuple[int, int] | None,
+        factor: Factor | None, block_size: int, group: Group | None, cut: Cut | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        return sparsegpt(weight, factor, n_drop=None if pattern else n_drop, pattern=pattern, block_size=block_size)
+
+
+OBS = "+obs"
+UNREACHED = ScoreMethod("magnitude")  # prunes a matrix that no token has reached, whatever the method
 
 
 @dataclass(frozen=True)
@@ -48,23 +127,6 @@ class MatrixResult:
     weight: Float[Tensor, "out in"]
     mask: Bool[Tensor, "out in"]
     order: Int[Tensor, "in"] | None
-
-
-def matrix_method(name: str) -> MatrixMethod:
-    """The method of that name.
-
-    Raises:
-        LookupError: no such method; the nearest known one is named.
-    """
-    if name == "sparsegpt":
-        return MatrixMethod(name, None, True)
-    score = name.removesuffix("+obs")
-    if score not in SCORES:
-        known = [*SCORES, "sparsegpt", *(f"{other}+obs" for other in SCORES), "optiprune", "optiprune-auto"]
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        raise LookupError(f"There is no pruning method {name!r}.{hint} Known: {', '.join(known)}.")
-    return MatrixMethod(name, score, name.endswith("+obs"))
 
 
 def matrix_score(
@@ -78,10 +140,7 @@ def matrix_score(
 
     `statistics` may be None for a method that reads no inputs.
     """
-    method = _informed_method(method, statistics)
-    if method.score is None:
-        return (weight.to(factor.upper.dtype) / factor.upper.diagonal()) ** 2
-    return SCORES[method.score].function(weight.float(), None if statistics is None else statistics.norms)
+    return _informed_method(method, statistics).scores(weight, statistics, factor)
 
 
 def prune_matrix(
@@ -94,7 +153,7 @@ def prune_matrix(
     permute: bool = False,
     factor: Factor | None = None,
     block_size: int = 128,
-    group: Literal["row", "matrix"] | None = None,
+    group: Group | None = None,
     cut: Cut | None = None,
 ) -> MatrixResult:
     """Drop `n_drop` weights of a matrix, or those outside an N:M pattern; the given weight is left as it is.
@@ -108,28 +167,18 @@ def prune_matrix(
     """
     method = _informed_method(method, statistics)
     if permute and pattern:
-        score = matrix_score(weight, statistics, method, factor=factor)
+        score = method.scores(weight, statistics, factor)
         order = channel_permutation(score, *pattern)
         return _prune_permuted(weight, statistics, method, order, pattern, factor, block_size)
-    if method.score is None:
-        pruned, mask = sparsegpt(
-            weight, factor, n_drop=None if pattern else n_drop, pattern=pattern, block_size=block_size
-        )
-        return MatrixResult(pruned, mask, None)
-    score = matrix_score(weight, statistics, method)
-    if pattern:
-        mask = n_of_m_mask(score, *pattern)
-    elif cut is not None:
-        mask = mask_above(score, cut)
-    else:
-        mask = unstructured_mask(score, n_drop, group=method.group(group))
-    pruned = obs_update(weight, mask, factor, block_size=block_size) if method.update else inside_mask(weight, mask)
+    pruned, mask = method.prune(
+        weight, statistics, n_drop=n_drop, pattern=pattern, factor=factor, block_size=block_size, group=group, cut=cut
+    )
     return MatrixResult(pruned, mask, None)
 
 
 def _informed_method(method: MatrixMethod, statistics: Statistics | None) -> MatrixMethod:
     """The method, or magnitude where no token has reached the matrix."""
-    return method if statistics is None or statistics.n_tokens else matrix_method("magnitude")
+    return method if statistics is None or statistics.n_tokens else UNREACHED
 
 
 def _prune_permuted(

@@ -1,4 +1,4 @@
-"""What pruning did to a model's output: the measure by which `optiprune-auto` compares its finalists."""
+"""What pruning did to a model's output: the measure by which `optiprune-auto` compares its candidates."""
 
 from collections.abc import Mapping
 

@@ -33,6 +33,7 @@ def unstructured_mask(
     if not 0 <= n_drop <= score.numel():
         raise ValueError(f"n_drop={n_drop} is outside [0, {score.numel()}] for a matrix of {tuple(score.shape)}.")
     _check_scores(score)
+    # Wanda compares inside a row; what does not divide by the rows is left to the matrix, so that the budget is exact.
     per_row = n_drop // rows if group == "row" else 0
     mask = _row_mask(score, per_row) if per_row else torch.ones_like(score, dtype=torch.bool)
     if rest := n_drop - per_row * rows:
@@ -174,9 +175,11 @@ def channel_permutation(score: Float[Tensor, "out in"], keep_n: int, group_m: in
     columns = score.shape[1]
     _check_width(columns, keep_n, group_m)
     n_groups = columns // group_m
+    # In snake order the largest column of a strip meets the smallest of the next: the groups' sums stay close.
     strips = score.sum(dim=0).argsort(descending=True, stable=True).reshape(group_m, n_groups)
     strips[1::2] = strips[1::2].flip(1)
     for strip in range(group_m):
+        # Given the other strips, which column of this one goes to which group is an assignment problem.
         gain = _retained_scores(score, strips, strip, keep_n)
         _, chosen = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
         strips[strip] = strips[strip, torch.as_tensor(chosen, device=strips.device)]
@@ -193,6 +196,7 @@ def _retained_scores(
     score: Float[Tensor, "out in"], strips: Int[Tensor, "m groups"], strip: int, keep_n: int
 ) -> Float[Tensor, "groups groups"]:
     """gain[g, c]: the score that group g retains when it takes column c of the strip beside its other columns."""
+    # Row by row, a newcomer either beats the N-th best of the group's other columns or adds nothing.
     others = torch.cat([strips[:strip], strips[strip + 1 :]])
     fixed = score[:, others].sort(dim=1, descending=True).values  # (out, m − 1, groups)
     base = fixed[:, : keep_n - 1].sum(dim=1)

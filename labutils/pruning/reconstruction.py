@@ -2,7 +2,13 @@
 
 The layer-wise Hessian is H = (2 / sequences) XᵀX. Everything here works in the dtype of the Hessian (float32 in the
 pipeline, float64 in the proofs) and on one factorisation per input, shared by every matrix that reads that input.
-Source: Frantar & Alistarh 2023 (SparseGPT).
+
+Optimal brain surgeon (Hassibi & Stork 1993), for one row w: dropping weight j costs w_j² / [H⁻¹]_jj at best, when the
+others move by −w_j / [H⁻¹]_jj · [H⁻¹]_j:. SparseGPT (Frantar & Alistarh 2023, arXiv 2301.00774, Algorithm 1) goes
+through the columns from left to right and moves only those to the right, so that all rows share the inverses of the
+Hessian without its first columns. Their first rows are what U holds: with H⁻¹ = Uᵀ U, the inverse without the columns
+before j has the first row U_jj · U_j:, which begins with U_jj². So the cost is w_j² / U_jj², and the move is
+−w_j / U_jj · U_j:.
 """
 
 from dataclasses import dataclass
@@ -51,7 +57,8 @@ def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01) ->
     for attempt in range(DAMPING_ATTEMPTS):
         used = damping * 10**attempt
         damped = live + torch.diag((used * mean).expand(len(live)))
-        # of the matrix with its axes reversed: with H = R Rᵀ and R upper triangular, U = R⁻¹
+        # Of the matrix with its axes reversed: H = R Rᵀ with R upper triangular, so that H⁻¹ = R⁻ᵀ R⁻¹ and U = R⁻¹.
+        # One factorisation and one triangular solve; H⁻¹ itself is never formed.
         lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
         if failed:
             continue
@@ -90,7 +97,7 @@ def sparsegpt(
     if pattern is not None:  # a group must not straddle two blocks
         block_size = max(pattern[1], block_size - block_size % pattern[1])
     weight = inside_mask(weight, ~factor.dead)
-    return _sweep(weight, factor.upper, _ScoreMask(weight.shape, n_drop, pattern), block_size)
+    return _column_pass(weight, factor.upper, _ScoreMask(weight.shape, n_drop, pattern), block_size)
 
 
 def obs_update(
@@ -99,7 +106,7 @@ def obs_update(
     """Remove the weights outside a given mask, column by column, and let the columns to the right make up for them."""
     _check_columns(weight, factor, None)
     weight = inside_mask(weight, ~factor.dead)
-    return _sweep(weight, factor.upper, _GivenMask(mask), block_size)[0]
+    return _column_pass(weight, factor.upper, _GivenMask(mask), block_size)[0]
 
 
 def relative_output_error(
@@ -125,7 +132,7 @@ class _GivenMask:
 
 
 class _ScoreMask:
-    """Chooses masks during the sweep: a whole column block at once, or N:M group by group."""
+    """Chooses masks during the column pass: a whole column block at once, or N:M group by group."""
 
     def __init__(self, shape: torch.Size, n_drop: int | None, pattern: tuple[int, int] | None):
         if (n_drop is None) == (pattern is None):
@@ -137,6 +144,7 @@ class _ScoreMask:
     def for_block(self, weight: Tensor, diagonal: Tensor, start: int) -> Tensor | None:
         if self.n_drop is None:
             return torch.ones_like(weight, dtype=torch.bool)
+        # The running total is rounded, not each block's share, so that the last block ends at n_drop exactly.
         before = round(self.n_drop * start / self.shape[1])
         after = round(self.n_drop * (start + weight.shape[1]) / self.shape[1])
         score, count = (weight / diagonal) ** 2, after - before
@@ -154,7 +162,7 @@ class _ScoreMask:
         return n_of_m_mask((weight[:, :group_m] / diagonal[:group_m]) ** 2, keep_n, group_m)
 
 
-def _sweep(
+def _column_pass(
     weight: Float[Tensor, "out in"], upper: Float[Tensor, "in in"], masks: _GivenMask | _ScoreMask, block_size: int
 ) -> tuple[Float[Tensor, "out in"], Bool[Tensor, "out in"]]:
     """Columns left to right in blocks; each column's error is spread over the columns right of it.
@@ -169,16 +177,17 @@ def _sweep(
         stop = min(start + block_size, width)
         block, local = columns[start:stop], upper[start:stop, start:stop]
         keep[start:stop] = masks.for_block(block.T, local.diagonal(), start).T
-        errors = torch.empty_like(block)
+        errors = torch.empty_like(block)  # E: what each column loses, over U_jj
         for first in range(0, stop - start, strip):
             part, after = slice(first, first + strip), slice(first + strip, None)
-            _sweep_strip(block[part], local[part, part], keep[start:stop][part], errors[part], masks, start + first)
+            _pass_strip(block[part], local[part, part], keep[start:stop][part], errors[part], masks, start + first)
+            # −Uᵀ E to the rest of the block before its next strip is read; below, once per block, to all behind it.
             block[after].addmm_(local[part, after].T, errors[part], alpha=-1.0)
         columns[stop:].addmm_(upper[start:stop, stop:].T, errors, alpha=-1.0)
     return inside_mask(columns, keep).T.to(weight.dtype).contiguous(), keep.T.contiguous()
 
 
-def _sweep_strip(
+def _pass_strip(
     columns: Float[Tensor, "strip out"], upper: Float[Tensor, "strip strip"], keep: Bool[Tensor, "strip out"],
     errors: Float[Tensor, "strip out"], masks: _GivenMask | _ScoreMask, start: int,
 ) -> None:  # fmt: skip
@@ -195,6 +204,7 @@ def _sweep_strip(
             keep[i : i + group.shape[1]] = group.T
             dropped[i : i + group.shape[1]] = ~group.T
         torch.mul(column, drop, out=lost)
+        # −w_j / U_jj · U_j:, for all rows of the matrix at once; the diagonal entry takes w_j itself to zero.
         columns.addr_(row, lost, alpha=-1.0)
     errors.div_(diagonal.unsqueeze(1))
 

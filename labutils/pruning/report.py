@@ -1,6 +1,5 @@
 """What `prune` was asked for, and what it reports."""
 
-import dataclasses
 import time
 from dataclasses import dataclass, field
 
@@ -8,16 +7,15 @@ import pandas as pd
 from torch import Tensor
 
 from labutils.pruning.matrices import MatrixResult
+from labutils.pruning.methods import Request
 from labutils.pruning.patterns import count_zeros
 from labutils.pruning.reconstruction import Factor
-from labutils.pruning.requests import Request
 from labutils.pruning.statistics import Statistics
 
 LAYER_COLUMNS = [
     "name", "block", "rows", "cols", "target", "sparsity", "damping", "dead_columns", "relative_error", "seconds",
     "tokens",
 ]  # fmt: skip
-REQUEST_NAMES = ["method", "sparsity", "allocation", "pattern", "permute", "seed"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class PruneReport:
             lost its smallest weights, whatever the method, and has no error).
         sparsity: share of zeros over all pruned matrices.
         strategy: the method that pruned each block.
-        candidates: the finalists of `optiprune-auto`, with the damage that decided; None for other methods.
-        options: everything that `prune` was called with.
+        candidates: what a method tried that chooses by trying, with the damage that decided; None for others.
+        options: everything that `prune` was called with, the options of the method and the allocation included.
         permutations: layer name → channel order under which its mask is N:M.
         seconds: of the whole pruning, allocation included.
     """
@@ -85,8 +83,7 @@ def make_report(
 ) -> PruneReport:
     """The report of the rows gathered."""
     layers = pd.DataFrame(rows, columns=LAYER_COLUMNS)
-    asked = {**{name: getattr(request, name) for name in REQUEST_NAMES}, **dataclasses.asdict(request.options)}
-    return PruneReport(layers, share_of_zeros(layers), strategy, asked, permutations)
+    return PruneReport(layers, share_of_zeros(layers), strategy, request.record(), permutations)
 
 
 def share_of_zeros(layers: pd.DataFrame) -> float:

@@ -1,102 +1,126 @@
 """The arguments of `prune`, checked before anything runs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 
-from labutils.core.options import read_options
+import pandas as pd
+
+from labutils.core.options import suggest
 from labutils.models.structure import prunable_layers, weight_matrix
+from labutils.pruning.budgets import ALLOCATIONS, Allocation, Given, Uniform
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.matrices import matrix_method
+from labutils.pruning.importance import SCORES
+from labutils.pruning.methods import METHODS, Method, PruneOptions, Request, method_kind
 from labutils.pruning.patterns import parse_pattern
+from labutils.pruning.registry import option_names
+from labutils.pruning.selection import OptiPruneAuto  # noqa: F401 (registers itself)
 
-
-@dataclass(frozen=True)
-class PruneOptions:
-    """Options of `prune`.
-
-    Attributes:
-        batch_size: calibration sequences that run together; speed and memory only.
-        sequential: whether a block is pruned by what it reads behind the pruned blocks before it, as the papers do;
-            False lets all blocks read the dense model's activations, in about half the time, and in a grid but once.
-        restorable: whether a copy of the weights is kept, so that a failure half-way leaves the model as it was. False
-            spares the memory of one copy; a model whose pruning then fails is to be loaded anew. `prune_grid` keeps a
-            copy in any case, from which every pruning starts.
-        damping: share of the Hessian's mean diagonal that is added to it (SparseGPT's 0.01).
-        block_size: columns whose SparseGPT mask is chosen together.
-        group: compare scores by "row" or "matrix" instead of the score's own default.
-        deviation: half the range of the block densities in OWL (0.08) and DLP (0.15); None takes their own.
-        outlier_multiple: OWL's M: an outlier is above M × the block's mean score.
-        epsilon: half the relative range of AlphaPruning's block sparsities.
-        slope: sparsity added per block by the arithmetic allocation.
-        standardise: whether the global allocation compares scores in standard deviations of their own matrix.
-        threshold: OptiPrune's τ: below this sparsity `below` prunes, from it on `above`.
-        threshold_on: compare τ with the model's sparsity ("global") or with each block's ("layer").
-        deviation_low, deviation_high, largest_deviation: OptiPrune's λ(S) rises from 0 to the largest between them.
-    """
-
-    batch_size: int = 8
-    sequential: bool = True
-    restorable: bool = True
-    damping: float = 0.01
-    block_size: int = 128
-    group: Literal["row", "matrix"] | None = None
-    deviation: float | None = None
-    outlier_multiple: float = 5.0
-    epsilon: float = 0.3
-    slope: float = 0.02
-    standardise: bool = True
-    threshold: float = 0.5
-    threshold_on: Literal["global", "layer"] = "global"
-    below: str = "ria"
-    above: str = "sparsegpt"
-    deviation_low: float = 0.4
-    deviation_high: float = 0.7
-    largest_deviation: float = 0.08
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.block_size < 1:
-            raise ValueError(f"batch_size ({self.batch_size}) and block_size ({self.block_size}) must be at least 1.")
-        if self.group not in (None, "row", "matrix") or self.threshold_on not in ("global", "layer"):
-            raise ValueError(
-                f'group={self.group!r} must be None, "row" or "matrix"; '
-                f'threshold_on={self.threshold_on!r} must be "global" or "layer".'
-            )
-        for name in ("sequential", "restorable"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
-        if self.damping <= 0:
-            raise ValueError(f"damping ({self.damping}) must be above 0.")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one call of `prune` asks for, checked."""
-
-    method: str
-    sparsity: float
-    allocation: str | Sequence[float] | None
-    pattern: str
-    permute: bool
-    seed: int
-    options: PruneOptions
+AllocationName = str | Sequence[float] | None
+Kinds = tuple[Callable[..., Method], Callable[..., Allocation]]
 
 
 def make_request(
     method: str,
     sparsity: float,
-    allocation: str | Sequence[float] | None,
+    allocation: AllocationName,
     pattern: str,
     permute: bool,
     seed: int,
-    options: dict,
+    options: Mapping[str, object],
+    *,
+    beside: Iterable[Kinds] = (),
 ) -> Request:
-    """Check the arguments of `prune`; raises ValueError or LookupError as documented there."""
-    settings = read_options(PruneOptions, options, of="prune")
-    if method not in ("optiprune", "optiprune-auto"):
-        matrix_method(method)
+    """Check the arguments of `prune`; raises ValueError or LookupError as documented there.
+
+    Args:
+        beside: methods and allocations of the same grid; their options are passed over.
+    """
+    kinds = request_kinds(method, allocation, pattern)
+    check_options(options, [kinds, *beside], asked=f"method={method!r}, allocation={allocation!r}")
     _check_request(sparsity, pattern, permute, allocation)
-    return Request(method, sparsity, allocation, pattern, permute, seed, settings)
+    makers = (kinds[0], kinds[1], PruneOptions)
+    made = [make(**{name: options[name] for name in option_names(make) if name in options}) for make in makers]
+    request = Request(made[0], sparsity, made[1], allocation, pattern, permute, seed, made[2])
+    request.method.check(request)
+    return request
+
+
+def request_kinds(method: str, allocation: AllocationName, pattern: str) -> Kinds:
+    """What makes the method and the allocation of a request, which an N:M pattern leaves no choice of.
+
+    Raises:
+        LookupError: an unknown name; the nearest known one is named.
+    """
+    kind = method_kind(method)
+    if parse_pattern(pattern):
+        return kind, Uniform
+    if allocation is None:
+        return kind, getattr(kind, "default_allocation", Uniform)  # what makes a score's method is no class
+    if not isinstance(allocation, str):
+        return kind, partial(Given, allocation)
+    if allocation not in ALLOCATIONS:
+        raise LookupError(ALLOCATIONS.explain_unknown(allocation, ALLOCATIONS, ", or one number per block"))
+    return kind, ALLOCATIONS[allocation]
+
+
+def fits_pattern(allocation: AllocationName) -> bool:
+    """Whether an allocation may be asked for together with an N:M pattern, which is uniform."""
+    return allocation is None or (isinstance(allocation, str) and ALLOCATIONS.get(allocation) is Uniform)
+
+
+def check_options(options: Mapping[str, object], kinds: Iterable[Kinds], *, asked: str) -> None:
+    """Refuse an option that neither `prune` nor any of the given methods and allocations has.
+
+    Raises:
+        ValueError: it says to what the option, or the nearest known one, belongs.
+    """
+    here = {*option_names(PruneOptions)} | {name for pair in kinds for kind in pair for name in option_names(kind)}
+    owners = {"prune": option_names(PruneOptions)}
+    owners |= {f"method {name!r}": own for name, kind in METHODS.items() if (own := option_names(kind))}
+    owners |= {f"allocation {name!r}": own for name, kind in ALLOCATIONS.items() if (own := option_names(kind))}
+    for name in options:
+        if name in here:
+            continue
+        if of := [owner for owner, own in owners.items() if name in own]:
+            raise ValueError(
+                f"{name} is an option of {' and '.join(of)}; the call has {asked}. Leave it out, or choose what it "
+                f"belongs to. Options of this call: {', '.join(sorted(here))}."
+            )
+        known = dict.fromkeys(known for own in owners.values() for known in own)
+        table = "; ".join(f"of {owner}: {', '.join(own)}" for owner, own in owners.items())
+        raise ValueError(f"prune has no option {name!r}.{suggest(name, known)} Options {table}.")
+
+
+def list_methods() -> pd.DataFrame:
+    """What can be asked of `prune`: one row per score, method and allocation that is registered.
+
+    >>> lab.pruning.list_methods().query("kind == 'allocation'")
+
+    Returns:
+        kind ("score", "method" or "allocation"), name, its own options, and what it does.
+    """
+    rows = [("score", name, "", _first_line(score.function)) for name, score in SCORES.items()]
+    for noun, registry in (("method", METHODS), ("allocation", ALLOCATIONS)):
+        rows += [(noun, name, ", ".join(option_names(kind)), _first_line(kind)) for name, kind in registry.items()]
+    return pd.DataFrame(rows, columns=["kind", "name", "options", "what"])
+
+
+@contextmanager
+def temporary_registrations() -> Iterator[None]:
+    """Scores, methods and allocations that are registered while this lasts are forgotten afterwards.
+
+    >>> with lab.pruning.temporary_registrations():
+    ...     lab.register_score("mine", "row")(lambda weight, norms: weight.abs() * norms**2)
+    ...     lab.prune(model, tokens, method="mine", sparsity=0.5)
+    """
+    with SCORES.restored(), METHODS.restored(), ALLOCATIONS.restored():
+        yield
+
+
+def _first_line(described: object) -> str:
+    described = described.func if isinstance(described, partial) else described
+    return (described.__doc__ or "").strip().partition("\n")[0]
 
 
 def check_widths(walk: BlockWalk, pattern: str) -> None:
@@ -111,7 +135,7 @@ def check_widths(walk: BlockWalk, pattern: str) -> None:
                 )
 
 
-def _check_request(sparsity: float, pattern: str, permute: bool, allocation: object) -> None:
+def _check_request(sparsity: float, pattern: str, permute: bool, allocation: AllocationName) -> None:
     if isinstance(sparsity, bool) or not isinstance(sparsity, int | float) or not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity!r} must be a share in [0, 1): 0.5 removes half of the weights.")
     parsed = parse_pattern(pattern)
@@ -122,7 +146,7 @@ def _check_request(sparsity: float, pattern: str, permute: bool, allocation: obj
     keep_n, group_m = parsed
     if abs(sparsity - (1 - keep_n / group_m)) > 1e-9:
         raise ValueError(f"A {pattern} pattern has the sparsity {1 - keep_n / group_m:g}; got sparsity={sparsity}.")
-    if allocation not in (None, "uniform"):
+    if not fits_pattern(allocation):
         raise ValueError(
             f"A {pattern} pattern gives every block the same sparsity; leave out allocation={allocation!r}."
         )

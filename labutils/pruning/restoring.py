@@ -8,10 +8,14 @@ from torch import Tensor, nn
 from labutils.models.structure import prunable_layers
 
 
-class restored_on_failure:
-    """A context in which an exception puts all prunable weights of some blocks back as they were.
+class WeightSnapshot:
+    """A copy of all prunable weights of some blocks; used as a context, an exception puts them back.
 
-    Copies lie in the computer's memory, where a GPU's would be needed for the pruning itself.
+    Copies are kept in host memory; the pruning needs the GPU's.
+
+    >>> with WeightSnapshot(blocks) as dense:
+    ...     prune_somehow(blocks)
+    ...     dense.restore()
     """
 
     def __init__(self, blocks: Iterable[nn.Module], *, on_device: bool = False):
@@ -19,7 +23,7 @@ class restored_on_failure:
         self.layers = [layer for block in blocks for layer in prunable_layers(block).values()]
         self.on_device = on_device
 
-    def __enter__(self) -> "restored_on_failure":
+    def __enter__(self) -> "WeightSnapshot":
         self.backup = self.current()
         return self
 

@@ -1,13 +1,13 @@
 """`optiprune-auto`: how the sparsity is spread is chosen by measurement, on calibration tokens alone.
 
 1. *Probes* prune one dense block at a time and read the model's output: what each block can spare gives an allocation.
-2. *Finalists* are carried out block by block, as the model will be left: SparseGPT with that allocation and with OWL's.
-   The less damaged model stays.
+2. *Candidates* are carried out block by block, as the model will be left: SparseGPT with that allocation and with
+   OWL's. The less damaged model stays.
 
-Damage is the divergence of the output from the dense model's on calibration tokens, the same for both finalists. It is
-not the loss: on few tokens the loss is too noisy to tell finalists apart, and an encoder has none. Nothing is held out:
-finalists that were pruned on the same tokens in the same way profit from them alike. That is also why relative
-importance is no finalist: its weights were not fitted to these tokens, so they cannot tell the two apart fairly.
+Damage is the divergence of the output from the dense model's on calibration tokens, the same for both candidates. It is
+not the loss: on few tokens the loss is too noisy to tell candidates apart, and an encoder has none. Nothing is held
+out: candidates that were pruned on the same tokens in the same way profit from them alike. That is also why relative
+importance is no candidate: its weights were not fitted to these tokens, so they cannot tell the two apart fairly.
 
 Where an input has few tokens to its name, the Hessian is damped more: the repair would fit their noise.
 """
@@ -22,18 +22,18 @@ from torch import Tensor
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning import allocation as rules
 from labutils.pruning.blocks import prune_walk
-from labutils.pruning.budgets import DenseModel, DenseStatistics, block_sparsities, matrix_budgets
+from labutils.pruning.budgets import Allocation, DenseModel, Given, Owl, Uniform, matrix_budgets
 from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.importance import relative_importance_score
-from labutils.pruning.matrices import matrix_method
+from labutils.pruning.matrices import MatrixMethod, SparseGPT
+from labutils.pruning.methods import Method, Request, register_method
 from labutils.pruning.output_divergence import DenseOutput
-from labutils.pruning.patterns import inside_mask, parse_pattern, unstructured_mask
+from labutils.pruning.patterns import inside_mask, unstructured_mask
 from labutils.pruning.report import PruneReport
-from labutils.pruning.requests import Request
-from labutils.pruning.restoring import restored_on_failure
+from labutils.pruning.restoring import WeightSnapshot
 
-METHOD = "sparsegpt"
-READ_TOKENS = 2048  # tokens that compare the finalists; the dense model's predictions of them are kept meanwhile
+READ_TOKENS = 2048  # tokens that compare the candidates; the dense model's predictions of them are kept meanwhile
 PROBE_STEP = 0.1
 # Damping per input and token. The ridge that predicts best shrinks with the number of observations per coefficient.
 DAMPING_PER_INPUT = 0.1
@@ -41,28 +41,92 @@ PROBE_COST = 0.25  # passes through a block that all probes together may take, i
 
 
 @dataclass(frozen=True)
-class _Finalist:
+class _Candidate:
     allocation: str
     damage: float
     report: PruneReport
     weights: list[Tensor]
 
 
-def prune_by_measurement(statistics: DenseStatistics, request: Request) -> PruneReport:
-    """Carry out the finalists, and leave the dense model pruned as the least damaged of them."""
-    request = _damped_by_scarcity(statistics, request)
-    reader = _Reader(statistics.walk, request)
-    tried, best = [], None
-    with restored_on_failure(statistics.walk.blocks) as dense:
-        for allocation, sparsities in _allocations(statistics, request).items():
-            dense.restore()
-            report = _prune(statistics, request, sparsities)
-            finalist = _Finalist(allocation, reader.damage(), report, dense.current())
-            tried.append({"method": METHOD, "allocation": allocation, "damage": finalist.damage})
-            best = finalist if best is None or finalist.damage < best.damage else best
-        dense.restore(best.weights)
-    table = pd.DataFrame(tried)
-    return replace(best.report, candidates=table.assign(chosen=table["allocation"] == best.allocation))
+class Measured(Allocation):
+    """Half-way from uniform to what equalises the measured damage of one more weight in every block."""
+
+    name = "measured"
+
+    def reads_inputs(self, sparsity: float) -> bool:
+        return True
+
+
+@register_method("optiprune-auto")
+@dataclass(frozen=True)
+class OptiPruneAuto(Method):
+    """SparseGPT with the allocation that damages the model's output least, found by measurement.
+
+    Attributes:
+        owl_lambda, owl_m: of the candidate that is allocated by OWL.
+    """
+
+    owl_lambda: float = Owl.owl_lambda
+    owl_m: float = Owl.owl_m
+
+    default_allocation = Measured
+    streamable = False
+
+    def matrix_method(self, sparsity: float) -> MatrixMethod:
+        return SparseGPT()
+
+    def has_choice(self, request: Request) -> bool:
+        """Whether there is more than one candidate: no allocation was asked for, and something is to be removed."""
+        return isinstance(request.allocation, Measured) and request.sparsity > 0
+
+    def n_walks(self, request: Request) -> int:
+        return 2 if self.has_choice(request) else 1
+
+    def check(self, request: Request) -> None:
+        if request.allocation.per_matrix:
+            raise ValueError(
+                f"{self.name} chooses sparsities per block; allocation={request.allocation.name!r} is per matrix. "
+                "Leave it out."
+            )
+
+    def plan(self, statistics: DenseStatistics, request: Request) -> None:
+        return None
+
+    def carry_out(self, statistics: DenseStatistics, request: Request) -> PruneReport:
+        """Carry out the candidates, and leave the dense model pruned as the least damaged of them."""
+        request = _damped_by_scarcity(statistics, request)
+        reader = _Reader(statistics.walk, request)
+        tried, best = [], None
+        with WeightSnapshot(statistics.walk.blocks) as dense:
+            for allocation, sparsities in self._candidates(statistics, request).items():
+                dense.restore()
+                report = self._prune(statistics, request, sparsities)
+                candidate = _Candidate(allocation, reader.damage(), report, dense.current())
+                method = self.matrix_method(request.sparsity).name
+                tried.append({"method": method, "allocation": allocation, "damage": candidate.damage})
+                best = candidate if best is None or candidate.damage < best.damage else best
+            dense.restore(best.weights)
+        table = pd.DataFrame(tried)
+        return replace(best.report, candidates=table.assign(chosen=table["allocation"] == best.allocation))
+
+    def _candidates(self, statistics: DenseStatistics, request: Request) -> dict[str, Tensor]:
+        """The sparsities per block that are tried, by the allocation's name."""
+        dense = self._dense(statistics, request)
+        if not self.has_choice(request):
+            asked = Uniform() if isinstance(request.allocation, Measured) else request.allocation
+            return {asked.name: asked.sparsities(dense)}
+        # Half-way to uniform: dense neighbours make a block look easier to prune than pruned ones will.
+        measured = (_measure(statistics, request) + request.sparsity) / 2
+        return {"measured": measured, "owl": Owl(self.owl_lambda, self.owl_m).sparsities(dense)}
+
+    def _dense(self, statistics: DenseStatistics, request: Request) -> DenseModel:
+        method = self.matrix_method(request.sparsity)
+        return DenseModel(statistics, method, request.sparsity, request.options.damping)
+
+    def _prune(self, statistics: DenseStatistics, request: Request, sparsities: Tensor) -> PruneReport:
+        dense = self._dense(statistics, request)
+        budgets = matrix_budgets(dense, Given(sparsities.tolist()))
+        return prune_walk(statistics.walk, [dense.method] * len(statistics.walk.blocks), budgets, request)
 
 
 def _damped_by_scarcity(statistics: DenseStatistics, request: Request) -> Request:
@@ -73,13 +137,6 @@ def _damped_by_scarcity(statistics: DenseStatistics, request: Request) -> Reques
     n_tokens = int(walk.inputs.get("attention_mask", torch.ones_like(walk.inputs["input_ids"])).sum())
     needed = DAMPING_PER_INPUT * widest / max(n_tokens, 1)
     return replace(request, options=replace(request.options, damping=max(request.options.damping, needed)))
-
-
-def _prune(statistics: DenseStatistics, request: Request, sparsities: Tensor) -> PruneReport:
-    method = matrix_method(METHOD)
-    dense = DenseModel(statistics, method, request.sparsity, request.options)
-    methods = [method] * len(statistics.walk.blocks)
-    return prune_walk(statistics.walk, methods, matrix_budgets(dense, sparsities.tolist()), request)
 
 
 class _Reader:
@@ -103,21 +160,6 @@ class _Reader:
         found = [dense.divergence(self.walk.outputs_from(first, batch)) for dense, batch in pairs]
         weights = [dense.weights.sum().item() for dense in self.dense]
         return sum(value * weight for value, weight in zip(found, weights, strict=True)) / sum(weights)
-
-
-def _allocations(statistics: DenseStatistics, request: Request) -> dict[str, Tensor]:
-    """What the finalists try; a single allocation where the request leaves no choice."""
-    dense = DenseModel(statistics, matrix_method(METHOD), request.sparsity, request.options)
-    if parse_pattern(request.pattern) or request.allocation is not None or request.sparsity == 0:
-        asked = request.allocation or "uniform"
-        if asked == "global":
-            raise ValueError(
-                'optiprune-auto chooses sparsities per block; allocation="global" is per matrix. Leave it out.'
-            )
-        return {asked if isinstance(asked, str) else "given": block_sparsities(dense, asked)}
-    # Half-way to uniform: dense neighbours make a block look easier to prune than pruned ones will.
-    measured = (_measure(statistics, request) + request.sparsity) / 2
-    return {"measured": measured, "owl": block_sparsities(dense, "owl")}
 
 
 def _measure(statistics: DenseStatistics, request: Request) -> Tensor:
@@ -144,7 +186,7 @@ def _each_level(walk: BlockWalk, index: int, norms: dict[str, Tensor], levels: t
     """
     weights = {name: weight_matrix(layer) for name, layer in prunable_layers(walk.blocks[index]).items()}
     scores = {name: relative_importance_score(weight.float(), norms[name]) for name, weight in weights.items()}
-    with torch.no_grad(), restored_on_failure([walk.blocks[index]], on_device=True) as dense:
+    with torch.no_grad(), WeightSnapshot([walk.blocks[index]], on_device=True) as dense:
         for row, level in enumerate(levels):
             for name, weight in weights.items():
                 weight.copy_(inside_mask(weight, unstructured_mask(scores[name], round(level * weight.numel()))))

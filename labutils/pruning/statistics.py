@@ -5,6 +5,7 @@ Only running sums are kept, never the activations. Padding is left out. Layers t
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -86,25 +87,28 @@ class Collector:
         self.n_batches, self.may_stop = 0, False
 
     def __enter__(self) -> "Collector":
+        watched: dict[nn.Module, Callable] = {}
         experts: dict[nn.Module, dict[str, str]] = {}
-        self.handles = []
         for name, layer in self.layers.items():
             if isinstance(layer, ExpertMatrix):
                 experts.setdefault(layer.experts, {})[layer.name] = name
             else:
-                self.handles.append(layer.register_forward_pre_hook(self._watch_layer(name)))
-        for module, names in experts.items():
-            self.handles.append(module.register_forward_pre_hook(self._watch_experts(names)))
+                watched[layer] = self._watch_layer(name)
+        watched |= {module: self._watch_experts(names) for module, names in experts.items()}
+        self.n_watched = len(watched)
+        with ExitStack() as hooks:
+            for module, watch in watched.items():
+                hooks.enter_context(module.register_forward_pre_hook(watch))
+            self.hooks = hooks.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        for handle in self.handles:
-            handle.remove()
+        self.hooks.close()
 
     def start(self, mask: Tensor | None) -> None:
         """A new batch begins; the mask is False on its padding."""
         if self.n_batches == 1:
-            self.may_stop = self.stop_early and self.n_calls == len(self.reached) == len(self.handles)
+            self.may_stop = self.stop_early and self.n_calls == len(self.reached) == self.n_watched
         self.mask = mask
         self.seen: dict[str, Tensor] = {}  # the inputs of layers that no earlier batch has reached
         self.n_batches += 1
@@ -136,7 +140,7 @@ class Collector:
     def _count(self, module: nn.Module) -> None:
         self.n_calls += 1
         self.reached.add(module)
-        if self.may_stop and self.n_calls == len(self.handles):
+        if self.may_stop and self.n_calls == self.n_watched:
             raise StopForward
 
     def _without_padding(self, name: str, *tensors: Tensor) -> list[Tensor]:

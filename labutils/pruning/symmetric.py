@@ -36,6 +36,7 @@ def quadratic_form(rows: Float[Tensor, "out in"], matrix: Float[Tensor, "in in"]
     total = 0.0
     for strip in _strips(len(matrix)):
         own, later = rows[:, strip], slice(strip.stop, None)
+        # With r = (r₁, r₂) split at the strip: r₁ H₁₁ r₁ᵀ + 2 r₁ H₁₂ r₂ᵀ, and H₁₂ = H₂₁ᵀ lies below the diagonal.
         products = own @ matrix[strip, strip]
         products.addmm_(rows[:, later], matrix[later, strip], alpha=2)
         total += torch.mul(products, own, out=products).sum().item()

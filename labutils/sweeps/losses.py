@@ -94,8 +94,8 @@ def _one_draw(
 ) -> pd.DataFrame:  # fmt: skip
     """All arms and sparsities of one calibration draw."""
     tokens = load_tokens(calibration, tokenizer, n_sequences=sizes.n_calibration, seq_len=sizes.seq_len, seed=draw)
-    requests = {arm: expand_requests([split_arm(arm)], sparsities, options=options) for arm in arms}
-    asked = [(arm, request) for arm in arms for request in requests[arm]]
+    requests = expand_requests(map(split_arm, arms), sparsities, options=options)
+    asked = [(arm, request) for arm, own in zip(arms, requests, strict=True) for request in own]
     done = run_requests(
         model, tokens, [request for _, request in asked], lambda pruned: _item_rows(pruned, tokenizer, evaluation)
     )

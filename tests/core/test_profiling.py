@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from labutils.core.profiling import freed_memory_kept
+from labutils.core.profiling import keep_freed_memory
 
 FAULTS = """\
 import resource, torch
-from labutils.core.profiling import freed_memory_kept
+from labutils.core.profiling import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -21,7 +21,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 plain = faults()
-with freed_memory_kept():
+with keep_freed_memory():
     kept = faults()
 print(plain, kept)
 """
@@ -39,5 +39,5 @@ def test_without_such_limits_nothing_happens(monkeypatch: pytest.MonkeyPatch) ->
         raise OSError("no C library to be had")
 
     monkeypatch.setattr(ctypes, "CDLL", no_library)
-    with freed_memory_kept():
+    with keep_freed_memory():
         pass

@@ -8,7 +8,8 @@ from layers import assert_weights, hessian_of, random_hessian, random_inputs, ra
 from references import float64
 
 from labutils.pruning.calibration import Statistics
-from labutils.pruning.matrices import matrix_method, prune_matrix
+from labutils.pruning.matrices import prune_matrix
+from labutils.pruning.methods import matrix_method
 from labutils.pruning.patterns import n_of_m_mask
 from labutils.pruning.reconstruction import factor_hessian, obs_update, relative_output_error, sparsegpt
 

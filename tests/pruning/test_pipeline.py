@@ -9,8 +9,7 @@ from torch import nn
 from transformers import LlamaForCausalLM, PretrainedConfig, PreTrainedModel
 
 from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
-from labutils.pruning import prune, prune_grid, register_score
-from labutils.pruning.importance import SCORES
+from labutils.pruning import prune, prune_grid, register_score, temporary_registrations
 from labutils.pruning.patterns import unstructured_mask
 from labutils.pruning.reconstruction import factor_hessian, sparsegpt
 
@@ -47,9 +46,15 @@ def assert_unchanged(model: nn.Module, before: dict[str, torch.Tensor]) -> None:
         assert torch.equal(tensor, before[name]) or torch.isnan(before[name]).any(), name
 
 
-@pytest.mark.parametrize("sparsity", SPARSITIES)
-@pytest.mark.parametrize("allocation", ALLOCATIONS)
-@pytest.mark.parametrize("method", METHODS[:-1])
+# Every method, every allocation and every sparsity at least once.
+@pytest.mark.parametrize(
+    ("method", "allocation", "sparsity"),
+    [
+        *[(method, "owl", 0.77) for method in METHODS[:-1]],
+        *[("wanda", allocation, 0.33) for allocation in ALLOCATIONS],
+        *[("optiprune", "optiprune", sparsity) for sparsity in SPARSITIES],
+    ],
+)
 def test_budgets_are_exact(
     tiny_llama: nn.Module, tokens: torch.Tensor, method: str, allocation: str, sparsity: float
 ) -> None:
@@ -220,17 +225,14 @@ def test_numbers_per_block(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
 
 
 def test_a_registered_score_is_a_method(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
-    @register_score("smallest-last", "row")
-    def reversed_magnitude(weight: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
-        return -weight.abs()
-
-    try:
+    with temporary_registrations():
+        register_score("smallest-last", "row")(lambda weight, norms: -weight.abs())
         for method in ("smallest-last", "smallest-last+obs"):
             assert prune(copy.deepcopy(tiny_llama), tokens, method=method, sparsity=0.5).sparsity == pytest.approx(0.5)
         with pytest.raises(ValueError, match="already"):
             register_score("ria", "row")
-    finally:
-        del SCORES["smallest-last"]
+    with pytest.raises(LookupError, match="smallest-last"):
+        prune(tiny_llama, tokens, method="smallest-last", sparsity=0.5)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +253,12 @@ def test_a_registered_score_is_a_method(tiny_llama: nn.Module, tokens: torch.Ten
         ({"sparsity": 0.5, "permute": True}, ValueError, "N:M"),
         ({"sparsity": 0.5, "dampin": 0.1}, ValueError, "damping"),
         ({"sparsity": 0.5, "batch_size": 0}, ValueError, "batch_size"),
+        ({"sparsity": 0.5, "epsilon": 0.5}, ValueError, "epsilon is an option of allocation 'alpha'"),
+        ({"sparsity": 0.5, "allocation": "dlp", "owl_lambda": 0.1}, ValueError, "allocation 'owl'"),
+        ({"sparsity": 0.5, "allocation": "owl", "owl_lamda": 0.1}, ValueError, "of allocation 'owl': owl_lambda"),
+        ({"sparsity": 0.5, "threshold": 0.3}, ValueError, "method 'optiprune'"),
+        ({"sparsity": 0.5, "method": "optiprune", "below": "optiprune"}, ValueError, "no single way"),
+        ({"sparsity": 0.5, "method": "optiprune", "above": "wandaa"}, LookupError, "'wanda'"),
     ],
 )
 def test_bad_requests_change_nothing(

@@ -1,4 +1,4 @@
-"""The choice by measurement: its measure against slow loops, and that the least damaged finalist is what is left."""
+"""The choice by measurement: its measure against slow loops, and that the least damaged candidate is what is left."""
 
 import copy
 
@@ -72,7 +72,7 @@ def test_divergence_equals_a_slow_loop(name: str, inputs: dict, request: pytest.
 
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_bert"])
 @pytest.mark.parametrize("sparsity", [0.3, 0.7])
-def test_the_least_damaged_finalist_stays(
+def test_the_least_damaged_candidate_stays(
     name: str, sparsity: float, inputs: dict, request: pytest.FixtureRequest
 ) -> None:
     model = request.getfixturevalue(name)

@@ -1,8 +1,8 @@
-"""What `prune` says of its cost: before a long pruning, and when memory was not enough."""
+"""What `prune` says of its cost: before a long pruning, and when it runs out of memory."""
 
 import dataclasses
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from transformers import PreTrainedModel
@@ -11,19 +11,20 @@ from labutils.models.structure import find_blocks, prunable_layers
 from labutils.pruning.calibration import Calibration
 from labutils.pruning.forecast.memory import Memory, gigabytes, stage_memory
 from labutils.pruning.forecast.probe import measure_product
-from labutils.pruning.forecast.request import forecast_request, plan_request
-from labutils.pruning.requests import Request
+from labutils.pruning.forecast.request import calibration_shape, forecast_request, plan_request
+from labutils.pruning.methods import Request
 
+LOGGER = logging.getLogger("labutils")
 LONG_SECONDS = 10.0
 WORTH_SAYING = 0.95  # of the memory; what saves less is no advice
 
 
 def announce(model: PreTrainedModel, calibration: Calibration, request: Request) -> None:
-    """Print the forecast of a pruning that takes more than ten seconds.
+    """Log the forecast of a pruning that takes more than ten seconds, as a warning: it is shown unless it is routed.
 
     Two passes over the blocks' matrices alone tell that most prunings are far from that, at no cost.
     """
-    shape = _shape(calibration)
+    shape = calibration_shape(calibration)
     weights = sum(layer.weight.numel() for block in find_blocks(model)[1] for layer in prunable_layers(block).values())
     products = 4 * weights * shape[0] * shape[1]
     if products * measure_product(model.device, model.dtype) < LONG_SECONDS / 10:
@@ -33,22 +34,22 @@ def announce(model: PreTrainedModel, calibration: Calibration, request: Request)
     except LookupError:  # a cost that cannot be told is no reason not to prune
         return
     if found.seconds > LONG_SECONDS:
-        print(f"prune {request.method}: {found}", file=sys.stderr, flush=True)
+        LOGGER.warning("prune %s: %s", request.method.name, found)
 
 
 @contextmanager
-def advice_when_memory_ends(model: PreTrainedModel, calibration: Calibration, request: Request) -> Iterator[None]:
-    """Turn an error for want of memory into a MemoryError that says what would have needed less."""
+def explain_out_of_memory(model: PreTrainedModel, calibration: Calibration, request: Request) -> Iterator[None]:
+    """Turn an out-of-memory error into a MemoryError that says what would use less."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not is_exhaustion(error):
+        if not is_out_of_memory(error):
             raise
-        raise MemoryError(advise(model, _shape(calibration), request)) from error
+        raise MemoryError(advise(model, calibration_shape(calibration), request)) from error
 
 
-def is_exhaustion(error: Exception) -> bool:
-    """Whether an error says that memory is used up: torch has a type of its own for it on a GPU alone."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory is used up: torch has its own type for it on a GPU only."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "Unable to allocate")
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
@@ -58,7 +59,7 @@ def advise(model: PreTrainedModel, shape: Sequence[int], request: Request) -> st
     try:
         found = _memory(model, shape, request)
     except LookupError:  # a model whose cost cannot be told
-        return "Memory was not enough. Less need a smaller batch_size, fewer calibration tokens, or `prune_checkpoint`."
+        return "Out of memory. To use less: a smaller batch_size, fewer calibration tokens, or `prune_checkpoint`."
     one = dataclasses.replace(request, options=dataclasses.replace(request.options, batch_size=1))
     half = (max(1, shape[0] // 2), shape[1])
     bare = dataclasses.replace(request, options=dataclasses.replace(request.options, restorable=False))
@@ -71,15 +72,11 @@ def advise(model: PreTrainedModel, shape: Sequence[int], request: Request) -> st
     worthwhile = [f"{name} ({gigabytes(size)})" for name, size in others.items() if size < found.peak * WORTH_SAYING]
     whole, own = gigabytes(found.peak), gigabytes(found.parts["model"])
     return (
-        f"Memory was not enough: pruning takes about {whole}, {own} of it for the model. "
-        f"Less need {', or '.join(worthwhile)}."
+        f"Out of memory: pruning takes about {whole}, {own} of it for the model. "
+        f"To use less: {', or '.join(worthwhile)}."
     )
 
 
 def _memory(model: PreTrainedModel, shape: Sequence[int], request: Request) -> Memory:
-    """Without the time: its probe would want memory, of which there is none."""
+    """Without the time, whose probe would need memory itself."""
     return stage_memory(plan_request(model, shape, request, model.dtype), on_cpu=model.device.type == "cpu")
-
-
-def _shape(calibration: Calibration) -> tuple[int, ...]:
-    return tuple((calibration["input_ids"] if isinstance(calibration, Mapping) else calibration).shape)

@@ -39,7 +39,7 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     temporary tensors.
     """
     costs = plan.costs
-    n_copies = int(plan.options.restorable) + (3 if plan.measures else 0)  # of before, of now and of the best finalist
+    n_copies = int(plan.options.restorable) + (3 if plan.measures else 0)  # of before, of now and of the best candidate
     copied = costs.weights * plan.n_blocks * plan.dtype.itemsize * n_copies
     hidden, calls = int(costs.hidden * plan.n_batches), int(costs.captured * plan.n_batches)
     kept = min(2, plan.n_blocks - 1) * hidden  # the present ones and the first block's
@@ -94,7 +94,7 @@ def _norms(plan: Plan) -> int:
 
 
 def _largest_matrix(plan: Plan) -> int:
-    copies = UPDATE_COPIES if plan.method.update else SCORE_COPIES
+    copies = UPDATE_COPIES if plan.method.needs_hessian else SCORE_COPIES
     return int(max(matrix.rows * matrix.columns for matrix in plan.costs.matrices) * FLOAT * copies)
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from labutils.pruning.forecast.trace import BlockCosts
-from labutils.pruning.matrices import MatrixMethod, matrix_method
-from labutils.pruning.requests import PruneOptions, Request
-from labutils.pruning.selection import METHOD, READ_TOKENS
+from labutils.pruning.matrices import MatrixMethod
+from labutils.pruning.methods import PruneOptions, Request
+from labutils.pruning.selection import READ_TOKENS
 
 
 @dataclass(frozen=True)
@@ -39,38 +39,26 @@ class Plan:
     @property
     def method(self) -> MatrixMethod:
         """What prunes the matrices."""
-        name = self.request.method
-        if name == "optiprune":
-            name = self.options.below if self.request.sparsity < self.options.threshold else self.options.above
-        return matrix_method(METHOD if name == "optiprune-auto" else name)
+        return self.request.method.matrix_method(self.request.sparsity)
 
     @property
     def reads_dense_model(self) -> bool:
         """Whether the allocation needs a pass over the dense model."""
-        if self.request.pattern != "unstructured":
-            return False
-        name = self.request.allocation
-        if name is None and self.request.method in ("optiprune", "optiprune-auto"):
-            name = "optiprune" if self.request.method == "optiprune" else "owl"
-        if name == "optiprune":
-            return self.request.sparsity > self.options.deviation_low
-        return name in ("owl", "dlp", "global")
-
-    @property
-    def measures(self) -> bool:
-        """Whether `optiprune-auto` has finalists to choose from."""
-        request = self.request
-        free = request.pattern == "unstructured" and request.allocation is None and request.sparsity > 0
-        return request.method == "optiprune-auto" and free
+        return self.request.allocation.reads_inputs(self.request.sparsity)
 
     @property
     def n_walks(self) -> int:
-        """How often all blocks are pruned: once, or for each of two finalists."""
-        return 2 if self.measures else 1
+        """How often all blocks are pruned: once, or for each of several candidates."""
+        return self.request.method.n_walks(self.request)
+
+    @property
+    def measures(self) -> bool:
+        """Whether there are candidates to choose from, by reading the model's output."""
+        return self.n_walks > 1
 
     @property
     def n_read(self) -> int:
-        """Tokens on which a finalist's output is read."""
+        """Tokens on which a candidate's output is read."""
         return min(READ_TOKENS, self.n_tokens)
 
     @property

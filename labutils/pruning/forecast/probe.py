@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from labutils.pruning.matrices import MatrixMethod, matrix_method, prune_matrix
+from labutils.pruning.matrices import MatrixMethod, prune_matrix
 from labutils.pruning.patterns import count_zeros
 from labutils.pruning.reconstruction import factor_hessian
 from labutils.pruning.statistics import Statistics
@@ -77,12 +77,12 @@ def measure_product(device: torch.device, dtype: torch.dtype) -> float:
 
 
 @cache
-def measure_pruning(name: str, device: torch.device, group: str | None) -> PruningSpeed:
+def measure_pruning(method: MatrixMethod, device: torch.device, group: str | None) -> PruningSpeed:
     """Of choosing and pruning by a method, apart from the products, which grow with the width.
 
     A matrix of many rows and one of few tell apart what grows with the weights and what grows with the columns.
     """
-    method, hessian = matrix_method(name), _hessian(device)
+    hessian = _hessian(device)
     own = Statistics(hessian if method.needs_hessian else None, hessian.diagonal().sqrt(), hessian[:8], 8)
     factor = factor_hessian(hessian) if method.needs_hessian else None
 
@@ -103,7 +103,7 @@ def measure_pruning(name: str, device: torch.device, group: str | None) -> Pruni
 
 def update_operations(method: MatrixMethod, rows: int, columns: int) -> int:
     """Operations of the products in which the columns to the right make up for what is dropped."""
-    return rows * columns**2 if method.update else 0
+    return rows * columns**2 if method.needs_hessian else 0
 
 
 def _tokens_and_weight(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

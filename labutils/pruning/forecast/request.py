@@ -9,7 +9,8 @@ holds for any architecture.
 """
 
 import copy
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,12 +19,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from labutils.core.progress import clock
 from labutils.models.loading import model_class
+from labutils.pruning.calibration import Calibration
 from labutils.pruning.forecast.memory import gigabytes, stage_memory
 from labutils.pruning.forecast.plan import Plan
 from labutils.pruning.forecast.probe import measure_pruning, measure_speed
 from labutils.pruning.forecast.seconds import beginning_seconds, stage_seconds
 from labutils.pruning.forecast.trace import trace_block
-from labutils.pruning.requests import Request, make_request
+from labutils.pruning.methods import Request
+from labutils.pruning.requests import make_request
 
 
 @dataclass(frozen=True)
@@ -51,34 +54,60 @@ class Forecast:
 
 def forecast(
     model_or_config: PreTrainedModel | PreTrainedConfig,
-    calibration_shape: Sequence[int],
+    calibration: Calibration | Sequence[int],
+    *positional: str,
     method: str = "optiprune",
-    *,
-    sparsity: float = 0.5,
+    sparsity: float,
     allocation: str | Sequence[float] | None = None,
     pattern: str = "unstructured",
     permute: bool = False,
     device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: str | torch.dtype = "auto",
     **options: object,
 ) -> Forecast:
     """Memory and time that `prune` will take with the same arguments; nothing of the model is run.
 
+    >>> print(lab.forecast(model, tokens, method="sparsegpt", sparsity=0.5))
+    about 3 s and 210 MB, of which 120 MB for the model
+    >>> lab.forecast(AutoConfig.from_pretrained(name), (128, 2048), sparsity=0.6, device="cuda", dtype="bfloat16")
+
     Args:
         model_or_config: a model, or the configuration of one that is not loaded.
-        calibration_shape: sequences and their length; padding counts like text.
-        device, dtype: of the model to come, where a configuration is given (default: the CPU, and float32).
+        calibration: as for `prune`, or its shape alone: sequences and their length. Padding counts like text.
+        positional: deprecated; the method as third argument.
+        device, dtype: of the model to come, where a configuration is given: a dtype of torch or its name; "auto" is
+            float32. The default device is the CPU.
         method, sparsity, allocation, pattern, permute, **options: as for `prune`.
 
     Raises:
         ValueError, LookupError: an argument that `prune` would not take either, a shape that is no pair of positive
             integers, or a model whose work cannot be told from shapes.
     """
+    if positional:
+        warnings.warn("forecast: give the method by name, method=…, as for `prune`", DeprecationWarning, stacklevel=2)
+        (method,) = positional
     request = make_request(method, sparsity, allocation, pattern, permute, 0, options)
+    dtype = _read_dtype(dtype)
     if isinstance(model_or_config, PreTrainedModel):
         device, dtype = model_or_config.device, model_or_config.dtype
-    device, dtype = torch.device(device or "cpu"), dtype or torch.float32
-    return forecast_request(model_or_config, calibration_shape, request, device, dtype)
+    return forecast_request(
+        model_or_config, calibration_shape(calibration), request, torch.device(device or "cpu"), dtype
+    )
+
+
+def calibration_shape(calibration: Calibration | Sequence[int]) -> tuple[int, ...]:
+    """Sequences and their length, of token ids or of a mapping that holds them; a shape is returned as it is."""
+    tokens = calibration["input_ids"] if isinstance(calibration, Mapping) else calibration
+    return tuple(tokens.shape if isinstance(tokens, torch.Tensor) else tokens)
+
+
+def _read_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    found = getattr(torch, dtype.replace("auto", "float32"), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(
+            f'dtype={dtype!r} is not a floating-point dtype; give "auto", "float32", "bfloat16" or "float16".'
+        )
+    return found
 
 
 def forecast_request(
@@ -88,7 +117,7 @@ def forecast_request(
     """As `forecast`, of a request that is checked."""
     plan = plan_request(model_or_config, shape, request, dtype)
     memory, speed = stage_memory(plan, on_cpu=device.type == "cpu"), measure_speed(device, dtype)
-    seconds = stage_seconds(plan, speed, measure_pruning(plan.method.name, device, plan.options.group))
+    seconds = stage_seconds(plan, speed, measure_pruning(plan.method, device, plan.options.group))
     stages = pd.DataFrame({"stage": plan.stages, "seconds": seconds.values(), "bytes": memory.stages.values()})
     total = sum(seconds.values()) + beginning_seconds(plan, speed, memory.copied)
     return Forecast(total, memory.peak, stages, memory.parts, memory.streamed)
@@ -103,7 +132,9 @@ def plan_request(
         ValueError, LookupError: a shape that is no pair of positive integers, or a model that cannot be told.
     """
     if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(f"calibration_shape={tuple(shape)} must be two positive integers: sequences and their length.")
+        raise ValueError(
+            f"The calibration's shape {tuple(shape)} must be two positive integers: sequences and their length."
+        )
     model = build_on_meta(model_or_config, dtype)
     batch = min(request.options.batch_size, shape[0])
     costs, n_blocks = trace_block(model, (batch, shape[1]))

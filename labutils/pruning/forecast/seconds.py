@@ -55,7 +55,7 @@ def _collect(plan: Plan, speed: Speed) -> float:
 
 def _allocate(plan: Plan, speed: Speed) -> float:
     """One pass over the dense model, and its scores."""
-    hessian = plan.request.allocation == "global" and plan.method.needs_hessian
+    hessian = plan.request.allocation.reads_hessians(plan.method)
     scores = speed.traffic * 6 * FLOAT * plan.costs.weights
     once = _run(plan, speed) + _sum_inputs(plan, speed, hessian) + scores
     return plan.n_blocks * once + (_factorise(plan, speed) if hessian else 0.0)
@@ -82,7 +82,7 @@ def _error(plan: Plan, rows: int, columns: int) -> int:
 
 
 def _measure(plan: Plan, speed: Speed) -> float:
-    """`optiprune-auto` reads the model's output: on probes of every block, and after each finalist."""
+    """The model's output is read on probes of every block, and after each candidate."""
     length = plan.n_tokens / plan.n_batches / plan.options.batch_size
     probed = 2 * max(PROBE_COST * plan.n_tokens, plan.n_blocks * length)
     outputs = probed + (1 + plan.n_walks) * plan.n_read

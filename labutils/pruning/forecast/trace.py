@@ -7,7 +7,8 @@ that pass through memory, and the most bytes that are alive at once.
 
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -79,13 +80,13 @@ def trace_block(model: PreTrainedModel, batch: tuple[int, int]) -> tuple[BlockCo
             walk = BlockWalk(model, torch.zeros(batch, dtype=torch.int64), batch_size=batch[0])
         block, hidden = walk.blocks[0], walk.hidden[0]
         reads = _Reads(prunable_layers(block), shares)
-        with torch.no_grad(), reads, _Counter() as counter, _Attention(counter):
+        with torch.no_grad(), reads.watching(), _Counter() as counter, _Attention(counter):
             walk.run(0)
     except (NotImplementedError, RuntimeError) as error:
         raise LookupError(
             f"What {type(model).__name__} computes depends on its data ({error}), so its cost cannot be told before."
         ) from error
-    captured = {id(tensor): tensor for tensor in tree_leaves(walk._calls[0]) if isinstance(tensor, Tensor)}
+    captured = {id(tensor): tensor for tensor in tree_leaves(walk.calls[0]) if isinstance(tensor, Tensor)}
     matrices = tuple(reads.matrices())
     routed = sum(2 * m.rows * m.columns * m.share for m in matrices if m.share < 1) * batch[0] * batch[1]
     costs = BlockCosts(
@@ -109,21 +110,21 @@ def _replace_experts(model: PreTrainedModel) -> float:
 
 
 class _Reads:
-    """Which layers of a block read the same tensor; a context in which one run is watched."""
+    """Which layers of a block read the same tensor, by watching one run."""
 
     def __init__(self, layers: dict, share: float):
         self.layers, self.share = layers, share
         self.seen: list[Tensor] = []
         self.input_of: dict[str, int] = {}
 
-    def __enter__(self) -> "_Reads":
-        plain = {name: layer for name, layer in self.layers.items() if not isinstance(layer, ExpertMatrix)}
-        self.handles = [layer.register_forward_pre_hook(self._watch(name)) for name, layer in plain.items()]
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self.handles:
-            handle.remove()
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Follow one run of the block while this lasts."""
+        with ExitStack() as hooks:
+            for name, layer in self.layers.items():
+                if not isinstance(layer, ExpertMatrix):
+                    hooks.enter_context(layer.register_forward_pre_hook(self._watch(name)))
+            yield
 
     def _watch(self, name: str):
         def note(layer: nn.Module, args: tuple) -> None:

@@ -16,6 +16,7 @@ from labutils.pruning.forecast import advice
 from labutils.pruning.forecast.probe import PruningSpeed, Speed
 from labutils.pruning.forecast.request import build_on_meta
 from labutils.pruning.forecast.trace import trace_block
+from labutils.pruning.matrices import SparseGPT
 from labutils.pruning.statistics import Collector
 
 MODELS = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
@@ -27,7 +28,7 @@ def unit_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which every unit of work takes a second: forecasts are then pure arithmetic."""
     module = import_module("labutils.pruning.forecast.request")
     monkeypatch.setattr(module, "measure_speed", lambda device, dtype: UNIT)
-    monkeypatch.setattr(module, "measure_pruning", lambda name, device, group: PruningSpeed(1.0, 1.0))
+    monkeypatch.setattr(module, "measure_pruning", lambda method, device, group: PruningSpeed(1.0, 1.0))
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -64,7 +65,7 @@ def test_memory_is_that_of_the_tensors(
 ) -> None:
     model = request.getfixturevalue(name)
     tokens = torch.randint(0, 64, (8, 24), generator=torch.Generator().manual_seed(0))
-    found = lab.forecast(model, (8, 24), method, sparsity=0.5, batch_size=4)
+    found = lab.forecast(model, (8, 24), method=method, sparsity=0.5, batch_size=4)
     walk = BlockWalk(model, tokens, batch_size=4)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     hidden = sum(batch.nbytes for batch in walk.hidden)
@@ -80,28 +81,28 @@ def test_memory_is_that_of_the_tensors(
 
 
 def test_more_of_anything_costs_more(tiny_llama: nn.Module, unit_speed: None) -> None:
-    base = lab.forecast(tiny_llama, (8, 16), "wanda")
+    base = lab.forecast(tiny_llama, (8, 16), method="wanda", sparsity=0.5)
     for shape in ((16, 16), (8, 32)):
-        more = lab.forecast(tiny_llama, shape, "wanda")
+        more = lab.forecast(tiny_llama, shape, method="wanda", sparsity=0.5)
         assert more.seconds > base.seconds and more.memory > base.memory
-    solving = lab.forecast(tiny_llama, (8, 16), "sparsegpt")
+    solving = lab.forecast(tiny_llama, (8, 16), method="sparsegpt", sparsity=0.5)
     assert solving.parts["statistics"] > base.parts["statistics"]
     stages = [found.stages.set_index("stage")["seconds"] for found in (base, solving)]
     assert stages[0]["factorise"] == 0 < stages[1]["factorise"] and stages[0]["collect"] < stages[1]["collect"]
-    measuring = lab.forecast(tiny_llama, (8, 16), "optiprune-auto")
+    measuring = lab.forecast(tiny_llama, (8, 16), method="optiprune-auto", sparsity=0.5)
     assert measuring.seconds > 2 * solving.seconds and measuring.memory > solving.memory
-    by_owl = lab.forecast(tiny_llama, (8, 16), "wanda", allocation="owl")
+    by_owl = lab.forecast(tiny_llama, (8, 16), method="wanda", allocation="owl", sparsity=0.5)
     assert by_owl.seconds > base.seconds and by_owl.memory >= base.memory
-    one_pass = lab.forecast(tiny_llama, (8, 16), "wanda", sequential=False)
+    one_pass = lab.forecast(tiny_llama, (8, 16), method="wanda", sequential=False, sparsity=0.5)
     assert one_pass.seconds < base.seconds and "advance" not in set(one_pass.stages["stage"])
-    slim = lab.forecast(tiny_llama, (8, 16), "wanda", batch_size=1)
+    slim = lab.forecast(tiny_llama, (8, 16), method="wanda", batch_size=1, sparsity=0.5)
     assert slim.memory < base.memory and slim.streamed < base.streamed < base.memory
 
 
 def test_optiprune_is_forecast_as_what_it_comes_to(tiny_llama: nn.Module, unit_speed: None) -> None:
-    low, high = (lab.forecast(tiny_llama, (8, 16), "optiprune", sparsity=sparsity) for sparsity in (0.3, 0.7))
-    assert low.seconds == lab.forecast(tiny_llama, (8, 16), "ria").seconds
-    assert high.seconds == lab.forecast(tiny_llama, (8, 16), "sparsegpt", allocation="owl").seconds
+    low, high = (lab.forecast(tiny_llama, (8, 16), method="optiprune", sparsity=sparsity) for sparsity in (0.3, 0.7))
+    assert low.seconds == lab.forecast(tiny_llama, (8, 16), method="ria", sparsity=0.5).seconds
+    assert high.seconds == lab.forecast(tiny_llama, (8, 16), method="sparsegpt", allocation="owl", sparsity=0.5).seconds
 
 
 def test_a_configuration_is_as_good_as_the_model(unit_speed: None) -> None:
@@ -110,16 +111,19 @@ def test_a_configuration_is_as_good_as_the_model(unit_speed: None) -> None:
     )
     config.architectures = ["LlamaForCausalLM"]
     model = LlamaForCausalLM(config)
-    own, planned = lab.forecast(model, (8, 16), "sparsegpt"), lab.forecast(config, (8, 16), "sparsegpt")
+    own, planned = (
+        lab.forecast(model, (8, 16), method="sparsegpt", sparsity=0.5),
+        lab.forecast(config, (8, 16), method="sparsegpt", sparsity=0.5),
+    )
     assert (planned.seconds, planned.memory, planned.parts) == (own.seconds, own.memory, own.parts)
-    half = lab.forecast(config, (8, 16), "sparsegpt", dtype=torch.bfloat16)
+    half = lab.forecast(config, (8, 16), method="sparsegpt", dtype=torch.bfloat16, sparsity=0.5)
     assert half.parts["model"] == own.parts["model"] // 2
 
 
 def test_a_model_too_big_for_this_machine_can_be_forecast(unit_speed: None) -> None:
     config = LlamaConfig(hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64)
     config.architectures = ["LlamaForCausalLM"]
-    found = lab.forecast(config, (128, 2048), "sparsegpt", dtype=torch.bfloat16)
+    found = lab.forecast(config, (128, 2048), method="sparsegpt", dtype=torch.bfloat16, sparsity=0.5)
     assert found.parts["model"] > 100e9 and found.streamed < found.memory / 10
     assert "GB, of which" in str(found)
 
@@ -127,16 +131,39 @@ def test_a_model_too_big_for_this_machine_can_be_forecast(unit_speed: None) -> N
 @pytest.mark.parametrize("shape", [(0, 8), (8,), (8, 8, 8), (8, -1)])
 def test_a_shape_that_is_none_is_refused(tiny_llama: nn.Module, shape: tuple) -> None:
     with pytest.raises(ValueError, match="two positive integers"):
-        lab.forecast(tiny_llama, shape)
+        lab.forecast(tiny_llama, shape, sparsity=0.5)
 
 
 def test_arguments_are_those_of_prune(tiny_llama: nn.Module) -> None:
     with pytest.raises(LookupError, match="wanda"):
-        lab.forecast(tiny_llama, (8, 16), "wandaa")
+        lab.forecast(tiny_llama, (8, 16), method="wandaa", sparsity=0.5)
     with pytest.raises(ValueError, match="batch_size"):
-        lab.forecast(tiny_llama, (8, 16), batch_sise=2)
+        lab.forecast(tiny_llama, (8, 16), batch_sise=2, sparsity=0.5)
     with pytest.raises((LookupError, ValueError)):
-        lab.forecast(PretrainedConfig(), (8, 16))
+        lab.forecast(PretrainedConfig(), (8, 16), sparsity=0.5)
+
+
+def test_the_calibration_may_be_given_as_it_is_and_the_dtype_by_name(tiny_llama: nn.Module, unit_speed: None) -> None:
+    tokens, asked = torch.zeros(8, 16, dtype=torch.int64), {"method": "wanda", "sparsity": 0.5}
+    by_shape = lab.forecast(tiny_llama, (8, 16), **asked)
+    for calibration in (tokens, {"input_ids": tokens}, tokens.shape):
+        assert lab.forecast(tiny_llama, calibration, **asked).seconds == by_shape.seconds
+    config = tiny_llama.config
+    config.architectures = ["LlamaForCausalLM"]
+    named, given = (lab.forecast(config, (8, 16), dtype=dtype, **asked) for dtype in ("bfloat16", torch.bfloat16))
+    assert named.parts == given.parts
+    assert lab.forecast(config, (8, 16), **asked).parts["model"] == 2 * named.parts["model"]
+    for dtype in ("bfloat61", "int8", torch.int8):
+        with pytest.raises(ValueError, match="not a floating-point dtype"):
+            lab.forecast(config, (8, 16), dtype=dtype, **asked)
+
+
+def test_a_method_by_position_is_deprecated_and_a_sparsity_is_needed(tiny_llama: nn.Module, unit_speed: None) -> None:
+    with pytest.warns(DeprecationWarning, match="method="):
+        found = lab.forecast(tiny_llama, (8, 16), "wanda", sparsity=0.5)
+    assert found.seconds == lab.forecast(tiny_llama, (8, 16), method="wanda", sparsity=0.5).seconds
+    with pytest.raises(TypeError, match="sparsity"):
+        lab.forecast(tiny_llama, (8, 16))
 
 
 def test_the_probe_measures_rates() -> None:
@@ -145,7 +172,7 @@ def test_the_probe_measures_rates() -> None:
     speed = measure_speed(torch.device("cpu"), torch.float32)
     assert all(rate > 0 for rate in vars(speed).values())
     assert measure_speed(torch.device("cpu"), torch.float32) is speed
-    pruning = measure_pruning("sparsegpt", torch.device("cpu"), None)
+    pruning = measure_pruning(SparseGPT(), torch.device("cpu"), None)
     assert pruning.weight > 0 and pruning.column > 0
 
 
@@ -153,14 +180,30 @@ def test_the_probe_measures_rates() -> None:
 
 
 def test_a_long_pruning_is_announced_and_a_short_one_is_not(
-    tiny_llama: nn.Module, unit_speed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_llama: nn.Module, unit_speed: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokens = torch.randint(0, 64, (4, 16))
     lab.prune(tiny_llama, tokens, method="wanda", sparsity=0.3)
-    assert "about" not in capsys.readouterr().err
+    assert not caplog.records
     monkeypatch.setattr(advice, "measure_product", lambda device, dtype: 1.0)  # a very slow machine
     lab.prune(tiny_llama, tokens, method="wanda", sparsity=0.5)
-    assert "prune wanda: about " in capsys.readouterr().err
+    (record,) = caplog.records
+    assert record.name == "labutils" and record.getMessage().startswith("prune wanda: about ")
+
+
+ANNOUNCED = """\
+import torch, labutils as lab
+from labutils.pruning.forecast import advice
+from transformers import LlamaConfig, LlamaForCausalLM
+advice.LONG_SECONDS = 0.0
+config = LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
+lab.prune(LlamaForCausalLM(config).eval(), torch.zeros(2, 8, dtype=torch.int64), method="magnitude", sparsity=0.5)
+"""
+
+
+def test_an_announcement_is_shown_where_nobody_has_configured_logging() -> None:
+    run = subprocess.run([sys.executable, "-c", ANNOUNCED], capture_output=True, text=True, check=True)
+    assert "prune magnitude: about " in run.stderr and run.stdout == ""
 
 
 def test_exhausted_memory_becomes_advice_and_the_model_is_as_it_was(
@@ -212,4 +255,4 @@ except MemoryError as error:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are those of Linux")
 def test_a_process_that_may_not_have_more_memory_gets_advice() -> None:
     run = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False)
-    assert run.stdout.startswith("Memory was not enough") and "batch_size=1" in run.stdout, run.stderr
+    assert run.stdout.startswith("Out of memory") and "batch_size=1" in run.stdout, run.stderr

@@ -1,0 +1,126 @@
+"""What the dense model says about its blocks, before anything is pruned: what allocations read."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from labutils.models.structure import prunable_layers, weight_matrix
+from labutils.pruning import allocation as rules
+from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.importance import wanda_score
+from labutils.pruning.matrices import MatrixMethod, matrix_score
+from labutils.pruning.patterns import kth_lowest
+from labutils.pruning.reconstruction import factor_hessian
+
+
+class DenseStatistics:
+    """What the dense model says about its blocks, gathered when first asked for, once for any number of prunings."""
+
+    def __init__(self, walk: BlockWalk, sparsities: Sequence[float] = ()):
+        """`sparsities` are those that will be asked for, where that is known: one pass then serves them all."""
+        self.walk, self.sparsities = walk, sparsities
+        self._wanda: dict[float, tuple[Tensor, Tensor]] = {}
+        self._global: dict[tuple, dict[float, list[float]]] = {}
+
+    @cached_property
+    def norms(self) -> list[dict[str, Tensor]]:
+        """Per block, by layer name: ‖X_:j‖₂ of the layer's inputs in the dense model."""
+        self.walk.rewind()
+        found = []
+        for index in range(len(self.walk.blocks)):
+            statistics = self.walk.collect_and_advance(index, hessian=False)
+            found.append({name: own.norms for name, own in statistics.items()})
+        self.walk.rewind()
+        return found
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Prunable weights per block."""
+        return block_sizes(self.walk.blocks)
+
+    def wanda_statistics(self, multiple: float) -> tuple[Tensor, Tensor]:
+        """Per block, of the Wanda scores of its matrices: outlier share in percent (OWL's D), and mean (DLP's A).
+
+        Matrices that no token reached have no scores; a block of such matrices has neither outliers nor activations.
+        """
+        if multiple not in self._wanda:
+            shares, means = [], []
+            for index, norms in enumerate(self.norms):
+                layers = prunable_layers(self.walk.block(index))
+                reached = {name: own for name, own in norms.items() if own.any()}
+                scores = [wanda_score(weight_matrix(layers[name]).float(), own) for name, own in reached.items()]
+                shares.append(rules.outlier_share(scores, multiple) if scores else 0.0)
+                count = sum(s.numel() for s in scores)
+                means.append(sum(s.sum().item() for s in scores) / count if scores else 0.0)
+            self._wanda[multiple] = (
+                torch.tensor(shares, dtype=torch.float64),
+                torch.tensor(means, dtype=torch.float64),
+            )
+        return self._wanda[multiple]
+
+    @cached_property
+    def hill_exponents(self) -> Tensor:
+        """Mean Hill exponent of a block's matrices; one without a tail counts as the lightest tail of the model."""
+        found = []
+        for index in range(len(self.walk.blocks)):
+            matrices = [weight_matrix(layer) for layer in prunable_layers(self.walk.block(index)).values()]
+            found.append(torch.tensor([rules.hill_exponent(matrix) for matrix in matrices]))
+        finite = torch.cat(found)[torch.cat(found).isfinite()]
+        largest = finite.max() if len(finite) else torch.tensor(1.0)
+        return torch.stack([exponents.minimum(largest).double().mean() for exponents in found])
+
+    def global_sparsities(
+        self, method: MatrixMethod, sparsity: float, *, standardise: bool, damping: float
+    ) -> list[float]:
+        """One threshold for all matrices: the share of each that lies among the lowest S · N scores of the model.
+
+        Args:
+            standardise: whether scores are compared in standard deviations of their own matrix.
+            damping: of the Hessians, for a method that ranks by them.
+        """
+        known = self._global.setdefault((method, standardise, damping), {})
+        if sparsity not in known:
+            scores = self._scores(method, standardise, damping)
+            known |= self._cut_globally(scores, {sparsity, *self.sparsities})
+        return known[sparsity]
+
+    @staticmethod
+    def _cut_globally(scores: list[Tensor], sparsities: set[float]) -> dict[float, list[float]]:
+        sizes = torch.tensor([score.numel() for score in scores], dtype=torch.float64)
+        everything, found = torch.cat([score.reshape(-1) for score in scores]), {}
+        for sparsity in sparsities:
+            count = round(sparsity * len(everything))
+            threshold = kth_lowest(everything, count) if count else -torch.inf
+            shares = [(score <= threshold).double().mean().item() for score in scores]
+            shares = torch.tensor(shares, dtype=torch.float64)
+            found[sparsity] = rules.project_to_budget(shares, sizes, sparsity).tolist()
+        return found
+
+    def _scores(self, method: MatrixMethod, standardise: bool, damping: float) -> list[Tensor]:
+        """The scores of all matrices of the dense model."""
+        self.walk.rewind()
+        scores = []
+        for index, block in enumerate(self.walk.blocks):
+            statistics = self.walk.collect_and_advance(index, hessian=method.needs_hessian)
+            factors = {}
+            for name, layer in prunable_layers(block).items():
+                own = statistics[name]
+                if method.ranks_by_hessian and id(own) not in factors:
+                    factors[id(own)] = factor_hessian(own.hessian, damping=damping)
+                score = matrix_score(weight_matrix(layer), own, method, factor=factors.get(id(own))).float()
+                scores.append(_standardised(score) if standardise else score)
+        self.walk.rewind()
+        return scores
+
+
+def block_sizes(blocks: Iterable[nn.Module]) -> Tensor:
+    """Prunable weights per block; shapes are enough."""
+    counts = [sum(layer.weight.numel() for layer in prunable_layers(block).values()) for block in blocks]
+    return torch.tensor(counts, dtype=torch.float64)
+
+
+def _standardised(score: Tensor) -> Tensor:
+    deviation = score.std()
+    return (score - score.mean()) / (deviation if deviation > 0 else 1.0)

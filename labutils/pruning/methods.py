@@ -1,0 +1,241 @@
+"""Pruning methods: which matrix method prunes each block, and what `prune` and its forecast need to know of it.
+
+A method name is a registered method (`sparsegpt`, `optiprune`, …), a registered score (`magnitude`, `wanda`, `ri`,
+`ria`, …), or a score followed by `+obs`: that score's mask, then the optimal-brain-surgeon update of the survivors.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeVar
+
+from torch import Tensor
+
+from labutils.pruning.budgets import AdaptiveOwl, Allocation, Budgets, DenseModel, Uniform, matrix_budgets
+from labutils.pruning.dense_statistics import DenseStatistics
+from labutils.pruning.importance import SCORES
+from labutils.pruning.matrices import OBS, MatrixMethod, ScoreMethod, SparseGPT
+from labutils.pruning.registry import Registry, own_options
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """Options of `prune` whatever the method and the allocation; those add their own, see `list_methods`.
+
+    Attributes:
+        batch_size: calibration sequences that run together; speed and memory only.
+        sequential: whether a block is pruned by what it reads behind the pruned blocks before it, as the papers do;
+            False lets all blocks read the dense model's activations, in about half the time, and in a grid but once.
+        restorable: whether a copy of the weights is kept, so that a failure half-way leaves the model as it was. False
+            spares the memory of one copy; a model whose pruning then fails is to be loaded anew. `prune_grid` keeps a
+            copy in any case, from which every pruning starts.
+        damping: share of the Hessian's mean diagonal that is added to it (SparseGPT's 0.01).
+        block_size: columns whose SparseGPT mask is chosen together.
+        group: compare scores by "row" or "matrix" instead of the score's own default.
+    """
+
+    batch_size: int = 8
+    sequential: bool = True
+    restorable: bool = True
+    damping: float = 0.01
+    block_size: int = 128
+    group: Literal["row", "matrix"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.block_size < 1:
+            raise ValueError(f"batch_size ({self.batch_size}) and block_size ({self.block_size}) must be at least 1.")
+        if self.group not in (None, "row", "matrix"):
+            raise ValueError(f'group={self.group!r} must be None, "row" or "matrix".')
+        for name in ("sequential", "restorable"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
+        if self.damping <= 0:
+            raise ValueError(f"damping ({self.damping}) must be above 0.")
+
+
+class Method:
+    """What prunes a model. The fields of a subclass that is a dataclass are its options.
+
+    A subclass defines `matrix_method`; one whose blocks differ also `block_methods`; one that finds its plan by trying
+    overrides `plan` to return None, and `carry_out`.
+
+    Attributes:
+        name: the name under which it is registered.
+        default_allocation: how it spreads the sparsity where nothing else is asked for.
+        streamable: whether `prune_checkpoint`, which sees one block at a time, can carry it out.
+    """
+
+    name: str
+    default_allocation: type[Allocation] = Uniform
+    streamable = True
+
+    def matrix_method(self, sparsity: float) -> MatrixMethod:
+        """What prunes the matrices of a model of this sparsity; what its forecast is made of."""
+        raise NotImplementedError(f"{type(self).__name__} must define `matrix_method`.")
+
+    def block_methods(self, budgets: Budgets, sizes: Tensor, sparsity: float) -> list[MatrixMethod]:
+        """What prunes each block, once the budgets are known. `sizes` are the prunable weights per block."""
+        return [self.matrix_method(sparsity)] * len(sizes)
+
+    def n_walks(self, request: "Request") -> int:
+        """How often all blocks are pruned: more than once where it tries candidates and reads the output of each."""
+        return 1
+
+    def check(self, request: "Request") -> None:
+        """Refuse what the method cannot do with a ValueError, before anything runs."""
+
+    def plan(self, statistics: DenseStatistics, request: "Request") -> tuple[list[MatrixMethod], Budgets] | None:
+        """The matrix method of each block and the budgets; None where `carry_out` finds them by trying."""
+        method = self.matrix_method(request.sparsity)
+        dense = DenseModel(statistics, method, request.sparsity, request.options.damping)
+        budgets = matrix_budgets(dense, request.allocation)
+        return self.block_methods(budgets, statistics.sizes, request.sparsity), budgets
+
+    def carry_out(self, statistics: DenseStatistics, request: "Request") -> object:
+        """Prune the dense model and return the `PruneReport`, where there is no plan."""
+        raise NotImplementedError(f"{type(self).__name__} must define `carry_out`, since it has no plan.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call of `prune` asks for, checked.
+
+    Attributes:
+        asked: the allocation as it was asked for; None for the method's own.
+    """
+
+    method: Method
+    sparsity: float
+    allocation: Allocation
+    asked: str | Sequence[float] | None
+    pattern: str
+    permute: bool
+    seed: int
+    options: PruneOptions
+
+    def record(self) -> dict[str, object]:
+        """Everything that `prune` was called with, by name, defaults included."""
+        return {
+            "method": self.method.name,
+            "sparsity": self.sparsity,
+            "allocation": self.asked,
+            "pattern": self.pattern,
+            "permute": self.permute,
+            "seed": self.seed,
+            **dataclasses.asdict(self.options),
+            **own_options(self.method),
+            **own_options(self.allocation),
+        }
+
+
+METHODS: Registry[type[Method]] = Registry("pruning method")
+Kind = TypeVar("Kind", bound=type[Method])
+
+
+def register_method(name: str) -> Callable[[Kind], Kind]:
+    """A decorator that makes a subclass of `Method` available under a name.
+
+    >>> @lab.register_method("careful-end")
+    ... class CarefulEnd(lab.pruning.Method):
+    ...     '''SparseGPT in the last block, Wanda in the others.'''
+    ...     def matrix_method(self, sparsity):
+    ...         return lab.pruning.matrix_method("wanda")
+    ...     def block_methods(self, budgets, sizes, sparsity):
+    ...         *first, _ = super().block_methods(budgets, sizes, sparsity)
+    ...         return [*first, lab.pruning.matrix_method("sparsegpt")]
+    >>> lab.prune(model, tokens, method="careful-end", sparsity=0.5)
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    METHODS.refuse_taken(name)
+    SCORES.refuse_taken(name)
+
+    def register(kind: Kind) -> Kind:
+        kind.name = name
+        METHODS.add(name, kind)
+        return kind
+
+    return register
+
+
+class _ByScore(Method):
+    def __init__(self, method: ScoreMethod):
+        self.method, self.name = method, method.name
+
+    def matrix_method(self, sparsity: float) -> MatrixMethod:
+        return self.method
+
+
+def method_kind(name: str) -> Callable[..., Method]:
+    """What makes the method of that name from its options.
+
+    Raises:
+        LookupError: no such method; the nearest known one is named.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    score = name.removesuffix(OBS)
+    if score not in SCORES:
+        raise LookupError(METHODS.explain_unknown(name, [*SCORES, *(f"{other}{OBS}" for other in SCORES), *METHODS]))
+    return partial(_ByScore, ScoreMethod(score, update=name != score))
+
+
+def matrix_method(name: str) -> MatrixMethod:
+    """The one matrix method that a method of this name prunes every block with.
+
+    Raises:
+        LookupError: no such method; the nearest known one is named.
+        ValueError: the method has several.
+    """
+    method = method_kind(name)()
+    kind = type(method)
+    if kind.plan is not Method.plan or kind.block_methods is not Method.block_methods:
+        raise ValueError(f"{name!r} has no single way to prune every block; give a score or a method that has.")
+    return method.matrix_method(0.0)
+
+
+@register_method("sparsegpt")
+class _SparseGPT(Method):
+    """Mask and update together, column by column, by each layer's Hessian (arXiv 2301.00774)."""
+
+    def matrix_method(self, sparsity: float) -> MatrixMethod:
+        return SparseGPT()
+
+
+@register_method("optiprune")
+@dataclass(frozen=True)
+class OptiPrune(Method):
+    """One method below a threshold, another from it on (OptiPrune, COLING 2025).
+
+    Attributes:
+        threshold: τ: below this sparsity `below` prunes, from it on `above`.
+        threshold_on: compare τ with the model's sparsity ("global") or with each block's ("layer").
+        below, above: names of methods.
+    """
+
+    threshold: float = 0.5
+    threshold_on: Literal["global", "layer"] = "global"
+    below: str = "ria"
+    above: str = "sparsegpt"
+
+    default_allocation = AdaptiveOwl
+
+    def __post_init__(self) -> None:
+        if self.threshold_on not in ("global", "layer"):
+            raise ValueError(f'threshold_on={self.threshold_on!r} must be "global" or "layer".')
+        for name in (self.below, self.above):
+            matrix_method(name)
+
+    def matrix_method(self, sparsity: float) -> MatrixMethod:
+        return matrix_method(self.below if sparsity < self.threshold else self.above)
+
+    def block_methods(self, budgets: Budgets, sizes: Tensor, sparsity: float) -> list[MatrixMethod]:
+        if self.threshold_on != "layer":
+            return super().block_methods(budgets, sizes, sparsity)
+        methods = []
+        for index, size in enumerate(sizes.tolist()):
+            share = sum(count for (block, _), count in budgets.items() if block == index) / size
+            methods.append(self.matrix_method(share))
+        return methods

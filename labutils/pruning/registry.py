@@ -1,0 +1,67 @@
+"""Names of scores, methods and allocations, and what they stand for."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from labutils.core.options import suggest
+
+Item = TypeVar("Item")
+
+
+class Registry(Mapping[str, Item], Generic[Item]):
+    """A mapping from names to what is registered under them; an unknown name is answered with the nearest one."""
+
+    def __init__(self, noun: str):
+        """`noun` says in messages what is registered here: "score"."""
+        self.noun, self._items = noun, {}
+
+    def __getitem__(self, name: str) -> Item:
+        if name not in self._items:
+            raise LookupError(self.explain_unknown(name, self._items))
+        return self._items[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, name: str, item: Item) -> None:
+        """Register; raises ValueError where the name is taken."""
+        self.refuse_taken(name)
+        self._items[name] = item
+
+    def refuse_taken(self, name: str) -> None:
+        """Raises a ValueError where the name is taken."""
+        if name in self._items:
+            raise ValueError(
+                f"There is a {self.noun} {name!r} already. Choose another name. Registered: {', '.join(self._items)}."
+            )
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """What is registered while this lasts is forgotten afterwards."""
+        before = dict(self._items)
+        try:
+            yield
+        finally:
+            self._items = before
+
+    def explain_unknown(self, name: str, known: Mapping | list[str], end: str = "") -> str:
+        """The message about a name that is not known."""
+        return f"There is no {self.noun} {name!r}.{suggest(name, known)} Known: {', '.join(known)}{end}."
+
+
+def option_names(kind: object) -> list[str]:
+    """The options of a method or an allocation: the fields of its dataclass; none where it is no dataclass."""
+    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+
+
+def own_options(item: object) -> dict[str, object]:
+    """The values of these options."""
+    return {name: getattr(item, name) for name in option_names(item)}
