@@ -112,7 +112,7 @@ def judge(
     """Verdict on a claim from paired differences signed as its `quantity` says, or from an interval already computed.
 
     >>> gain = lab.contrast_interval(lab.contrast(rows, {"owl": ("ria/uniform", "ria/owl")}))
-    >>> judge("C02", interval=gain, dense_loss=lab.dense_loss(rows), scope={"model": "lab-llama"})
+    >>> judge("C02", interval=gain, dense_loss=lab.sweeps.dense_loss(rows), scope={"model": "lab-llama"})
 
     `scope` says on what it was found (at least `model`); `unit` is that of the differences. With a `guard` whose
     interval includes chance the verdict is "not testable here". Margins relative to the dense loss need `dense_loss`.

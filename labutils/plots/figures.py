@@ -63,7 +63,8 @@ def set_style() -> None:
 def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """Loss added by pruning against sparsity, one curve per arm, one panel per evaluation text.
 
-    >>> loss_curves(lab.sweep("lab-llama", ["lab:review"], arms=["wanda/uniform", "wanda/owl"], …), title="OWL or not")
+    >>> rows = lab.sweep("lab-llama", ["lab:review"], arms=["ria/uniform", "ria/owl"], sparsities=[0.5, 0.7], n_draws=3)
+    >>> loss_curves(rows, title="OWL or not")
 
     The bars are intervals of the paired difference to the dense model over items and calibration draws.
     """
