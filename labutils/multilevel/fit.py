@@ -45,7 +45,6 @@ class Problem:
     reml: bool
 
     def factors(self, theta: Theta) -> list[Float[np.ndarray, "_ _"]]:
-        """The relative factor Λ of every grouping factor."""
         found, start = [], 0
         for mask in self.free:
             factor = np.zeros(mask.shape)
@@ -56,7 +55,6 @@ class Problem:
         return found
 
     def theta(self, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Theta:
-        """The free entries of the factors."""
         return np.concatenate([factor[mask] for factor, mask in zip(factors, self.free, strict=True)])
 
     def solve(self, theta: Theta) -> Solution:
