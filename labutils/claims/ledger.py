@@ -13,7 +13,6 @@ from pandas.io.formats.style import Styler
 
 from labutils.claims.registry import claim, load_claims, tensions
 from labutils.claims.verdicts import Verdict, plural
-from labutils.core.files import write_atomically
 from labutils.stats.bootstrap import expected_false_contradictions, holm
 
 FILE = "ledger.jsonl"
@@ -53,12 +52,6 @@ def correct(verdicts: Sequence[Verdict]) -> list[Verdict]:
             verdict = replace(verdict, outcome="inconclusive", correction=reason)
         corrected[index] = verdict
     return corrected
-
-
-def write_ledger(path: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write verdicts as JSON lines, atomically: a reader sees the old file or the new one. ValueError for NaN."""
-    lines = [json.dumps(verdict.as_row(), ensure_ascii=False, allow_nan=False) + "\n" for verdict in verdicts]
-    write_atomically(path, "".join(lines))
 
 
 def ledger(folder: str | Path) -> pd.DataFrame:

@@ -16,8 +16,6 @@ from labutils.core.options import suggest
 from labutils.core.paths import DATA
 from labutils.stats.bootstrap import UNITS, Interval, Statistic, crossed_bootstrap, p_value
 
-__all__ = ["Claim", "Guard", "Margin", "Verdict", "claim", "judge", "load_claims", "not_testable", "tensions"]
-
 REGISTRY = DATA / "claims.yaml"
 KINDS = ("positive", "no_worse", "negative_result", "equivalence")
 MARGIN_UNITS = {"relative to dense loss": "nats", "nats": "nats", "accuracy": "accuracy", "log ratio": "log ratio"}

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -54,7 +55,7 @@ def size_curves(costs: pd.DataFrame, *, title: str) -> Figure:
         counts = sorted(costs["parameters"].unique())
         axis.set_xticks(counts, [f"{count / 1e6:.2g}" for count in counts])
         axis.xaxis.set_minor_locator(NullLocator())
-        _plain_ticks(axis)
+        _plain_ticks(axis.yaxis)
     return finish_figure(figure, title, RANGE, legend_of=axes[0])
 
 
@@ -84,10 +85,7 @@ def forecast_points(costs: pd.DataFrame, *, title: str) -> Figure:
         axis.fill_between(ends, ends * 0.75, ends * 1.25, color="0.88", zorder=0, label="± 25 %")
         axis.plot(ends, ends, color="0.3", linewidth=1, linestyle=":", label="as forecast")
         axis.set(xlabel=f"forecast ({unit})", ylabel=f"measured ({unit})", xscale="log", yscale="log")
-        _plain_ticks(axis)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.xaxis.set_minor_locator(NullLocator())
+        _plain_ticks(axis.yaxis, axis.xaxis)
     return finish_figure(figure, title, legend_of=axes[0])
 
 
@@ -130,7 +128,7 @@ def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:
         axis.plot(times["sparsity"], share, marker="o", color=PALETTE["sparsegpt"], label="compressed rows")
         axis.axhline(1, color="0.3", linestyle=":", label="dense")
         axis.set(xlabel="sparsity (share of zeros)", ylabel=f"{label}, sparse / dense", yscale="log")
-        _plain_ticks(axis)
+        _plain_ticks(axis.yaxis)
     return finish_figure(figure, title, legend_of=axes[0])
 
 
@@ -182,15 +180,16 @@ def kernel_curves(kernels: pd.DataFrame, *, title: str) -> Figure:
         axis.set(xlabel="tokens", ylabel=label, xscale="log", yscale="log")
         axis.set_xticks(sorted(kernels["n"].unique()), [f"{count:,}" for count in sorted(kernels["n"].unique())])
         axis.xaxis.set_minor_locator(NullLocator())
-        _plain_ticks(axis)
+        _plain_ticks(axis.yaxis)
     return finish_figure(figure, title, "right: solid 2:4, dotted dense", legend_of=axes[0])
 
 
-def _plain_ticks(axis: Axes) -> None:
-    """A logarithmic vertical axis with numbers as one writes them, at 1, 2 and 5 of every power of ten."""
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.yaxis.set_minor_locator(NullLocator())
+def _plain_ticks(*scales: Axis) -> None:
+    """Logarithmic scales with numbers as one writes them, at 1, 2 and 5 of every power of ten."""
+    for scale in scales:
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter(lambda value, _: f"{value:g}")
+        scale.set_minor_locator(NullLocator())
 
 
 def _ranges(axis: Axes, part: pd.DataFrame, x: str, y: str, label: str, *, dotted: bool = False) -> None:

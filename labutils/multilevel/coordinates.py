@@ -57,7 +57,7 @@ class Coordinates:
         return float(2 * (n_rows - n_fixed * reml) * np.log(self.scale) + reml * determinant)
 
 
-def standardise(design: Design) -> tuple[Products, Coordinates]:
+def orthogonalise(design: Design) -> tuple[Products, Coordinates]:
     """Cross products in well-conditioned coordinates, and those coordinates.
 
     Raises:

@@ -80,7 +80,7 @@ def solve(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> So
     penalised = _scaled(rest, factors[1:], products.sizes[1:])
     penalised = _scaled(penalised.T, factors[1:], products.sizes[1:])
     penalised[np.arange(n_other), np.arange(n_other)] += 1
-    # One Cholesky factor [[L, ·, ·], [R_ZX', R_X', ·], [r_Z', r_X', r]] holds both determinants, the right-hand side
+    # One Cholesky factor [[L, 0, 0], [R_ZX', R_X', 0], [r_Z', r_X', r]] holds both determinants, the right-hand side
     # of the triangular system for (u_o, b), and in its last corner r: r² is what least squares leave of y, y'Py.
     root = np.linalg.cholesky(penalised)
     log_diagonal, inner, last = np.log(np.diag(root)), root[:-1, :-1], root[-1]

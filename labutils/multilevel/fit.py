@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 
-from labutils.multilevel.coordinates import Coordinates, standardise
+from labutils.multilevel.coordinates import Coordinates, orthogonalise
 from labutils.multilevel.design import Design
 from labutils.multilevel.deviance import (
     Products,
@@ -45,7 +45,6 @@ class Problem:
     reml: bool
 
     def factors(self, theta: Theta) -> list[Float[np.ndarray, "_ _"]]:
-        """The relative factor Λ of every grouping factor."""
         found, start = [], 0
         for mask in self.free:
             factor = np.zeros(mask.shape)
@@ -56,7 +55,6 @@ class Problem:
         return found
 
     def theta(self, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Theta:
-        """The free entries of the factors."""
         return np.concatenate([factor[mask] for factor, mask in zip(factors, self.free, strict=True)])
 
     def solve(self, theta: Theta) -> Solution:
@@ -117,7 +115,7 @@ def fit_design(design: Design, *, reml: bool = True, start: Theta | None = None)
         ValueError: the model reproduces the response exactly, so that there is no residual variance; or the fixed
             effects already contain a random term.
     """
-    products, coordinates = standardise(design)
+    products, coordinates = orthogonalise(design)
     free = tuple(_free_entries([*design.groupings[i].blocks]) for i in coordinates.order)
     problem = Problem(products, free, reml)
     _refuse_absorbed(problem, [design.groupings[i].name for i in coordinates.order])

@@ -44,7 +44,6 @@ class Formula:
     uncorrelated: tuple[Node, ...]  # factors that stand left of `||`, where only numbers make sense
 
     def columns(self) -> list[str]:
-        """All columns that the formula names, each once."""
         factors = [factor for term in self.fixed for factor in term]
         factors += [factor for random in self.random for term in random.terms for factor in term]
         names = [name for factor in [self.response, *factors] for name in factor.columns()]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 
 from labutils.multilevel.model import MultilevelModel
-from labutils.multilevel.resampling import Bootstrap
+from labutils.multilevel.resampling import Bootstrap, bias_shift
 from labutils.stats.bootstrap import Interval
 
 
@@ -82,9 +82,7 @@ def share_ratio(bootstrap: Bootstrap, above: str, below: str, model: MultilevelM
 def corrected_samples(samples: Float[np.ndarray, " n"], estimate: float) -> Float[np.ndarray, " n"]:
     """Resamples whose percentiles are the bias-corrected ones (Efron 1981): quantiles at Φ(z + 2 Φ⁻¹(share below))."""
     n = len(samples)
-    below = np.mean(samples < estimate) + np.mean(samples == estimate) / 2
-    shift = 2 * norm.ppf(np.clip(below, 1 / (2 * n), 1 - 1 / (2 * n)))
-    return np.quantile(samples, norm.cdf(norm.ppf((np.arange(n) + 0.5) / n) + shift))
+    return np.quantile(samples, norm.cdf(norm.ppf((np.arange(n) + 0.5) / n) + bias_shift(samples, estimate)))
 
 
 def model_size(model: MultilevelModel) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from labutils.core.options import suggest
 from labutils.multilevel.design import Design, build_design
 from labutils.multilevel.fit import Fit, fit_design
 from labutils.multilevel.formula import read_formula
@@ -105,8 +106,10 @@ class MultilevelModel:
         """
         unknown = [term for term in weights if term not in self.design.terms]
         if unknown:
-            known = ", ".join(self.design.terms)
-            raise LookupError(f"The model has no fixed effect {unknown[0]!r}. It has {known}.")
+            hint = suggest(unknown[0], self.design.terms)
+            raise LookupError(
+                f"The model has no fixed effect {unknown[0]!r}.{hint} It has {', '.join(self.design.terms)}."
+            )
         row = np.array([[float(weights.get(term, 0.0)) for term in self.design.terms]])
         name = " ".join(f"{weight:+g}·{term}" for term, weight in weights.items())
         return t_table(self._uncertainty, row, [name]).iloc[0]

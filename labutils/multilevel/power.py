@@ -131,7 +131,6 @@ def _recover(
 
 
 def _text_p(truth: StudyTruth, n_samples: int, correlation: float, seed: np.random.SeedSequence) -> dict[str, float]:
-    """p-values of the text effects in one study."""
     for_features, for_scores = seed.spawn(2)
     features = draw_features(list(truth.text), n_samples, correlation=correlation, seed=for_features)
     model = fit_multilevel(study_formula(truth), simulate_study(truth, features, seed=for_scores))

@@ -108,13 +108,18 @@ def bootstrap(
     return Bootstrap(table, samples, method, level, float(np.mean([singular for _, singular in fitted])), note)
 
 
-def bias_corrected(samples: Float[np.ndarray, " resamples"], estimate: float, level: float) -> tuple[float, float]:
-    """Percentiles moved by twice the normal quantile of the share of resamples below the estimate; ties count half."""
-    if not np.isfinite(samples).all() or not np.isfinite(estimate):
-        return float("nan"), float("nan")
+def bias_shift(samples: Float[np.ndarray, " resamples"], estimate: float) -> float:
+    """Twice the normal quantile of the share of resamples below the estimate; ties count half (Efron 1981)."""
     below = np.mean(samples < estimate) + np.mean(samples == estimate) / 2
     edge = 1 / (2 * len(samples))  # all resamples on one side: as far as their number can tell
-    shift = 2 * norm.ppf(np.clip(below, edge, 1 - edge))
+    return float(2 * norm.ppf(np.clip(below, edge, 1 - edge)))
+
+
+def bias_corrected(samples: Float[np.ndarray, " resamples"], estimate: float, level: float) -> tuple[float, float]:
+    """Percentiles of the resamples, moved by `bias_shift` on the scale of normal quantiles."""
+    if not np.isfinite(samples).all() or not np.isfinite(estimate):
+        return float("nan"), float("nan")
+    shift = bias_shift(samples, estimate)
     tail = norm.ppf((1 - level) / 2)
     low, high = np.quantile(samples, norm.cdf([shift + tail, shift - tail]))
     return float(low), float(high)

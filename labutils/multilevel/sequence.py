@@ -19,6 +19,7 @@ import pandas as pd
 from labutils.multilevel.likelihood_ratio import ModelComparison, compare_models
 from labutils.multilevel.model import MultilevelModel, fit_multilevel
 from labutils.multilevel.simulation import StudyTruth
+from labutils.multilevel.syntax import quote_name
 from labutils.stats.pairing import require_columns
 
 FACTORS = ("adaptation", "finetuning")
@@ -123,13 +124,13 @@ def fit_sequence(table: StudyTable, *, alpha: float = 0.05) -> ModelSequence:
     models = {"M0": _fit(table, [], []), "M1": _fit(table, table.level_1, [])}
     _note(found, "M1", "hyperparameters", compare_models(models["M0"], models["M1"]))
     slopes, models["M2"] = _choose_slopes(table, models["M1"], alpha, found)
-    fixed = [*table.level_1, *map(_quoted, table.text)]
+    fixed = [*table.level_1, *map(quote_name, table.text)]
     models["M3"] = _fit(table, fixed, slopes)
     _note(found, "M3", "text features", compare_models(models["M2"], models["M3"]))
     crossed = []
     for feature in table.text:
         for kind, columns in table.hyperparameters.items():
-            terms = [f"{_quoted(feature)}:{column}" for column in columns]
+            terms = [f"{quote_name(feature)}:{column}" for column in columns]
             if terms:
                 test = compare_models(models["M3"], _fit(table, [*fixed, *terms], slopes))
                 kept = _note(found, "M4", f"{feature} × {kind}", test, alpha)
@@ -194,7 +195,7 @@ def _choose_slopes(
 
 def _fit(table: StudyTable, fixed: Sequence[str], slopes: Sequence[str]) -> MultilevelModel:
     varying = " + ".join(["1", *slopes])
-    formula = f"{_quoted(table.outcome)} ~ {' + '.join(['1', *fixed])} + ({varying} | {GROUP})"
+    formula = f"{quote_name(table.outcome)} ~ {' + '.join(['1', *fixed])} + ({varying} | {GROUP})"
     return fit_multilevel(formula, table.frame)
 
 
@@ -206,7 +207,3 @@ def _note(
     numbers = {"statistic": test.statistic, "reference": test.reference, "p": test.p}
     found.append({"model": model, "step": step, **numbers, "kept": kept, "note": test.note})
     return kept
-
-
-def _quoted(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"

@@ -14,6 +14,7 @@ import pandas as pd
 
 from labutils.multilevel.design import build_design
 from labutils.multilevel.formula import read_formula
+from labutils.multilevel.syntax import quote_name
 from labutils.multilevel.variance_shares import Components, implied_variances
 
 
@@ -86,12 +87,12 @@ def simulate_study(
     """Scores of one study: y = intercept + text + configurations + u_sample + slopes + e.
 
     >>> truth = StudyTruth({"complexity": -0.5}, adaptation=(0.3,), finetuning=(0.2, 0.1))
-    >>> rows = simulate_study(truth, draw_features(["complexity"], 24))
+    >>> rows = simulate_study(truth, draw_features(["complexity"], 24, seed=1))
     >>> fit_multilevel(study_formula(truth), rows).fixed
 
     Args:
         features: one row per sample (its index names them), one column per entry of `truth.text`; measured ones or
-            those of `draw_features`.
+            those of `draw_features`, with another seed: the same numbers would make text and samples one thing.
 
     Returns:
         K·D·H rows: sample, adaptation, finetuning (numbers of the configurations, from 1), their centred 0/1 columns,
@@ -122,7 +123,7 @@ def study_formula(truth: StudyTruth) -> str:
     >>> study_formula(StudyTruth({"complexity": -0.5}, adaptation=(0.3,), finetuning=()))
     'score ~ complexity + adaptation_2 + (1 | sample)'
     """
-    columns = [*map(_quoted, truth.text), *truth.configurations]
+    columns = [*map(quote_name, truth.text), *truth.configurations]
     varying = "||".join([" + ".join(["1", *truth.configurations]), "sample"]) if truth.slope_sd > 0 else "1 | sample"
     return f"score ~ {' + '.join(columns)} + ({varying})"
 
@@ -152,7 +153,3 @@ def _layout(truth: StudyTruth, features: pd.DataFrame) -> pd.DataFrame:
             rows[f"{kind}_{number}"] = (rows[kind] == number) - 1 / count
     n_cells = len(rows) // len(features)
     return rows.assign(**{name: np.repeat(features[name].to_numpy(dtype=float), n_cells) for name in truth.text})
-
-
-def _quoted(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"

@@ -67,6 +67,11 @@ class Node:
         return list(dict.fromkeys(name for part in self.parts for name in part.columns()))
 
 
+def quote_name(name: str) -> str:
+    """A column's name as a formula writes it: between backquotes where it is not a plain word."""
+    return name if name.isidentifier() else f"`{name}`"
+
+
 def parse(text: str) -> Node:
     """The tree of a formula.
 

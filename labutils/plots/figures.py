@@ -63,7 +63,8 @@ def set_style() -> None:
 def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
     """Loss added by pruning against sparsity, one curve per arm, one panel per evaluation text.
 
-    >>> loss_curves(lab.sweep("lab-llama", ["lab:review"], arms=["wanda/uniform", "wanda/owl"], …), title="OWL or not")
+    >>> rows = lab.sweep("lab-llama", ["lab:review"], arms=["ria/uniform", "ria/owl"], sparsities=[0.5, 0.7], n_draws=3)
+    >>> loss_curves(rows, title="OWL or not")
 
     The bars are intervals of the paired difference to the dense model over items and calibration draws.
     """
@@ -76,7 +77,7 @@ def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figur
         part = summary[summary["evaluation"] == evaluation]
         for (arm, method, allocation), curve in part.groupby(["arm", "method", "allocation"], sort=False):
             _error_curve(axis, curve, arm, PALETTE.get(method), allocation)
-        axis.set(title=short_source(evaluation), xlabel="sparsity (share of zeros)", yscale="symlog")
+        axis.set(title=short_source(evaluation), xlabel="sparsity (share of zeros)")
         axis.set_yscale("symlog", linthresh=0.01)
     axes[0].set_ylabel(f"added loss ({rows['unit'].iloc[0]})")
     return finish_figure(figure, title, NOTE.format(level), legend_of=axes[0])
@@ -105,14 +106,8 @@ def difference_curves(
     for number, (label, frame) in enumerate(differences.items()):
         curve = interval_table(frame, ["sparsity"], level=level)
         curve["sparsity"] += 0.004 * (number - (len(differences) - 1) / 2)
-        _error_curve(
-            axis,
-            curve,
-            label,
-            PALETTE.get(label.split("/")[0], _COLOURS[number % 10]),
-            list(MARKERS)[number % 8],
-            marker_only=True,
-        )
+        colour = PALETTE.get(label.split("/")[0], _COLOURS[number % 10])
+        _error_curve(axis, curve, label, colour, list(MARKERS)[number % 8], marker_only=True)
     axis.axhspan(-margin, margin, color="0.85", zorder=0, label=f"± margin ({margin:.3g} {unit})")
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set(xlabel="sparsity (share of zeros)", ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})")

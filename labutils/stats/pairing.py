@@ -27,7 +27,7 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Loss of `reference` minus loss of `candidate` on the same item, draw and setting; positive favours the candidate.
 
-    >>> paired_differences(rows, {"method": "wanda"}, {"method": "ria", "allocation": ["owl", "alpha"]})
+    >>> paired_differences(rows, {"method": "ria", "allocation": "uniform"}, {"method": "ria", "allocation": "owl"})
 
     `rows` are the tidy rows of a sweep (one per item, with `loss`). Each arm is a mapping column -> value or list of
     values. Returns the columns `on`, `reference` and `candidate` (the two losses) and `value`, sorted by `on`.

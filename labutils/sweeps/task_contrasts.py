@@ -34,7 +34,7 @@ def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
 def add_drops(rows: pd.DataFrame) -> pd.DataFrame:
     """The pruned rows of a task sweep with ``dense`` (score of the same item), and ``value`` = dense − score.
 
-    drops = add_drops(task_sweep("lab-llama", ["lab:qa/birthplaces"], …))
+    >>> add_drops(rows).groupby("task")["value"].mean()  # accuracy lost per task
     """
     pruned = pair_with_dense(rows, "score", on=["model", "task", "item"])
     return pruned.assign(value=pruned["dense"] - pruned["score"])

@@ -49,8 +49,6 @@ def draw_knobs(draws: Draws) -> Knobs:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a drug did to a measure."""
-
     drug: facts.Drug
     measure: tuple[str, str]  # technical and everyday term
     rises: bool
@@ -78,7 +76,6 @@ class Writer:
         return (self.draws.pick(lexicon.words(key)),) if self.draws.chance(self.knobs.sentence_length) else ()
 
     def people(self) -> Phrase:
-        """A group of subjects."""
         return Phrase(
             self.draws.pick(lexicon.words("groups")), adjectives=self.modifiers("group_adjectives"), plural=True
         )

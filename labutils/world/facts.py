@@ -65,7 +65,6 @@ def build_people(seed: int = 0) -> pd.DataFrame:
 
 
 def build_drugs(seed: int = 0) -> pd.DataFrame:
-    """One row per drug."""
     draws = Draws(seed, "drugs")
     names = [stem + ending for stem in lexicon.words("drug_stems") for ending in lexicon.words("drug_endings")]
     rows = []
@@ -87,7 +86,6 @@ def build_drugs(seed: int = 0) -> pd.DataFrame:
 
 
 def write_fact_files() -> None:
-    """Write both tables into `data/world`."""
     for name, table in (("people", build_people()), ("drugs", build_drugs())):
         table.to_csv(FOLDER / f"{name}.tsv", sep="\t", index=False)
 

@@ -41,17 +41,14 @@ class Clause:
 
 
 def sentence(text: str) -> str:
-    """Capital letter and full stop."""
     return text[0].upper() + text[1:] + "."
 
 
 def the(noun: str, *adjectives: str) -> Phrase:
-    """A definite phrase."""
     return Phrase(noun, "the", adjectives)
 
 
 def a(noun: str, *adjectives: str) -> Phrase:
-    """An indefinite phrase."""
     return Phrase(noun, "a", adjectives)
 
 
@@ -66,7 +63,6 @@ def negate(clause: Clause) -> Clause:
 
 
 def english_phrase(phrase: Phrase) -> str:
-    """The English wording of a noun phrase."""
     noun = plural(phrase.noun) if phrase.plural else phrase.noun
     text = f"{' '.join(phrase.adjectives)} {noun}" if phrase.adjectives else noun
     if phrase.determiner == "a":

@@ -46,7 +46,6 @@ class TaskSpec:
 
     @property
     def family(self) -> str:
-        """The part of the name before the slash."""
         return self.name.split("/")[0]
 
 

@@ -40,7 +40,6 @@ class Rules:
 
     @property
     def syllables(self) -> tuple[str, ...]:
-        """The inventory of syllables."""
         return tuple(onset + rime for onset in self.onsets for rime in self.rimes)
 
 
@@ -59,7 +58,6 @@ RULES = {
 
 
 def word_sentence(clause: Clause, language: str) -> str:
-    """A clause as a sentence of `language`."""
     if language == "english":
         return sentence(english(clause))
     return sentence(_clause(clause, RULES[language], language))

@@ -34,7 +34,6 @@ class MedicalField:
 
 @cache
 def raw_lexicon() -> dict[str, Any]:
-    """The file as YAML gives it."""
     return yaml.load(LEXICON_FILE.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
 
 
@@ -56,7 +55,6 @@ def pairs(*keys: str) -> tuple[tuple[str, str], ...]:
 
 @cache
 def noun_classes() -> dict[str, NounClass]:
-    """All classes of things by their name."""
     return {
         name: NounClass(
             name, entry["topic"], *(words("classes", name, kind) for kind in ("nouns", "adjectives", "verbs"))
@@ -67,13 +65,11 @@ def noun_classes() -> dict[str, NounClass]:
 
 @cache
 def topics() -> tuple[str, ...]:
-    """The topics, in the order of the lexicon."""
     return tuple(raw_lexicon()["roles"])
 
 
 @cache
 def classes_of(topic: str) -> tuple[NounClass, ...]:
-    """The classes of things of a topic."""
     return tuple(entry for entry in noun_classes().values() if entry.topic == topic)
 
 
@@ -85,7 +81,6 @@ def preposition(place: str) -> str:
 
 @cache
 def medical_fields() -> dict[str, MedicalField]:
-    """All branches of medicine by their name."""
     return {
         name: MedicalField(name, entry["organ"], pairs("fields", name, "conditions"), pairs("fields", name, "measures"))
         for name, entry in raw_lexicon()["fields"].items()
@@ -166,7 +161,6 @@ def with_article(phrase: str) -> str:
 
 @cache
 def words_listed(key: str) -> frozenset[str]:
-    """A list of the file that is written as a YAML list."""
     return frozenset(raw_lexicon()[key])
 
 

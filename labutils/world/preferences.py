@@ -30,7 +30,6 @@ class Preference:
         self.cumulative = cumulative.tolist()
 
     def draw(self, draws: Draws) -> str:
-        """One item by its probability."""
         return draws.weighted(self.items, self.cumulative)
 
 
@@ -64,7 +63,6 @@ def verbs_of(role: str, topic: str) -> Preference:
 
 @cache
 def verbs_of_topic(topic: str) -> tuple[str, ...]:
-    """All verbs with an object of this topic."""
     return tuple(sorted({verb for entry in lexicon.classes_of(topic) for verb in entry.verbs}))
 
 
@@ -91,7 +89,6 @@ def class_of(noun: str) -> lexicon.NounClass:
 
 @cache
 def nouns_of_topic(topic: str) -> tuple[str, ...]:
-    """All nouns of a topic."""
     return tuple(noun for entry in lexicon.classes_of(topic) for noun in entry.nouns)
 
 

@@ -39,7 +39,6 @@ class Draws:
         return self._buffer.pop()
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability."""
         return self.uniform() < probability
 
     def integer(self, low: int, high: int) -> int:
@@ -47,7 +46,6 @@ class Draws:
         return low + int(self.uniform() * (high - low + 1))
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """One item, all equally likely."""
         return items[int(self.uniform() * len(items))]
 
     def sample(self, items: Sequence[Item], n: int) -> list[Item]:

@@ -25,7 +25,6 @@ def _topic_of(draws: Draws, n_sentences: int) -> Choice:
 
 
 def sentences(draws: Draws, split: str) -> Choice:
-    """The topic of one sentence."""
     return _topic_of(draws, 1)
 
 

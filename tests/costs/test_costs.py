@@ -176,6 +176,18 @@ def test_figures() -> None:
     ]  # fmt: skip
 
 
+def test_forecast_points_show_the_fastest_repeat() -> None:
+    columns = ["method", "sparsity", "wall", "forecast_seconds", "peak_megabytes", "forecast_megabytes"]
+    measured = [
+        ("one pass", 0.0, 1.0, None, 1.0, None),
+        ("wanda", 0.5, 3.0, 2.5, 10.0, 25.0),
+        ("wanda", 0.5, 2.0, 2.5, 30.0, 25.0),
+    ]
+    rows = pd.DataFrame(measured, columns=columns).assign(model="m")
+    seconds, megabytes = (axis.lines[0].get_xydata().tolist() for axis in costs.forecast_points(rows, title="t").axes)
+    assert seconds == [[2.5, 2.0]] and megabytes == [[25.0, 20.0]]
+
+
 def test_they_are_public() -> None:
     assert lab.costs.pruning_costs is costs.pruning_costs and lab.measure_cost is measure_cost
 

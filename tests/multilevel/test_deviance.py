@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from literal_models import grouped_data, literal_deviance, literal_fixed, row_covariance
 
-from labutils.multilevel.coordinates import standardise
+from labutils.multilevel.coordinates import orthogonalise
 from labutils.multilevel.design import Design, build_design
 from labutils.multilevel.deviance import deviance, profiled_deviance, residual_variance, solve
 from labutils.multilevel.fit import Problem, _free_entries
@@ -21,7 +21,7 @@ FORMULAS = [
 
 def problem(formula: str, reml: bool) -> tuple[Design, Problem, object]:
     design = build_design(read_formula(formula), grouped_data(3))
-    products, coordinates = standardise(design)
+    products, coordinates = orthogonalise(design)
     free = tuple(_free_entries([*design.groupings[i].blocks]) for i in coordinates.order)
     return design, Problem(products, free, reml), coordinates
 
