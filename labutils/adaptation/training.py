@@ -23,10 +23,10 @@ from transformers.utils import logging as transformers_logging
 
 from labutils.adaptation.configurations import Adaptation
 from labutils.data.tokens import special_frame, tokenize
-from labutils.evaluation.batching import check_token_ids, context_length
+from labutils.evaluation.batching import context_length
 from labutils.models.loading import load_model
-from labutils.models.modes import device_of, evaluating
-from labutils.models.structure import is_causal
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_token_ids, is_causal
 from labutils.training.steps import minimise, trainable
 
 HELDOUT_BATCH = 8
@@ -153,7 +153,7 @@ def language_loss(base: Base, tokens: Int64[Tensor, "n length"]) -> float:
     """Mean loss over all predicted tokens of some windows; an encoder always finds the same tokens masked."""
     collator = _collator(base, seed=0)
     total, count = 0.0, 0
-    with evaluating(base.model):
+    with eval_mode(base.model):
         for rows in tokens.split(HELDOUT_BATCH):
             batch = _batch(base, rows, collator)
             predicted = int((batch["labels"] != -100).sum()) - len(rows) * is_causal(base.model)

@@ -1,6 +1,5 @@
 """The causal check: neurons held at their mean, or at zero, while the model runs."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.attribution.neurons import MlpLayer, Neurons, check_neurons, find_mlp_layers, receiving
+from labutils.core.options import suggest
 
 VALUES = ("mean", "zero")
 
@@ -30,8 +30,7 @@ def ablate_neurons(model: PreTrainedModel, neurons: Neurons, *, to: str = "mean"
         LookupError: a neuron that the model does not have, or MLPs that cannot be found.
     """
     if to not in VALUES:
-        nearest = difflib.get_close_matches(to, VALUES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"to={to!r} is not one of {', '.join(VALUES)}; did you mean {nearest!r}?")
+        raise ValueError(f"to={to!r} is not one of {', '.join(VALUES)}.{suggest(to, VALUES)}")
     layers = find_mlp_layers(model)
     frame = check_neurons(neurons, layers)
     if to == "mean" and "mean" not in frame:

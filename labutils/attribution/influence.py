@@ -14,13 +14,14 @@ import pandas as pd
 from scipy.stats import t as student
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.attribution.passages import Passage, check_causal, gold_passage, passage_log_likelihoods
+from labutils.attribution.passages import Passage, gold_passage, passage_log_likelihoods
 from labutils.attribution.words import encode_texts
 from labutils.core.progress import progress
 from labutils.data.tasks import Task
 from labutils.data.tokens import special_frame
 from labutils.data.words import find_words
 from labutils.evaluation.batching import context_length
+from labutils.models.structure import check_causal
 
 LEVEL = 0.95
 COLUMNS = ["word", "influence", "low", "high", "count"]
@@ -55,7 +56,7 @@ def influential_words(
         ValueError: a similarity task, an encoder, `top_k` or `min_count` below 1, no word in `min_count` items, or
             what `encode_choices` refuses.
     """
-    check_causal(model)
+    check_causal(model, "the influence of words")
     if task.kind != "choice":
         raise ValueError(f"{task.name} is a {task.kind} task without choices: influence needs a right choice per item")
     if top_k < 1 or min_count < 1:

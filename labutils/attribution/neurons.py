@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from labutils.models.modes import device_of, in_evaluation_mode
+from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
 
 Neurons = pd.DataFrame | Sequence[tuple[int, int]]
@@ -47,7 +47,7 @@ def find_mlp_layers(model: PreTrainedModel) -> list[MlpLayer]:
     """
     prefix, blocks = find_blocks(model)
     probes = [_Probe(block) for block in blocks]
-    with in_evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
+    with eval_mode(model, gradients=True), torch.inference_mode(False), torch.enable_grad():
         try:
             model(input_ids=torch.tensor([[0, 1]], device=device_of(model)))
         finally:

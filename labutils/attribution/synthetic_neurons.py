@@ -19,7 +19,7 @@ from labutils.attribution.neurons import MlpLayer, find_mlp_layers
 from labutils.attribution.words import read_rows
 from labutils.data.words import Terms, term_key
 from labutils.evaluation.batching import context_length
-from labutils.models.modes import device_of, evaluating
+from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import weight_matrix
 
 RIDGE = 1e-2  # of the mean diagonal of XᵀX
@@ -115,7 +115,7 @@ def _inputs_and_indicators(
     inputs, spans, n_tokens, seen = [], [], 0, []
     handle = layer.ups[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     try:
-        with evaluating(model):
+        with eval_mode(model):
             for row in read_rows(tokenizer, texts, everything, limit=context_length(model, tokenizer)):
                 seen.clear()
                 model.base_model(input_ids=torch.tensor([row.ids], device=device_of(model)))

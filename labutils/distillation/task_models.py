@@ -18,7 +18,8 @@ from labutils.distillation.adapters import (
 )
 from labutils.distillation.data import TaskData
 from labutils.distillation.losses import mean_pool
-from labutils.models.structure import find_blocks
+from labutils.models.modes import eval_mode
+from labutils.models.structure import check_token_ids, find_blocks
 
 Pooling = Literal["mean", "last"]
 
@@ -55,13 +56,8 @@ class TaskModel(nn.Module):
             ValueError: the task's token ids do not fit the model.
         """
         super().__init__()
-        size = model.get_input_embeddings().weight.shape[0]
-        largest = max(max(row) for part in (data.train, data.validation, data.test) for row in part.rows)
-        if largest >= size:
-            raise ValueError(
-                f"token id {largest} of {data.name} does not fit a vocabulary of {size}: encode the task with the "
-                "tokenizer that this model and its teacher share"
-            )
+        rows = [row for part in (data.train, data.validation, data.test) for row in part.rows]
+        check_token_ids(model, rows, data.name)
         self.pooling, self.paired = pooling, data.kind == "regression"
         backbone = copy.deepcopy(model.base_model).float()
         backbone.config.use_cache = False
@@ -137,13 +133,8 @@ class TaskModel(nn.Module):
 
     def read(self, ids: Int64[Tensor, "rows tokens"], mask: Int64[Tensor, "rows tokens"]) -> Reading:
         """`forward` in evaluation mode and without gradients; the mode is restored."""
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                return self(ids, mask)
-        finally:
-            self.train(training)
+        with eval_mode(self):
+            return self(ids, mask)
 
 
 def _first(output: Tensor | tuple) -> Tensor:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.core.extras import import_optional
 from labutils.data.tasks import Task
-from labutils.models.structure import is_causal
+from labutils.models.structure import check_causal
 
 COLUMNS = ["task", "metric", "filter", "value", "stderr", "n_items"]
 
@@ -52,8 +52,7 @@ def evaluate_outside(
         ValueError: the model is not a causal language model.
     """
     harness = import_optional("lm_eval", purpose="Evaluation by lm-evaluation-harness", extra="harness")
-    if not is_causal(model):
-        raise ValueError(f"{type(model).__name__} is no causal language model, which the harness's tasks need.")
+    check_causal(model, "lm-evaluation-harness")
     with _quiet():
         manager = _task_manager(list(tasks), task_folder)
         from lm_eval.models.huggingface import HFLM

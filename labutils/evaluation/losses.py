@@ -13,21 +13,13 @@ from labutils import world
 from labutils.data.corpora import load_tokens, read_units
 from labutils.data.sources import parse_source
 from labutils.data.tasks import SIMILARITY_COLUMNS, load_task
-from labutils.evaluation.batching import check_token_ids, finite_logits, rows_at_once
+from labutils.evaluation.batching import finite_logits, rows_at_once
 from labutils.evaluation.similarity import rank_losses, score_similarity
-from labutils.models.modes import device_of, evaluating
-from labutils.models.structure import is_causal
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_causal, check_token_ids
 
 TEXT_UNIT = "nats per token"
 PAIR_UNIT = "1 − Spearman ρ"
-
-
-def _check_causal(model: PreTrainedModel) -> None:
-    if not is_causal(model):
-        raise ValueError(
-            f"{type(model).__name__} does not predict the next token: text and choice tasks need a causal LM. "
-            "Evaluate an encoder on a similarity task (sentence1, sentence2, score)"
-        )
 
 
 def sequence_losses(
@@ -43,14 +35,14 @@ def sequence_losses(
         ValueError: no tokens or fewer than two per sequence, ids outside the vocabulary, an encoder, or logits that are
             NaN or infinite (the sequence is named).
     """
-    _check_causal(model)
+    check_causal(model, "the loss of a text")
     check_token_ids(model, tokens)
     n, length = tokens.shape
     if length < 2:
         raise ValueError(f"sequences of {length} token have nothing to predict; seq_len must be at least 2")
     losses = torch.empty(n, dtype=torch.float32)
     step = rows_at_once(model, batch_size, length)
-    with evaluating(model):
+    with eval_mode(model):
         for start in range(0, n, step):
             batch = tokens[start : start + step].to(device_of(model))
             logits = model(input_ids=batch, use_cache=False).logits
@@ -119,7 +111,7 @@ def load_evaluation(
         if task.kind != "similarity":
             raise ValueError(f"{source} is a choice task, whose unit is accuracy: use load_task and score_task")
         return Evaluation(source, PAIR_UNIT, pairs=task.items)
-    _check_causal(model)
+    check_causal(model, "the loss of a text")
     if n_items is None:
         raise ValueError(f"{source} is text: say how many windows with n_items=…")
     tokens = load_tokens(

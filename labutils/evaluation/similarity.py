@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.data.tokens import special_frame, tokenize
-from labutils.evaluation.batching import check_token_ids, context_length, padded_batches
-from labutils.models.modes import device_of, evaluating
+from labutils.evaluation.batching import context_length, padded_batches
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_token_ids
 
 PAIR_COLUMNS = ("item", "sentence1", "sentence2", "score")
 
@@ -31,9 +32,9 @@ def embed_sentences(
     rows = [prefix + body[:room] + suffix for body in bodies]
     if empty := [sentence for sentence, row in zip(sentences, rows, strict=True) if not row]:
         raise ValueError(f"sentence {empty[0]!r} has no tokens; remove the pair")
-    check_token_ids(model, torch.tensor([token for row in rows for token in row]))
+    check_token_ids(model, rows)
     pooled: dict[int, Tensor] = {}
-    with evaluating(model):
+    with eval_mode(model):
         for chosen, ids, mask in padded_batches(rows, batch_size, tokenizer, device_of(model)):
             states = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
             weights = mask.unsqueeze(-1).float()

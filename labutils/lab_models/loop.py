@@ -15,6 +15,7 @@ from labutils.core.paths import MODELS
 from labutils.core.progress import progress
 from labutils.lab_models.corpus import SHARD_SEQUENCES, load_shard, train_tokenizer
 from labutils.lab_models.specs import SEQUENCE_LENGTH, SPECS, ModelSpec
+from labutils.models.loading import choose_device
 from labutils.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 CHECKPOINT_FOLDER = "checkpoint"
@@ -73,7 +74,7 @@ def train_lab_model(
     Args:
         name: the name of a spec in `SPECS`, or a spec of one's own.
         tokens: training tokens (default: the spec's).
-        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        device: as for `load_model`.
         out: folder to write (default: data/models/<name>).
         resume: go on from the folder's checkpoint if it has one; otherwise training starts anew.
         options: all hyper-parameters, instead of `tokens` and `seed`.
@@ -83,7 +84,7 @@ def train_lab_model(
 
     Raises:
         LookupError: an unknown name.
-        ValueError: a checkpoint made with other options.
+        ValueError: a checkpoint made with other options, or a device that is not there.
     """
     spec = name if isinstance(name, ModelSpec) else find_spec(name)
     options = options or Options(
@@ -112,16 +113,6 @@ def find_spec(name: str) -> ModelSpec:
     if name not in SPECS:
         raise LookupError(f"no lab model is called {name!r}; there are {', '.join(SPECS)}.")
     return SPECS[name]
-
-
-def choose_device(device: str) -> str:
-    """The device by name, "cpu" or "cuda"; ValueError for another name, or for a GPU that is not there."""
-    available = "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={device!r} is not one of auto, cpu, cuda.")
-    if device == "cuda" and available == "cpu":
-        raise ValueError("device='cuda', but torch finds no GPU here; use device='auto' or 'cpu'.")
-    return available if device == "auto" else device
 
 
 def _parameter_groups(model: PreTrainedModel, options: Options) -> list[dict]:

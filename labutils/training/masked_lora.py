@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from labutils.core.extras import import_peft
 from labutils.core.progress import progress
-from labutils.models.structure import find_blocks, is_causal, prunable_layers
+from labutils.models.structure import check_causal, find_blocks, prunable_layers
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -76,8 +76,7 @@ def tune_lora(
         LookupError: peft is not installed.
         ValueError: not a causal language model, no tokens, or a rank, a number of steps or a batch below 1.
     """
-    if not is_causal(model):
-        raise ValueError(f"{type(model).__name__} is no causal language model; only these are tuned here.")
+    check_causal(model, "tune_lora")
     if steps < 1 or batch_size < 1 or len(tokens) == 0:
         raise ValueError(f"steps={steps}, batch_size={batch_size} and tokens ({len(tokens)}) must be at least 1.")
     generator, losses = torch.Generator().manual_seed(seed), []

@@ -1,9 +1,9 @@
 """Documents of every register and language."""
 
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from itertools import islice
 
+from labutils.core.options import suggest
 from labutils.world import registers
 from labutils.world.biomedical import Knobs, biomedical
 from labutils.world.grammar import Clause, english, sentence
@@ -69,6 +69,4 @@ def _stream(register: str, language: str, seed: int, split: str, knobs: Knobs | 
 def check_name(kind: str, given: str, allowed: tuple[str, ...]) -> None:
     """Raise LookupError, naming the nearest known name, unless `given` is allowed."""
     if given not in allowed:
-        near = get_close_matches(given, allowed, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise LookupError(f"unknown {kind} {given!r}; known are {', '.join(allowed)}.{hint}")
+        raise LookupError(f"unknown {kind} {given!r}; known are {', '.join(allowed)}.{suggest(given, allowed)}")

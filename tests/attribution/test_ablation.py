@@ -82,7 +82,7 @@ def test_contexts_nest(tiny_llama):
 
 def test_what_cannot_be_ablated_is_refused(tiny_llama):
     for neurons, to, error, message in (
-        ([(0, 1)], "median", ValueError, "did you mean 'mean'"),
+        ([(0, 1)], "median", ValueError, "Did you mean 'mean'"),
         ([], "mean", ValueError, "no neurons"),
         ([(9, 1)], "zero", LookupError, "no block 9"),
     ):

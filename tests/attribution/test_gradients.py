@@ -145,7 +145,7 @@ def test_what_cannot_be_attributed_is_refused(tiny_llama, tiny_bert, tokenizer):
     with pytest.raises(ValueError, match="raise n_steps"):
         attribute_tokens(tiny_llama, tokenizer, PASSAGES, n_steps=2, tolerance=1e-9)
     assert [parameter.requires_grad for parameter in tiny_llama.parameters()] == trained
-    with pytest.raises(ValueError, match="does not predict the next token"):
+    with pytest.raises(ValueError, match="is not a causal language model"):
         attribute_tokens(tiny_bert, tokenizer, PASSAGES)
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="no end-of-text token"):

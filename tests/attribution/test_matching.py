@@ -151,7 +151,7 @@ def test_what_cannot_be_matched_is_refused(tiny_llama, tokenizer, texts, monkeyp
         (lambda: match(texts, "w1"), "words must be a list"),
         (lambda: match(texts, ["w77", "w88"]), "none of the 2 words occurs 5 times"),
         (lambda: match(texts, min_count=10**6), "no word of the 60 texts occurs 1000000 times"),
-        (lambda: match(texts, value="absolut"), "did you mean 'absolute'"),
+        (lambda: match(texts, value="absolut"), "Did you mean 'absolute'"),
         (lambda: match(texts, top_k=0), "top_k must be at least 1"),
         (lambda: match(texts, min_count=0), "min_count=0"),
     ):
