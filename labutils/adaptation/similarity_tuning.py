@@ -168,7 +168,7 @@ class _Regression:
             return F.mse_loss(self.head(features).squeeze(1), wanted[positions])
 
         batches = _epochs(len(chosen), self.tuning.batch, self.tuning.epochs, seed)
-        return minimise(parameters, batches, squared_error, rate=self.tuning.rate, steps=steps)
+        return minimise(parameters, batches, squared_error, learning_rate=self.tuning.rate, steps=steps)
 
     def _sentences_of(self, chosen: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " twice"]:
         """Positions of the first sentences of the chosen pairs, then of the second."""

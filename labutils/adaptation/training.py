@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from labutils.adaptation.configurations import Adaptation
-from labutils.data.tokens import special_frame, tokenize
+from labutils.data.tokens import frame_windows, join_texts, text_room
 from labutils.evaluation.batching import context_length
 from labutils.models.loading import load_model
 from labutils.models.modes import device_of, eval_mode
@@ -115,11 +115,11 @@ def adapt_model(
     if base.fresh_head:
         body = {id(parameter) for parameter in model.base_model.parameters()}
         head = [parameter for parameter in model.parameters() if id(parameter) not in body]
-        minimise(head, _random_batches(base, windows, steps, size, seed + 1), loss_of, rate=rate, steps=steps)
+        minimise(head, _random_batches(base, windows, steps, size, seed + 1), loss_of, learning_rate=rate, steps=steps)
     before = language_loss(base, heldout)
     with trainable(model, adaptation.method, rank=adaptation.rank, seed=seed) as parameters:
         losses = minimise(
-            parameters, _random_batches(base, windows, steps, size, seed), loss_of, rate=rate, steps=steps
+            parameters, _random_batches(base, windows, steps, size, seed), loss_of, learning_rate=rate, steps=steps
         )
     tail = losses[-max(1, steps // 4) :]
     return AdaptationRecord(
@@ -139,14 +139,11 @@ def cut_windows(
 
     The last tokens, which fill no window, are lost. ValueError when there is not one window.
     """
-    prefix, suffix = special_frame(tokenizer)
-    separator = tokenize(tokenizer, ["\n"])[0] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    stream = [token for ids in tokenize(tokenizer, list(texts)) for token in ids + separator]
-    width = seq_len - len(prefix) - len(suffix)
+    stream, width = join_texts(tokenizer, texts), text_room(tokenizer, seq_len)
     if width < 1 or len(stream) < width:
         raise ValueError(f"{len(texts)} texts of {len(stream)} tokens fill no window of {seq_len}: lower seq_len")
-    windows = [prefix + stream[start : start + width] + suffix for start in range(0, len(stream) - width + 1, width)]
-    return torch.tensor(windows, dtype=torch.int64)
+    whole = len(stream) // width * width
+    return frame_windows(tokenizer, torch.tensor(stream[:whole], dtype=torch.int64).view(-1, width))
 
 
 def language_loss(base: Base, tokens: Int64[Tensor, "n length"]) -> float:

@@ -32,7 +32,7 @@ from labutils import world
 from labutils.core import paths
 from labutils.data.hub import open_dataset
 from labutils.data.sources import Source, parse_source
-from labutils.data.tokens import special_frame, tokenize
+from labutils.data.tokens import frame_windows, join_texts, text_room
 
 SPLITS = ("train", "test")
 TRAIN_SHARE = 0.8
@@ -161,23 +161,19 @@ def load_tokens(
     encoders. ValueError when the source is too short (says how many windows it holds) or a size is not positive;
     LookupError when it cannot be found.
     """
-    prefix, suffix = special_frame(tokenizer)
-    width = seq_len - len(prefix) - len(suffix)
+    width = text_room(tokenizer, seq_len)
     if n_sequences < 1 or width < 1:
         raise ValueError(
             f"n_sequences={n_sequences} and seq_len={seq_len} leave no text: give at least 1 and {seq_len - width + 1}"
         )
-    separator = tokenize(tokenizer, ["\n"])[0] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     stream: list[int] = []
     texts = _iterate_texts(source, split, seed, revision)
     while len(stream) < n_sequences * width and (batch := list(islice(texts, DOCUMENTS_PER_STEP))):
-        for ids in tokenize(tokenizer, batch):
-            stream += ids + separator
+        stream += join_texts(tokenizer, batch)
     if len(stream) < n_sequences * width:
         raise ValueError(
             f"{source} ({split}) holds {len(stream) // width} sequences of {seq_len} tokens, {n_sequences} were asked "
             "for: lower n_sequences or seq_len, or name a longer source"
         )
     body = torch.tensor(stream[: n_sequences * width], dtype=torch.int64).view(n_sequences, width)
-    edges = [torch.tensor(ids, dtype=torch.int64).expand(n_sequences, len(ids)) for ids in (prefix, suffix)]
-    return torch.cat([edges[0], body, edges[1]], dim=1)
+    return frame_windows(tokenizer, body)

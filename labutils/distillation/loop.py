@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from labutils.core.progress import progress
 from labutils.core.seeding import generator
@@ -21,6 +21,7 @@ from labutils.distillation.objective import Objective
 from labutils.distillation.options import TrainingOptions
 from labutils.distillation.scoring import item_losses, predict
 from labutils.distillation.task_models import TaskModel
+from labutils.training.steps import decay_groups, guarded_step
 
 
 def fit(
@@ -40,7 +41,9 @@ def fit(
     """
     options = objective.options
     both = nn.ModuleDict({"model": model, "matcher": objective.matcher})
-    optimizer = torch.optim.AdamW(_parameter_groups(both, options), lr=options.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(
+        decay_groups(both.parameters(), options.weight_decay), lr=options.learning_rate, fused=True
+    )
     record, best = Record(dataclasses.asdict(options) | about), {}
     if checkpoint is not None:
         record, best = load_run(checkpoint, both, optimizer, record)
@@ -97,24 +100,11 @@ def _train_epoch(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, steps=per_epoch * options.epochs, options=options)
             losses = objective.losses(model(batch.ids, batch.mask), batch, weights, objective.layer_map(epoch, number))
-            _step(both, optimizer, losses["total"], options, step)
+            guarded_step(optimizer, losses["total"], step=step, clipped=both.parameters(), clip_norm=options.clip_norm)
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss.item() * len(batch.items) / len(data.train)
     named = {f"weight_{name}": weight for name, weight in weights._asdict().items()}
     return {"learning_rate": optimizer.param_groups[0]["lr"], **named, **{f"{k}_loss": v for k, v in sums.items()}}
-
-
-def _step(
-    both: nn.ModuleDict, optimizer: torch.optim.Optimizer, loss: Tensor, options: TrainingOptions, step: int
-) -> None:
-    if not math.isfinite(loss.item()):
-        raise ValueError(
-            f"the loss at step {step} is {loss.item()}; lower the learning rate (now {options.learning_rate})."
-        )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(both.parameters(), options.clip_norm)
-    optimizer.step()
 
 
 def _validate(model: TaskModel, data: TaskData) -> dict[str, float]:
@@ -125,15 +115,6 @@ def _validate(model: TaskModel, data: TaskData) -> dict[str, float]:
         "validation_score": float(score),
         "validation_loss": task_loss(outputs, examples.targets).item(),
     }
-
-
-def _parameter_groups(both: nn.ModuleDict, options: TrainingOptions) -> list[dict]:
-    """Weight decay for matrices, none for biases and norms."""
-    trained = [parameter for parameter in both.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _devices(model: TaskModel) -> list[torch.device]:

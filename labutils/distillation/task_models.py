@@ -1,6 +1,7 @@
 """A backbone with a linear head for one task, and everything that distillation reads from it in one forward pass."""
 
 import copy
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,15 +121,11 @@ class TaskModel(nn.Module):
     ) -> Float[Tensor, "blocks rows tokens width"]:
         """Recorded by hooks of our own: those of transformers are lost when a model goes to another process."""
         states: list[Tensor] = []
-        handles = [
-            block.register_forward_hook(lambda _, inputs, output: states.append(_first(output)))
-            for block in self._blocks
-        ]
-        try:
+        with ExitStack() as hooks:
+            for block in self._blocks:
+                hook = block.register_forward_hook(lambda _, inputs, output: states.append(_first(output)))
+                hooks.enter_context(hook)
             last = self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-        finally:
-            for handle in handles:
-                handle.remove()
         return torch.stack([*states[:-1], last])
 
     def read(self, ids: Int64[Tensor, "rows tokens"], mask: Int64[Tensor, "rows tokens"]) -> Reading:

@@ -17,6 +17,7 @@ from labutils.lab_models.corpus import SHARD_SEQUENCES, load_shard, train_tokeni
 from labutils.lab_models.specs import SEQUENCE_LENGTH, SPECS, ModelSpec
 from labutils.models.loading import choose_device
 from labutils.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from labutils.training.steps import decay_groups, guarded_step
 
 CHECKPOINT_FOLDER = "checkpoint"
 
@@ -96,7 +97,10 @@ def train_lab_model(
     special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     model = spec.build(vocabulary_size=len(tokenizer), special_ids=special, seed=options.seed).to(place).train()
     optimizer = torch.optim.AdamW(
-        _parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2), fused=True
+        decay_groups(model.parameters(), options.weight_decay),
+        lr=options.learning_rate,
+        betas=(options.beta1, options.beta2),
+        fused=True,
     )
     record = Checkpoint(options=asdict(options), device=place.type)
     if resume:
@@ -113,13 +117,6 @@ def find_spec(name: str) -> ModelSpec:
     if name not in SPECS:
         raise LookupError(f"no lab model is called {name!r}; there are {', '.join(SPECS)}.")
     return SPECS[name]
-
-
-def _parameter_groups(model: PreTrainedModel, options: Options) -> list[dict]:
-    """Weight decay for matrices, none for biases and norms."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def _run(
@@ -166,19 +163,14 @@ def _step(
     """One step down the weighted loss; returns the plain mean loss (nats per token)."""
     for group in optimizer.param_groups:
         group["lr"] = options.rate(step)
-    # bfloat16 products save time; weights, gradients and the optimiser stay in float32
+    # bfloat16 products save time; weights, gradients and the optimizer stay in float32
     with torch.autocast(model.device.type, torch.bfloat16):
         logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
     losses = F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none")
     weights = torch.where(is_answer[:, 1:].flatten(), options.answer_weight, 1.0)
-    mean = losses.mean().item()
-    if not math.isfinite(mean):
-        raise ValueError(f"the loss at step {step} is {mean}; lower the learning rate (now {options.learning_rate}).")
-    optimizer.zero_grad(set_to_none=True)
-    ((losses * weights).sum() / weights.sum()).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
-    optimizer.step()
-    return mean
+    weighted = (losses * weights).sum() / weights.sum()
+    guarded_step(optimizer, weighted, step=step, clipped=model.parameters(), clip_norm=options.clip_norm)
+    return losses.mean().item()
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, record: Checkpoint) -> None:

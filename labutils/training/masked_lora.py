@@ -5,7 +5,6 @@ them changes the model that was trained. Here the update is masked from the star
 is not zero: what is trained is what is merged. Source of the adapters: Hu et al. 2022.
 """
 
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,14 +14,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from labutils.core.extras import import_peft
 from labutils.core.progress import progress
 from labutils.models.structure import check_causal, find_blocks, prunable_layers
+from labutils.training.lora import ADAPTER, wrap_with_lora
+from labutils.training.steps import guarded_step
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-ADAPTER = "default"
 
 
 def add_lora(
@@ -38,18 +36,10 @@ def add_lora(
         LookupError: peft is not installed, or no layer has such a name.
         ValueError: a rank below 1, or an alpha that is not above 0.
     """
-    peft = import_peft()
     if rank < 1 or not alpha > 0:
         raise ValueError(f"rank={rank} must be at least 1, and alpha={alpha} above 0.")
-    targets = _target_names(model, layers)
-    config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets,
-        fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
-    )  # fmt: skip
     trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # peft asks for it
-        adapted = peft.get_peft_model(model, config)
+    adapted = wrap_with_lora(model, _target_names(model, layers), rank=rank, alpha=alpha)
     adapted.was_trainable = trainable
     for layer in _adapted_layers(adapted):
         layer.register_buffer("kept", layer.get_base_layer().weight.detach() != 0, persistent=False)
@@ -85,13 +75,10 @@ def tune_lora(
         adapted = add_lora(model, rank=rank)
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
-    for _ in progress(range(steps), description="tune adapters", unit="step"):
+    for step in progress(range(steps), description="tune adapters", unit="step"):
         batch = tokens[torch.randint(len(tokens), (batch_size,), generator=generator)].to(model.device)
         loss = adapted(input_ids=batch, labels=batch).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+        losses.append(guarded_step(optimizer, loss, step=step))
     return merge_lora(adapted), losses
 
 
