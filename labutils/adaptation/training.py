@@ -200,11 +200,8 @@ def _loss_of(base: Base) -> Callable[[Batch], Float[Tensor, ""]]:
             return output
 
         # Only the masked positions reach the head, whose product with the vocabulary is most of the work.
-        hook = model.base_model.register_forward_hook(keep_masked)
-        try:
+        with model.base_model.register_forward_hook(keep_masked):
             return model(input_ids=batch["input_ids"], labels=batch["labels"][chosen].unsqueeze(0)).loss
-        finally:
-            hook.remove()
 
     return masked_loss
 

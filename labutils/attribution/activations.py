@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.attribution.neurons import MlpLayer, find_mlp_layers, receiving
+from labutils.attribution.neurons import MlpLayer, find_mlp_layers, hooked_neurons
 from labutils.attribution.words import Row, read_rows
 from labutils.core.options import suggest
 from labutils.core.progress import progress
@@ -63,6 +63,8 @@ def measure_words(
 ) -> WordActivations:
     """Mean activations of all neurons of all blocks on words.
 
+        found = measure_words(model, tokenizer, texts, ["chest pain", "fever"], min_count=5)
+
     Args:
         texts: long ones are read in windows of the model's context; see `read_rows`.
         words: terms of one or several words; None takes every word of the texts.
@@ -88,7 +90,7 @@ def measure_words(
     batches = progress(
         _batches(rows, batch_size), total=-(-len(texts) // batch_size), description="read neurons", unit="batch"
     )
-    with eval_mode(model), receiving(layers, sums.receive):
+    with eval_mode(model), hooked_neurons(layers, sums.receive):
         for batch in batches:
             ids = [row.ids for row in batch]
             check_token_ids(model, ids)

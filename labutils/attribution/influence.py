@@ -38,6 +38,8 @@ def influential_words(
 ) -> pd.DataFrame:
     """The words of a choice task whose absence costs the right answer most.
 
+        lab.influential_words(model, tokenizer, lab.load_task("lab:sentiment/products"), top_k=20)
+
     All occurrences of a word in an item go at once, each with the blanks before it. The words of the prompt's frame
     ("Review:", "Sentiment:") stay: see `frame_of`. Of a prompt longer than the context only the end is read, and only
     its words count.
@@ -79,6 +81,8 @@ def words_of_tasks(
 ) -> pd.DataFrame:
     """The influential words of several choice tasks: the columns of `influential_words`, whose options it takes, and
     ``task``.
+
+        words_of_tasks(model, tokenizer, [first, second], top_k=20)
 
     Tasks in which no word recurs often enough are left out; ``attrs["without_words"]`` names them.
     """

@@ -47,7 +47,7 @@ class Batch:
 
 
 @contextmanager
-def probed(module: nn.Module, side: str, length: int) -> Iterator[nn.Identity]:
+def probed_module(module: nn.Module, side: str, length: int) -> Iterator[nn.Identity]:
     """An identity that sees the tensor that enters (`side` "input") or leaves ("output") a module, out of any tuple.
 
     It sees [rows, length, units], also where the model itself has joined rows and tokens, as OPT does.
@@ -63,11 +63,8 @@ def probed(module: nn.Module, side: str, length: int) -> Iterator[nn.Identity]:
     def on_output(module: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
         return (watch(output[0]), *output[1:]) if isinstance(output, tuple) else watch(output)
 
-    handle = module.register_forward_pre_hook(on_input) if side == "input" else module.register_forward_hook(on_output)
-    try:
+    with module.register_forward_pre_hook(on_input) if side == "input" else module.register_forward_hook(on_output):
         yield probe
-    finally:
-        handle.remove()
 
 
 def row_bytes(model: PreTrainedModel, length: int) -> int:
@@ -101,7 +98,7 @@ def log_likelihood(model: PreTrainedModel) -> Callable[..., Float[Tensor, " rows
 
 
 @contextmanager
-def frozen(model: PreTrainedModel) -> Iterator[None]:
+def frozen_weights(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode, and no gradients of the weights, which nobody asks for."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:

@@ -36,7 +36,10 @@ def gold_passage(tokenizer: PreTrainedTokenizerBase, item: dict, limit: int) -> 
 
 
 def task_passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> list[Passage]:
-    """The gold choice of every item after its prompt; ValueError for a similarity task, which has no choices."""
+    """The gold choice of every item after its prompt; ValueError for a similarity task, which has no choices.
+
+    passages = task_passages(model, tokenizer, task)
+    """
     if task.kind != "choice":
         raise ValueError(f"{task.name} is a {task.kind} task; a task with choices is needed")
     limit = context_length(model, tokenizer)
@@ -45,6 +48,8 @@ def task_passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ta
 
 def text_passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Passage]:
     """Each text with all its tokens to be predicted, but the first where no bos precedes it.
+
+        passages = text_passages(model, tokenizer, texts)
 
     A text longer than the context loses its end. ValueError for no texts, or a text with nothing to predict.
     """
@@ -98,6 +103,9 @@ def passage_log_likelihoods(
 def passage_losses(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage], **options: object
 ) -> Float64[Tensor, " passages"]:
-    """Mean negative log-likelihood per target token, in nats, of each passage."""
+    """Mean negative log-likelihood per target token, in nats, of each passage.
+
+    losses = passage_losses(model, tokenizer, passages)
+    """
     found = target_log_likelihoods(model, tokenizer, passages, **options)
     return torch.stack([-values.double().mean() for values in found])

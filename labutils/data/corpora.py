@@ -131,6 +131,8 @@ def load_texts(
 ) -> list[str]:
     """The first `n` documents of a source (all with None) in the random order of `seed`.
 
+        texts = lab.load_texts("lab:review", n=100)
+
     See the module's text for sources and splits. ValueError when the source holds fewer than `n`, or when `n` is
     missing for the controlled language, which never ends; LookupError when the source cannot be found.
     """
@@ -155,6 +157,8 @@ def load_tokens(
     revision: str | None = None,
 ) -> Int64[Tensor, "n_sequences seq_len"]:
     """Token windows that never overlap, cut from the documents of a source.
+
+        tokens = lab.load_tokens("lab:review", tokenizer, n_sequences=64, seq_len=128)
 
     The documents, in the random order of `seed`, are joined by the end-of-text token (a newline where the tokenizer has
     none) into one stream; each window takes the next tokens of it, after bos for decoders, between [CLS] and [SEP] for

@@ -38,13 +38,21 @@ def short_source(source: str) -> str:
 
 
 def split_cell(cell: str) -> tuple[str, str]:
-    """Calibration and evaluation source of a cell; one source serves as both."""
+    """Calibration and evaluation source of a cell; one source serves as both.
+
+    >>> split_cell("lab:review → lab:news")
+    ('lab:review', 'lab:news')
+    """
     calibration, arrow, evaluation = (part.strip() for part in cell.partition("→"))
     return calibration, evaluation if arrow else calibration
 
 
 def sources_of(cells: Sequence[str]) -> list[str]:
-    """All text sources of some cells, each once."""
+    """All text sources of some cells, each once.
+
+    >>> sources_of(["lab:review", "lab:review → lab:news"])
+    ['lab:review', 'lab:news']
+    """
     return list(dict.fromkeys(source for cell in cells for source in split_cell(cell)))
 
 

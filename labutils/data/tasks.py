@@ -207,6 +207,8 @@ def load_task(
 ) -> Task:
     """`n_items` items of a task, drawn by `seed` from a split.
 
+        task = lab.load_task("lab:sentiment/products", n_items=100)
+
     Args:
         source: ``lab:<family>/<name>``, ``file:<path>.jsonl[#all]`` or ``hub:<data set>[/<config>][#<split>]``.
         n_items: how many; None takes the whole split of a file or hub data set, and `LAB_ITEMS` of a lab task.

@@ -79,6 +79,8 @@ def score_task(
 ) -> pd.DataFrame:
     """Which choice a causal language model finds most likely after each prompt.
 
+        accuracy = lab.score_task(model, tokenizer, task)["correct"].mean()
+
     Each choice is scored in ``prompt + " " + choice``, tokenised as one text (after bos, where the tokenizer has one):
     the mean log-likelihood of the choice's tokens given all before them. The mean, not the sum, so that a choice does
     not lose for being long; where all choices of an item have equally many tokens the order is the same. A token across

@@ -36,6 +36,8 @@ def evaluate_outside(
 ) -> pd.DataFrame:
     """Hand a model to lm-evaluation-harness and return its scores as a table.
 
+        lab.evaluate_outside(model, tokenizer, ["hellaswag"], n_items=100)
+
     Args:
         tasks: names of the harness, such as `hellaswag`, or of tasks in `task_folder`.
         task_folder: folder with task files (YAML) of your own. They may name Python functions, which then run: use no
@@ -97,6 +99,9 @@ def _as_table(found: dict) -> pd.DataFrame:
 
 def write_harness_task(task: Task, folder: str | Path) -> str:
     """Write the items of a choice task in the harness's format and return the name by which it is asked for.
+
+        name = lab.evaluation.write_harness_task(task, "tasks")
+        lab.evaluate_outside(model, tokenizer, [name], task_folder="tasks")
 
     The harness then scores each choice after the prompt and a blank: `acc` by the sum of its tokens' log-likelihoods,
     `acc_norm` by the sum divided by its length in characters.

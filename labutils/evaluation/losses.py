@@ -27,6 +27,8 @@ def sequence_losses(
 ) -> Float32[Tensor, " n"]:
     """Mean next-token negative log-likelihood of each sequence, in nats, float32 on the CPU.
 
+        losses = lab.sequence_losses(model, tokens)
+
     The first token of a sequence is context only; the mean is over its seq_len − 1 predicted tokens. Logits are turned
     into log-probabilities in float32, sequence by sequence; batches are cut where their logits would not fit
     (`labutils.evaluation.batching.LOGITS_AT_ONCE`). The model's training mode is restored.
@@ -54,6 +56,8 @@ def sequence_losses(
 
 def perplexity(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], *, batch_size: int = 32) -> float:
     """exp of the mean negative log-likelihood over all predicted positions; errors as in `sequence_losses`.
+
+        before = lab.perplexity(model, tokens)
 
     Not the mean of the sequences' perplexities: all sequences have the same length, so the mean of their losses is the
     mean over positions.
@@ -99,6 +103,8 @@ def load_evaluation(
 ) -> Evaluation:
     """The test split of a source as an evaluation fit for the model.
 
+        evaluation = load_evaluation("lab:review", model, tokenizer, n_items=64, seq_len=128)
+
     A source with ``sentence1, sentence2, score`` gives sentence pairs, for any model (all of them with `n_items` None).
     Any other text gives `n_items` windows of `seq_len` tokens, for causal language models only.
 
@@ -124,6 +130,8 @@ def item_losses(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluation: Evaluation, *, batch_size: int = 32
 ) -> Float[Tensor, " n"]:
     """One loss per item, whose mean is the evaluation's value in its `unit`.
+
+        item_losses(model, tokenizer, evaluation).mean()
 
     Token windows: `sequence_losses`. Sentence pairs: `rank_losses`, whose mean is exactly 1 − Spearman's ρ.
     """

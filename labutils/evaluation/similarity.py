@@ -52,6 +52,8 @@ def score_similarity(
 ) -> pd.DataFrame:
     """Predicted and human similarity of sentence pairs, for decoders and encoders.
 
+        scores = lab.score_similarity(model, tokenizer, task.items)
+
     Args:
         pairs: columns ``item, sentence1, sentence2, score`` (`Task.items` of a similarity task).
         batch_size: sentences per forward pass, which does not change the result.

@@ -32,6 +32,8 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer, ready for evaluation.
 
+        model, tokenizer = lab.load_model("lab-llama")
+
     Args:
         source: the name of a lab model (`lab-llama`), a local folder in the Hugging Face format (also inside
             `LABUTILS_DATA`), `package:<name>` for a model that an installed Python package carries, or a hub id.
@@ -63,7 +65,10 @@ def load_model(
 
 
 def list_lab_models() -> pd.DataFrame:
-    """The models that came with the collection: name, architecture and size of the weights, one row each."""
+    """The models that came with the collection: name, architecture and size of the weights, one row each.
+
+    lab.list_lab_models()["name"]
+    """
     rows = []
     for folder in sorted(path.parent for path in paths.MODELS.glob("*/config.json")):
         architecture = json.loads((folder / "config.json").read_text())["architectures"][0]

@@ -62,6 +62,8 @@ def check_token_ids(
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The stack of transformer blocks: the longest `ModuleList` of same-class modules, the outermost among nested ones.
 
+        name, blocks = lab.models.find_blocks(model)  # "model.layers", of a Llama
+
     Raises:
         LookupError: the model has no such list.
     """

@@ -28,6 +28,8 @@ def add_lora(
 ) -> "PeftModel":
     """Put masked LoRA adapters on a pruned model's block matrices; only the adapters are trainable.
 
+        adapted = lab.training.add_lora(model, rank=8, layers=["q_proj", "v_proj"])
+
     Args:
         rank: of the adapters; alpha: the update is scaled by alpha / rank.
         layers: endings of the names of the layers that get one, such as `q_proj`; None takes all block matrices.
@@ -59,6 +61,8 @@ def tune_lora(
 ) -> tuple[PreTrainedModel, list[float]]:
     """Train masked adapters on a pruned causal language model and merge them: it learns again, and stays sparse.
 
+        model, losses = lab.tune_lora(model, tokens, steps=100)
+
     Returns:
         the model, its pruned weights still zero, and the training loss (nats per token) of every step.
 
@@ -84,6 +88,8 @@ def tune_lora(
 
 def merge_lora(adapted: "PeftModel") -> PreTrainedModel:
     """Add the masked updates to the weights, remove the adapters, and return the model as it was before `add_lora`.
+
+        model = lab.training.merge_lora(adapted)
 
     Its outputs are those of the adapted model, and every pruned weight is still zero.
 

@@ -23,6 +23,9 @@ def trainable(
 ) -> Iterator[list[nn.Parameter]]:
     """The parameters that a method trains; inside the block the model is in training mode.
 
+        with trainable(model, "lora", rank=8, seed=0) as parameters:
+            losses = minimise(parameters, batches, loss_of, learning_rate=1e-3, steps=len(batches))
+
     "full" trains all. "lora" adds a low-rank update to every linear layer outside the head (Hu et al. 2022, scaled by
     2, since alpha is twice the rank) and merges it into the weights at the end; after an error it is taken off.
     """
