@@ -118,7 +118,7 @@ def partner_interval(
 ) -> Interval:
     """The interval of a statistic over `value`, items and draws of partners resampled; `strata` count alike.
 
-    partner_interval(contrasts, strata=[])
+    >>> partner_interval(contrasts, strata=["concept"])
     """
     found = crossed_bootstrap(contrasts, statistic, cells=(), strata=strata, seed=seed)
     return replace(found, units=(contrasts.attrs.get("units", UNITS)[0], PARTNERS))

@@ -75,7 +75,7 @@ def standardise(means: Float64[Tensor, "words width"]) -> Float64[Tensor, "words
 def words_of_neurons(found: WordActivations, top_k: int) -> pd.DataFrame:
     """The `top_k` words of every neuron by z, in the columns of `neuron_words`.
 
-    words_of_neurons(found, top_k=5)
+    >>> words_of_neurons(found, top_k=5)
     """
     frames = []
     for block, means in enumerate(found.means):

@@ -38,7 +38,7 @@ def gold_passage(tokenizer: PreTrainedTokenizerBase, item: dict, limit: int) -> 
 def task_passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> list[Passage]:
     """The gold choice of every item after its prompt; ValueError for a similarity task, which has no choices.
 
-    passages = task_passages(model, tokenizer, task)
+    >>> passages = task_passages(model, tokenizer, task)
     """
     if task.kind != "choice":
         raise ValueError(f"{task.name} is a {task.kind} task; a task with choices is needed")
@@ -105,7 +105,7 @@ def passage_losses(
 ) -> Float64[Tensor, " passages"]:
     """Mean negative log-likelihood per target token, in nats, of each passage.
 
-    losses = passage_losses(model, tokenizer, passages)
+    >>> losses = passage_losses(model, tokenizer, passages)
     """
     found = target_log_likelihoods(model, tokenizer, passages, **options)
     return torch.stack([-values.double().mean() for values in found])

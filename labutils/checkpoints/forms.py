@@ -65,7 +65,7 @@ def save_dense(model: PreTrainedModel, folder: str | Path) -> Path:
 def fresh_folder() -> Path:
     """A new folder for models that need not be kept; it goes when Python ends.
 
-    save_dense(model, fresh_folder() / "dense")
+    >>> save_dense(model, fresh_folder() / "dense")
     """
     folder = Path(tempfile.mkdtemp(prefix="labutils-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -40,8 +40,8 @@ def short_source(source: str) -> str:
 def split_cell(cell: str) -> tuple[str, str]:
     """Calibration and evaluation source of a cell; one source serves as both.
 
-    >>> split_cell("lab:review → lab:news")
-    ('lab:review', 'lab:news')
+    >>> split_cell("lab:review → lab:narrative")
+    ('lab:review', 'lab:narrative')
     """
     calibration, arrow, evaluation = (part.strip() for part in cell.partition("→"))
     return calibration, evaluation if arrow else calibration
@@ -50,8 +50,8 @@ def split_cell(cell: str) -> tuple[str, str]:
 def sources_of(cells: Sequence[str]) -> list[str]:
     """All text sources of some cells, each once.
 
-    >>> sources_of(["lab:review", "lab:review → lab:news"])
-    ['lab:review', 'lab:news']
+    >>> sources_of(["lab:review", "lab:review → lab:narrative"])
+    ['lab:review', 'lab:narrative']
     """
     return list(dict.fromkeys(source for cell in cells for source in split_cell(cell)))
 

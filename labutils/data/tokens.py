@@ -29,7 +29,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[
 def join_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
     """One stream of token ids: every text, then the end-of-text token (a newline where the tokenizer has none).
 
-    stream = join_texts(tokenizer, ["one text", "another"])
+    >>> stream = join_texts(tokenizer, ["one text", "another"])
     """
     separator = tokenize(tokenizer, ["\n"])[0] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     return [token for ids in (tokenize(tokenizer, list(texts)) if texts else []) for token in ids + separator]

@@ -67,7 +67,7 @@ def load_model(
 def list_lab_models() -> pd.DataFrame:
     """The models that came with the collection: name, architecture and size of the weights, one row each.
 
-    lab.list_lab_models()["name"]
+    >>> lab.list_lab_models()["name"]
     """
     rows = []
     for folder in sorted(path.parent for path in paths.MODELS.glob("*/config.json")):

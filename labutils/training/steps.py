@@ -103,7 +103,7 @@ def guarded_step(
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
     """Trainable parameters in groups for an optimizer: weight decay for matrices, none for biases and norms.
 
-    torch.optim.AdamW(decay_groups(model.parameters(), 0.1), lr=1e-3)
+    >>> torch.optim.AdamW(decay_groups(model.parameters(), 0.1), lr=1e-3)
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     return [
