@@ -26,6 +26,13 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[
     return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
 
 
+def frame_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], seq_len: int) -> tuple[list[list[int]], int]:
+    """Each text between the special tokens, its end cut off beyond `seq_len` tokens; and how many texts were cut."""
+    prefix, suffix = special_frame(tokenizer)
+    room, bodies = text_room(tokenizer, seq_len), tokenize(tokenizer, list(texts))
+    return [prefix + body[:room] + suffix for body in bodies], sum(len(body) > room for body in bodies)
+
+
 def join_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
     """One stream of token ids: every text, then the end-of-text token (a newline where the tokenizer has none).
 

@@ -7,21 +7,34 @@ with the same weights as one that was never stopped.
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from labutils.core.progress import progress
 from labutils.core.seeding import generator
 from labutils.data.sources import short_source
-from labutils.distillation.checkpoints import Record, load_run, restore_weights, save_run, trained_weights
 from labutils.distillation.data import Examples, TaskData, iterate_batches
 from labutils.distillation.losses import task_loss
 from labutils.distillation.objective import Objective
 from labutils.distillation.options import TrainingOptions
 from labutils.distillation.scoring import item_losses, predict
 from labutils.distillation.task_models import TaskModel
+from labutils.training.checkpoints import load_checkpoint, restore_weights, save_checkpoint, trained_weights
 from labutils.training.steps import decay_groups, guarded_step
+
+
+@dataclasses.dataclass
+class Record:
+    """How far a run has come: a row of `history` per epoch, and the epoch whose weights are the best so far."""
+
+    options: dict[str, Any]
+    epoch: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best_epoch: int = -1
+    best_rank: list[float] = dataclasses.field(default_factory=list)
 
 
 def fit(
@@ -46,7 +59,8 @@ def fit(
     )
     record, best = Record(dataclasses.asdict(options) | about), {}
     if checkpoint is not None:
-        record, best = load_run(checkpoint, both, optimizer, record)
+        record = load_checkpoint(checkpoint, both, optimizer, record)
+        best = load_file(checkpoint / "best.safetensors") if record.epoch else {}
     epochs = range(record.epoch, options.epochs)
     for epoch in progress(epochs, description=f"{about['stage']} {short_source(data.name)}", unit="epoch"):
         if _is_over(record, options):
@@ -58,7 +72,7 @@ def fit(
             record.best_epoch, record.best_rank, best = epoch, rank, trained_weights(both)
         record.epoch = epoch + 1
         if checkpoint is not None:
-            save_run(checkpoint, both, optimizer, best, record)
+            save_checkpoint(checkpoint, both, optimizer, record, best=best)
     restore_weights(both, best)
     optimizer.zero_grad(set_to_none=True)
     model.eval()

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from labutils.core.options import suggest
-from labutils.distillation.losses import ild_loss, loraild_loss, mean_pool, rail_c_loss, rail_l_loss
+from labutils.distillation.losses import ild_loss, loraild_loss, rail_c_loss, rail_l_loss
+from labutils.evaluation.similarity import mean_pool
 
 States = Literal["hidden", "adapters"]
 

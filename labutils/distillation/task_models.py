@@ -18,7 +18,7 @@ from labutils.distillation.adapters import (
     recorded_adapters,
 )
 from labutils.distillation.data import TaskData
-from labutils.distillation.losses import mean_pool
+from labutils.evaluation.similarity import mean_pool
 from labutils.models.modes import eval_mode
 from labutils.models.structure import check_token_ids, find_blocks
 

@@ -1,10 +1,12 @@
 """The training loop: resumable after any kill, and the same to the last bit whether or not it was."""
 
+import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ from labutils.core.progress import progress
 from labutils.lab_models.corpus import SHARD_SEQUENCES, load_shard, train_tokenizer
 from labutils.lab_models.specs import SEQUENCE_LENGTH, SPECS, ModelSpec
 from labutils.models.loading import choose_device
-from labutils.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from labutils.training.checkpoints import load_checkpoint, save_checkpoint
 from labutils.training.steps import decay_groups, guarded_step
 
 CHECKPOINT_FOLDER = "checkpoint"
@@ -58,6 +60,18 @@ class Options:
         fraction = (step - warmup) / max(1, self.steps - warmup)
         share = self.final_rate_share + (1 - self.final_rate_share) * 0.5 * (1 + math.cos(math.pi * fraction))
         return self.learning_rate * share
+
+
+@dataclass
+class Progress:
+    """How far a run has come. `loss_curve` holds pairs (tokens seen, mean loss since the last pair)."""
+
+    options: dict[str, Any]
+    device: str
+    step: int = 0
+    seconds: float = 0.0
+    loss_curve: list[list[int | float]] = field(default_factory=list)
+    recent_losses: list[float] = field(default_factory=list)
 
 
 def train_lab_model(
@@ -102,7 +116,7 @@ def train_lab_model(
         betas=(options.beta1, options.beta2),
         fused=True,
     )
-    record = Checkpoint(options=asdict(options), device=place.type)
+    record = Progress(options=asdict(options), device=place.type)
     if resume:
         record = load_checkpoint(folder / CHECKPOINT_FOLDER, model, optimizer, record)
     else:
@@ -123,7 +137,7 @@ def _run(
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     tokenizer: PreTrainedTokenizerFast,
-    record: Checkpoint,
+    record: Progress,
     options: Options,
     *,
     folder: Path,
@@ -173,10 +187,10 @@ def _step(
     return losses.mean().item()
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, record: Checkpoint) -> None:
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, record: Progress) -> None:
     """`training.json` last: a folder that has it is complete, and only then does the checkpoint go."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     model.eval().save_pretrained(folder)
-    record.write(folder / "training.json")
+    (folder / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)

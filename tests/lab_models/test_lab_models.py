@@ -90,10 +90,10 @@ def test_resuming_with_other_options_is_refused(small_runs, tmp_path, monkeypatc
 
 def test_a_checkpoint_survives_a_kill_between_its_renames(tmp_path, tiny_llama):
     optimizer = torch.optim.AdamW(tiny_llama.parameters())
-    record = checkpoints.Checkpoint(options={"seed": 0}, device="cpu", step=3)
+    record = loop.Progress(options={"seed": 0}, device="cpu", step=3)
     checkpoints.save_checkpoint(tmp_path / "checkpoint", tiny_llama, optimizer, record)
     (tmp_path / "checkpoint").rename(tmp_path / "checkpoint.old")
-    empty = checkpoints.Checkpoint(options={"seed": 0}, device="cpu")
+    empty = loop.Progress(options={"seed": 0}, device="cpu")
     assert checkpoints.load_checkpoint(tmp_path / "checkpoint", tiny_llama, optimizer, empty).step == 3
 
 
