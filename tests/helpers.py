@@ -56,3 +56,16 @@ def poison(model: PreTrainedModel, token: int, value: float) -> None:
         return output.masked_fill((arguments[0] == token).unsqueeze(-1), value)
 
     model.get_input_embeddings().register_forward_hook(spoil)
+
+
+def stop_training_at(monkeypatch, step: int) -> None:
+    """Interrupt a training instead of its optimizer's step of that number (from 0), as a kill would."""
+    whole = torch.optim.AdamW.step
+
+    def interrupted(self, closure=None):
+        done = max((int(state["step"]) for state in self.state.values()), default=0)
+        if done == step:
+            raise KeyboardInterrupt
+        return whole(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.adaptation.configurations import Tuning
-from labutils.data.tokens import special_frame, tokenize
+from labutils.data.tokens import frame_texts
 from labutils.evaluation.batching import context_length, padded_batches
-from labutils.evaluation.similarity import PAIR_COLUMNS, embed_sentences
+from labutils.evaluation.similarity import PAIR_COLUMNS, embed_sentences, mean_pool
 from labutils.models.modes import device_of
 from labutils.training.steps import minimise, trainable
 
@@ -168,7 +168,7 @@ class _Regression:
             return F.mse_loss(self.head(features).squeeze(1), wanted[positions])
 
         batches = _epochs(len(chosen), self.tuning.batch, self.tuning.epochs, seed)
-        return minimise(parameters, batches, squared_error, rate=self.tuning.rate, steps=steps)
+        return minimise(parameters, batches, squared_error, learning_rate=self.tuning.rate, steps=steps)
 
     def _sentences_of(self, chosen: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " twice"]:
         """Positions of the first sentences of the chosen pairs, then of the second."""
@@ -176,16 +176,13 @@ class _Regression:
 
     def _embedder(self) -> Callable[[list[int]], Tensor]:
         """Mean-pooled states of the sentences at some positions, with gradients."""
-        prefix, suffix = special_frame(self.tokenizer)
-        room = context_length(self.body, self.tokenizer) - len(prefix) - len(suffix)
-        rows = [prefix + ids[:room] + suffix for ids in tokenize(self.tokenizer, self.sentences)]
+        rows, _ = frame_texts(self.tokenizer, self.sentences, context_length(self.body, self.tokenizer))
 
         def embed(positions: list[int]) -> Float[Tensor, "n width"]:
             texts = [rows[position] for position in positions]
             ((order, ids, mask),) = padded_batches(texts, len(texts), self.tokenizer, self.known.device)
             states = self.body(input_ids=ids, attention_mask=mask).last_hidden_state
-            weights = mask.unsqueeze(-1).to(states.dtype)
-            return ((states * weights).sum(1) / weights.sum(1))[np.argsort(order)]
+            return mean_pool(states, mask)[np.argsort(order)]
 
         return embed
 

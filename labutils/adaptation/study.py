@@ -26,6 +26,7 @@ from labutils.adaptation.samples import Sample, describe_samples
 from labutils.core.progress import progress
 from labutils.data.sources import short_source
 from labutils.data.tasks import Task
+from labutils.models.loading import model_name
 from labutils.stats.pairing import require_columns
 
 GAIN_UNITS = ("sentence pair", "sample of texts")  # items and draws of `adaptation_gain`
@@ -129,7 +130,7 @@ def _finish(inputs: Inputs, jobs: list[Job], n_jobs: int | None) -> None:
     work = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(finish_job)(inputs, job) for job in jobs)
     runs = (run for finished in work for run in range(finished))
     total = sum(len(job.runs) for job in jobs)
-    for _ in progress(runs, total=total, description=f"study on {_short(inputs.source)}", unit="run"):
+    for _ in progress(runs, total=total, description=f"study on {model_name(inputs.source)}", unit="run"):
         pass
 
 
@@ -152,7 +153,7 @@ def _collect(
             seeds = {"adaptation_seed": job.seed if job.sample else None, "finetuning_seed": run.seed}
             runs.append({**name, **lines, **seeds, **_numbers(result)})
             predictions.append(items.assign(**name, fold=result["fold"], predicted=result["predicted"]))
-    about = {"model": _short(inputs.source), "task": short_source(inputs.task.name)}
+    about = {"model": model_name(inputs.source), "task": short_source(inputs.task.name)}
     table = pd.DataFrame(runs).astype({"adaptation_seed": "Int64"})
     table = table.merge(describe_samples(samples), on="sample", how="left", validate="many_to_one")
     table = table[RUN].assign(**about)[[*about, *RUN]].join(table.drop(columns=RUN))
@@ -171,7 +172,3 @@ def _numbers(result: dict[str, Any]) -> dict[str, float | None]:
 
 def _labels(letter: str, configurations: Sequence[object]) -> dict[object, str]:
     return {configuration: f"{letter}{number}" for number, configuration in enumerate(configurations, start=1)}
-
-
-def _short(source: str) -> str:
-    return source.rstrip("/").rsplit("/", 1)[-1]

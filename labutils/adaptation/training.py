@@ -22,11 +22,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from labutils.adaptation.configurations import Adaptation
-from labutils.data.tokens import special_frame, tokenize
-from labutils.evaluation.batching import check_token_ids, context_length
+from labutils.data.tokens import frame_windows, join_texts, text_room
+from labutils.evaluation.batching import context_length
 from labutils.models.loading import load_model
-from labutils.models.modes import device_of, evaluating
-from labutils.models.structure import is_causal
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_token_ids, is_causal
 from labutils.training.steps import minimise, trainable
 
 HELDOUT_BATCH = 8
@@ -115,11 +115,11 @@ def adapt_model(
     if base.fresh_head:
         body = {id(parameter) for parameter in model.base_model.parameters()}
         head = [parameter for parameter in model.parameters() if id(parameter) not in body]
-        minimise(head, _random_batches(base, windows, steps, size, seed + 1), loss_of, rate=rate, steps=steps)
+        minimise(head, _random_batches(base, windows, steps, size, seed + 1), loss_of, learning_rate=rate, steps=steps)
     before = language_loss(base, heldout)
     with trainable(model, adaptation.method, rank=adaptation.rank, seed=seed) as parameters:
         losses = minimise(
-            parameters, _random_batches(base, windows, steps, size, seed), loss_of, rate=rate, steps=steps
+            parameters, _random_batches(base, windows, steps, size, seed), loss_of, learning_rate=rate, steps=steps
         )
     tail = losses[-max(1, steps // 4) :]
     return AdaptationRecord(
@@ -139,21 +139,18 @@ def cut_windows(
 
     The last tokens, which fill no window, are lost. ValueError when there is not one window.
     """
-    prefix, suffix = special_frame(tokenizer)
-    separator = tokenize(tokenizer, ["\n"])[0] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    stream = [token for ids in tokenize(tokenizer, list(texts)) for token in ids + separator]
-    width = seq_len - len(prefix) - len(suffix)
+    stream, width = join_texts(tokenizer, texts), text_room(tokenizer, seq_len)
     if width < 1 or len(stream) < width:
         raise ValueError(f"{len(texts)} texts of {len(stream)} tokens fill no window of {seq_len}: lower seq_len")
-    windows = [prefix + stream[start : start + width] + suffix for start in range(0, len(stream) - width + 1, width)]
-    return torch.tensor(windows, dtype=torch.int64)
+    whole = len(stream) // width * width
+    return frame_windows(tokenizer, torch.tensor(stream[:whole], dtype=torch.int64).view(-1, width))
 
 
 def language_loss(base: Base, tokens: Int64[Tensor, "n length"]) -> float:
     """Mean loss over all predicted tokens of some windows; an encoder always finds the same tokens masked."""
     collator = _collator(base, seed=0)
     total, count = 0.0, 0
-    with evaluating(base.model):
+    with eval_mode(base.model):
         for rows in tokens.split(HELDOUT_BATCH):
             batch = _batch(base, rows, collator)
             predicted = int((batch["labels"] != -100).sum()) - len(rows) * is_causal(base.model)
@@ -203,11 +200,8 @@ def _loss_of(base: Base) -> Callable[[Batch], Float[Tensor, ""]]:
             return output
 
         # Only the masked positions reach the head, whose product with the vocabulary is most of the work.
-        hook = model.base_model.register_forward_hook(keep_masked)
-        try:
+        with model.base_model.register_forward_hook(keep_masked):
             return model(input_ids=batch["input_ids"], labels=batch["labels"][chosen].unsqueeze(0)).loss
-        finally:
-            hook.remove()
 
     return masked_loss
 

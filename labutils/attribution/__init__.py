@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = attach(
         "gradients": ["attribute_tokens", "block_conductance", "neuron_conductance"],
         "heatmaps": ["WordHeatmap", "word_heatmap"],
         "influence": ["influential_words", "words_of_tasks"],
-        "matching": ["concept_neurons", "describe_concepts", "neuron_words", "neurons_of_words", "words_of_neurons"],
+        "matching": ["concept_neurons", "describe_concepts", "neuron_words", "words_of_neurons"],
         "passages": ["Passage", "passage_losses", "task_passages", "text_passages"],
         "synthetic_neurons": ["draw_plan", "plant_neurons"],
         "weight_restoration": [

@@ -1,8 +1,7 @@
 """The causal check: neurons held at their mean, or at zero, while the model runs."""
 
-import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pandas as pd
 import torch
@@ -10,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from labutils.attribution.neurons import MlpLayer, Neurons, check_neurons, find_mlp_layers, receiving
+from labutils.attribution.neurons import MlpLayer, Neurons, check_neurons, find_mlp_layers, hooked_neurons
+from labutils.core.options import suggest
 
 VALUES = ("mean", "zero")
 
@@ -18,6 +18,9 @@ VALUES = ("mean", "zero")
 @contextmanager
 def ablate_neurons(model: PreTrainedModel, neurons: Neurons, *, to: str = "mean") -> Iterator[None]:
     """Within the context the neurons no longer tell one token from another; afterwards the model is as it was.
+
+        with lab.ablate_neurons(model, [(0, 17), (3, 5)]):
+            lab.perplexity(model, tokens)
 
     Args:
         neurons: pairs (block, neuron), or a frame with these columns, as that of `neuron_words`.
@@ -30,8 +33,7 @@ def ablate_neurons(model: PreTrainedModel, neurons: Neurons, *, to: str = "mean"
         LookupError: a neuron that the model does not have, or MLPs that cannot be found.
     """
     if to not in VALUES:
-        nearest = difflib.get_close_matches(to, VALUES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"to={to!r} is not one of {', '.join(VALUES)}; did you mean {nearest!r}?")
+        raise ValueError(f"to={to!r} is not one of {', '.join(VALUES)}.{suggest(to, VALUES)}")
     layers = find_mlp_layers(model)
     frame = check_neurons(neurons, layers)
     if to == "mean" and "mean" not in frame:
@@ -50,7 +52,7 @@ def ablate_neurons(model: PreTrainedModel, neurons: Neurons, *, to: str = "mean"
             columns, held = (tensor.to(inner.device) for tensor in constants[block])
             return inner.index_copy(1, columns, held.to(inner.dtype).expand(len(inner), -1))
 
-        with receiving(layers, replace):
+        with hooked_neurons(layers, replace):
             yield
 
 
@@ -84,10 +86,7 @@ def _held_at_sequence_means(model: PreTrainedModel, layers: Sequence[MlpLayer], 
         return inner.index_copy(1, index, held.to(inner.dtype))
 
     # Callers may run the model without its head, and OPT's head runs its decoder without the model around it.
-    handles = [part.register_forward_pre_hook(note_mask, with_kwargs=True) for part in {model, model.base_model}]
-    try:
-        with receiving(layers, replace):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, hooked_neurons(layers, replace):
+        for part in {model, model.base_model}:
+            hooks.enter_context(part.register_forward_pre_hook(note_mask, with_kwargs=True))
+        yield

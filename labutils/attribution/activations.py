@@ -3,7 +3,6 @@
 Only running sums are kept, one number per word and neuron: memory does not depend on the number of texts.
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +11,14 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.attribution.neurons import MlpLayer, find_mlp_layers, receiving
+from labutils.attribution.neurons import MlpLayer, find_mlp_layers, hooked_neurons
 from labutils.attribution.words import Row, read_rows
+from labutils.core.options import suggest
 from labutils.core.progress import progress
 from labutils.data.words import Terms, count_words, term_key
-from labutils.evaluation.batching import check_token_ids, context_length, padded_batches
-from labutils.models.modes import device_of, evaluating
+from labutils.evaluation.batching import context_length, padded_batches
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_token_ids
 
 VALUES = ("signed", "absolute")
 SUMS_AT_MOST = 2**32  # bytes of running sums: words × neurons × 8
@@ -62,6 +63,8 @@ def measure_words(
 ) -> WordActivations:
     """Mean activations of all neurons of all blocks on words.
 
+        found = measure_words(model, tokenizer, texts, ["chest pain", "fever"], min_count=5)
+
     Args:
         texts: long ones are read in windows of the model's context; see `read_rows`.
         words: terms of one or several words; None takes every word of the texts.
@@ -87,10 +90,10 @@ def measure_words(
     batches = progress(
         _batches(rows, batch_size), total=-(-len(texts) // batch_size), description="read neurons", unit="batch"
     )
-    with evaluating(model), receiving(layers, sums.receive):
+    with eval_mode(model), hooked_neurons(layers, sums.receive):
         for batch in batches:
-            check_token_ids(model, torch.tensor([token for row in batch for token in row.ids]))
             ids = [row.ids for row in batch]
+            check_token_ids(model, ids)
             ((chosen, padded, mask),) = padded_batches(ids, len(ids), tokenizer, device_of(model))
             sums.prepare([batch[index] for index in chosen], padded.shape[1])
             model.base_model(input_ids=padded, attention_mask=mask)
@@ -102,8 +105,7 @@ def _check_request(
 ) -> Terms:
     """The terms to look for; ValueError for anything that cannot be used."""
     if value not in VALUES:
-        nearest = difflib.get_close_matches(value, VALUES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"value {value!r} is not one of {', '.join(VALUES)}; did you mean {nearest!r}?")
+        raise ValueError(f"value={value!r} is not one of {', '.join(VALUES)}.{suggest(value, VALUES)}")
     if min_count < 1 or batch_size < 1:
         raise ValueError(f"min_count={min_count} and batch_size={batch_size} must be at least 1")
     if isinstance(texts, str) or len(texts) == 0:

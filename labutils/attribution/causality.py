@@ -29,6 +29,8 @@ Measure = Callable[[PreTrainedModel], Tensor | np.ndarray]
 def random_partners(found: WordActivations, neurons: pd.DataFrame, *, n_draws: int, seed: int = 0) -> pd.DataFrame:
     """For every neuron a random one of its block that deviates about as much from its mean.
 
+        partners = random_partners(found, concept_neurons(found, words, 10), n_draws=20)
+
     It is drawn among the `NEIGHBOURS` neurons nearest in the logarithm of the deviation, none of them given and none
     drawn twice in a draw.
 
@@ -82,6 +84,8 @@ def ablation_contrast(
 ) -> pd.DataFrame:
     """Loss with the given neurons ablated minus loss with random partners ablated, item by item.
 
+        ablation_contrast(model, lambda model: passage_losses(model, tokenizer, passages), found, neurons)
+
     Args:
         measure: the model → one loss per item; any number that grows with the damage.
         found: activations that hold the neurons' means and deviations.
@@ -118,6 +122,8 @@ def partner_interval(
 ) -> Interval:
     """The interval of a statistic over `value`, items and draws of partners resampled; `strata` count alike.
 
+    >>> partner_interval(contrasts, strata=["concept"], item_unit="text")
+
     Args:
         item_unit: what an item is, for the sentence that tells of the interval: "text" for `concept_contrasts`.
     """
@@ -138,6 +144,8 @@ def concept_contrasts(
     seed: int = 0,
 ) -> pd.DataFrame:
     """The ablation contrast of every concept on texts that hold its words, which must not be those of `found`.
+
+        concept_contrasts(model, tokenizer, held_out_texts, found, concepts, n_draws=8)
 
     Args:
         texts: of those that hold a word of the concept, the first `n_texts` are read with neurons ablated.

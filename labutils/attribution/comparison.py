@@ -30,6 +30,8 @@ def compare_semantics(
 ) -> pd.DataFrame:
     """The mean activation of neurons on words in a dense model and in its pruned copy.
 
+        lab.compare_semantics(dense, pruned, tokenizer, texts, ["fever", "cough"])
+
     Args:
         words: terms of one or several words.
         neurons: pairs (block, neuron), or a frame with these columns; where the frame has a column `word`, as that of
@@ -66,6 +68,8 @@ def compare_activations(
 ) -> pd.DataFrame:
     """The frame of `compare_semantics` from activations measured before; neurons as there, checked by the caller.
 
+        compare_activations(found_dense, found_pruned)
+
     ValueError when the two were measured on different words or texts.
     """
     if dense.words != pruned.words or not dense.counts.equal(pruned.counts):
@@ -92,6 +96,8 @@ def compare_activations(
 
 def concept_drops(comparison: pd.DataFrame, concepts: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """What became of each concept: the rows of its words, added up with the sign of the dense activation.
+
+        concept_drops(comparison, {"symptom": ["fever", "cough"]})
 
     Returns:
         one row per concept with at least one dense activation: ``concept``, ``dense`` (sum of |A_dense|), ``drop``

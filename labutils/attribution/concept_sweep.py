@@ -27,6 +27,8 @@ def concept_sweep(
 ) -> pd.DataFrame:
     """What pruning does to the neurons of each concept; the model comes back dense.
 
+        concept_sweep(model, tokenizer, texts, concepts, draws=[tokens], methods=["wanda"], sparsities=[0.5])
+
     The neurons of a concept are the `top_k` with the largest mean z over its words in the dense model, where z compares
     the words of all concepts with one another.
 

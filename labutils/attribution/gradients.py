@@ -16,7 +16,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.attribution.integration import TOLERANCE, Batch, check_sums, frozen, log_likelihood, path_batches, probed
+from labutils.attribution.integration import (
+    TOLERANCE,
+    Batch,
+    check_sums,
+    frozen_weights,
+    log_likelihood,
+    path_batches,
+    probed_module,
+)
 from labutils.attribution.neurons import find_mlp_layers
 from labutils.attribution.passages import Passage
 from labutils.models.structure import find_blocks
@@ -36,6 +44,8 @@ def attribute_tokens(
 ) -> pd.DataFrame:
     """Integrated gradients of every token of every passage, in nats.
 
+        attribute_tokens(model, tokenizer, task_passages(model, tokenizer, task))
+
     Args:
         n_steps: points of the Gauss–Legendre rule along the path.
         memory: bytes that the activations of one chunk of steps may take.
@@ -52,7 +62,7 @@ def attribute_tokens(
 
     score = log_likelihood(model)
     frames, errors = [], [0.0]
-    with frozen(model):
+    with frozen_weights(model):
         for batch in path_batches(model, tokenizer, passages, n_steps, memory, "integrated gradients"):
             found = IntegratedGradients(score).attribute(
                 batch.embeddings, batch.baseline, additional_forward_args=batch.fixed, n_steps=n_steps,
@@ -76,6 +86,8 @@ def neuron_conductance(
 ) -> pd.DataFrame:
     """Conductance of every MLP neuron, summed over a passage's tokens and averaged over the passages, in nats.
 
+        neuron_conductance(model, tokenizer, passages)
+
     Positive: the neuron makes the targets likelier. One path per block and passage. Whether the path is fine enough for
     a model is what `block_conductance` checks.
 
@@ -98,6 +110,8 @@ def block_conductance(
     tolerance: float = TOLERANCE,
 ) -> pd.DataFrame:
     """Conductance of the output of every block, by hidden unit, whether the block returns a tensor or a tuple.
+
+        block_conductance(model, tokenizer, passages)
 
     Returns:
         ``block, unit, score`` (averaged over the passages); ``attrs["completeness"]`` as in `attribute_tokens`, whose
@@ -129,10 +143,10 @@ def _conductance(
     score = log_likelihood(model)
     totals: list[Tensor | int] = [0] * len(modules)
     errors = [0.0] * len(modules)
-    with frozen(model):
+    with frozen_weights(model):
         for batch in path_batches(model, tokenizer, passages, n_steps, memory, "conductance"):
             for index, (module, side) in enumerate(modules):
-                with probed(module, side, batch.ids.shape[1]) as probe:
+                with probed_module(module, side, batch.ids.shape[1]) as probe:
                     # The trapezoidal rule's points reach both ends of the path, between which the layer's steps are.
                     found = LayerConductance(score, probe).attribute(
                         batch.embeddings, batch.baseline, additional_forward_args=batch.fixed, n_steps=n_steps,

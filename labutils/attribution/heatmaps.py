@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.attribution.neurons import Neurons, check_neurons, find_mlp_layers, receiving
+from labutils.attribution.neurons import Neurons, check_neurons, find_mlp_layers, hooked_neurons
 from labutils.attribution.words import encode_texts, token_range
 from labutils.data.tokens import special_frame
 from labutils.data.words import find_words
-from labutils.evaluation.batching import check_token_ids, context_length
-from labutils.models.modes import device_of, evaluating
+from labutils.evaluation.batching import context_length
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_token_ids
 
 COLOURS = colormaps["RdBu_r"]
 LINE_LENGTH = 84  # characters per line of the static picture
@@ -109,6 +110,8 @@ def word_heatmap(
 ) -> WordHeatmap:
     """The mean activation of some neurons on every word of every text, in a dense model and its pruned copy.
 
+        word_heatmap(dense, pruned, tokenizer, texts[:3], [(0, 17)], title="fever")
+
     Inside a word of several tokens their mean counts. A text longer than the context loses its end.
 
     Raises:
@@ -142,7 +145,7 @@ def _word_values(
         columns = torch.tensor(chosen["neuron"][chosen["block"] == block].to_numpy(dtype=int), device=inner.device)
         total.add_(inner[:, columns].double().sum(1))
 
-    with evaluating(model), receiving(layers, add):
+    with eval_mode(model), hooked_neurons(layers, add):
         model.base_model(input_ids=ids)
     activations = (total / len(chosen)).cpu().numpy()[len(prefix) : len(prefix) + len(tokens)]
     spans = [(first, last, *token_range(starts, ends, first, last)) for _, first, last in find_words(text)]

@@ -14,13 +14,14 @@ import pandas as pd
 from scipy.stats import t as student
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.attribution.passages import Passage, check_causal, gold_passage, passage_log_likelihoods
+from labutils.attribution.passages import Passage, gold_passage, passage_log_likelihoods
 from labutils.attribution.words import encode_texts
 from labutils.core.progress import progress
 from labutils.data.tasks import Task
 from labutils.data.tokens import special_frame
 from labutils.data.words import find_words
 from labutils.evaluation.batching import context_length
+from labutils.models.structure import check_causal
 
 LEVEL = 0.95
 COLUMNS = ["word", "influence", "low", "high", "count"]
@@ -36,6 +37,8 @@ def influential_words(
     batch_size: int = 32,
 ) -> pd.DataFrame:
     """The words of a choice task whose absence costs the right answer most.
+
+        lab.influential_words(model, tokenizer, lab.load_task("lab:sentiment/products"), top_k=20)
 
     All occurrences of a word in an item go at once, each with the blanks before it. The words of the prompt's frame
     ("Review:", "Sentiment:") stay: see `frame_of`. Of a prompt longer than the context only the end is read, and only
@@ -55,7 +58,7 @@ def influential_words(
         ValueError: a similarity task, an encoder, `top_k` or `min_count` below 1, no word in `min_count` items, or
             what `encode_choices` refuses.
     """
-    check_causal(model)
+    check_causal(model, "the influence of words")
     if task.kind != "choice":
         raise ValueError(f"{task.name} is a {task.kind} task without choices: influence needs a right choice per item")
     if top_k < 1 or min_count < 1:
@@ -78,6 +81,8 @@ def words_of_tasks(
 ) -> pd.DataFrame:
     """The influential words of several choice tasks: the columns of `influential_words`, whose options it takes, and
     ``task``.
+
+        words_of_tasks(model, tokenizer, [first, second], top_k=20)
 
     Tasks in which no word recurs often enough are left out; ``attrs["without_words"]`` names them.
     """

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.neurons import find_mlp_layers
-from labutils.attribution.passages import Passage, check_causal
+from labutils.attribution.passages import Passage
 from labutils.core.progress import progress
 from labutils.data.tokens import special_frame
-from labutils.evaluation.batching import check_token_ids, padded_batches
-from labutils.models.modes import device_of, in_evaluation_mode
-from labutils.models.structure import find_blocks
+from labutils.evaluation.batching import padded_batches
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_causal, check_token_ids, find_blocks
 
 TOLERANCE = 0.1  # of F(text) − F(baseline)
 FLOOR = 0.1  # nats; errors are not measured against smaller differences
@@ -47,7 +47,7 @@ class Batch:
 
 
 @contextmanager
-def probed(module: nn.Module, side: str, length: int) -> Iterator[nn.Identity]:
+def probed_module(module: nn.Module, side: str, length: int) -> Iterator[nn.Identity]:
     """An identity that sees the tensor that enters (`side` "input") or leaves ("output") a module, out of any tuple.
 
     It sees [rows, length, units], also where the model itself has joined rows and tokens, as OPT does.
@@ -63,11 +63,8 @@ def probed(module: nn.Module, side: str, length: int) -> Iterator[nn.Identity]:
     def on_output(module: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
         return (watch(output[0]), *output[1:]) if isinstance(output, tuple) else watch(output)
 
-    handle = module.register_forward_pre_hook(on_input) if side == "input" else module.register_forward_hook(on_output)
-    try:
+    with module.register_forward_pre_hook(on_input) if side == "input" else module.register_forward_hook(on_output):
         yield probe
-    finally:
-        handle.remove()
 
 
 def row_bytes(model: PreTrainedModel, length: int) -> int:
@@ -86,7 +83,7 @@ def row_bytes(model: PreTrainedModel, length: int) -> int:
 
 def log_likelihood(model: PreTrainedModel) -> Callable[..., Float[Tensor, " rows"]]:
     """The function that is attributed: embeddings → log p of the targets, one value per row."""
-    check_causal(model)
+    check_causal(model, "the attribution of a log-likelihood")
 
     def score(
         embeddings: Float[Tensor, "rows length hidden"], ids: Int64[Tensor, "rows length"],
@@ -101,13 +98,13 @@ def log_likelihood(model: PreTrainedModel) -> Callable[..., Float[Tensor, " rows
 
 
 @contextmanager
-def frozen(model: PreTrainedModel) -> Iterator[None]:
+def frozen_weights(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode, and no gradients of the weights, which nobody asks for."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        with in_evaluation_mode(model):
+        with eval_mode(model, gradients=True):
             yield
     finally:
         for parameter in trained:
@@ -122,7 +119,7 @@ def path_batches(
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no end-of-text token, from which the path starts: set tokenizer.eos_token")
     rows = [passage.ids for passage in passages]
-    check_token_ids(model, torch.tensor([token for row in rows for token in row]))
+    check_token_ids(model, rows)
     longest = max(map(len, rows))
     needed = row_bytes(model, longest)
     fitting = memory // needed

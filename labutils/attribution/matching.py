@@ -32,6 +32,8 @@ def neuron_words(
 ) -> pd.DataFrame:
     """The words that each neuron of each block responds to most.
 
+        lab.neuron_words(model, tokenizer, texts, top_k=5)
+
     Args:
         texts: long ones are read in windows of the model's context; see `read_rows`.
         words: what to tell apart, terms of several words included; None takes every word of the texts. The z-score
@@ -71,7 +73,10 @@ def standardise(means: Float64[Tensor, "words width"]) -> Float64[Tensor, "words
 
 
 def words_of_neurons(found: WordActivations, top_k: int) -> pd.DataFrame:
-    """The `top_k` words of every neuron by z, in the columns of `neuron_words`."""
+    """The `top_k` words of every neuron by z, in the columns of `neuron_words`.
+
+    >>> words_of_neurons(found, top_k=5)
+    """
     frames = []
     for block, means in enumerate(found.means):
         z = standardise(means)
@@ -83,24 +88,10 @@ def words_of_neurons(found: WordActivations, top_k: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def neurons_of_words(found: WordActivations, top_k: int, words: Sequence[str] | None = None) -> pd.DataFrame:
-    """The `top_k` neurons of each word by z, in the columns of `neuron_words`; `rank` 1 is the word's first neuron."""
-    scores = [standardise(means) for means in found.means]
-    places = list(range(len(found.words))) if words is None else found.select(words)
-    frames = []
-    for block, z in enumerate(scores):
-        within = (
-            z[places].topk(min(top_k, z.shape[1]), dim=1).indices
-        )  # no other neuron of the block can be among the best
-        rows = torch.tensor(places, dtype=torch.int64).unsqueeze(1).expand_as(within)
-        frames.append(_frame(found, block, rows.flatten(), within.flatten(), torch.zeros(within.numel()).long(), z))
-    frame = pd.concat(frames, ignore_index=True).sort_values("z", ascending=False, kind="stable")
-    frame["rank"] = frame.groupby("word", sort=False).cumcount() + 1
-    return frame[frame["rank"] <= top_k].sort_values(["word", "rank"], ignore_index=True)
-
-
 def concept_neurons(found: WordActivations, words: Sequence[str], top_k: int) -> pd.DataFrame:
     """The `top_k` neurons with the largest mean z over a concept's words.
+
+        concept_neurons(found, ["fever", "cough"], top_k=10)
 
     Returns:
         one row per neuron, best first: ``block, neuron, z`` (the mean), ``mean`` and ``deviation`` (over all tokens).
@@ -128,6 +119,8 @@ def describe_concepts(
     found: WordActivations, concepts: Mapping[str, Sequence[str]], *, top_words: int = 8
 ) -> pd.DataFrame:
     """The best neuron of every concept of which a word was measured, with the words it answers most.
+
+        describe_concepts(found, {"symptom": ["fever", "cough"]})
 
     Returns:
         ``concept, block, neuron, z`` (mean over the concept's words), ``words`` (best first, those of the concept in

@@ -5,7 +5,7 @@ MLPs, act(up x)_n in others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from labutils.models.modes import device_of, in_evaluation_mode
+from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
 
 Neurons = pd.DataFrame | Sequence[tuple[int, int]]
@@ -46,26 +46,25 @@ def find_mlp_layers(model: PreTrainedModel) -> list[MlpLayer]:
         LookupError: a block has no such layer (experts fused into one tensor, or a norm inside the MLP).
     """
     prefix, blocks = find_blocks(model)
-    probes = [_Probe(block) for block in blocks]
-    with in_evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
-        try:
+    probes = [_Probe() for _ in blocks]
+    with eval_mode(model, gradients=True), torch.inference_mode(False), torch.enable_grad():
+        with ExitStack() as hooks:
+            for probe, block in zip(probes, blocks, strict=True):
+                probe.watch(block, hooks)
             model(input_ids=torch.tensor([[0, 1]], device=device_of(model)))
-        finally:
-            for probe in probes:
-                probe.remove()
         return [probe.find(f"{prefix}.{index}") for index, probe in enumerate(probes)]
 
 
 class _Probe:
     """Records inputs and outputs of a block's linear layers; every output is cut off from what came before it."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self) -> None:
         self.calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
-        self.handles = [
-            layer.register_forward_hook(self._hook(name))
-            for name, layer in prunable_layers(block).items()
-            if isinstance(layer, nn.Module)  # slices of fused experts are none
-        ]
+
+    def watch(self, block: nn.Module, hooks: ExitStack) -> None:
+        for name, layer in prunable_layers(block).items():
+            if isinstance(layer, nn.Module):  # slices of fused experts are none
+                hooks.enter_context(layer.register_forward_hook(self._hook(name)))
 
     def _hook(self, name: str) -> Callable:
         def record(layer: nn.Module, args: tuple, output: Tensor) -> Tensor:
@@ -74,10 +73,6 @@ class _Probe:
             return leaf.clone()  # Falcon adds to it in place, which a leaf does not allow
 
         return record
-
-    def remove(self) -> None:
-        for handle in self.handles:
-            handle.remove()
 
     def find(self, block: str) -> MlpLayer:
         for (_, _, source, before), (name, layer, inner, _) in reversed(
@@ -108,8 +103,11 @@ def _is_unit_wise(inner: Tensor, before: Tensor) -> bool:
 
 
 @contextmanager
-def receiving(layers: Sequence[MlpLayer], receive: Receiver) -> Iterator[None]:
+def hooked_neurons(layers: Sequence[MlpLayer], receive: Receiver) -> Iterator[None]:
     """Within the context every forward pass calls `receive(block, inner)` with all tokens' neurons of each block.
+
+        with hooked_neurons(find_mlp_layers(model), lambda block, inner: print(block, inner.shape)):
+            model(input_ids=tokens)
 
     What it returns, if anything, takes the place of the neurons. The hooks are removed however the context ends.
     """
@@ -122,12 +120,10 @@ def receiving(layers: Sequence[MlpLayer], receive: Receiver) -> Iterator[None]:
 
         return on_inputs
 
-    handles = [layer.down.register_forward_pre_hook(hook(block)) for block, layer in enumerate(layers)]
-    try:
+    with ExitStack() as hooks:
+        for block, layer in enumerate(layers):
+            hooks.enter_context(layer.down.register_forward_pre_hook(hook(block)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def check_neurons(neurons: Neurons, layers: Sequence[MlpLayer]) -> pd.DataFrame:

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from labutils.core.progress import progress
 from labutils.data.tasks import Task
 from labutils.data.tokens import special_frame, tokenize
-from labutils.evaluation.batching import check_token_ids, context_length, finite_logits, padded_batches, rows_at_once
+from labutils.evaluation.batching import context_length, finite_logits, padded_batches, rows_at_once
 from labutils.evaluation.choices import encode_choices
-from labutils.models.modes import device_of, evaluating
-from labutils.models.structure import is_causal
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_causal, check_token_ids
 
 
 class Passage(NamedTuple):
@@ -23,12 +23,6 @@ class Passage(NamedTuple):
 
     ids: list[int]
     first_target: int
-
-
-def check_causal(model: PreTrainedModel) -> None:
-    """ValueError for a model that does not predict the next token."""
-    if not is_causal(model):
-        raise ValueError(f"{type(model).__name__} does not predict the next token: a causal language model is needed")
 
 
 def gold_passage(tokenizer: PreTrainedTokenizerBase, item: dict, limit: int) -> tuple[Passage, bool]:
@@ -42,7 +36,10 @@ def gold_passage(tokenizer: PreTrainedTokenizerBase, item: dict, limit: int) -> 
 
 
 def task_passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> list[Passage]:
-    """The gold choice of every item after its prompt; ValueError for a similarity task, which has no choices."""
+    """The gold choice of every item after its prompt; ValueError for a similarity task, which has no choices.
+
+    >>> passages = task_passages(model, tokenizer, task)
+    """
     if task.kind != "choice":
         raise ValueError(f"{task.name} is a {task.kind} task; a task with choices is needed")
     limit = context_length(model, tokenizer)
@@ -51,6 +48,8 @@ def task_passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ta
 
 def text_passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Passage]:
     """Each text with all its tokens to be predicted, but the first where no bos precedes it.
+
+        passages = text_passages(model, tokenizer, texts)
 
     A text longer than the context loses its end. ValueError for no texts, or a text with nothing to predict.
     """
@@ -77,12 +76,12 @@ def target_log_likelihoods(
     Raises:
         ValueError: an encoder, ids outside the vocabulary, or logits that are NaN or infinite (the passage is named).
     """
-    check_causal(model)
+    check_causal(model, "the log-likelihood of a passage")
     rows = [passage.ids for passage in passages]
-    check_token_ids(model, torch.tensor([token for row in rows for token in row]))
+    check_token_ids(model, rows)
     step = rows_at_once(model, batch_size, max(map(len, rows)))
     found: dict[int, Tensor] = {}
-    with evaluating(model):
+    with eval_mode(model):
         batches = padded_batches(rows, step, tokenizer, device_of(model))
         for chosen, ids, mask in progress(batches, total=-(-len(rows) // step), description=description, unit="batch"):
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -104,6 +103,9 @@ def passage_log_likelihoods(
 def passage_losses(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage], **options: object
 ) -> Float64[Tensor, " passages"]:
-    """Mean negative log-likelihood per target token, in nats, of each passage."""
+    """Mean negative log-likelihood per target token, in nats, of each passage.
+
+    >>> losses = passage_losses(model, tokenizer, passages)
+    """
     found = target_log_likelihoods(model, tokenizer, passages, **options)
     return torch.stack([-values.double().mean() for values in found])

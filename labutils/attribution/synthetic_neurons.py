@@ -19,7 +19,7 @@ from labutils.attribution.neurons import MlpLayer, find_mlp_layers
 from labutils.attribution.words import read_rows
 from labutils.data.words import Terms, term_key
 from labutils.evaluation.batching import context_length
-from labutils.models.modes import device_of, evaluating
+from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import weight_matrix
 
 RIDGE = 1e-2  # of the mean diagonal of XᵀX
@@ -34,6 +34,8 @@ def plant_neurons(
     gain: float = 10.0,
 ) -> pd.DataFrame:
     """Write neurons that fire on given words into a model, in place.
+
+        plant_neurons(model, tokenizer, texts, {(0, 3): ["fever"]})
 
     Args:
         texts: where the words occur, and other words too; the regression is fitted on their tokens.
@@ -78,6 +80,8 @@ def draw_plan(
 ) -> tuple[dict[tuple[int, int], Sequence[str]], pd.DataFrame]:
     """A plan for `plant_neurons`: `per_concept` random neurons, of any block, for each concept.
 
+        plan, planted = draw_plan(model, {"symptom": ["fever", "cough"]})
+
     Returns:
         the plan, and ``block, neuron, concept``.
 
@@ -113,19 +117,16 @@ def _inputs_and_indicators(
     """What enters the MLP on every token of the texts; per list of terms which tokens are theirs, and which occur."""
     everything = Terms(name for terms in lists for name in terms.names)
     inputs, spans, n_tokens, seen = [], [], 0, []
-    handle = layer.ups[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    try:
-        with evaluating(model):
-            for row in read_rows(tokenizer, texts, everything, limit=context_length(model, tokenizer)):
-                seen.clear()
-                model.base_model(input_ids=torch.tensor([row.ids], device=device_of(model)))
-                inputs.append(seen[0].reshape(len(row.ids), -1)[list(row.content)].double())
-                shift = n_tokens - row.content.start
-                found = row.occurrences
-                spans += [(everything.names[term], first + shift, last + shift) for term, first, last in found]
-                n_tokens += len(row.content)
-    finally:
-        handle.remove()
+    hook = layer.ups[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with hook, eval_mode(model):
+        for row in read_rows(tokenizer, texts, everything, limit=context_length(model, tokenizer)):
+            seen.clear()
+            model.base_model(input_ids=torch.tensor([row.ids], device=device_of(model)))
+            inputs.append(seen[0].reshape(len(row.ids), -1)[list(row.content)].double())
+            shift = n_tokens - row.content.start
+            found = row.occurrences
+            spans += [(everything.names[term], first + shift, last + shift) for term, first, last in found]
+            n_tokens += len(row.content)
     indicators, present = [], []
     for terms in lists:
         own = {term_key(name): name for name in terms.names}

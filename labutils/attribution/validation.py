@@ -26,6 +26,8 @@ def recovered_share(
 ) -> pd.DataFrame:
     """Share of the planted neurons that are among the k neurons with the largest mean z over their concept's words.
 
+        recovered_share(found, planted, concepts, ks=[1, 10])
+
     Args:
         planted: the truth, one row per neuron: ``block, neuron, concept``.
 
@@ -51,6 +53,8 @@ def concept_precision(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Precision at k: of the k words with the largest z of a concept's best neuron, the share that are the concept's.
+
+        concept_precision(found, concepts, ks=[1, 5])
 
     The best neuron is the one with the largest mean z over the concept's words. Random sets choose theirs in the same
     way, so that the advantage of having chosen is in the comparison too. Concepts with fewer than two words among the
@@ -112,6 +116,8 @@ def match_stability(
 ) -> pd.DataFrame:
     """Does matching find the same neurons on other texts (or with other seeds)?
 
+        match_stability({"first half": found, "second half": other}, concepts)
+
     Args:
         measured: name of the texts → activations measured on them, by one model.
         top_k: neurons per concept.
@@ -151,6 +157,8 @@ def attribution_agreement(
     first: pd.DataFrame, second: pd.DataFrame, *, n_shuffles: int = 1000, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
     """Do two ways of scoring neurons rank those of a block alike? Spearman's correlation with a shuffled null.
+
+        attribution_agreement(z_scores, conductances)
 
     Args:
         first, second: ``block, neuron, score``, the same neurons in both.

@@ -25,6 +25,8 @@ def neuron_survival(
 ) -> pd.DataFrame:
     """How much of its variation every neuron keeps, and how many of its weights.
 
+        neuron_survival(found_dense, found_pruned, pruned)
+
     Args:
         dense, pruned: activations measured on the same texts.
         model: the pruned model, whose weights are counted.
@@ -62,6 +64,8 @@ def changed_predictions(
 ) -> pd.DataFrame:
     """Every predicted token with its log-likelihood before and after pruning, the greatest loss first.
 
+        changed_predictions(dense, pruned, tokenizer, passages).head()
+
     Returns:
         ``passage, position, token`` (as text), ``dense``, ``pruned`` (log p, nats), ``change`` (pruned − dense).
     """
@@ -90,6 +94,8 @@ def changed_predictions(
 def changed_passages(changes: pd.DataFrame) -> pd.DataFrame:
     """The passages of `changed_predictions`, those that lost most per token first.
 
+        changed_passages(changed_predictions(dense, pruned, tokenizer, passages))
+
     Returns:
         ``passage, change`` (mean over its targets, nats per token), ``worst`` (the token that lost most) and
         ``worst_change``.
@@ -103,6 +109,9 @@ def changed_passages(changes: pd.DataFrame) -> pd.DataFrame:
 @contextmanager
 def revived(dense: PreTrainedModel, pruned: PreTrainedModel, neurons: Neurons) -> Iterator[None]:
     """Within the context the neurons of `pruned` have their weights of `dense`; afterwards those they had.
+
+        with revived(dense, pruned, [(0, 17)]):
+            passage_losses(pruned, tokenizer, passages)
 
     Raises:
         ValueError: no neurons, or models of different shape.
@@ -139,6 +148,8 @@ def revival_check(
     batch_size: int = 32,
 ) -> pd.DataFrame:
     """Does the prediction return when one neuron gets its weights back? Against random neurons of the same blocks.
+
+        revival_check(dense, pruned, tokenizer, passages, [(0, 17)])
 
     Args:
         neurons: those to revive, one at a time.

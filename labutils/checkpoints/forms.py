@@ -22,6 +22,8 @@ def compare_forms(
 ) -> pd.DataFrame:
     """Load saved forms of a model and compare each with the model in memory.
 
+        lab.checkpoints.compare_forms(model, {"sparse": "pruned", "compact": "small"}, tokens)
+
     Args:
         folders: name of the form → folder that `save_pruned` or `prune_checkpoint` wrote.
         tokens: on which outputs are compared.
@@ -49,6 +51,8 @@ def compare_forms(
 def save_dense(model: PreTrainedModel, folder: str | Path) -> Path:
     """Write a model as it is, for instance as the source of `prune_checkpoint`.
 
+        lab.checkpoints.save_dense(model, "dense")
+
     Raises:
         ValueError: the folder exists and is not empty.
     """
@@ -59,7 +63,10 @@ def save_dense(model: PreTrainedModel, folder: str | Path) -> Path:
 
 
 def fresh_folder() -> Path:
-    """A new folder for models that need not be kept; it goes when Python ends."""
+    """A new folder for models that need not be kept; it goes when Python ends.
+
+    >>> save_dense(model, fresh_folder() / "dense")
+    """
     folder = Path(tempfile.mkdtemp(prefix="labutils-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

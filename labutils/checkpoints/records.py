@@ -1,14 +1,10 @@
 """A prune report and its provenance as files beside the weights: JSON and parquet, nothing that runs code."""
 
-import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from labutils.checkpoints.shards import write_shard
 from labutils.core.files import write_atomically
@@ -66,12 +62,3 @@ def read_report(folder: Path) -> PruneReport:
 def read_identity(folder: Path) -> dict:
     """What a pruned checkpoint depends on, as `prune_checkpoint` wrote it; empty for one by `save_pruned`."""
     return json.loads((folder / RECORD).read_text()).get("identity", {})
-
-
-def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -40,6 +40,8 @@ def save_pruned(
 ) -> Path:
     """Save a pruned model in a new folder, which appears only when it is complete.
 
+        lab.save_pruned(model, "pruned", report, tokenizer=tokenizer)
+
     Args:
         report: what `prune` returned.
         compact: store each matrix as a bit mask and the kept values where that is smaller. Only `load_pruned` reads
@@ -81,6 +83,8 @@ def check_new(folder: Path) -> None:
 
 def load_pruned(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> PrunedModel:
     """Load what `save_pruned` or `prune_checkpoint` wrote, in either form.
+
+        model, tokenizer, report = lab.load_pruned("pruned")
 
     Args:
         device: "auto" takes the GPU where there is one.

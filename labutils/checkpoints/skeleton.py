@@ -34,7 +34,9 @@ def parse_dtype(name: str) -> torch.dtype | None:
         return None
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f'dtype={name!r} is none to compute in; give "auto", "float32", "bfloat16" or "float16".')
+        raise ValueError(
+            f'dtype={name!r} is not a floating-point dtype; give "auto", "float32", "bfloat16" or "float16".'
+        )
     return dtype
 
 

@@ -17,14 +17,14 @@ from torch import Tensor
 from labutils import pruning
 from labutils.checkpoints.journal import FOLDER, BlockRecord, Journal, Plan, check_target, differences
 from labutils.checkpoints.layout import Layout
-from labutils.checkpoints.records import RECORD, hash_tensors, read_identity, read_report, write_report
+from labutils.checkpoints.records import RECORD, read_identity, read_report, write_report
 from labutils.checkpoints.shards import explain_failed_write, open_shards
 from labutils.checkpoints.streamed import StreamedModel
 from labutils.checkpoints.walk import StreamedWalk
 from labutils.core import paths
 from labutils.core.files import hash_tree, without_paths
 from labutils.core.progress import progress
-from labutils.core.provenance import provenance
+from labutils.core.provenance import hash_tensors, provenance
 from labutils.models.loading import choose_device
 from labutils.pruning.blocks import prune_block, strategy_table
 from labutils.pruning.calibration import Calibration, check_calibration

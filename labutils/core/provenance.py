@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -55,12 +55,17 @@ def provenance(
 
 
 def hash_weights(model: torch.nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of all entries of the model's state, in the order of their names.
+    """SHA-256 of all entries of the model's state (`hash_tensors`)."""
+    return hash_tensors(model.state_dict())
 
-    Equal for equal weights, whatever device they are on and however they were stored.
+
+def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, in the order of their names.
+
+    Equal for equal values, whatever device they are on and however they were stored.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         # Bytes, not numbers: numpy has no bfloat16.
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

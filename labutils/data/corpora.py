@@ -32,7 +32,7 @@ from labutils import world
 from labutils.core import paths
 from labutils.data.hub import open_dataset
 from labutils.data.sources import Source, parse_source
-from labutils.data.tokens import special_frame, tokenize
+from labutils.data.tokens import frame_windows, join_texts, text_room
 
 SPLITS = ("train", "test")
 TRAIN_SHARE = 0.8
@@ -131,6 +131,8 @@ def load_texts(
 ) -> list[str]:
     """The first `n` documents of a source (all with None) in the random order of `seed`.
 
+        texts = lab.load_texts("lab:review", n=100)
+
     See the module's text for sources and splits. ValueError when the source holds fewer than `n`, or when `n` is
     missing for the controlled language, which never ends; LookupError when the source cannot be found.
     """
@@ -156,28 +158,26 @@ def load_tokens(
 ) -> Int64[Tensor, "n_sequences seq_len"]:
     """Token windows that never overlap, cut from the documents of a source.
 
+        tokens = lab.load_tokens("lab:review", tokenizer, n_sequences=64, seq_len=128)
+
     The documents, in the random order of `seed`, are joined by the end-of-text token (a newline where the tokenizer has
     none) into one stream; each window takes the next tokens of it, after bos for decoders, between [CLS] and [SEP] for
     encoders. ValueError when the source is too short (says how many windows it holds) or a size is not positive;
     LookupError when it cannot be found.
     """
-    prefix, suffix = special_frame(tokenizer)
-    width = seq_len - len(prefix) - len(suffix)
+    width = text_room(tokenizer, seq_len)
     if n_sequences < 1 or width < 1:
         raise ValueError(
             f"n_sequences={n_sequences} and seq_len={seq_len} leave no text: give at least 1 and {seq_len - width + 1}"
         )
-    separator = tokenize(tokenizer, ["\n"])[0] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     stream: list[int] = []
     texts = _iterate_texts(source, split, seed, revision)
     while len(stream) < n_sequences * width and (batch := list(islice(texts, DOCUMENTS_PER_STEP))):
-        for ids in tokenize(tokenizer, batch):
-            stream += ids + separator
+        stream += join_texts(tokenizer, batch)
     if len(stream) < n_sequences * width:
         raise ValueError(
             f"{source} ({split}) holds {len(stream) // width} sequences of {seq_len} tokens, {n_sequences} were asked "
             "for: lower n_sequences or seq_len, or name a longer source"
         )
     body = torch.tensor(stream[: n_sequences * width], dtype=torch.int64).view(n_sequences, width)
-    edges = [torch.tensor(ids, dtype=torch.int64).expand(n_sequences, len(ids)) for ids in (prefix, suffix)]
-    return torch.cat([edges[0], body, edges[1]], dim=1)
+    return frame_windows(tokenizer, body)

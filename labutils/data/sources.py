@@ -1,8 +1,9 @@
 """Source strings: how a text or task is named, taken apart, and shortened for a reader."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from labutils.core.options import suggest
 
 SCHEMES = ("lab", "file", "hub")
 
@@ -20,10 +21,8 @@ def parse_source(source: str) -> Source:
     """Take ``<scheme>:<name>[#<part>]`` apart; ValueError names the nearest known scheme."""
     scheme, colon, rest = source.partition(":")
     if not colon or scheme not in SCHEMES:
-        nearest = difflib.get_close_matches(scheme, SCHEMES, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"source {source!r} must start with {', '.join(s + ':' for s in SCHEMES)}; did you mean '{nearest}:…'?"
-        )
+        known = [f"{scheme}:" for scheme in SCHEMES]
+        raise ValueError(f"source {source!r} must start with {', '.join(known)}.{suggest(scheme + colon, known)}")
     name, _, part = rest.partition("#")
     if not name:
         raise ValueError(f"source {source!r} names nothing after '{scheme}:'; give a register, a path or a data set")
@@ -49,7 +48,11 @@ def split_pair(text: str) -> tuple[str, str]:
 
 
 def sources_of(texts: Sequence[str]) -> list[str]:
-    """All sources of some texts, each once; a text may be a pair "calibration → evaluation"."""
+    """All sources of some texts, each once; a text may be a pair "calibration → evaluation".
+
+    >>> sources_of(["lab:review", "lab:review → lab:narrative"])
+    ['lab:review', 'lab:narrative']
+    """
     return list(dict.fromkeys(source for pair in texts for source in split_pair(pair)))
 
 

@@ -13,7 +13,6 @@ Sources, splits and ``#all`` are those of `labutils.data.corpora`. `TEMPLATES` l
 other columns are read as the registry says (`labutils.data.hub_tasks`).
 """
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from labutils import world
+from labutils.core.options import suggest
 from labutils.data.corpora import draw_order, read_units
 from labutils.data.hub_tasks import HubTask, find_hub_task
 from labutils.data.sources import parse_source
@@ -84,8 +84,7 @@ def _choose_template(name: str | None, columns: Iterable[str], labels: list[str]
     """The template called `name`, or the default: by the columns, then, for single texts, by the set of label names."""
     if name is not None:
         if name not in TEMPLATES:
-            nearest = difflib.get_close_matches(name, TEMPLATES, n=1, cutoff=0.0)[0]
-            raise ValueError(f"template {name!r} is not one of {', '.join(TEMPLATES)}; did you mean {nearest!r}?")
+            raise ValueError(f"template {name!r} is not one of {', '.join(TEMPLATES)}.{suggest(name, TEMPLATES)}")
         return TEMPLATES[name]
     columns = set(columns)
     if "question" in columns:
@@ -207,6 +206,8 @@ def load_task(
     revision: str | None = None,
 ) -> Task:
     """`n_items` items of a task, drawn by `seed` from a split.
+
+        task = lab.load_task("lab:sentiment/products", n_items=100)
 
     Args:
         source: ``lab:<family>/<name>``, ``file:<path>.jsonl[#all]`` or ``hub:<data set>[/<config>][#<split>]``.

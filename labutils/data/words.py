@@ -60,13 +60,19 @@ class Terms:
 
 
 def texts_about(texts: Iterable[str], words: Sequence[str]) -> list[str]:
-    """The texts in which any of the words occurs."""
+    """The texts in which any of the words occurs.
+
+    >>> texts_about(["Chest pain.", "Rain."], ["chest pain"])
+    ['Chest pain.']
+    """
     terms = Terms(words)
     return [text for text in texts if terms.find(text)]
 
 
 def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
     """Concept word lists from a file: concept → words.
+
+        concepts = lab.data.read_concepts("concepts.yaml")
 
     ``.yaml`` or ``.json``: an object whose values are lists of words, or one string of words between blanks. ``.txt``:
     one word or term per line, a single concept named after the file.

@@ -4,22 +4,20 @@ The A matrix of an adapter maps a layer's input to `rank` numbers. LoRAILD compa
 student: no projection has to be learned for it, and merging the adapters leaves the student as it was built.
 """
 
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from labutils.core.extras import import_peft
 from labutils.models.modes import device_of
 from labutils.models.structure import find_blocks, prunable_layers
+from labutils.training.lora import ADAPTER, wrap_with_lora
 
 DROPOUT = 0.05  # LoRAILD's; its alpha is twice the rank
-ADAPTER = "default"  # peft's name of the first adapter
 
 
 def find_attention_inputs(model: PreTrainedModel) -> list[list[str]]:
@@ -37,35 +35,22 @@ def find_attention_inputs(model: PreTrainedModel) -> list[list[str]]:
         if given is first[block]:
             found[block].append(f"{prefix}.{block}.{name}")
 
-    handles = [
-        layer.register_forward_pre_hook(lambda _, inputs, b=number, n=name: record(b, n, inputs[0]))
-        for number, block in enumerate(blocks)
-        for name, layer in prunable_layers(block).items()
-    ]
-    try:
-        with torch.no_grad():
-            model(input_ids=torch.zeros(1, 2, dtype=torch.int64, device=device_of(model)))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for number, block in enumerate(blocks):
+            for name, layer in prunable_layers(block).items():
+                hook = layer.register_forward_pre_hook(lambda _, inputs, b=number, n=name: record(b, n, inputs[0]))
+                hooks.enter_context(hook)
+        model(input_ids=torch.zeros(1, 2, dtype=torch.int64, device=device_of(model)))
     return found
 
 
 def add_adapters(model: PreTrainedModel, *, rank: int) -> nn.Module:
     """Wrap a model with fresh adapters of a rank (alpha = 2 · rank, dropout 0.05); its own weights are frozen.
 
-    The A matrices are drawn from torch's generator, the B matrices are zero: at first the model computes what it did.
+    `wrap_with_lora` says how they begin.
     """
-    peft = import_peft()
     names = [name for block in find_attention_inputs(model) for name in block]
-    transposed = isinstance(model.get_submodule(names[0]), Conv1D)
-    config = peft.LoraConfig(
-        r=rank, lora_alpha=2 * rank, lora_dropout=DROPOUT, target_modules=names, fan_in_fan_out=transposed
-    )
-    with warnings.catch_warnings():
-        # peft asks for an attribute under a name that transformers is about to retire.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        return peft.get_peft_model(model, config)
+    return wrap_with_lora(model, names, rank=rank, alpha=2 * rank, dropout=DROPOUT)
 
 
 def merge_adapters(model: nn.Module) -> PreTrainedModel:
@@ -91,14 +76,9 @@ def recorded_adapters(matrices: list[list[nn.Linear]]) -> Iterator[list[Float[Te
     """Collect what A matrices (`adapter_matrices`) put out in one forward pass: a tensor per block, side by side."""
     outputs: dict[nn.Module, Tensor] = {}
     states: list[Tensor] = []
-    handles = [
-        matrix.register_forward_hook(lambda module, _, output: outputs.__setitem__(module, output))
-        for block in matrices
-        for matrix in block
-    ]
-    try:
+    with ExitStack() as hooks:
+        for matrix in chain.from_iterable(matrices):
+            hook = matrix.register_forward_hook(lambda module, _, output: outputs.__setitem__(module, output))
+            hooks.enter_context(hook)
         yield states
         states += [torch.cat([outputs[matrix] for matrix in block], dim=-1) for block in matrices]
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -6,11 +6,11 @@ the setting's, and "test-logits" lets the student also learn from the teacher's 
 that must help, and no method.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from labutils.core.options import suggest
 from labutils.distillation.matchers import find_method
 
 PARTS = ("rank=…", "share=…", "test-logits")
@@ -96,10 +96,8 @@ def parse_arm(name: str) -> Arm:
             else:
                 raise ValueError(part)
         except ValueError as error:
-            nearest = difflib.get_close_matches(part, PARTS, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"arm {name!r}: {part!r} is not one of {', '.join(PARTS)}, with a number above 0; did you mean "
-                f"{nearest!r}?"
+                f"arm {name!r}: {part!r} is not one of {', '.join(PARTS)}, with a number above 0.{suggest(part, PARTS)}"
             ) from error
     return Arm(name, method, **given)
 

@@ -19,7 +19,7 @@ from labutils.distillation.scoring import UNITS, predict, score_items
 from labutils.distillation.store import hash_code, run_key
 from labutils.distillation.students import cut_student, narrow_student
 from labutils.distillation.task_models import TaskModel
-from labutils.models.loading import load_model
+from labutils.models.loading import load_model, model_name
 from labutils.models.structure import find_blocks
 
 Frames = dict[str, pd.DataFrame]
@@ -56,7 +56,7 @@ def load_backbone(source: str, *, revision: str | None) -> Backbone:
     """Load a backbone as `load_model` does."""
     model, tokenizer = load_model(source, revision=revision)
     hashes = {"model": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer), "code": hash_code()}
-    return Backbone(source.rstrip("/").rsplit("/", 1)[-1], model, tokenizer, hashes, revision)
+    return Backbone(model_name(source), model, tokenizer, hashes, revision)
 
 
 def prepare_bench(

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from labutils.data.sources import parse_source, split_pair
 from labutils.data.tasks import Task, load_task
-from labutils.data.tokens import special_frame, tokenize
+from labutils.data.tokens import frame_texts, special_frame, text_room, tokenize
 
 MAX_LABELS = 64
 KIND = {"choice": "classification", "similarity": "regression"}
@@ -195,11 +195,10 @@ def _label_names(task: Task) -> tuple[str, ...]:
 
 
 def _encode(task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[int]]:
-    prefix, suffix = special_frame(tokenizer)
-    room = max_length - len(prefix) - len(suffix)
+    room = text_room(tokenizer, max_length)
     if room < 1:
         raise ValueError(f"max_length={max_length} leaves no room for text beside the special tokens")
     if task.kind == "choice":
+        prefix, suffix = special_frame(tokenizer)
         return [prefix + body[-room:] + suffix for body in tokenize(tokenizer, task.items["prompt"].tolist())]
-    columns = [task.items[column].tolist() for column in ("sentence1", "sentence2")]
-    return [prefix + body[:room] + suffix for column in columns for body in tokenize(tokenizer, column)]
+    return frame_texts(tokenizer, [*task.items["sentence1"], *task.items["sentence2"]], max_length)[0]

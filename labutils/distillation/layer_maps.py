@@ -4,12 +4,12 @@ A map is a matrix [student blocks × teacher blocks] whose rows sum to one: row 
 teacher's layers make the target of the student's layer i. Layers are blocks, counted from 0 at the input.
 """
 
-import difflib
-
 import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
+
+from labutils.core.options import suggest
 
 LAYER_MAPS = ("fixed", "average", "random-step", "random-epoch")
 
@@ -53,5 +53,4 @@ def group_ends(n_teacher: int, n_student: int) -> list[int]:
 def check_layer_map(kind: str) -> None:
     """ValueError, with the nearest known kind, unless `kind` is a layer map."""
     if kind not in LAYER_MAPS:
-        nearest = difflib.get_close_matches(kind, LAYER_MAPS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"layer_map={kind!r} is not one of {', '.join(LAYER_MAPS)}; did you mean {nearest!r}?")
+        raise ValueError(f"layer_map={kind!r} is not one of {', '.join(LAYER_MAPS)}.{suggest(kind, LAYER_MAPS)}")

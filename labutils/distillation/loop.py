@@ -7,20 +7,34 @@ with the same weights as one that was never stopped.
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
 from labutils.core.progress import progress
 from labutils.core.seeding import generator
 from labutils.data.sources import short_source
-from labutils.distillation.checkpoints import Record, load_run, restore_weights, save_run, trained_weights
 from labutils.distillation.data import Examples, TaskData, iterate_batches
 from labutils.distillation.losses import task_loss
 from labutils.distillation.objective import Objective
 from labutils.distillation.options import TrainingOptions
 from labutils.distillation.scoring import item_losses, predict
 from labutils.distillation.task_models import TaskModel
+from labutils.training.checkpoints import load_checkpoint, restore_weights, save_checkpoint, trained_weights
+from labutils.training.steps import decay_groups, guarded_step
+
+
+@dataclasses.dataclass
+class Record:
+    """How far a run has come: a row of `history` per epoch, and the epoch whose weights are the best so far."""
+
+    options: dict[str, Any]
+    epoch: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best_epoch: int = -1
+    best_rank: list[float] = dataclasses.field(default_factory=list)
 
 
 def fit(
@@ -40,10 +54,13 @@ def fit(
     """
     options = objective.options
     both = nn.ModuleDict({"model": model, "matcher": objective.matcher})
-    optimizer = torch.optim.AdamW(_parameter_groups(both, options), lr=options.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(
+        decay_groups(both.parameters(), options.weight_decay), lr=options.learning_rate, fused=True
+    )
     record, best = Record(dataclasses.asdict(options) | about), {}
     if checkpoint is not None:
-        record, best = load_run(checkpoint, both, optimizer, record)
+        record = load_checkpoint(checkpoint, both, optimizer, record)
+        best = load_file(checkpoint / "best.safetensors") if record.epoch else {}
     epochs = range(record.epoch, options.epochs)
     for epoch in progress(epochs, description=f"{about['stage']} {short_source(data.name)}", unit="epoch"):
         if _is_over(record, options):
@@ -55,7 +72,7 @@ def fit(
             record.best_epoch, record.best_rank, best = epoch, rank, trained_weights(both)
         record.epoch = epoch + 1
         if checkpoint is not None:
-            save_run(checkpoint, both, optimizer, best, record)
+            save_checkpoint(checkpoint, both, optimizer, record, best=best)
     restore_weights(both, best)
     optimizer.zero_grad(set_to_none=True)
     model.eval()
@@ -97,24 +114,11 @@ def _train_epoch(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, steps=per_epoch * options.epochs, options=options)
             losses = objective.losses(model(batch.ids, batch.mask), batch, weights, objective.layer_map(epoch, number))
-            _step(both, optimizer, losses["total"], options, step)
+            guarded_step(optimizer, losses["total"], step=step, clipped=both.parameters(), clip_norm=options.clip_norm)
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss.item() * len(batch.items) / len(data.train)
     named = {f"weight_{name}": weight for name, weight in weights._asdict().items()}
     return {"learning_rate": optimizer.param_groups[0]["lr"], **named, **{f"{k}_loss": v for k, v in sums.items()}}
-
-
-def _step(
-    both: nn.ModuleDict, optimizer: torch.optim.Optimizer, loss: Tensor, options: TrainingOptions, step: int
-) -> None:
-    if not math.isfinite(loss.item()):
-        raise ValueError(
-            f"the loss at step {step} is {loss.item()}; lower the learning rate (now {options.learning_rate})."
-        )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(both.parameters(), options.clip_norm)
-    optimizer.step()
 
 
 def _validate(model: TaskModel, data: TaskData) -> dict[str, float]:
@@ -125,15 +129,6 @@ def _validate(model: TaskModel, data: TaskData) -> dict[str, float]:
         "validation_score": float(score),
         "validation_loss": task_loss(outputs, examples.targets).item(),
     }
-
-
-def _parameter_groups(both: nn.ModuleDict, options: TrainingOptions) -> list[dict]:
-    """Weight decay for matrices, none for biases and norms."""
-    trained = [parameter for parameter in both.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _devices(model: TaskModel) -> list[torch.device]:

@@ -41,14 +41,6 @@ def mean_over_tokens(values: Float[Tensor, "rows tokens"], mask: Int64[Tensor, "
     return (values * mask).sum() / mask.sum()
 
 
-def mean_pool(
-    states: Float[Tensor, "*layers rows tokens width"], mask: Int64[Tensor, "rows tokens"]
-) -> Float[Tensor, "*layers rows width"]:
-    """Each row's mean state over the tokens where the mask is 1."""
-    weights = mask.unsqueeze(-1).to(states.dtype)
-    return (states * weights).sum(-2) / weights.sum(-2)
-
-
 def ild_loss(
     teacher: Float[Tensor, "pairs rows tokens width"],
     student: Float[Tensor, "pairs rows tokens width"],

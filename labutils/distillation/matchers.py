@@ -4,7 +4,6 @@ A matcher is a module whose parameters are the mapping, trained beside the stude
 method is one matcher and one entry in `METHODS`.
 """
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +12,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from labutils.distillation.losses import ild_loss, loraild_loss, mean_pool, rail_c_loss, rail_l_loss
+from labutils.core.options import suggest
+from labutils.distillation.losses import ild_loss, loraild_loss, rail_c_loss, rail_l_loss
+from labutils.evaluation.similarity import mean_pool
 
 States = Literal["hidden", "adapters"]
 
@@ -125,8 +126,7 @@ METHODS = {
 def find_method(name: str) -> Method:
     """The method of a name; LookupError with the nearest known one."""
     if name not in METHODS:
-        nearest = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)[0]
-        raise LookupError(f"no distillation method {name!r}; did you mean {nearest!r}? Known: {', '.join(METHODS)}.")
+        raise LookupError(f"no distillation method {name!r}.{suggest(name, METHODS)} Known: {', '.join(METHODS)}.")
     return METHODS[name]
 
 

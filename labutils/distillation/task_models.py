@@ -1,6 +1,7 @@
 """A backbone with a linear head for one task, and everything that distillation reads from it in one forward pass."""
 
 import copy
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +18,9 @@ from labutils.distillation.adapters import (
     recorded_adapters,
 )
 from labutils.distillation.data import TaskData
-from labutils.distillation.losses import mean_pool
-from labutils.models.structure import find_blocks
+from labutils.evaluation.similarity import mean_pool
+from labutils.models.modes import eval_mode
+from labutils.models.structure import check_token_ids, find_blocks
 
 Pooling = Literal["mean", "last"]
 
@@ -55,13 +57,8 @@ class TaskModel(nn.Module):
             ValueError: the task's token ids do not fit the model.
         """
         super().__init__()
-        size = model.get_input_embeddings().weight.shape[0]
-        largest = max(max(row) for part in (data.train, data.validation, data.test) for row in part.rows)
-        if largest >= size:
-            raise ValueError(
-                f"token id {largest} of {data.name} does not fit a vocabulary of {size}: encode the task with the "
-                "tokenizer that this model and its teacher share"
-            )
+        rows = [row for part in (data.train, data.validation, data.test) for row in part.rows]
+        check_token_ids(model, rows, data.name)
         self.pooling, self.paired = pooling, data.kind == "regression"
         backbone = copy.deepcopy(model.base_model).float()
         backbone.config.use_cache = False
@@ -124,26 +121,17 @@ class TaskModel(nn.Module):
     ) -> Float[Tensor, "blocks rows tokens width"]:
         """Recorded by hooks of our own: those of transformers are lost when a model goes to another process."""
         states: list[Tensor] = []
-        handles = [
-            block.register_forward_hook(lambda _, inputs, output: states.append(_first(output)))
-            for block in self._blocks
-        ]
-        try:
+        with ExitStack() as hooks:
+            for block in self._blocks:
+                hook = block.register_forward_hook(lambda _, inputs, output: states.append(_first(output)))
+                hooks.enter_context(hook)
             last = self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-        finally:
-            for handle in handles:
-                handle.remove()
         return torch.stack([*states[:-1], last])
 
     def read(self, ids: Int64[Tensor, "rows tokens"], mask: Int64[Tensor, "rows tokens"]) -> Reading:
         """`forward` in evaluation mode and without gradients; the mode is restored."""
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                return self(ids, mask)
-        finally:
-            self.train(training)
+        with eval_mode(self):
+            return self(ids, mask)
 
 
 def _first(output: Tensor | tuple) -> Tensor:

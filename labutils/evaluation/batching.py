@@ -10,18 +10,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 LOGITS_AT_ONCE = 2**27  # half a GiB in float32; a batch is cut so that its logits are no more than this
 
 
-def check_token_ids(model: PreTrainedModel, tokens: Int64[Tensor, "..."]) -> None:
-    """ValueError when there are no tokens, or ids outside the model's vocabulary."""
-    size = model.get_input_embeddings().weight.shape[0]
-    if tokens.numel() == 0:
-        raise ValueError(f"tokens of shape {list(tokens.shape)} are empty; give at least one sequence of two tokens")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= size:
-        raise ValueError(
-            f"token ids from {low} to {high} do not fit a vocabulary of {size}: use the model's own tokenizer"
-        )
-
-
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """The most tokens a sequence may have: the smaller of the model's positions and the tokenizer's own limit.
 

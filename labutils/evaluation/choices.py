@@ -11,9 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.data.tasks import Task
 from labutils.data.tokens import special_frame
-from labutils.evaluation.batching import check_token_ids, context_length, finite_logits, padded_batches, rows_at_once
-from labutils.evaluation.losses import _check_causal
-from labutils.models.modes import device_of, evaluating
+from labutils.evaluation.batching import context_length, finite_logits, padded_batches, rows_at_once
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_causal, check_token_ids
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def _choice_log_likelihoods(
 ) -> Float64[Tensor, " n"]:
     """Mean log-likelihood per choice token, in nats, of every candidate."""
     rows = [candidate.ids for candidate in candidates]
-    check_token_ids(model, torch.tensor([token for row in rows for token in row]))
+    check_token_ids(model, rows)
     step = rows_at_once(model, batch_size, max(map(len, rows)))
     scores = torch.empty(len(rows), dtype=torch.float64)
-    with evaluating(model):
+    with eval_mode(model):
         for chosen, ids, mask in padded_batches(rows, step, tokenizer, device_of(model)):
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             for position, index in enumerate(chosen):
@@ -78,6 +78,8 @@ def score_task(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, *, batch_size: int = 32
 ) -> pd.DataFrame:
     """Which choice a causal language model finds most likely after each prompt.
+
+        accuracy = lab.score_task(model, tokenizer, task)["correct"].mean()
 
     Each choice is scored in ``prompt + " " + choice``, tokenised as one text (after bos, where the tokenizer has one):
     the mean log-likelihood of the choice's tokens given all before them. The mean, not the sum, so that a choice does
@@ -96,7 +98,7 @@ def score_task(
     """
     if task.kind != "choice":
         raise ValueError(f"{task.name} is a {task.kind} task without choices; score its items with score_similarity")
-    _check_causal(model)
+    check_causal(model, "a choice task")
     limit = context_length(model, tokenizer)
     per_item = [encode_choices(tokenizer, row, limit) for row in task.items.to_dict("records")]
     flat = [candidate for candidates, _ in per_item for candidate in candidates]

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.core.extras import import_optional
 from labutils.data.tasks import Task
-from labutils.models.structure import is_causal
+from labutils.models.structure import check_causal
 
 COLUMNS = ["task", "metric", "filter", "value", "stderr", "n_items"]
 
@@ -35,6 +35,8 @@ def evaluate_outside(
     batch_size: int = 8,
 ) -> pd.DataFrame:
     """Hand a model to lm-evaluation-harness and return its scores as a table.
+
+        lab.evaluate_outside(model, tokenizer, ["hellaswag"], n_items=100)
 
     Args:
         tasks: names of the harness, such as `hellaswag`, or of tasks in `task_folder`.
@@ -52,8 +54,7 @@ def evaluate_outside(
         ValueError: the model is not a causal language model.
     """
     harness = import_optional("lm_eval", purpose="Evaluation by lm-evaluation-harness", extra="harness")
-    if not is_causal(model):
-        raise ValueError(f"{type(model).__name__} is no causal language model, which the harness's tasks need.")
+    check_causal(model, "lm-evaluation-harness")
     with _quiet():
         manager = _task_manager(list(tasks), task_folder)
         from lm_eval.models.huggingface import HFLM
@@ -98,6 +99,9 @@ def _as_table(found: dict) -> pd.DataFrame:
 
 def write_harness_task(task: Task, folder: str | Path) -> str:
     """Write the items of a choice task in the harness's format and return the name by which it is asked for.
+
+        name = lab.evaluation.write_harness_task(task, "tasks")
+        lab.evaluate_outside(model, tokenizer, [name], task_folder="tasks")
 
     The harness then scores each choice after the prompt and a blank: `acc` by the sum of its tokens' log-likelihoods,
     `acc_norm` by the sum divided by its length in characters.

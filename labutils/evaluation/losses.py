@@ -13,27 +13,21 @@ from labutils import world
 from labutils.data.corpora import load_tokens, read_units
 from labutils.data.sources import parse_source
 from labutils.data.tasks import SIMILARITY_COLUMNS, load_task
-from labutils.evaluation.batching import check_token_ids, finite_logits, rows_at_once
+from labutils.evaluation.batching import finite_logits, rows_at_once
 from labutils.evaluation.similarity import rank_losses, score_similarity
-from labutils.models.modes import device_of, evaluating
-from labutils.models.structure import is_causal
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_causal, check_token_ids
 
 TEXT_UNIT = "nats per token"
 PAIR_UNIT = "1 − Spearman ρ"
-
-
-def _check_causal(model: PreTrainedModel) -> None:
-    if not is_causal(model):
-        raise ValueError(
-            f"{type(model).__name__} does not predict the next token: text and choice tasks need a causal LM. "
-            "Evaluate an encoder on a similarity task (sentence1, sentence2, score)"
-        )
 
 
 def sequence_losses(
     model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], *, batch_size: int = 32
 ) -> Float32[Tensor, " n"]:
     """Mean next-token negative log-likelihood of each sequence, in nats, float32 on the CPU.
+
+        losses = lab.sequence_losses(model, tokens)
 
     The first token of a sequence is context only; the mean is over its seq_len − 1 predicted tokens. Logits are turned
     into log-probabilities in float32, sequence by sequence; batches are cut where their logits would not fit
@@ -43,14 +37,14 @@ def sequence_losses(
         ValueError: no tokens or fewer than two per sequence, ids outside the vocabulary, an encoder, or logits that are
             NaN or infinite (the sequence is named).
     """
-    _check_causal(model)
+    check_causal(model, "the loss of a text")
     check_token_ids(model, tokens)
     n, length = tokens.shape
     if length < 2:
         raise ValueError(f"sequences of {length} token have nothing to predict; seq_len must be at least 2")
     losses = torch.empty(n, dtype=torch.float32)
     step = rows_at_once(model, batch_size, length)
-    with evaluating(model):
+    with eval_mode(model):
         for start in range(0, n, step):
             batch = tokens[start : start + step].to(device_of(model))
             logits = model(input_ids=batch, use_cache=False).logits
@@ -62,6 +56,8 @@ def sequence_losses(
 
 def perplexity(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], *, batch_size: int = 32) -> float:
     """exp of the mean negative log-likelihood over all predicted positions; errors as in `sequence_losses`.
+
+        before = lab.perplexity(model, tokens)
 
     Not the mean of the sequences' perplexities: all sequences have the same length, so the mean of their losses is the
     mean over positions.
@@ -107,6 +103,8 @@ def load_evaluation(
 ) -> Evaluation:
     """The test split of a source as an evaluation fit for the model.
 
+        evaluation = load_evaluation("lab:review", model, tokenizer, n_items=64, seq_len=128)
+
     A source with ``sentence1, sentence2, score`` gives sentence pairs, for any model (all of them with `n_items` None).
     Any other text gives `n_items` windows of `seq_len` tokens, for causal language models only.
 
@@ -119,7 +117,7 @@ def load_evaluation(
         if task.kind != "similarity":
             raise ValueError(f"{source} is a choice task, whose unit is accuracy: use load_task and score_task")
         return Evaluation(source, PAIR_UNIT, pairs=task.items)
-    _check_causal(model)
+    check_causal(model, "the loss of a text")
     if n_items is None:
         raise ValueError(f"{source} is text: say how many windows with n_items=…")
     tokens = load_tokens(
@@ -132,6 +130,8 @@ def item_losses(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluation: Evaluation, *, batch_size: int = 32
 ) -> Float[Tensor, " n"]:
     """One loss per item, whose mean is the evaluation's value in its `unit`.
+
+        item_losses(model, tokenizer, evaluation).mean()
 
     Token windows: `sequence_losses`. Sentence pairs: `rank_losses`, whose mean is exactly 1 − Spearman's ρ.
     """

@@ -4,16 +4,25 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 from scipy.stats import rankdata
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.data.tokens import special_frame, tokenize
-from labutils.evaluation.batching import check_token_ids, context_length, padded_batches
-from labutils.models.modes import device_of, evaluating
+from labutils.data.tokens import frame_texts
+from labutils.evaluation.batching import context_length, padded_batches
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_token_ids
 
 PAIR_COLUMNS = ("item", "sentence1", "sentence2", "score")
+
+
+def mean_pool(
+    states: Float[Tensor, "*layers rows tokens width"], mask: Int64[Tensor, "rows tokens"]
+) -> Float[Tensor, "*layers rows width"]:
+    """Each row's mean state over the tokens where the mask is 1."""
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(-2) / weights.sum(-2)
 
 
 def embed_sentences(
@@ -25,31 +34,28 @@ def embed_sentences(
     context lose their end; the second value says how many did. ValueError for a sentence without tokens, ids outside
     the vocabulary, or hidden states that are not finite.
     """
-    prefix, suffix = special_frame(tokenizer)
-    room = context_length(model, tokenizer) - len(prefix) - len(suffix)
-    bodies = tokenize(tokenizer, sentences)
-    rows = [prefix + body[:room] + suffix for body in bodies]
+    rows, n_cut = frame_texts(tokenizer, sentences, context_length(model, tokenizer))
     if empty := [sentence for sentence, row in zip(sentences, rows, strict=True) if not row]:
         raise ValueError(f"sentence {empty[0]!r} has no tokens; remove the pair")
-    check_token_ids(model, torch.tensor([token for row in rows for token in row]))
+    check_token_ids(model, rows)
     pooled: dict[int, Tensor] = {}
-    with evaluating(model):
+    with eval_mode(model):
         for chosen, ids, mask in padded_batches(rows, batch_size, tokenizer, device_of(model)):
             states = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            weights = mask.unsqueeze(-1).float()
-            means = ((states * weights).sum(1) / weights.sum(1)).cpu()
-            pooled.update(zip(chosen, means, strict=True))
+            pooled.update(zip(chosen, mean_pool(states, mask).cpu(), strict=True))
     embeddings = torch.stack([pooled[index] for index in range(len(rows))])
     if not torch.isfinite(embeddings).all():
         bad = int((~torch.isfinite(embeddings)).any(dim=1).nonzero()[0])
         raise ValueError(f"the hidden states of {sentences[bad]!r} are NaN or infinite; check the model's weights")
-    return embeddings, sum(len(body) > room for body in bodies)
+    return embeddings, n_cut
 
 
 def score_similarity(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, *, batch_size: int = 32
 ) -> pd.DataFrame:
     """Predicted and human similarity of sentence pairs, for decoders and encoders.
+
+        scores = lab.score_similarity(model, tokenizer, task.items)
 
     Args:
         pairs: columns ``item, sentence1, sentence2, score`` (`Task.items` of a similarity task).

@@ -1,10 +1,12 @@
 """The training loop: resumable after any kill, and the same to the last bit whether or not it was."""
 
+import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,9 @@ from labutils.core.paths import MODELS
 from labutils.core.progress import progress
 from labutils.lab_models.corpus import SHARD_SEQUENCES, load_shard, train_tokenizer
 from labutils.lab_models.specs import SEQUENCE_LENGTH, SPECS, ModelSpec
-from labutils.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from labutils.models.loading import choose_device
+from labutils.training.checkpoints import load_checkpoint, save_checkpoint
+from labutils.training.steps import decay_groups, guarded_step
 
 CHECKPOINT_FOLDER = "checkpoint"
 
@@ -58,6 +62,18 @@ class Options:
         return self.learning_rate * share
 
 
+@dataclass
+class Progress:
+    """How far a run has come. `loss_curve` holds pairs (tokens seen, mean loss since the last pair)."""
+
+    options: dict[str, Any]
+    device: str
+    step: int = 0
+    seconds: float = 0.0
+    loss_curve: list[list[int | float]] = field(default_factory=list)
+    recent_losses: list[float] = field(default_factory=list)
+
+
 def train_lab_model(
     name: str | ModelSpec,
     *,
@@ -73,7 +89,7 @@ def train_lab_model(
     Args:
         name: the name of a spec in `SPECS`, or a spec of one's own.
         tokens: training tokens (default: the spec's).
-        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        device: as for `load_model`.
         out: folder to write (default: data/models/<name>).
         resume: go on from the folder's checkpoint if it has one; otherwise training starts anew.
         options: all hyper-parameters, instead of `tokens` and `seed`.
@@ -83,7 +99,7 @@ def train_lab_model(
 
     Raises:
         LookupError: an unknown name.
-        ValueError: a checkpoint made with other options.
+        ValueError: a checkpoint made with other options, or a device that is not there.
     """
     spec = name if isinstance(name, ModelSpec) else find_spec(name)
     options = options or Options(
@@ -95,9 +111,12 @@ def train_lab_model(
     special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     model = spec.build(vocabulary_size=len(tokenizer), special_ids=special, seed=options.seed).to(place).train()
     optimizer = torch.optim.AdamW(
-        _parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2), fused=True
+        decay_groups(model.parameters(), options.weight_decay),
+        lr=options.learning_rate,
+        betas=(options.beta1, options.beta2),
+        fused=True,
     )
-    record = Checkpoint(options=asdict(options), device=place.type)
+    record = Progress(options=asdict(options), device=place.type)
     if resume:
         record = load_checkpoint(folder / CHECKPOINT_FOLDER, model, optimizer, record)
     else:
@@ -114,28 +133,11 @@ def find_spec(name: str) -> ModelSpec:
     return SPECS[name]
 
 
-def choose_device(device: str) -> str:
-    """The device by name, "cpu" or "cuda"; ValueError for another name, or for a GPU that is not there."""
-    available = "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={device!r} is not one of auto, cpu, cuda.")
-    if device == "cuda" and available == "cpu":
-        raise ValueError("device='cuda', but torch finds no GPU here; use device='auto' or 'cpu'.")
-    return available if device == "auto" else device
-
-
-def _parameter_groups(model: PreTrainedModel, options: Options) -> list[dict]:
-    """Weight decay for matrices, none for biases and norms."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
 def _run(
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     tokenizer: PreTrainedTokenizerFast,
-    record: Checkpoint,
+    record: Progress,
     options: Options,
     *,
     folder: Path,
@@ -175,25 +177,20 @@ def _step(
     """One step down the weighted loss; returns the plain mean loss (nats per token)."""
     for group in optimizer.param_groups:
         group["lr"] = options.rate(step)
-    # bfloat16 products save time; weights, gradients and the optimiser stay in float32
+    # bfloat16 products save time; weights, gradients and the optimizer stay in float32
     with torch.autocast(model.device.type, torch.bfloat16):
         logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
     losses = F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none")
     weights = torch.where(is_answer[:, 1:].flatten(), options.answer_weight, 1.0)
-    mean = losses.mean().item()
-    if not math.isfinite(mean):
-        raise ValueError(f"the loss at step {step} is {mean}; lower the learning rate (now {options.learning_rate}).")
-    optimizer.zero_grad(set_to_none=True)
-    ((losses * weights).sum() / weights.sum()).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
-    optimizer.step()
-    return mean
+    weighted = (losses * weights).sum() / weights.sum()
+    guarded_step(optimizer, weighted, step=step, clipped=model.parameters(), clip_norm=options.clip_norm)
+    return losses.mean().item()
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, record: Checkpoint) -> None:
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, record: Progress) -> None:
     """`training.json` last: a folder that has it is complete, and only then does the checkpoint go."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     model.eval().save_pretrained(folder)
-    record.write(folder / "training.json")
+    (folder / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)

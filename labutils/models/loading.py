@@ -1,6 +1,5 @@
 """Load models, and find what can be pruned in them by structure, never by a model's name."""
 
-import difflib
 import importlib.metadata
 import json
 import os
@@ -24,6 +23,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from labutils.core import paths
+from labutils.core.options import suggest
 from labutils.models.structure import CAUSAL_HEADS, check_finite
 
 
@@ -31,6 +31,8 @@ def load_model(
     source: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer, ready for evaluation.
+
+        model, tokenizer = lab.load_model("lab-llama")
 
     Args:
         source: the name of a lab model (`lab-llama`), a local folder in the Hugging Face format (also inside
@@ -63,7 +65,10 @@ def load_model(
 
 
 def list_lab_models() -> pd.DataFrame:
-    """The models that came with the collection: name, architecture and size of the weights, one row each."""
+    """The models that came with the collection: name, architecture and size of the weights, one row each.
+
+    >>> lab.list_lab_models()["name"]
+    """
     rows = []
     for folder in sorted(path.parent for path in paths.MODELS.glob("*/config.json")):
         architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
@@ -72,11 +77,29 @@ def list_lab_models() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "architecture", "megabytes"])
 
 
+def model_name(source: str) -> str:
+    """The last part of a model's source, for tables.
+
+    >>> model_name("meta-llama/Llama-3.2-1B")
+    'Llama-3.2-1B'
+    """
+    return source.rstrip("/").rsplit("/", 1)[-1]
+
+
 def choose_device(name: str) -> str:
-    """The device of that name; "auto" is the GPU where there is one, else the CPU."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device of that name; "auto" is the GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: torch knows no such device, or finds none here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError) as error:  # torch built without CUDA asserts
+        known = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise ValueError(f"device={name!r} cannot be used here; give one of {', '.join(known)}.") from error
+    return name
 
 
 @contextmanager
@@ -135,10 +158,8 @@ def _unreachable(source: str, place: str, error: Exception) -> str:
     if os.path.isdir(place):
         return f"{place} is not a complete model folder (config.json, safetensors weights, tokenizer): {error}"
     names = list(list_lab_models()["name"])
-    close = difflib.get_close_matches(source, names, n=1)
-    nearest = f" Did you mean the lab model {close[0]!r}?" if close else ""
     return (
         f"{source!r} is neither a lab model ({', '.join(names)}), nor a folder here, nor a hub id that is stored on "
-        f"this machine or can be reached now.{nearest} For a hub id, connect to the network once (it is then kept), or "
-        "download its folder and pass the path."
+        f"this machine or can be reached now.{suggest(source, names)} For a hub id, connect to the network once (it is "
+        "then kept), or download its folder and pass the path."
     )

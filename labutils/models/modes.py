@@ -1,32 +1,27 @@
 """Evaluation mode, and where a model is: what every reading of a model needs, given back afterwards."""
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 
-@contextmanager
-def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients left as they are; afterwards every module is back in the mode it was in."""
+@contextlib.contextmanager
+def eval_mode(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
+    """Evaluation mode, without dropout; afterwards every module is back in the mode it was in.
+
+        with eval_mode(model):
+            logits = model(input_ids=tokens).logits
+
+    Args:
+        gradients: False computes none; True leaves them as they are around the context.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module is back in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
+        with contextlib.nullcontext() if gradients else torch.no_grad():
             yield
     finally:
         for module, training in modes:
@@ -34,17 +29,5 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 
 def device_of(model: PreTrainedModel) -> torch.device:
-    """Where the model expects its token ids."""
+    """Where the model expects its token ids: `model(input_ids=tokens.to(device_of(model)))`."""
     return model.get_input_embeddings().weight.device
-
-
-@contextmanager
-def quiet(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the training mode returns afterwards."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(training)

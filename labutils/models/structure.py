@@ -1,10 +1,11 @@
 """What a model is made of, found by structure and never by its name: blocks, prunable layers, the kind of head."""
 
-from jaxtyping import Float
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from labutils.models.experts import ExpertMatrix, expert_matrices, find_routers, holds_fused_experts
@@ -20,8 +21,48 @@ def is_causal(model: PreTrainedModel) -> bool:
     return type(model).__name__.endswith(CAUSAL_HEADS)
 
 
+def check_causal(model: PreTrainedModel, what: str) -> None:
+    """ValueError unless the model predicts the next token.
+
+        check_causal(model, "perplexity")
+
+    Args:
+        what: cannot be done without it, for the message.
+    """
+    if not is_causal(model):
+        raise ValueError(
+            f"{type(model).__name__} is not a causal language model; {what} needs one (a class whose name ends in "
+            f"{' or '.join(CAUSAL_HEADS)}). Encoders are evaluated on sentence pairs: see score_similarity."
+        )
+
+
+def check_token_ids(
+    model: PreTrainedModel, tokens: Int64[Tensor, "..."] | Sequence[Sequence[int]], what: str = "token ids"
+) -> None:
+    """ValueError when there are no tokens, or ids outside the model's vocabulary.
+
+        check_token_ids(model, tokens)
+
+    Args:
+        tokens: a tensor of any shape, or rows of unequal length.
+        what: whose ids they are, for the message.
+    """
+    if not isinstance(tokens, Tensor):
+        tokens = torch.tensor([token for row in tokens for token in row], dtype=torch.int64)
+    size = model.get_input_embeddings().weight.shape[0]
+    if tokens.numel() == 0:
+        raise ValueError(f"{what}: empty (shape {list(tokens.shape)}); give at least one sequence of two tokens")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= size:
+        raise ValueError(
+            f"{what}: ids from {low} to {high} do not fit a vocabulary of {size}; use the model's own tokenizer"
+        )
+
+
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The stack of transformer blocks: the longest `ModuleList` of same-class modules, the outermost among nested ones.
+
+        name, blocks = lab.models.find_blocks(model)  # "model.layers", of a Llama
 
     Raises:
         LookupError: the model has no such list.

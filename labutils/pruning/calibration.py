@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from labutils.models.experts import check_fused_parameters
-from labutils.models.modes import quiet
-from labutils.models.structure import find_blocks, prunable_layers
+from labutils.models.modes import eval_mode
+from labutils.models.structure import check_token_ids, find_blocks, prunable_layers
 from labutils.pruning.output_divergence import read_output
 from labutils.pruning.statistics import BlockInputs, Collector, Statistics, StopForward
 
@@ -68,7 +68,7 @@ class BlockWalk:
         self._start: list[Tensor] = []
         self.calls: list[list[tuple[tuple, dict]]] = []
         self._masks: list[Tensor | None] = []
-        with quiet(self.model):
+        with eval_mode(self.model):
             for number in range(-(-self.n_sequences // self._batch_size)):
                 self._capture(self.batch_inputs(number))
 
@@ -183,7 +183,7 @@ class BlockWalk:
         See `read_output`. Embedding, final norm and head are the model's own; the blocks before are not run.
         """
         hidden, inputs = self.hidden[batch], self.batch_inputs(batch)
-        with quiet(self.model):
+        with eval_mode(self.model):
             for later in range(index, len(self.blocks)):
                 hidden = self._run(later, batch, hidden)
             value = (hidden, *[None] * self._n_beside) if self._returns_tuple else hidden
@@ -208,7 +208,7 @@ class BlockWalk:
 
     def _outputs(self, index: int, collector: Collector | None) -> Iterator[Tensor]:
         """One by one, of all batches."""
-        with quiet(self.block(index)):
+        with eval_mode(self.block(index)):
             for batch, hidden in enumerate(self.hidden):
                 if collector:
                     collector.start(self._masks[batch])
@@ -234,17 +234,7 @@ def check_calibration(calibration: Calibration, model: PreTrainedModel) -> dict[
         raise ValueError(
             "The calibration must be an int64 tensor [sequences, length], or a mapping with such `input_ids`."
         )
-    if ids.numel() == 0:
-        raise ValueError(
-            f"The calibration is empty ({tuple(ids.shape)}); give at least one sequence, see `load_tokens`."
-        )
-    vocabulary = model.get_input_embeddings().num_embeddings
-    low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high >= vocabulary:
-        raise ValueError(
-            f"The calibration has token ids from {low} to {high}, but the model's vocabulary is 0 to {vocabulary - 1}; "
-            "tokenize with this model's own tokenizer."
-        )
+    check_token_ids(model, ids, "the calibration")
     return {key: value.cpu() for key, value in inputs.items()}
 
 

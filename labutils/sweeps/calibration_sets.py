@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from labutils.data.corpora import load_tokens
 from labutils.data.sources import short_source
 from labutils.data.tasks import Task, load_task
-from labutils.data.tokens import special_frame, tokenize
+from labutils.data.tokens import frame_windows, join_texts, text_room
 from labutils.data.words import Terms
 from labutils.sweeps.text_vectors import Encoder, diversity, embed_texts, task_similarity
 
@@ -94,35 +94,23 @@ def pack_texts(
 
     Texts are repeated from the first where they are too short; ValueError when they hold no tokens at all.
     """
-    prefix, suffix = special_frame(tokenizer)
-    width = seq_len - len(prefix) - len(suffix)
-    separator = tokenize(tokenizer, ["\n"])[0] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    listed = list(texts)
-    stream = [token for ids in tokenize(tokenizer, listed) for token in ids + separator] if listed else []
+    width, stream = text_room(tokenizer, seq_len), join_texts(tokenizer, list(texts))
     if not stream or width < 1 or n_sequences < 1:
         raise ValueError(f"{n_sequences} sequences of {seq_len} tokens cannot be made of {len(stream)} tokens of text")
     body = np.resize(np.array(stream, dtype=np.int64), (n_sequences, width))
-    return _between_special_tokens(torch.from_numpy(body), tokenizer)
+    return frame_windows(tokenizer, torch.from_numpy(body))
 
 
 def random_tokens(
     tokenizer: PreTrainedTokenizerBase, *, n_sequences: int, seq_len: int, seed: int = 0
 ) -> Int64[Tensor, "n_sequences seq_len"]:
     """Uniformly random ordinary tokens between the model's special tokens: calibration without any language."""
-    prefix, suffix = special_frame(tokenizer)
-    width = seq_len - len(prefix) - len(suffix)
+    width = text_room(tokenizer, seq_len)
     if width < 1 or n_sequences < 1:
         raise ValueError(f"n_sequences={n_sequences} and seq_len={seq_len} leave no room for tokens")
     ordinary = np.array(sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)))
     body = np.random.default_rng(seed).choice(ordinary, size=(n_sequences, width)).astype(np.int64)
-    return _between_special_tokens(torch.from_numpy(body), tokenizer)
-
-
-def _between_special_tokens(
-    body: Int64[Tensor, "n_sequences width"], tokenizer: PreTrainedTokenizerBase
-) -> Int64[Tensor, "n_sequences seq_len"]:
-    edges = [torch.tensor(ids, dtype=torch.int64).expand(len(body), len(ids)) for ids in special_frame(tokenizer)]
-    return torch.cat([edges[0], body, edges[1]], dim=1)
+    return frame_windows(tokenizer, torch.from_numpy(body))
 
 
 def describe_calibration(

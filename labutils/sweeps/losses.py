@@ -17,7 +17,7 @@ from labutils.core.progress import progress
 from labutils.data.corpora import load_tokens
 from labutils.data.sources import language_of, pair_name, split_pair
 from labutils.evaluation.losses import Evaluation, item_losses, load_evaluation
-from labutils.models.loading import load_model
+from labutils.models.loading import load_model, model_name
 from labutils.pruning.grid import expand_requests, run_requests
 
 
@@ -61,7 +61,7 @@ def sweep(
         ValueError, LookupError: as the loaders and `prune` do, before the first pruning wherever it can be known.
     """
     model, tokenizer = load_model(source, revision=revision)
-    about = {"model": source.rstrip("/").rsplit("/", 1)[-1], "architecture": model.config.model_type}
+    about = {"model": model_name(source), "architecture": model.config.model_type}
     jobs, frames = [], []
     for pair in texts:
         calibration, evaluation_source = split_pair(pair)

@@ -18,7 +18,7 @@ from labutils.data.hub_tasks import list_hub_tasks
 from labutils.data.tasks import Task, load_task
 from labutils.evaluation.choices import score_task
 from labutils.evaluation.similarity import rank_losses, score_similarity
-from labutils.models.loading import load_model
+from labutils.models.loading import load_model, model_name
 from labutils.pruning.grid import prune_grid
 from labutils.sweeps.calibration_sets import load_calibration
 from labutils.sweeps.losses import SweepSizes
@@ -94,7 +94,7 @@ def task_sweep(
     """
     model, tokenizer = load_model(source, revision=revision)
     loaded = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
-    name = source.rstrip("/").rsplit("/", 1)[-1]
+    name = model_name(source)
     dense = score_items(model, tokenizer, loaded).assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
     jobs = [(calibration, draw) for calibration in calibrations for draw in range(n_draws)]
     run = Parallel(return_as="generator")(

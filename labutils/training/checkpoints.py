@@ -1,50 +1,42 @@
-"""Checkpoints of a training run: weights and optimiser state in safetensors, the rest in JSON, replaced as a whole."""
+"""Checkpoints of a training run: weights and optimizer state in safetensors, the rest in JSON, replaced as a whole."""
 
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 STATE = "state.json"
+RecordType = TypeVar("RecordType")  # a dataclass with `options`
 
 
-@dataclass
-class Checkpoint:
-    """How far a run has come. `loss_curve` holds pairs (tokens seen, mean loss since the last pair)."""
+def save_checkpoint(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, record: Any, **more: dict[str, Tensor]
+) -> None:
+    """Write a checkpoint in the place of the old one: a kill leaves the one or the other.
 
-    options: dict[str, Any]
-    device: str
-    step: int = 0
-    seconds: float = 0.0
-    loss_curve: list[list[int | float]] = field(default_factory=list)
-    recent_losses: list[float] = field(default_factory=list)
-
-    def write(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-
-
-def save_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, record: Checkpoint) -> None:
-    """Write a checkpoint in the place of the old one: a kill leaves the one or the other."""
+    Args:
+        record: a dataclass with `options`; it goes into `state.json`.
+        **more: further tensors, each in a file of that name.
+    """
     with replacing(folder) as fresh:
-        save_file(_parameters(model), fresh / "model.safetensors")
-        save_file(optimizer_tensors(optimizer), fresh / "optimizer.safetensors")
-        record.write(fresh / STATE)
+        tensors = {"model": trained_weights(module), "optimizer": optimizer_tensors(optimizer), **more}
+        for name, named in tensors.items():
+            save_file(named, fresh / f"{name}.safetensors")
+        (fresh / STATE).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
 
 
 def load_checkpoint(
-    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, record: Checkpoint
-) -> Checkpoint:
-    """Bring model and optimiser to the checkpoint's state and return its record; without one, `record` as it came.
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, record: RecordType
+) -> RecordType:
+    """Bring module and optimizer to the checkpoint's state and return its record; without one, `record` as it came.
 
     Raises:
         ValueError: the checkpoint was made with other options.
@@ -52,12 +44,24 @@ def load_checkpoint(
     state = find_state(folder, record.options)
     if state is None:
         return record
-    with torch.no_grad():
-        stored = load_file(folder / "model.safetensors")
-        for name, parameter in model.named_parameters():
-            parameter.copy_(stored[name])
+    restore_weights(module, load_file(folder / "model.safetensors"))
     restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
-    return Checkpoint(**state)
+    return type(record)(**state)
+
+
+def trained_weights(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of the parameters that are trained, by name; a tied one is listed once."""
+    return {
+        name: parameter.detach().clone() for name, parameter in module.named_parameters() if parameter.requires_grad
+    }
+
+
+def restore_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """The inverse of `trained_weights`, in place."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(weights[name])
 
 
 @contextmanager
@@ -111,8 +115,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def _beside(folder: Path, ending: str) -> Path:
     return folder.with_name(f"{folder.name}.{ending}")
-
-
-def _parameters(model: PreTrainedModel) -> dict[str, Tensor]:
-    """All parameters by name; a tied one is listed once."""
-    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}

@@ -5,7 +5,6 @@ them changes the model that was trained. Here the update is masked from the star
 is not zero: what is trained is what is merged. Source of the adapters: Hu et al. 2022.
 """
 
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,20 +14,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from labutils.core.extras import import_peft
 from labutils.core.progress import progress
-from labutils.models.structure import find_blocks, is_causal, prunable_layers
+from labutils.models.structure import check_causal, find_blocks, prunable_layers
+from labutils.training.lora import ADAPTER, wrap_with_lora
+from labutils.training.steps import guarded_step
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-ADAPTER = "default"
 
 
 def add_lora(
     model: PreTrainedModel, *, rank: int = 8, alpha: float = 16.0, layers: list[str] | None = None
 ) -> "PeftModel":
     """Put masked LoRA adapters on a pruned model's block matrices; only the adapters are trainable.
+
+        adapted = lab.training.add_lora(model, rank=8, layers=["q_proj", "v_proj"])
 
     Args:
         rank: of the adapters; alpha: the update is scaled by alpha / rank.
@@ -38,18 +38,10 @@ def add_lora(
         LookupError: peft is not installed, or no layer has such a name.
         ValueError: a rank below 1, or an alpha that is not above 0.
     """
-    peft = import_peft()
     if rank < 1 or not alpha > 0:
         raise ValueError(f"rank={rank} must be at least 1, and alpha={alpha} above 0.")
-    targets = _target_names(model, layers)
-    config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets,
-        fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
-    )  # fmt: skip
     trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # peft asks for it
-        adapted = peft.get_peft_model(model, config)
+    adapted = wrap_with_lora(model, _target_names(model, layers), rank=rank, alpha=alpha)
     adapted.was_trainable = trainable
     for layer in _adapted_layers(adapted):
         layer.register_buffer("kept", layer.get_base_layer().weight.detach() != 0, persistent=False)
@@ -69,6 +61,8 @@ def tune_lora(
 ) -> tuple[PreTrainedModel, list[float]]:
     """Train masked adapters on a pruned causal language model and merge them: it learns again, and stays sparse.
 
+        model, losses = lab.tune_lora(model, tokens, steps=100)
+
     Returns:
         the model, its pruned weights still zero, and the training loss (nats per token) of every step.
 
@@ -76,8 +70,7 @@ def tune_lora(
         LookupError: peft is not installed.
         ValueError: not a causal language model, no tokens, or a rank, a number of steps or a batch below 1.
     """
-    if not is_causal(model):
-        raise ValueError(f"{type(model).__name__} is no causal language model; only these are tuned here.")
+    check_causal(model, "tune_lora")
     if steps < 1 or batch_size < 1 or len(tokens) == 0:
         raise ValueError(f"steps={steps}, batch_size={batch_size} and tokens ({len(tokens)}) must be at least 1.")
     generator, losses = torch.Generator().manual_seed(seed), []
@@ -86,18 +79,17 @@ def tune_lora(
         adapted = add_lora(model, rank=rank)
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
-    for _ in progress(range(steps), description="tune adapters", unit="step"):
+    for step in progress(range(steps), description="tune adapters", unit="step"):
         batch = tokens[torch.randint(len(tokens), (batch_size,), generator=generator)].to(model.device)
         loss = adapted(input_ids=batch, labels=batch).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+        losses.append(guarded_step(optimizer, loss, step=step))
     return merge_lora(adapted), losses
 
 
 def merge_lora(adapted: "PeftModel") -> PreTrainedModel:
     """Add the masked updates to the weights, remove the adapters, and return the model as it was before `add_lora`.
+
+        model = lab.training.merge_lora(adapted)
 
     Its outputs are those of the adapted model, and every pruned weight is still zero.
 

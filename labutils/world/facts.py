@@ -85,11 +85,6 @@ def build_drugs(seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_fact_files() -> None:
-    for name, table in (("people", build_people()), ("drugs", build_drugs())):
-        table.to_csv(FOLDER / f"{name}.tsv", sep="\t", index=False)
-
-
 @cache
 def people(split: str | None = None) -> tuple[Person, ...]:
     """Everybody, or those whom items of `split` ask about."""

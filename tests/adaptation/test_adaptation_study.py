@@ -201,7 +201,7 @@ def test_wrong_requests_stop_before_anything_is_trained(study, changes, message,
 
 
 def test_an_error_names_its_run(study):
-    with pytest.raises(ValueError, match=r"run S01, full rate=1e\+20 .*: the loss at step .* lower the rate"):
+    with pytest.raises(ValueError, match=r"run S01, full rate=1e\+20 .*: the loss at step .* lower the learning rate"):
         study(adaptations=["full rate=1e20 steps=9"])
 
 

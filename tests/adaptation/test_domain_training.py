@@ -12,7 +12,7 @@ from labutils.adaptation import training
 from labutils.adaptation.configurations import Adaptation
 from labutils.adaptation.training import adapt_model, cut_windows, language_loss, load_base
 from labutils.evaluation.losses import sequence_losses
-from labutils.training import steps as optimisation
+from labutils.training import steps as training_steps
 
 BASES = [causal_base, masked_base]
 
@@ -120,7 +120,7 @@ def test_a_fresh_head_is_trained_before_the_body(monkeypatch):
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20, 100])
 def test_no_step_has_a_rate_of_zero(steps):
-    shares = [optimisation.rate_share(step, steps) for step in range(steps)]
+    shares = [training_steps.rate_share(step, steps) for step in range(steps)]
     assert max(shares) == 1 and min(shares) > 0
     peak = shares.index(1)
     assert peak == max(0, round(steps / 10) - 1)
@@ -133,8 +133,8 @@ def test_steps_are_those_of_adamw():
     start, target = torch.randn(5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
     weight = torch.nn.Parameter(start.clone())
     steps, rate = 20, 0.1
-    losses = optimisation.minimise(
-        [weight], range(steps), lambda _: ((weight - target) ** 2).sum(), rate=rate, steps=steps
+    losses = training_steps.minimise(
+        [weight], range(steps), lambda _: ((weight - target) ** 2).sum(), learning_rate=rate, steps=steps
     )
     slow, first, second = start.clone(), torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
     for step in range(steps):
@@ -155,7 +155,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_no_adapter(method):
     names = list(state_of(base))
     poison(base.model, base.tokenizer.convert_tokens_to_ids("w5"), math.nan)
     heldout = cut_windows(["w30 w31 w32"] * 8, base.tokenizer, 8)
-    with pytest.raises(ValueError, match="loss at step 1 of 4 is nan.*lower the rate"):
+    with pytest.raises(ValueError, match="loss at step 0 is nan.*lower the learning rate"):
         adapt_model(base, ["w5 w5 w5 w5"] * 20, Adaptation(method, steps=4), heldout=heldout, seq_len=8)
     assert list(state_of(base)) == names and same(state_of(base), state_of(causal_base()))
 
@@ -188,7 +188,7 @@ def test_models_are_loaded_with_their_heads(tmp_path):
 def test_the_merged_update_computes_what_the_adapter_computed():
     base = causal_base()
     windows = windows_for(base)
-    with optimisation.trainable(base.model, "lora", rank=8, seed=0) as parameters:
+    with training_steps.trainable(base.model, "lora", rank=8, seed=0) as parameters:
         for parameter in parameters:
             torch.nn.init.normal_(parameter, std=0.1)
         with torch.no_grad():
@@ -205,11 +205,11 @@ def test_a_low_rank_update_reaches_every_architecture(name, request):
     model = request.getfixturevalue(name)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     ids = torch.randint(0, 64, (3, 7), generator=torch.Generator().manual_seed(0))
-    with optimisation.trainable(model, "lora", rank=2, seed=0) as parameters:
+    with training_steps.trainable(model, "lora", rank=2, seed=0) as parameters:
         assert len(parameters) >= 3 * 4 * 2  # two factors of four layers or more in each of three blocks
-        optimisation.minimise(
+        training_steps.minimise(
             parameters, range(2), lambda _: model.base_model(input_ids=ids).last_hidden_state[..., 0].square().mean(),
-            rate=1e-2, steps=2,
+            learning_rate=1e-2, steps=2,
         )  # fmt: skip
     after = model.state_dict()
     changed = [key for key in before if not torch.equal(before[key], after[key])]

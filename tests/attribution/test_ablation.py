@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from labutils.attribution import ablate_neurons
-from labutils.attribution.neurons import find_mlp_layers, receiving
+from labutils.attribution.neurons import find_mlp_layers, hooked_neurons
 
 IDS = torch.tensor([[0, 5, 9, 3, 7], [0, 8, 2, 4, 6]])
 NAMES = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
@@ -16,7 +16,7 @@ NAMES = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
 def inner_vectors(model, **inputs):
     """What every down projection receives, rows × tokens × width, with the hooks that are there by now."""
     layers, seen = find_mlp_layers(model), {}
-    with torch.no_grad(), receiving(layers, lambda block, inner: seen.__setitem__(block, inner)):
+    with torch.no_grad(), hooked_neurons(layers, lambda block, inner: seen.__setitem__(block, inner)):
         model(**inputs)
     shape = inputs["input_ids"].shape
     return [seen[block].reshape(*shape, -1) for block in range(len(layers))]
@@ -44,7 +44,11 @@ def test_without_a_known_mean_each_sequence_has_its_own(name, through, request):
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     before = inner_vectors(model, input_ids=IDS, attention_mask=mask)[0]
     layers, seen = find_mlp_layers(model), {}
-    with torch.no_grad(), ablate_neurons(model, [(0, 3)]), receiving(layers, lambda *args: seen.__setitem__(*args)):
+    with (
+        torch.no_grad(),
+        ablate_neurons(model, [(0, 3)]),
+        hooked_neurons(layers, lambda *args: seen.__setitem__(*args)),
+    ):
         run(input_ids=IDS, attention_mask=mask)
     held = seen[0].reshape(2, 5, -1)[..., 3]
     expected = [sum(before[0, :, 3].tolist()) / 5, sum(before[1, :3, 3].tolist()) / 3]
@@ -82,7 +86,7 @@ def test_contexts_nest(tiny_llama):
 
 def test_what_cannot_be_ablated_is_refused(tiny_llama):
     for neurons, to, error, message in (
-        ([(0, 1)], "median", ValueError, "did you mean 'mean'"),
+        ([(0, 1)], "median", ValueError, "Did you mean 'mean'"),
         ([], "mean", ValueError, "no neurons"),
         ([(9, 1)], "zero", LookupError, "no block 9"),
     ):

@@ -8,8 +8,8 @@ import torch
 from planted import planted_llama
 
 from labutils.attribution.gradients import attribute_tokens, block_conductance, neuron_conductance
-from labutils.attribution.integration import probed, row_bytes
-from labutils.attribution.neurons import find_mlp_layers, receiving
+from labutils.attribution.integration import probed_module, row_bytes
+from labutils.attribution.neurons import find_mlp_layers, hooked_neurons
 from labutils.attribution.passages import Passage, text_passages
 
 NAMES = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
@@ -68,7 +68,7 @@ def test_conductance_of_neurons_equals_a_slow_loop(name, request, tokenizer):
 def _inner(layers, score, point):
     """Inner vectors of every block at a point of the path, and the gradients of the score with respect to them."""
     shown = []
-    with receiving(layers, lambda block, inner: shown.append(inner) or inner):
+    with hooked_neurons(layers, lambda block, inner: shown.append(inner) or inner):
         value = score(point.requires_grad_())
     return [inner.detach() for inner in shown], torch.autograd.grad(value, shown)
 
@@ -114,13 +114,13 @@ def test_a_probe_sees_the_tensor_of_a_tuple():
             return (states * 2, None)
 
     block, states, seen = Block(), torch.ones(3, 4, 5), []
-    with probed(block, "output", 4) as probe:
+    with probed_module(block, "output", 4) as probe:
         probe.register_forward_hook(lambda module, args, output: seen.append(output) or output + 1)
         changed, rest = block(states)
     assert rest is None and seen[0].shape == (3, 4, 5) and (changed == 3).all()
     assert block(states)[0].equal(states * 2)
     flat = torch.nn.Linear(5, 5)
-    with probed(flat, "input", 4) as probe:
+    with probed_module(flat, "input", 4) as probe:
         probe.register_forward_hook(lambda module, args, output: seen.append(output))
         assert flat(states.reshape(12, 5)).shape == (12, 5)
     assert seen[1].shape == (3, 4, 5)
@@ -145,7 +145,7 @@ def test_what_cannot_be_attributed_is_refused(tiny_llama, tiny_bert, tokenizer):
     with pytest.raises(ValueError, match="raise n_steps"):
         attribute_tokens(tiny_llama, tokenizer, PASSAGES, n_steps=2, tolerance=1e-9)
     assert [parameter.requires_grad for parameter in tiny_llama.parameters()] == trained
-    with pytest.raises(ValueError, match="does not predict the next token"):
+    with pytest.raises(ValueError, match="is not a causal language model"):
         attribute_tokens(tiny_bert, tokenizer, PASSAGES)
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="no end-of-text token"):

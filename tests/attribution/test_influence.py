@@ -96,7 +96,7 @@ def test_what_has_no_influence_is_refused(tiny_llama, tiny_bert, tokenizer):
         "pairs", "topic", "similarity", pd.DataFrame([{"item": 0, "sentence1": "w1", "sentence2": "w2", "score": 1}])
     )
     for call, message in (
-        (lambda: influential_words(tiny_bert, tokenizer, task), "BertModel does not predict the next token"),
+        (lambda: influential_words(tiny_bert, tokenizer, task), "BertModel is not a causal language model"),
         (lambda: influential_words(tiny_llama, tokenizer, pairs), "similarity task without choices"),
         (lambda: influential_words(tiny_llama, tokenizer, task), r"no word occurs in 5 .* \(most: 1\)"),
         (lambda: influential_words(tiny_llama, tokenizer, task, top_k=0), "top_k=0"),
@@ -113,5 +113,5 @@ def test_tasks_without_recurring_words_are_named(tiny_llama, tokenizer):
     assert frame["task"].tolist() == ["toy"] * 3 and frame.attrs["without_words"] == ["bare"]
     alone = influential_words(tiny_llama, tokenizer, some, min_count=2, top_k=3)
     pd.testing.assert_frame_equal(frame[COLUMNS], alone, check_like=True)
-    with pytest.raises(ValueError, match="does not predict|top_k=0"):
+    with pytest.raises(ValueError, match="is not a causal|top_k=0"):
         words_of_tasks(tiny_llama, tokenizer, [some], top_k=0)

@@ -8,14 +8,13 @@ import torch
 from helpers import poison
 from planted import PLANTED
 
-import labutils.attribution.activations as activations
-from labutils.attribution import neuron_words
+from labutils.attribution import activations, neuron_words
+from labutils.attribution import words as attribution_words
 from labutils.attribution.activations import measure_words
 from labutils.attribution.matching import (
     COLUMNS,
     concept_neurons,
     describe_concepts,
-    neurons_of_words,
     words_of_neurons,
 )
 from labutils.data.words import count_words
@@ -33,9 +32,9 @@ def test_every_planted_word_is_found_first(planted_model, tokenizer, texts):
         assert mine["activation"].iloc[0] > 1 > abs(mine["activation"].iloc[1])
         assert mine["count"].iloc[0] == counts[word]
     found = measure_words(planted_model, tokenizer, texts)
-    best = neurons_of_words(found, 2, ["w5", "w17"])
-    assert {(row.block, row.neuron) for row in best[best["word"] == "w5"].itertuples()} == {(0, 3), (1, 0)}
-    first = best[(best["word"] == "w17") & (best["rank"] == 1)].iloc[0]
+    best = concept_neurons(found, ["w5"], 2)
+    assert set(zip(best["block"], best["neuron"], strict=True)) == {(0, 3), (1, 0)}
+    first = concept_neurons(found, ["w17"], 1).iloc[0]
     assert (first["block"], first["neuron"]) == (2, 23)
 
 
@@ -115,16 +114,27 @@ def test_windows_hold_all_words_of_a_long_text(planted_model, tokenizer):
 
 
 def test_memory_does_not_depend_on_the_number_of_texts(tiny_llama, tokenizer, texts, monkeypatch):
-    """At most so many rows are held; what is kept otherwise is one number per word and neuron."""
-    held = []
-    original = activations._sorted_batches
+    """Texts are read no further ahead of the model than a chunk of texts and one of rows; all else are sums."""
     monkeypatch.setattr(activations, "ROWS_AT_ONCE", 8)
-    monkeypatch.setattr(
-        activations, "_sorted_batches", lambda rows, size: held.append(len(rows)) or original(rows, size)
-    )
+    monkeypatch.setattr(attribution_words, "TEXTS_AT_ONCE", 4)
     once = measure_words(tiny_llama, tokenizer, texts, ["w1", "w2"])
-    thrice = measure_words(tiny_llama, tokenizer, texts * 3, ["w1", "w2"])
-    assert max(held) == 8 and sum(held) == 4 * len(texts)
+    read, run, ahead = 0, 0, []
+
+    class Watched(list):
+        def __iter__(self):
+            nonlocal read
+            for text in super().__iter__():
+                read += 1
+                ahead.append(read - run)
+                yield text
+
+    def count_rows(module, args, kwargs):
+        nonlocal run
+        run += len(kwargs["input_ids"])
+
+    with tiny_llama.base_model.register_forward_pre_hook(count_rows, with_kwargs=True):
+        thrice = measure_words(tiny_llama, tokenizer, Watched(texts * 3), ["w1", "w2"])
+    assert read == run == 3 * len(texts) and max(ahead) <= 8 + 4
     assert [means.shape for means in once.means] == [means.shape for means in thrice.means]
     torch.testing.assert_close(once.means[1], thrice.means[1], rtol=1e-5, atol=1e-7)
 
@@ -151,7 +161,7 @@ def test_what_cannot_be_matched_is_refused(tiny_llama, tokenizer, texts, monkeyp
         (lambda: match(texts, "w1"), "words must be a list"),
         (lambda: match(texts, ["w77", "w88"]), "none of the 2 words occurs 5 times"),
         (lambda: match(texts, min_count=10**6), "no word of the 60 texts occurs 1000000 times"),
-        (lambda: match(texts, value="absolut"), "did you mean 'absolute'"),
+        (lambda: match(texts, value="absolut"), "Did you mean 'absolute'"),
         (lambda: match(texts, top_k=0), "top_k must be at least 1"),
         (lambda: match(texts, min_count=0), "min_count=0"),
     ):

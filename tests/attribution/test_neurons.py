@@ -14,7 +14,7 @@ from transformers import (
     Phi3ForCausalLM,
 )
 
-from labutils.attribution.neurons import check_neurons, find_mlp_layers, neuron_weights, receiving
+from labutils.attribution.neurons import check_neurons, find_mlp_layers, hooked_neurons, neuron_weights
 
 SIZES = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -75,12 +75,12 @@ def test_fused_experts_have_no_neurons():
 def test_neurons_are_what_enters_the_down_projection(name, request):
     model = request.getfixturevalue(name)
     layers, seen = find_mlp_layers(model), {}
-    with torch.no_grad(), receiving(layers, lambda block, inner: seen.__setitem__(block, inner)):
+    with torch.no_grad(), hooked_neurons(layers, lambda block, inner: seen.__setitem__(block, inner)):
         model(input_ids=torch.arange(10).reshape(2, 5))
     assert {block: tuple(inner.shape) for block, inner in seen.items()} == {
         block: (10, layer.width) for block, layer in enumerate(layers)
     }
-    with pytest.raises(RuntimeError, match="stop"), receiving(layers, _stop):
+    with pytest.raises(RuntimeError, match="stop"), hooked_neurons(layers, _stop):
         model(input_ids=torch.arange(4).reshape(1, 4))
     assert not any(layer.down._forward_pre_hooks for layer in layers)
 
@@ -92,7 +92,7 @@ def _stop(block, inner):
 def test_a_gated_neuron_is_the_product_of_gate_and_up(tiny_llama):
     layers, seen, entered = find_mlp_layers(tiny_llama), {}, []
     handle = tiny_llama.model.layers[1].mlp.register_forward_pre_hook(lambda module, args: entered.append(args[0]))
-    with torch.no_grad(), receiving(layers, lambda block, inner: seen.__setitem__(block, inner)):
+    with torch.no_grad(), hooked_neurons(layers, lambda block, inner: seen.__setitem__(block, inner)):
         tiny_llama(input_ids=torch.arange(6).reshape(1, 6))
     handle.remove()
     gate, up = (layer.weight.detach() for layer in layers[1].ups)

@@ -50,7 +50,7 @@ def test_what_has_nothing_to_predict_is_refused(tiny_llama, tiny_bert, tokenizer
         (lambda: text_passages(tiny_llama, tokenizer, []), "there are no texts"),
         (lambda: text_passages(tiny_llama, tokenizer, ["w1", " "]), "' ' has nothing to predict"),
         (lambda: task_passages(tiny_llama, tokenizer, pairs), "similarity task"),
-        (lambda: passage_losses(tiny_bert, tokenizer, [Passage([0, 1], 1)]), "does not predict the next token"),
+        (lambda: passage_losses(tiny_bert, tokenizer, [Passage([0, 1], 1)]), "is not a causal language model"),
         (lambda: passage_losses(tiny_llama, tokenizer, [Passage([0, 99], 1)]), "do not fit a vocabulary"),
     ):
         with pytest.raises(ValueError, match=message):

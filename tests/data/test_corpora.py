@@ -27,7 +27,7 @@ def lines(tmp_path: Path) -> Path:
 
 
 def test_a_mistyped_scheme_names_the_nearest_one():
-    with pytest.raises(ValueError, match="did you mean 'file:"):
+    with pytest.raises(ValueError, match="Did you mean 'file:"):
         parse_source("fiel:a.txt")
     with pytest.raises(ValueError, match="names nothing"):
         parse_source("file:")

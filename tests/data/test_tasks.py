@@ -95,7 +95,7 @@ def test_a_named_template_overrides_the_default(tmp_path):
     rows = [{"text": "x", "label": i, "label_name": name} for i, name in enumerate(["negative", "positive"])]
     source = write_jsonl(tmp_path / "t.jsonl", rows) + "#all"
     assert set(load_task(source, template="label").items["prompt"]) == {"Text: x\nLabel:"}
-    with pytest.raises(ValueError, match="did you mean 'sentiment'"):
+    with pytest.raises(ValueError, match="Did you mean 'sentiment'"):
         load_task(source, template="sentimnet")
     with pytest.raises(ValueError, match="needs the column 'premise'"):
         load_task(source, template="inference")

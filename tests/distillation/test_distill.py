@@ -131,11 +131,11 @@ def test_what_does_not_go_together_is_refused(
         ("kd", teacher, {"learning_rate": 0.0}, "must be above 0"),
         ("kd", teacher, {"epochs": 0}, "epochs=0 must be at least 1"),
         ("ild", teacher, {"ild_start": 3}, "0 to 2"),
-        ("ild", teacher, {"layer_map": "fixd"}, "did you mean 'fixed'"),
+        ("ild", teacher, {"layer_map": "fixd"}, "Did you mean 'fixed'"),
     ]:
         with pytest.raises(ValueError, match=message):
             distill(given, student, moods, method=name, **(OPTIONS | wanted))
-    with pytest.raises(LookupError, match="did you mean 'rail-c'"):
+    with pytest.raises(LookupError, match="Did you mean 'rail-c'"):
         distill(teacher, student, moods, method="rail_c", **OPTIONS)
     with pytest.raises(ValueError, match="train the teacher on this task"):
         distill(teacher, student, pairs, method="kd", **OPTIONS)

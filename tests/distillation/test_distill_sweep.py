@@ -90,7 +90,7 @@ def test_students_can_be_cut_instead(small) -> None:
 def test_mistakes_stop_before_anything_is_trained(small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benches, "train_teacher", lambda *_, **__: pytest.fail("a teacher was trained"))
     for changes, message in [
-        ({"arms": ["kd", "loraild/rnk=8"]}, "did you mean 'rank=…'"),
+        ({"arms": ["kd", "loraild/rnk=8"]}, "Did you mean 'rank=…'"),
         ({"n_seeds": 0}, "at least one seed"),
         ({"setting": replace(SETTING, n_tuning=0)}, "to choose among rates"),
         ({"setting": replace(SETTING, width=9)}, "multiple of the head width"),

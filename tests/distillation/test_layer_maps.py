@@ -48,7 +48,7 @@ def test_random_maps_reach_every_choice_alike() -> None:
 
 
 def test_refusals_name_the_way_out() -> None:
-    with pytest.raises(ValueError, match="did you mean 'average'"):
+    with pytest.raises(ValueError, match="Did you mean 'average'"):
         map_layers("averag", 4, 2, draws())
     for student in (0, 5):
         with pytest.raises(ValueError, match=f"student of {student} blocks"):

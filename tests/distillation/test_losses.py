@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from labutils.distillation import losses
+from labutils.evaluation.similarity import mean_pool
 
 ONES = torch.ones(1, 2, dtype=torch.int64)
 
@@ -63,8 +64,8 @@ def test_direction_gap_by_hand() -> None:
 def test_mean_pool_and_token_mean_leave_padding_out() -> None:
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     states = torch.tensor([[[1.0], [3.0], [99.0]], [[5.0], [99.0], [99.0]]])
-    assert losses.mean_pool(states, mask).tolist() == [[2.0], [5.0]]
-    assert losses.mean_pool(states[None], mask).tolist() == [[[2.0], [5.0]]]
+    assert mean_pool(states, mask).tolist() == [[2.0], [5.0]]
+    assert mean_pool(states[None], mask).tolist() == [[[2.0], [5.0]]]
     assert losses.mean_over_tokens(states[..., 0], mask).item() == pytest.approx(3.0)  # three tokens, not two rows
 
 

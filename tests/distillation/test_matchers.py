@@ -130,5 +130,5 @@ def test_mix_layers_selects_and_averages() -> None:
 
 def test_an_unknown_method_names_the_nearest() -> None:
     assert list(METHODS) == ["none", "kd", "ild", "rail-l", "rail-c", "loraild"]
-    with pytest.raises(LookupError, match="did you mean 'loraild'"):
+    with pytest.raises(LookupError, match="Did you mean 'loraild'"):
         find_method("loraidl")

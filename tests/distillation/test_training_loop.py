@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from helpers import stop_training_at
 from transformers import PreTrainedModel
 
 from labutils.distillation import Distillation, TaskData, cut_student, distill, loop, train_teacher
@@ -54,10 +55,9 @@ def test_a_killed_run_goes_on_to_the_same_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     undisturbed = run(teacher, tiny_gpt2, moods, method)
-    whole = loop._step
     for epoch in (1, 3):
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "_step", _stopping(whole, 3 * epoch + 1))
+            stop_training_at(patch, 3 * epoch + 1)
             with pytest.raises(KeyboardInterrupt):
                 run(teacher, tiny_gpt2, moods, method, checkpoint=tmp_path / "run")
         assert json.loads((tmp_path / "run/state.json").read_text())["epoch"] == epoch
@@ -67,20 +67,11 @@ def test_a_killed_run_goes_on_to_the_same_rows(
     assert_same(undisturbed, run(teacher, tiny_gpt2, moods, method, checkpoint=tmp_path / "run"))
 
 
-def _stopping(whole, last: int):
-    def step(both, optimizer, loss, options, number):
-        if number == last:
-            raise KeyboardInterrupt
-        whole(both, optimizer, loss, options, number)
-
-    return step
-
-
 def patch_nothing_left_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("a finished run was trained again")
 
-    monkeypatch.setattr(loop, "_step", fail)
+    monkeypatch.setattr(torch.optim.AdamW, "step", fail)
 
 
 def test_a_kill_between_the_renames_loses_nothing(

@@ -87,7 +87,7 @@ def test_unknown_tasks_and_encoders(harness: None, network: tuple, tiny_bert, tm
     model, tokenizer = network
     with pytest.raises(LookupError, match="no task 'none_such'.*holds none of that name"):
         evaluate_outside(model, tokenizer, ["none_such"], task_folder=tmp_path)
-    with pytest.raises(ValueError, match="no causal language model"):
+    with pytest.raises(ValueError, match="not a causal language model"):
         evaluate_outside(tiny_bert, tokenizer, ["hellaswag"])
 
 

@@ -116,7 +116,7 @@ def test_bad_tokens_are_refused(tiny_llama, tiny_bert, tokens):
             sequence_losses(tiny_llama, bad)
     with pytest.raises(ValueError, match="batch_size"):
         sequence_losses(tiny_llama, tokens, batch_size=0)
-    with pytest.raises(ValueError, match="BertModel does not predict the next token"):
+    with pytest.raises(ValueError, match="BertModel is not a causal language model"):
         sequence_losses(tiny_bert, tokens)
 
 
@@ -180,7 +180,7 @@ def test_bad_tasks_are_refused(tiny_llama, tiny_bert, tokenizer, task, pairs):
         Task("odd", "qa", "essay", task.items)
     with pytest.raises(ValueError, match="score_similarity"):
         score_task(tiny_llama, tokenizer, Task("pairs", "topic", "similarity", pairs))
-    with pytest.raises(ValueError, match="does not predict"):
+    with pytest.raises(ValueError, match="is not a causal"):
         score_task(tiny_bert, tokenizer, task)
     good = {"item": 5, "prompt": "w1", "choices": ["w2", "w3"], "gold": 0}
     for change, message in (
@@ -213,7 +213,7 @@ def test_evaluations_of_text_and_of_pairs(tiny_llama, tiny_bert, tokenizer, tmp_
     text = load_evaluation(f"file:{tmp_path / 't.txt'}", tiny_llama, tokenizer, n_items=6, seq_len=16, seed=3)
     assert text.unit == TEXT_UNIT and text.tokens.shape == (6, 16)
     assert torch.equal(item_losses(tiny_llama, tokenizer, text), sequence_losses(tiny_llama, text.tokens))
-    with pytest.raises(ValueError, match="BertModel does not predict"):
+    with pytest.raises(ValueError, match="BertModel is not a causal"):
         load_evaluation(f"file:{tmp_path / 't.txt'}", tiny_bert, tokenizer, n_items=6, seq_len=16)
     with pytest.raises(ValueError, match="n_items"):
         load_evaluation(f"file:{tmp_path / 't.txt'}", tiny_llama, tokenizer, n_items=None, seq_len=16)

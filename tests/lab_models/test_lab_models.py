@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from helpers import stop_training_at
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
@@ -48,18 +49,6 @@ def small_runs(monkeypatch, tokenizer):
     monkeypatch.setattr(loop, "SHARD_SEQUENCES", 64)
 
 
-def stop_at(monkeypatch, step: int) -> None:
-    """Make the run end without warning before `step`."""
-    whole = loop._step
-
-    def interrupted(model, optimizer, batch, is_answer, options, number):
-        if number == step:
-            raise KeyboardInterrupt
-        return whole(model, optimizer, batch, is_answer, options, number)
-
-    monkeypatch.setattr(loop, "_step", interrupted)
-
-
 def test_training_learns_and_leaves_a_complete_folder(small_runs, tmp_path):
     folder = training.train_lab_model(MINUTE, out=tmp_path / "minute", device="cpu", options=OPTIONS)
     record = json.loads((folder / "training.json").read_text())
@@ -77,7 +66,7 @@ def test_a_killed_and_resumed_run_ends_in_the_same_weights(small_runs, tmp_path,
     undisturbed = training.train_lab_model(MINUTE, out=tmp_path / "undisturbed", device="cpu", options=OPTIONS)
     for step in (8, 21):  # after the checkpoints of steps 5 and 20; shards change at 16
         with monkeypatch.context() as patch:
-            stop_at(patch, step)
+            stop_training_at(patch, step)
             with pytest.raises(KeyboardInterrupt):
                 training.train_lab_model(MINUTE, out=tmp_path / "killed", device="cpu", resume=True, options=OPTIONS)
         assert json.loads((tmp_path / "killed/checkpoint/state.json").read_text())["step"] == step // 5 * 5
@@ -91,7 +80,7 @@ def test_a_killed_and_resumed_run_ends_in_the_same_weights(small_runs, tmp_path,
 
 def test_resuming_with_other_options_is_refused(small_runs, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        stop_at(patch, 6)
+        stop_training_at(patch, 6)
         with pytest.raises(KeyboardInterrupt):
             training.train_lab_model(MINUTE, out=tmp_path, device="cpu", options=OPTIONS)
     other = loop.Options(**{**OPTIONS.__dict__, "seed": 7})
@@ -101,10 +90,10 @@ def test_resuming_with_other_options_is_refused(small_runs, tmp_path, monkeypatc
 
 def test_a_checkpoint_survives_a_kill_between_its_renames(tmp_path, tiny_llama):
     optimizer = torch.optim.AdamW(tiny_llama.parameters())
-    record = checkpoints.Checkpoint(options={"seed": 0}, device="cpu", step=3)
+    record = loop.Progress(options={"seed": 0}, device="cpu", step=3)
     checkpoints.save_checkpoint(tmp_path / "checkpoint", tiny_llama, optimizer, record)
     (tmp_path / "checkpoint").rename(tmp_path / "checkpoint.old")
-    empty = checkpoints.Checkpoint(options={"seed": 0}, device="cpu")
+    empty = loop.Progress(options={"seed": 0}, device="cpu")
     assert checkpoints.load_checkpoint(tmp_path / "checkpoint", tiny_llama, optimizer, empty).step == 3
 
 
@@ -143,8 +132,8 @@ def test_shards_depend_on_number_and_seed_alone(tokenizer):
 def test_unknown_names_and_devices_are_explained():
     with pytest.raises(LookupError, match="there are lab-llama, lab-gpt2, lab-opt"):
         training.train_lab_model("lab-lama")
-    with pytest.raises(ValueError, match="auto, cpu, cuda"):
-        loop.choose_device("gpu")
+    with pytest.raises(ValueError, match="device='gpu' cannot be used here; give one of auto, cpu"):
+        training.train_lab_model("lab-llama", device="gpu")
     with pytest.raises(LookupError, match="train it first"):
         card.write_card(paths.MODELS, name="lab-llama")
 

@@ -8,6 +8,7 @@ from transformers import BartConfig, LlamaForCausalLM, T5Config, T5EncoderModel,
 import labutils as lab
 from labutils.core import paths
 from labutils.models import loading as models
+from labutils.models.modes import eval_mode
 from labutils.models.structure import find_blocks, is_causal, prunable_layers, weight_matrix
 
 
@@ -122,3 +123,22 @@ def test_a_hub_id_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_incomplete_folder(tmp_path) -> None:
     with pytest.raises(LookupError, match="not a complete model folder"):
         lab.load_model(str(tmp_path))
+
+
+def test_eval_mode_gives_every_module_its_own_mode_back(tiny_gpt2: nn.Module) -> None:
+    tiny_gpt2.train()
+    tiny_gpt2.transformer.h[1].eval()
+    modes = [module.training for module in tiny_gpt2.modules()]
+    with pytest.raises(RuntimeError, match="stop"), eval_mode(tiny_gpt2):
+        assert not any(module.training for module in tiny_gpt2.modules()) and not torch.is_grad_enabled()
+        raise RuntimeError("stop")
+    assert [module.training for module in tiny_gpt2.modules()] == modes and torch.is_grad_enabled()
+    with eval_mode(tiny_gpt2, gradients=True):
+        assert torch.is_grad_enabled() and not tiny_gpt2.training
+
+
+def test_devices_that_torch_does_not_find_are_refused() -> None:
+    assert models.choose_device("cpu") == "cpu" and models.choose_device("auto") in ("cpu", "cuda")
+    for device in ("gpu", "cuda:99"):
+        with pytest.raises(ValueError, match=f"device='{device}' cannot be used here; give one of auto, cpu"):
+            models.choose_device(device)

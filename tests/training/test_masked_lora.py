@@ -110,7 +110,7 @@ def test_tuning_learns_and_keeps_the_mask(tiny_bert: nn.Module) -> None:
     assert all(not (mask & ~before[name]).any() for name, mask in masks(tuned).items())
     assert_same_state(again, tuned)
     assert not torch.equal(other.model.layers[0].mlp.up_proj.weight, tuned.model.layers[0].mlp.up_proj.weight)
-    with pytest.raises(ValueError, match="no causal language model"):
+    with pytest.raises(ValueError, match="not a causal language model"):
         tune_lora(tiny_bert, TOKENS)
 
 
