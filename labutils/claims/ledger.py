@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -56,8 +57,14 @@ def correct(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def write_ledger(path: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write verdicts as JSON lines, atomically: a reader sees the old file or the new one. ValueError for NaN."""
-    lines = [json.dumps(verdict.as_row(), ensure_ascii=False, allow_nan=False) + "\n" for verdict in verdicts]
+    """Write verdicts as JSON lines, atomically: a reader sees the old file or the new one.
+
+        write_ledger(Path("results/trial/ledger.jsonl"), [verdict])
+
+    Raises:
+        ValueError: a number is NaN or infinite; nothing is written.
+    """
+    lines = [json.dumps(verdict.as_row(), allow_nan=False, default=np.generic.item) + "\n" for verdict in verdicts]
     write_atomically(path, "".join(lines))
 
 

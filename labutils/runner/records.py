@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from labutils.claims.ledger import FILE as LEDGER
 from labutils.core import paths
 from labutils.core.files import (
     git_state,
@@ -98,12 +99,12 @@ def write_manifest(run: Path) -> None:
         records = read_records(run)
         write_atomically(run / "manifest.json", json.dumps({"notebooks": records}, indent=2) + "\n")
         ledgers = [
-            run / stem / "ledger.jsonl"
+            run / stem / LEDGER
             for stem, record in records.items()
             # A notebook that reads the others' verdicts has none of its own to add.
             if record["status"] == "succeeded" and not record["after_all"]
         ]
-        write_atomically(run / "ledger.jsonl", "".join(path.read_text() for path in ledgers if path.exists()))
+        write_atomically(run / LEDGER, "".join(path.read_text() for path in ledgers if path.exists()))
 
 
 def lock(run: Path, name: str) -> FileLock:
@@ -128,7 +129,7 @@ def portable(value: Any) -> Any:
 
 
 def _ledger_state(run: Path, stem: str, record: Mapping[str, Any]) -> str:
-    path = run / stem / "ledger.jsonl"
+    path = run / stem / LEDGER
     return hash_file(path) if record["status"] == "succeeded" and path.exists() else record["status"]
 
 

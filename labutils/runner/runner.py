@@ -20,6 +20,7 @@ import joblib
 from filelock import Timeout
 from nbformat import NotebookNode
 
+from labutils.claims.ledger import FILE as LEDGER
 from labutils.core import paths
 from labutils.core.files import hash_file, without_paths, write_atomically
 from labutils.runner.engines import check_engine
@@ -217,7 +218,7 @@ def _read_result(folder: Path, attempt: str, executed: NotebookNode) -> dict[str
     if result.get("attempt") != attempt:
         message = "the notebook ended without calling conclude(rows, verdicts, answer)"
         raise StudyFailure(last, "last cell", message, executed)
-    for name in ("rows.parquet", "ledger.jsonl"):
+    for name in ("rows.parquet", LEDGER):
         if hash_file(folder / name) != result[f"{Path(name).stem}_sha256"]:
             raise StudyFailure(last, "last cell", f"{name} is not the file that conclude wrote", executed)
     kept = {name: result[name] for name in ("answer", "n_rows", "verdicts", "device")}

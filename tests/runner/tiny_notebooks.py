@@ -30,10 +30,13 @@ with (lab / "log").open("a") as log: log.write(os.environ["LABUTILS_NOTEBOOK"] +
 CONCLUDE = """\
 import pandas as pd
 from labutils import conclude
-class Verdict:
-    def as_row(self): return {"claim": "C01", "outcome": "supported", "estimate": seed + 0.5, "notebook": STEM}
+from labutils.claims.verdicts import Verdict
+verdict = Verdict(
+    claim="C01", statement="", outcome="supported", first_outcome="supported", scope={"notebook": STEM},
+    estimate=seed + 0.5, low=0.0, high=1.0,
+)
 rows = pd.DataFrame({"item": [1, 2], "loss": [0.1, 0.2 * seed]})
-conclude(rows, [Verdict()], f"Yes, {seed + 0.5} | [0, 1]")"""
+conclude(rows, [verdict], f"Yes, {seed + 0.5} | [0, 1]")"""
 
 READ_LEDGERS = """\
 others = sorted(Path(os.environ["LABUTILS_RUN_FOLDER"]).glob("*/ledger.jsonl"))
