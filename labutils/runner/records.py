@@ -6,7 +6,6 @@ together from the records, so any run, after any interruption, leaves both compl
 
 import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from labutils.core.files import (
     without_paths,
     write_atomically,
 )
+from labutils.core.provenance import find_versions
 from labutils.runner.notebooks import hash_cells
 from labutils.runner.planning import Study
 
@@ -34,10 +34,8 @@ OUTPUTS = ("*.ipynb", "*.html", "*.parquet", "*.jsonl", "figures/*.png")
 
 def shared_inputs() -> dict[str, Any]:
     """The inputs that all notebooks of a run have in common: sources of `labutils`, data shipped with it, versions."""
-    versions = {"python": platform.python_version()}
-    versions |= {package: importlib.metadata.version(package) for package in KEY_PACKAGES}
     data = hash_tree(paths.DATA) if paths.DATA.is_dir() else None
-    return {"labutils_sha256": hash_package(), "data_sha256": data, "versions": versions}
+    return {"labutils_sha256": hash_package(), "data_sha256": data, "versions": find_versions(*KEY_PACKAGES)}
 
 
 def study_inputs(study: Study, shared: Mapping[str, Any], run: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from labutils.claims.ledger import FILE as LEDGER
 from labutils.core import paths
 from labutils.core.files import hash_file, without_paths, write_atomically
 from labutils.runner.engines import check_engine
-from labutils.runner.kernels import Execution, StudyFailure, execute, kernel_environment
+from labutils.runner.kernels import Execution, StudyFailure, execute, kernel_environment, papermill_silenced
 from labutils.runner.notebooks import (
     clean_executed,
     count_code_cells,
@@ -101,6 +101,8 @@ def run_studies(
     Raises:
         LookupError: an unknown notebook, profile or parameter, or an engine that does not answer; nothing has run.
         ValueError: an ill-typed parameter, nothing to run, or no such engine; nothing has run.
+
+        run_studies(["01_layerwise_sparsity"], profile="smoke", out="results/trial", resume=True)
     """
     folder = Path(notebooks) if notebooks is not None else paths.NOTEBOOKS
     if jobs < 1:
@@ -116,7 +118,8 @@ def run_studies(
     for stem in skipped:
         board.note(f"{stem} is skipped: profile {profile!r} does not list it")
     try:
-        return _run_all(session, jobs)
+        with papermill_silenced():
+            return _run_all(session, jobs)
     finally:
         board.close()
 

@@ -4,9 +4,7 @@ A folder of stored rows holds one Parquet file per table and `origin.json`: the 
 the model, of the code and of every file, versions, date and machine.
 """
 
-import contextlib
 import datetime
-import importlib.metadata
 import io
 import json
 import os
@@ -20,6 +18,7 @@ import pandas as pd
 from labutils import __version__
 from labutils.core import paths
 from labutils.core.files import git_state, hash_bytes, write_atomically
+from labutils.core.provenance import find_versions
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
 ORIGIN = "origin.json"  # written last: where it is, the tables that it lists are
@@ -51,7 +50,7 @@ def store_rows(
         **about,
         "files": {name: hash_bytes(content) for name, content in contents.items()},
         "rows": {name: len(table) for name, table in tables.items()},
-        "versions": {"python": platform.python_version(), "labutils": __version__} | _versions(),
+        "versions": find_versions(*PACKAGES) | {"labutils": __version__},
         "commit": git_state()["commit"],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine().replace('_', '-')}, {platform.system()}",
@@ -126,12 +125,3 @@ def _to_parquet(table: pd.DataFrame, single: Sequence[str]) -> bytes:
 def _place(source: str | Path) -> Path:
     name = str(source)
     return paths.DATA / name.removeprefix("data:") if name.startswith("data:") else Path(name)
-
-
-def _versions() -> dict[str, str]:
-    """Of what the numbers depend on, as far as it is installed: peft is needed for adapters alone."""
-    found = {}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found

@@ -189,7 +189,7 @@ def test_the_gain_is_the_difference_of_the_scores(rows):
         ({"samples": [SAMPLES[0], SAMPLES[0]]}, "one sample and none twice"),
         ({"adaptations": ["full", "full rate=1e-3"]}, "one adaptation and none twice"),
         ({"finetunings": []}, "at least one fine-tuning"),
-        ({"finetunings": ["hed"]}, "did you mean 'head'"),
+        ({"finetunings": ["hed"]}, "Did you mean 'head'"),
         ({"task": Task("lab:choice", "qa", "choice", pd.DataFrame({"prompt": ["?"]}))}, "choice task"),
     ],
 )

@@ -119,7 +119,7 @@ def test_the_command_shows_the_plan_of_a_profile_and_says_what_is_wrong(capsys):
     assert main(["--profile", "smoke", "-p", "n_samples=7", "--show"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["n_samples"] == 7 and shown["model"] == "lab-llama"
-    assert main(["-p", "n_smaples=7", "--show"]) == 2 and "did you mean 'n_samples'" in capsys.readouterr().err
+    assert main(["-p", "n_smaples=7", "--show"]) == 2 and "Did you mean 'n_samples'" in capsys.readouterr().err
 
 
 def test_the_collections_rows_are_those_of_the_notebook_and_of_its_model():

@@ -1,12 +1,12 @@
 """Read an engine's name, make sure that it can be used, and hand joblib's work to it."""
 
-import difflib
 import os
 import re
 import sys
 
 import joblib
 
+from labutils.core.options import suggest
 from labutils.runner.engines import dask, slurm
 from labutils.runner.engines.partition import PLACE, parse_partition
 
@@ -43,8 +43,7 @@ def parse_engine(engine: str) -> tuple[str, str]:
         return "slurm", found[1]
     if found := re.fullmatch(r"processes:([1-9]\d*)", engine):
         return "processes", found[1]
-    nearest = difflib.get_close_matches(re.split(r"\W", engine)[0], FORMS, n=1)
-    hint = f" Did you mean {FORMS[nearest[0]]!r}?" if nearest else ""
+    hint = suggest(re.split(r"\W", engine)[0], FORMS)
     raise ValueError(f"There is no engine {engine!r}.{hint} Known: {', '.join(FORMS.values())}.")
 
 
