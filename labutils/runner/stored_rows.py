@@ -62,21 +62,23 @@ def store_rows(
     return origin
 
 
-def load_rows(source: str | Path, plan: Mapping[str, Any], **about: Any) -> Tables:
+def load_rows(source: str | Path, plan: Mapping[str, Any] | None = None, **about: Any) -> Tables:
     """The tables of a folder, if they are what its origin says and come from this plan.
 
     Args:
         source: "data:<name>" for a folder that comes with the collection, or a path.
-        plan: what the rows must have come from.
+        plan: what the rows must have come from; None takes whatever is stored.
         **about: entries of the origin that must be these as well, such as the hash of the model.
 
     Raises:
         LookupError: nothing is stored there.
         ValueError: a file was altered, or the rows come from something else; the first difference is named.
+
+        load_rows("data:adaptation_runs")["runs"]
     """
     origin, folder = read_origin(source), _place(source)
     found = origin["plan"] | {name: origin.get(name) for name in about}
-    plan = {**plan, **about}
+    plan = {**(origin["plan"] if plan is None else plan), **about}
     if differing := [name for name in {**found, **plan} if plan.get(name, ...) != found.get(name, ...)]:
         name = differing[0]
         raise ValueError(
@@ -102,17 +104,14 @@ def read_origin(source: str | Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def describe_origin(source: str | Path, **about: Any) -> str:
-    """A sentence on where stored rows come from, and whether entries of their origin are what they are now."""
+def describe_origin(source: str | Path) -> str:
+    """A sentence on where stored rows come from."""
     origin = read_origin(source)
     versions = ", ".join(f"{name} {origin['versions'][name]}" for name in ("python", "torch", "transformers"))
-    sentence = (
+    return (
         f"The rows are stored ones (`{source}`), not computed here: they come from a run of {origin['date']} on a "
         f"machine with {origin['machine']} ({versions})."
     )
-    for name, value in about.items():
-        sentence += f" Their `{name}` {'is' if origin.get(name) == value else 'is not'} that of today."
-    return sentence
 
 
 def _to_parquet(table: pd.DataFrame, single: Sequence[str]) -> bytes:
