@@ -25,7 +25,7 @@ def test_results_are_found_by_what_they_depend_on(tmp_path: Path) -> None:
     assert json.loads(file.read_text())["key"] == KEY and file.stem == runs.name(KEY)
 
 
-def test_tables_are_finished_when_all_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_finished_when_all_are_written(tmp_path: Path) -> None:
     runs = FinishedRuns(tmp_path, format=1)
     frames = {"items": pd.DataFrame({"item": [1, 2], "loss": [0.5, 0.25]}), "run": pd.DataFrame({"rate": [1e-3]})}
 

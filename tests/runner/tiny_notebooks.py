@@ -102,3 +102,17 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < limit, "waited too long"
         time.sleep(0.05)
+
+
+def meet(place: str) -> int:
+    """Wait until two processes are here at a time, then return the own one's id."""
+    Path(f"{place}-{os.getpid()}").touch()
+    wait_until(lambda: len(list(Path(place).parent.glob(f"{Path(place).name}-*"))) > 1)
+    return os.getpid()
+
+
+def wait_for(folder: str) -> int:
+    """Tell that this has begun, wait for the file `go`, then return the own process's id."""
+    (Path(folder) / "begun").touch()
+    wait_until((Path(folder) / "go").exists)
+    return os.getpid()
