@@ -55,8 +55,8 @@ _MOVED_BY_ROOM = {
     "cross_fitted_regret expected_sign_share stratum_estimates expected_signs",
     "multilevel": "compare_models",
     "adaptation": "composite_complexity draw_samples describe_samples Sample load_base adapt_model Adaptation "
-    "tune_similarity Tuning fold_correlations pearson_contributions run_study StudyPlan carry_out save_study "
-    "load_study load_runs origin_table StudySetting StudyRows adaptation_gain sample_map gain_by_sample "
+    "tune_similarity Tuning fold_correlations pearson_contributions run_study StudyPlan "
+    "load_runs origin_table StudySetting StudyRows adaptation_gain sample_map gain_by_sample "
     "gain_by_configuration",
 }
 

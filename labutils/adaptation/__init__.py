@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "configurations": ["Adaptation", "Tuning"],
         "samples": ["Sample", "describe_samples", "draw_samples"],
-        "plan": ["StudyPlan", "carry_out", "load_runs", "load_study", "origin_table", "save_study"],
+        "plan": ["StudyPlan", "load_runs", "origin_table"],
         "study": ["StudyRows", "GAIN_UNITS", "adaptation_gain", "run_study"],
         "jobs": ["StudySetting"],
         "training": ["adapt_model", "load_base"],

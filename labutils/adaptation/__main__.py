@@ -10,18 +10,13 @@ Finished runs are kept in the folder named by `--runs`: the same command goes on
 import sys
 from collections.abc import Sequence
 
-from labutils.adaptation.plan import StudyPlan, carry_out, save_study
+from labutils.adaptation.plan import StudyPlan
 from labutils.runner.commands import run_study
-
-NOTEBOOK = "06_biomedical_adaptation"
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command; returns the exit status, 2 for what was refused."""
-    return run_study(
-        words, name="adaptation", notebook=NOTEBOOK, description=__doc__, read_plan=StudyPlan.of, carry_out=carry_out,
-        save=save_study,
-    )  # fmt: skip
+    return run_study(words, StudyPlan, description=__doc__)
 
 
 if __name__ == "__main__":

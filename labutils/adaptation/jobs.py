@@ -10,7 +10,6 @@ from torch import Tensor
 
 from labutils.adaptation.configurations import Adaptation, Tuning
 from labutils.adaptation.correlations import fold_correlations
-from labutils.adaptation.run_store import Key, RunStore
 from labutils.adaptation.samples import Sample
 from labutils.adaptation.similarity_tuning import tune_similarity
 from labutils.adaptation.training import AdaptationRecord, Base, adapt_model, load_base
@@ -20,8 +19,10 @@ from labutils.core.provenance import hash_tokenizer, hash_weights
 from labutils.core.seeding import generator
 from labutils.data.corpora import load_tokens
 from labutils.data.tasks import Task
+from labutils.runner.finished_runs import FinishedRuns, Key
 
 NO_SAMPLE, NO_ADAPTATION = "base", "none"
+FORMAT = 1  # of `FinishedRuns`: raise it when the same inputs come to give other numbers
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,12 @@ class Inputs:
     task: Task
     heldout: Int64[Tensor, "n_heldout seq_len"]
     setting: StudySetting
-    store: RunStore
+    finished: FinishedRuns
     hashes: Key
 
 
 def gather_inputs(
-    source: str, task: Task, *, heldout: str, setting: StudySetting, store: RunStore, revision: str | None
+    source: str, task: Task, *, heldout: str, setting: StudySetting, finished: FinishedRuns, revision: str | None
 ) -> Inputs:
     """Load and fingerprint what a study reads; see `run_study`."""
     base = load_base(source, revision=revision)
@@ -91,7 +92,7 @@ def gather_inputs(
         "n_folds": setting.n_folds,
         "fold_seed": setting.seed,
     }
-    return Inputs(source, revision, task, tokens, setting, store, hashes)
+    return Inputs(source, revision, task, tokens, setting, finished, hashes)
 
 
 def plan_jobs(
@@ -125,8 +126,8 @@ def _plan_job(
 
 
 def unfinished(inputs: Inputs, job: Job) -> Job:
-    """The job with only the runs that the store lacks."""
-    return replace(job, runs=[run for run in job.runs if not inputs.store.has_run(run.key)])
+    """The job with only the runs that are not finished yet."""
+    return replace(job, runs=[run for run in job.runs if not inputs.finished.has(run.key)])
 
 
 def finish_job(inputs: Inputs, job: Job) -> int:
@@ -136,10 +137,10 @@ def finish_job(inputs: Inputs, job: Job) -> int:
         try:
             if base is None:
                 base, record = _adapted(inputs, job)
-            inputs.store.write_run(run.key, _tune(inputs, base, run) | {"adaptation": record and asdict(record)})
+            inputs.finished.write(run.key, _tune(inputs, base, run) | {"adaptation": record and asdict(record)})
         except ValueError as error:
             raise ValueError(f"run {job.name}; {run.tuning}: {error}") from error
-    inputs.store.drop_weights(job.weights)
+    inputs.finished.drop_weights(job.weights)
     return len(job.runs)
 
 
@@ -148,12 +149,12 @@ def _adapted(inputs: Inputs, job: Job) -> tuple[Base, AdaptationRecord | None]:
     base = load_base(inputs.source, revision=inputs.revision)
     if job.sample is None or job.adaptation is None:
         return base, None
-    if record := inputs.store.load_weights(job.weights, base.model):
-        return base, record
+    if stored := inputs.finished.load_weights(job.weights, base.model):
+        return base, AdaptationRecord(**stored)
     record = adapt_model(
         base, job.sample.texts, job.adaptation, heldout=inputs.heldout, seq_len=inputs.setting.seq_len, seed=job.seed
     )
-    inputs.store.save_weights(job.weights, base.model, record)
+    inputs.finished.save_weights(job.weights, base.model, asdict(record))
     return base, record
 
 

@@ -1,9 +1,8 @@
-"""A whole study written down: what is drawn, trained and scored. Carried out, stored with its origin, read again."""
+"""The study of notebook 06 as a plan: what is drawn, trained and scored; and where its stored runs come from."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -13,21 +12,29 @@ from labutils.adaptation.samples import Sample, draw_samples
 from labutils.adaptation.study import RUN, StudyRows, run_study
 from labutils.adaptation.training import load_base
 from labutils.core import paths
-from labutils.core.files import hash_bytes, without_paths
+from labutils.core.files import hash_bytes
 from labutils.core.paths import run_folder
 from labutils.core.provenance import hash_weights
 from labutils.data.tasks import Task, load_task
-from labutils.runner.stored_rows import load_rows, read_origin, store_rows
+from labutils.runner.long_study import LongStudy
+from labutils.runner.stored_rows import Tables, load_rows, read_origin
 
 
 @dataclass(frozen=True)
-class StudyPlan:
+class StudyPlan(LongStudy):
     """All that the rows of a study depend on.
+
+        plan = lab.adaptation.StudyPlan.of(globals())
+        rows = plan.load("data:adaptation_runs")
 
     `model`, `revision`: as for `load_base`. `sources`, `n_samples`, `n_words`, `n_pool`: what is adapted on, as for
     `draw_samples`. `adaptations`, `finetunings`: a line per configuration. `task`, `n_items`: the sentence pairs, as
-    for `load_task`. `heldout`: text on which adaptations are read. The rest are the sizes of `StudySetting`.
+    for `load_task`. `heldout`: text on which adaptations are read. `setting`: sizes.
     """
+
+    room: ClassVar[str] = "adaptation"
+    notebook: ClassVar[str] = "06_biomedical_adaptation"
+    single: ClassVar[tuple[str, ...]] = ("predicted",)
 
     model: str
     sources: list[str]
@@ -40,98 +47,69 @@ class StudyPlan:
     n_words: int = 4000
     n_pool: int | None = None
     n_items: int | None = None
-    n_folds: int = 5
-    n_base: int = 3
-    seq_len: int = 128
-    n_heldout: int = 16
-    seed: int = 0
-
-    @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> "StudyPlan":
-        """The plan in the parameters of a notebook, which may hold others beside it.
-
-        Raises:
-            LookupError: one that has no default is missing.
-        """
-        known = {field.name: parameters[field.name] for field in fields(cls) if field.name in parameters}
-        try:
-            return cls(**known)
-        except TypeError as error:
-            raise LookupError(f"a study needs more parameters: {error}") from error
-
-    @property
-    def setting(self) -> StudySetting:
-        return StudySetting(self.n_folds, self.n_base, self.seq_len, self.n_heldout, self.seed)
+    setting: StudySetting = StudySetting()
 
     def draw(self) -> list[Sample]:
         """The samples of abstracts."""
         return draw_samples(
-            self.sources, self.n_samples, n_words=self.n_words, n_pool=self.n_pool, seed=self.seed,
+            self.sources, self.n_samples, n_words=self.n_words, n_pool=self.n_pool, seed=self.setting.seed,
             revision=self.revision if self.sources[0].startswith("hub:") else None,
         )  # fmt: skip
 
     def pairs(self) -> Task:
         """The sentence pairs."""
-        return load_task(self.task, n_items=self.n_items, seed=self.seed)
+        return load_task(self.task, n_items=self.n_items, seed=self.setting.seed)
 
     def described(self) -> dict[str, Any]:
-        """The plan as JSON has it: configurations written out in full, no folders of this machine."""
-        lines = {
+        """As for `LongStudy`, with configurations written out in full: lines that mean the same are the same."""
+        return super().described() | {
             "adaptations": [str(Adaptation.read(line)) for line in self.adaptations],
             "finetunings": [str(Tuning.read(line)) for line in self.finetunings],
         }
-        named = {name: getattr(self, name) for name in ("model", "task", "heldout")}
-        named = {name: without_paths(value) for name, value in named.items()}
-        return asdict(self) | named | {"sources": [without_paths(source) for source in self.sources]} | lines
 
+    def carry_out(self, *, folder: Path | str | None = None, n_jobs: int | None = None) -> StudyRows:
+        """Draw the samples and do all runs; see `run_study` for the rows, `folder` and `n_jobs`."""
+        return run_study(
+            self.model, self.draw(), self.pairs(), adaptations=self.adaptations, finetunings=self.finetunings,
+            heldout=self.heldout, setting=self.setting, folder=None if folder is None else Path(folder),
+            revision=self.revision, n_jobs=n_jobs,
+        )  # fmt: skip
 
-def carry_out(plan: StudyPlan, *, folder: Path | str | None = None, n_jobs: int | None = None) -> StudyRows:
-    """Draw the samples and do all runs; see `run_study` for the rows, `folder` and `n_jobs`."""
-    return run_study(
-        plan.model, plan.draw(), plan.pairs(), adaptations=plan.adaptations, finetunings=plan.finetunings,
-        heldout=plan.heldout, setting=plan.setting, folder=None if folder is None else Path(folder),
-        revision=plan.revision, n_jobs=n_jobs,
-    )  # fmt: skip
+    def hash_model(self) -> str:
+        """SHA-256 of the base model's weights."""
+        return hash_weights(load_base(self.model, revision=self.revision).model)
 
+    def to_tables(self, rows: StudyRows) -> Tables:
+        """Runs, and predictions in the smallest types that hold them."""
+        slim = {name: "category" for name in RUN} | {"fold": "int8", "item": "int32"}
+        return {"runs": rows.runs, "predictions": rows.predictions.astype(slim)}
 
-def save_study(rows: StudyRows, plan: StudyPlan, folder: Path | str) -> dict[str, Any]:
-    """Store rows and their origin in a folder, predictions in single precision; the origin is returned."""
-    slim = {name: "category" for name in RUN} | {"fold": "int8", "item": "int32"}
-    return store_rows(
-        {"runs": rows.runs, "predictions": rows.predictions.astype(slim)}, Path(folder), plan=plan.described(),
-        single=("predicted",), model_sha256=hash_weights(load_base(plan.model, revision=plan.revision).model),
-        processor_seconds=round(float(rows.runs["seconds"].sum() + _adaptation_seconds(rows.runs))),
-    )  # fmt: skip
+    def from_tables(self, tables: Tables) -> StudyRows:
+        """Runs and predictions in the types that `run_study` gives them."""
+        runs, predictions = tables["runs"], tables["predictions"]
+        plain = {name: runs[name].dtype for name in RUN} | {"item": "int64", "fold": "int64"}
+        return StudyRows(runs, predictions.astype(plain))
 
-
-def load_study(source: Path | str, plan: StudyPlan | None = None) -> StudyRows:
-    """Rows as `save_study` left them.
-
-    Args:
-        source: `data:<name>` for what comes with the collection, or a folder.
-        plan: what the rows must have come from; None takes whatever is stored.
-
-    Raises:
-        LookupError: no such study. ValueError: a file was altered, or the rows come from another plan.
-    """
-    tables = load_rows(source, read_origin(source)["plan"] if plan is None else plan.described())
-    runs, predictions = tables["runs"], tables["predictions"]
-    plain = {name: runs[name].dtype for name in RUN} | {"item": "int64", "fold": "int64"}
-    return StudyRows(runs, predictions.astype(plain))
+    def count_seconds(self, rows: StudyRows) -> float:
+        """All fine-tunings, and every adaptation once, however many fine-tunings started from it."""
+        adaptations = rows.runs.drop_duplicates(["sample", "adaptation"])["adaptation_seconds"]
+        return float(rows.runs["seconds"].sum() + adaptations.sum())
 
 
 def load_runs(source: Path | str) -> pd.DataFrame:
     """The runs of a study, without their predictions.
 
     Args:
-        source: as for `load_study`; a Parquet file of runs; or `run:<notebook>`, the rows that this notebook left in
-            the same run.
+        source: `data:<name>` for what comes with the collection, or a folder of stored rows; a Parquet file of runs; or
+            `run:<notebook>`, the rows that this notebook left in the same run.
 
     Raises:
-        LookupError: there are none.
+        LookupError: there are none. ValueError: a file was altered.
+
+        lab.adaptation.load_runs("data:adaptation_runs")
     """
     file = _parquet(source)
-    return load_study(source).runs if file is None else pd.read_parquet(file)
+    return load_rows(source)["runs"] if file is None else pd.read_parquet(file)
 
 
 def origin_table(source: Path | str) -> pd.DataFrame:
@@ -162,8 +140,3 @@ def _parquet(source: Path | str) -> Path | None:
             raise LookupError(f"{name} has left no rows in this run: run it first, or name a file of runs")
         return path
     return paths.find_file(text) if text.endswith(".parquet") else None
-
-
-def _adaptation_seconds(runs: pd.DataFrame) -> float:
-    """Every adaptation once, however many fine-tunings started from it."""
-    return float(runs.drop_duplicates(["sample", "adaptation"])["adaptation_seconds"].sum())

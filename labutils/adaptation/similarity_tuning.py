@@ -123,7 +123,7 @@ class _Regression:
             raise ValueError(f"the scores of all {len(scores)} training pairs are equal: there is nothing to learn")
         targets = (scores - self.mean) / self.scale
         self._start(chosen, targets)
-        size, epochs = self.tuning.batch, self.tuning.epochs
+        size, epochs = self.tuning.batch_size, self.tuning.epochs
         per_epoch = -(-len(chosen) // size)
         torch.manual_seed(seed)  # dropout
         if self.tuning.method == "head":
@@ -167,8 +167,8 @@ class _Regression:
             features = pair_features(*embeddings.split(len(positions)))
             return F.mse_loss(self.head(features).squeeze(1), wanted[positions])
 
-        batches = _epochs(len(chosen), self.tuning.batch, self.tuning.epochs, seed)
-        return minimise(parameters, batches, squared_error, learning_rate=self.tuning.rate, steps=steps)
+        batches = _epochs(len(chosen), self.tuning.batch_size, self.tuning.epochs, seed)
+        return minimise(parameters, batches, squared_error, learning_rate=self.tuning.learning_rate, steps=steps)
 
     def _sentences_of(self, chosen: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " twice"]:
         """Positions of the first sentences of the chosen pairs, then of the second."""

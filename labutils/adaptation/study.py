@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 from labutils.adaptation.configurations import Adaptation, Tuning
 from labutils.adaptation.correlations import pearson_contributions
 from labutils.adaptation.jobs import (
+    FORMAT,
     NO_ADAPTATION,
     NO_SAMPLE,
     Inputs,
@@ -21,12 +22,12 @@ from labutils.adaptation.jobs import (
     plan_jobs,
     unfinished,
 )
-from labutils.adaptation.run_store import RunStore
 from labutils.adaptation.samples import Sample, describe_samples
 from labutils.core.progress import progress
 from labutils.data.sources import short_source
 from labutils.data.tasks import Task
 from labutils.models.loading import model_name
+from labutils.runner.finished_runs import FinishedRuns
 from labutils.stats.pairing import require_columns
 
 GAIN_UNITS = ("sentence pair", "sample of texts")  # items and draws of `adaptation_gain`
@@ -87,8 +88,8 @@ def run_study(
         if not given or len(set(given)) < len(given):
             raise ValueError(f"a study needs at least one {what} and none twice, not {', '.join(map(str, given))}")
     with tempfile.TemporaryDirectory() as temporary:
-        store = RunStore(Path(folder or temporary))
-        inputs = gather_inputs(source, task, heldout=heldout, setting=setting, store=store, revision=revision)
+        finished = FinishedRuns(Path(folder or temporary), FORMAT)
+        inputs = gather_inputs(source, task, heldout=heldout, setting=setting, finished=finished, revision=revision)
         jobs = plan_jobs(inputs, samples, ways, tunings)
         _finish(inputs, [job for job in (unfinished(inputs, job) for job in jobs) if job.runs], n_jobs)
         return _collect(inputs, jobs, samples, _labels("D", ways), _labels("H", tunings))
@@ -137,12 +138,12 @@ def _finish(inputs: Inputs, jobs: list[Job], n_jobs: int | None) -> None:
 def _collect(
     inputs: Inputs, jobs: list[Job], samples: Sequence[Sample], ways: dict[object, str], tunings: dict[object, str]
 ) -> StudyRows:
-    """All runs of the plan as the store has them, named and joined with what is known of their samples."""
+    """All runs of the plan as they are kept, named and joined with what is known of their samples."""
     runs, predictions = [], []
     items = inputs.task.items[["item", "score"]].rename(columns={"score": "gold"}).reset_index(drop=True)
     for job in jobs:
         for run in job.runs:
-            result = inputs.store.read_run(run.key)
+            result = inputs.finished.read(run.key)
             name = {
                 "sample": job.sample.name if job.sample else NO_SAMPLE,
                 "adaptation": ways[job.adaptation] if job.adaptation else NO_ADAPTATION,

@@ -110,7 +110,7 @@ def adapt_model(
         check_token_ids(model, tokens)
         if tokens.shape[1] > (limit := context_length(model, base.tokenizer)):
             raise ValueError(f"windows of {tokens.shape[1]} tokens exceed the model's context of {limit}")
-    steps, size, rate = adaptation.steps, adaptation.batch, adaptation.rate
+    steps, size, rate = adaptation.steps, adaptation.batch_size, adaptation.learning_rate
     loss_of = _loss_of(base)
     if base.fresh_head:
         body = {id(parameter) for parameter in model.base_model.parameters()}

@@ -6,7 +6,7 @@ The page is generated from the ledgers, the collection's own beside the others; 
 import shutil
 from pathlib import Path
 
-from labutils.claims.ledger import ledger
+from labutils.claims.ledger import FILE, ledger
 from labutils.claims.registry import load_claims
 from labutils.claims.verdicts import Verdict
 from labutils.core import paths
@@ -32,9 +32,9 @@ def record_elsewhere(run: str | Path, name: str) -> Path:
     Raises:
         LookupError: the run holds no ledger.
     """
-    ledger = Path(run) / "ledger.jsonl"
+    ledger = Path(run) / FILE
     if not ledger.exists():
-        raise LookupError(f"{run} holds no ledger.jsonl; run a study into this folder first")
+        raise LookupError(f"{run} holds no {FILE}; run a study into this folder first")
     target = LEDGERS / f"{name}.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(ledger, target)

@@ -8,11 +8,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from labutils.claims.registry import claim, load_claims, tensions
 from labutils.claims.verdicts import Verdict, plural
+from labutils.core.files import write_atomically
 from labutils.stats.bootstrap import expected_false_contradictions, holm
 
 FILE = "ledger.jsonl"
@@ -52,6 +54,18 @@ def correct(verdicts: Sequence[Verdict]) -> list[Verdict]:
             verdict = replace(verdict, outcome="inconclusive", correction=reason)
         corrected[index] = verdict
     return corrected
+
+
+def write_ledger(path: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write verdicts as JSON lines, atomically: a reader sees the old file or the new one.
+
+        write_ledger(Path("results/trial/ledger.jsonl"), [verdict])
+
+    Raises:
+        ValueError: a number is NaN or infinite; nothing is written.
+    """
+    lines = [json.dumps(verdict.as_row(), allow_nan=False, default=np.generic.item) + "\n" for verdict in verdicts]
+    write_atomically(path, "".join(lines))
 
 
 def ledger(folder: str | Path) -> pd.DataFrame:

@@ -37,7 +37,11 @@ def hash_bytes(data: bytes) -> str:
 
 
 def hash_json(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
+    """SHA-256 of a value's canonical JSON (sorted keys, no spaces).
+
+    >>> hash_json({"b": 1, "a": 2}) == hash_json({"a": 2, "b": 1})
+    True
+    """
     return hash_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
@@ -81,7 +85,10 @@ def git_state() -> dict[str, str | bool | None]:
 
 
 def without_paths(text: str) -> str:
-    """Replace this machine's folders in a text by what they stand for, so that records can be shared."""
+    """Replace this machine's folders in a text by what they stand for, so that records can be shared.
+
+    without_paths("/home/me/texts/notes.txt")  # "~/texts/notes.txt"
+    """
     for folder, name in _known_folders():
         text = text.replace(folder, name)
     return text

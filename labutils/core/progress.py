@@ -9,10 +9,11 @@ another one that is being shown: of a sweep over prunings one sees the sweep.
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Sized
 from contextvars import ContextVar
 from typing import TypeVar
+
+from tqdm.std import tqdm  # not `tqdm.auto`, which warns in a Jupyter without widgets
 
 Item = TypeVar("Item")
 
@@ -32,6 +33,8 @@ def progress(
         total: number of items; taken from `len(iterable)` where that is known.
         description: what is being done, shown before the count.
         unit: name of one item, for the speed.
+
+        for layer in progress(layers, description="prune", unit="layer"): ...
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
@@ -47,10 +50,6 @@ def progress(
 
 def _shown(iterable: Iterable[Item], total: int | None, description: str, unit: str) -> Iterator[Item]:
     if is_watched():
-        with warnings.catch_warnings():
-            # Without ipywidgets tqdm draws its text bar in Jupyter too, and warns that it does.
-            warnings.simplefilter("ignore")
-            from tqdm.auto import tqdm
         yield from tqdm(iterable, total=total, desc=description, unit=unit, delay=QUIET_SECONDS)
     else:
         yield from _lines(iterable, total, description, unit)

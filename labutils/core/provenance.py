@@ -1,5 +1,6 @@
 """Where numbers come from: versions, device, and fingerprints of model, tokenizer and data, as one table."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -36,12 +37,15 @@ def provenance(
 
     Raises:
         LookupError: a source `file:<path>` does not exist.
+
+        lab.provenance(model, tokenizer, sources=["lab:review", "file:notes.txt"], seed=0)
     """
     git = git_state()
     commit = "outside git" if git["commit"] is None else f"{git['commit']}{' with changes' if git['dirty'] else ''}"
-    rows: list[tuple[str, Any]] = [("labutils", _version("labutils")), ("git commit", commit)]
-    rows += [("python", platform.python_version())]
-    rows += [(package, _version(package)) for package in PACKAGES]
+    versions = find_versions("labutils", *PACKAGES)
+    rows: list[tuple[str, Any]] = [("labutils", versions.get("labutils", "not installed")), ("git commit", commit)]
+    rows += [("python", versions["python"])]
+    rows += [(package, versions[package]) for package in PACKAGES]
     rows += [("device", _describe_device(model)), ("threads", torch.get_num_threads())]
     if model is not None:
         rows += _describe_model(model)
@@ -52,6 +56,19 @@ def provenance(
     if seed is not None:
         rows += [("seed", seed)]
     return pd.DataFrame([(item, str(value)) for item, value in rows], columns=["item", "value"])
+
+
+def find_versions(*packages: str) -> dict[str, str]:
+    """Versions of Python and of these packages, as far as they are installed.
+
+    >>> find_versions("torch", "no-such-package")
+    {'python': '3.12.3', 'torch': '2.13.0'}
+    """
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def hash_weights(model: torch.nn.Module) -> str:
@@ -101,10 +118,3 @@ def _fingerprint(source: str) -> str:
     if kind == "lab":
         return f"written by the controlled language, sha256 of its data {hash_path(paths.DATA / 'world')}"
     return "by its revision on the hub" if kind == "hub" else "not a known kind of source"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -18,19 +18,19 @@ from labutils.distillation.data import TaskData, load_task_data
 from labutils.distillation.figures import gain_curves, gain_forest, layer_curves, layer_values
 from labutils.distillation.matchers import METHODS
 from labutils.distillation.pipeline import Distillation, distill, train_teacher
-from labutils.distillation.plan import DistillPlan, carry_out, load_study, save_study, tell_origin
+from labutils.distillation.plan import DistillPlan
 from labutils.distillation.students import cut_student, narrow_student
 from labutils.distillation.sweep import DistillSweep, distill_sweep
 from labutils.distillation.tables import (
     control_table,
+    describe_controls,
+    describe_gains,
+    describe_rates,
     mapping_sizes,
     rate_table,
     score_table,
-    tell_controls,
-    tell_gains,
-    tell_rates,
-    tell_verdict,
 )
+from labutils.runner.stored_rows import describe_origin
 
 __all__ = [
     "METHODS",
@@ -41,7 +41,6 @@ __all__ = [
     "TaskData",
     "arm_differences",
     "arms_along",
-    "carry_out",
     "control_table",
     "cut_student",
     "distill",
@@ -54,18 +53,15 @@ __all__ = [
     "layer_curves",
     "layer_values",
     "mapping_sizes",
-    "load_study",
     "load_task_data",
     "narrow_student",
     "rate_table",
-    "save_study",
     "score_interval",
     "score_table",
     "seed_tests",
-    "tell_controls",
-    "tell_gains",
-    "tell_origin",
-    "tell_rates",
-    "tell_verdict",
+    "describe_controls",
+    "describe_gains",
+    "describe_origin",
+    "describe_rates",
     "train_teacher",
 ]

@@ -10,18 +10,13 @@ folder named by `--runs`: the same command goes on where it was stopped.
 import sys
 from collections.abc import Sequence
 
-from labutils.distillation.plan import DistillPlan, carry_out, save_study
+from labutils.distillation.plan import DistillPlan
 from labutils.runner.commands import run_study
-
-NOTEBOOK = "08_layer_distillation"
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command; returns the exit status, 2 for what was refused."""
-    return run_study(
-        words, name="distillation", notebook=NOTEBOOK, description=__doc__, read_plan=DistillPlan.of,
-        carry_out=carry_out, save=save_study,
-    )  # fmt: skip
+    return run_study(words, DistillPlan, description=__doc__)
 
 
 if __name__ == "__main__":

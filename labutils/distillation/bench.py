@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -16,13 +15,13 @@ from labutils.distillation.layer_analysis import cluster_layers, probe_layers
 from labutils.distillation.layer_maps import group_ends
 from labutils.distillation.pipeline import distill, train_teacher
 from labutils.distillation.scoring import UNITS, predict, score_items
-from labutils.distillation.store import hash_code, run_key
 from labutils.distillation.students import cut_student, narrow_student
 from labutils.distillation.task_models import TaskModel
 from labutils.models.loading import load_model, model_name
 from labutils.models.structure import find_blocks
+from labutils.runner.finished_runs import FinishedRuns, Frames
 
-Frames = dict[str, pd.DataFrame]
+FORMAT = 1  # of `FinishedRuns`: raise it when the same inputs come to give other numbers
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,21 @@ class Backbone:
 def load_backbone(source: str, *, revision: str | None) -> Backbone:
     """Load a backbone as `load_model` does."""
     model, tokenizer = load_model(source, revision=revision)
-    hashes = {"model": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer), "code": hash_code()}
+    hashes = {"model": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer)}
     return Backbone(model_name(source), model, tokenizer, hashes, revision)
 
 
 def prepare_bench(
-    backbone: Backbone, task: str, rank: int, largest: float, setting: DistillSetting, folder: Path | None
+    backbone: Backbone, task: str, rank: int, largest: float, setting: DistillSetting, finished: FinishedRuns
 ) -> Bench:
-    """Load a task and train its teacher, or take it from the folder; `largest` is the largest share of any arm."""
+    """Load a task and train its teacher, or take a finished one; `largest` is the largest share of any arm."""
     data = load_task_data(
         task, backbone.tokenizer, n_train=round(largest * setting.n_train), n_validation=setting.n_validation,
         n_test=setting.n_test, max_length=setting.max_length, seed=setting.seed, revision=backbone.revision,
     )  # fmt: skip
     options, taught = setting.teacher_options(rank), take_share(data, 1.0, setting)
-    key = run_key(**backbone.hashes, items=hash_items(taught), teacher=options)
-    checkpoint = None if folder is None else folder / "teachers" / key
+    key = finished.name({**backbone.hashes, "items": hash_items(taught), "teacher": options})
+    checkpoint = None if finished.folder is None else finished.folder / "teachers" / key
     teacher = train_teacher(backbone.model, taught, checkpoint=checkpoint, **options)
     bench = Bench(backbone.name, backbone.model, data, rank, teacher, key, {})
     return replace(bench, teacher_frames=_teacher_rows(bench))

@@ -1,31 +1,32 @@
-"""A whole distillation study written down: carried out, stored with its origin, and read again."""
+"""The study of notebook 08 as a plan: what is compared, on what, with how many seeds."""
 
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import pandas as pd
 
-from labutils.core.files import without_paths
 from labutils.core.provenance import hash_weights
 from labutils.distillation.arms import DistillSetting, arms_along
 from labutils.distillation.matchers import find_method
-from labutils.distillation.store import hash_code
 from labutils.distillation.sweep import DistillSweep, distill_sweep
 from labutils.models.loading import load_model
-from labutils.runner.stored_rows import describe_origin, load_rows, store_rows
+from labutils.runner.long_study import LongStudy
+from labutils.runner.stored_rows import Tables
 
 REFERENCE = "kd"  # what every other arm is compared with
 TABLES = tuple(field.name for field in fields(DistillSweep))
 
 
 @dataclass(frozen=True)
-class DistillPlan:
+class DistillPlan(LongStudy):
     """All that the rows of a study depend on, under the names of the notebook's parameters.
 
+        plan = lab.distillation.DistillPlan.of(globals())
+        sweep = plan.load("data:distillation_runs")
+
     Attributes:
-        model, revision, tasks, rates: as for `distill_sweep`.
+        model, revision, tasks: as for `distill_sweep`; rates: its `learning_rates`.
         methods: compared at the setting's own rank and share.
         studied: methods with as many seeds as plain distillation, also compared with it at every rank of `ranks` and
             share of `shares`.
@@ -34,6 +35,9 @@ class DistillPlan:
         n_seeds_others: of every other arm.
         setting: sizes.
     """
+
+    room: ClassVar[str] = "distillation"
+    notebook: ClassVar[str] = "08_layer_distillation"
 
     model: str
     tasks: list[str]
@@ -48,23 +52,6 @@ class DistillPlan:
     revision: str | None = None
     setting: DistillSetting = DistillSetting()
 
-    @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> "DistillPlan":
-        """The plan among parameters, those of its setting included, as a notebook or `described` has them.
-
-        Raises:
-            LookupError: one that has no default is missing.
-        """
-        own = [each for each in fields(cls) if each.name != "setting"]
-        missing = [each.name for each in own if each.default is MISSING and each.name not in parameters]
-        if missing:
-            raise LookupError(f"a distillation study needs more parameters: {', '.join(missing)}")
-        sizes = {each.name: parameters[each.name] for each in fields(DistillSetting) if each.name in parameters}
-        return cls(
-            **{each.name: parameters[each.name] for each in own if each.name in parameters},
-            setting=DistillSetting(**sizes),
-        )
-
     @property
     def arms(self) -> dict[str, int]:
         """All arms with their numbers of seeds; plain distillation is always among them, at every rank and share."""
@@ -77,58 +64,38 @@ class DistillPlan:
         ]
         return dict.fromkeys([*most, *others], self.n_seeds_others) | dict.fromkeys(most, self.n_seeds)
 
-    def described(self) -> dict[str, Any]:
-        """The plan and its setting as one mapping that JSON can hold, without this machine's folders."""
-        plain = asdict(self)
-        plain |= plain.pop("setting") | {"model": without_paths(self.model)}
-        return plain | {"tasks": [without_paths(task) for task in self.tasks]}
+    def carry_out(self, *, folder: Path | str | None = None, n_jobs: int | None = None) -> DistillSweep:
+        """Train and read everything; see `distill_sweep` for the rows, `folder` and `n_jobs`.
 
+        Layers are kept of methods and controls alone: probes and clusters of the arms that vary rank and share are of
+        no use to the study, and make up most of the rows.
+        """
+        for method in [*self.methods, *self.studied]:
+            find_method(method)
+        sweep = distill_sweep(
+            self.model, self.tasks, arms=self.arms, learning_rates=self.rates, setting=self.setting,
+            folder=None if folder is None else Path(folder), revision=self.revision, n_jobs=n_jobs,
+        )  # fmt: skip
+        shown = {*self.methods, *self.controls, *self.studied, REFERENCE, "teacher", "untrained"}
+        layers = (_of_arms(sweep.probes, shown), _of_arms(sweep.clusters, shown))
+        return DistillSweep(sweep.items, sweep.runs, *layers, sweep.tuning)
 
-def carry_out(plan: DistillPlan, *, folder: Path | str | None = None, n_jobs: int | None = None) -> DistillSweep:
-    """Train and read everything; see `distill_sweep` for the rows, `folder` and `n_jobs`.
+    def hash_model(self) -> str:
+        """SHA-256 of the weights of the teachers' backbone."""
+        return hash_weights(load_model(self.model, revision=self.revision)[0])
 
-    Layers are kept of methods and controls alone: probes and clusters of the arms that vary rank and share are of no
-    use to the study, and make up most of the rows.
-    """
-    for method in [*plan.methods, *plan.studied]:
-        find_method(method)
-    sweep = distill_sweep(
-        plan.model, plan.tasks, arms=plan.arms, rates=plan.rates, setting=plan.setting,
-        folder=None if folder is None else Path(folder), revision=plan.revision, n_jobs=n_jobs,
-    )  # fmt: skip
-    shown = {*plan.methods, *plan.controls, *plan.studied, REFERENCE, "teacher", "untrained"}
-    layers = (_of_arms(sweep.probes, shown), _of_arms(sweep.clusters, shown))
-    return DistillSweep(sweep.items, sweep.runs, *layers, sweep.tuning)
+    def to_tables(self, rows: DistillSweep) -> Tables:
+        """The tables of a sweep that have rows."""
+        return {name: getattr(rows, name) for name in TABLES if len(getattr(rows, name))}
 
+    def from_tables(self, tables: Tables) -> DistillSweep:
+        """The sweep, with empty frames for tables that had no rows."""
+        return DistillSweep(**{name: tables.get(name, pd.DataFrame()) for name in TABLES})
 
-def save_study(sweep: DistillSweep, plan: DistillPlan, folder: Path) -> dict[str, Any]:
-    """Store a study's rows and their origin in a folder; the origin is returned."""
-    tables = {name: getattr(sweep, name) for name in TABLES if len(getattr(sweep, name))}
-    return store_rows(
-        tables, folder, plan=plan.described(), model_sha256=_hash_model(plan), code_sha256=hash_code(),
-        processor_seconds=round(float(sweep.runs["seconds"].sum())),
-    )  # fmt: skip
-
-
-def load_study(source: str | Path, plan: DistillPlan) -> DistillSweep:
-    """The rows that `save_study` stored, if they come from this plan and from the model as it is now.
-
-    Raises:
-        LookupError: nothing is stored there.
-        ValueError: a file was altered, or the rows come from another plan or other weights.
-    """
-    tables = load_rows(source, plan.described(), model_sha256=_hash_model(plan))
-    return DistillSweep(**{name: tables.get(name, pd.DataFrame()) for name in TABLES})
-
-
-def tell_origin(source: str | Path) -> str:
-    """Where stored rows come from, and whether the sources that train and read a student are still the same."""
-    return describe_origin(source, code_sha256=hash_code())
+    def count_seconds(self, rows: DistillSweep) -> float:
+        """Of all students; teachers are few."""
+        return float(rows.runs["seconds"].sum())
 
 
 def _of_arms(table: pd.DataFrame, arms: set[str]) -> pd.DataFrame:
     return table[table["arm"].isin(arms)].reset_index(drop=True) if len(table) else table
-
-
-def _hash_model(plan: DistillPlan) -> str:
-    return hash_weights(load_model(plan.model, revision=plan.revision)[0])

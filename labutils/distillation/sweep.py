@@ -13,9 +13,9 @@ from joblib import Parallel, delayed
 from labutils.core.progress import progress
 from labutils.distillation.arms import Arm, DistillSetting, parse_arm
 from labutils.distillation.bench import (
+    FORMAT,
     Backbone,
     Bench,
-    Frames,
     hash_items,
     load_backbone,
     make_student,
@@ -25,7 +25,7 @@ from labutils.distillation.bench import (
     take_share,
 )
 from labutils.distillation.options import TrainingOptions
-from labutils.distillation.store import keep, recall, run_key
+from labutils.runner.finished_runs import FinishedRuns, Frames
 
 TUNING_SEEDS = 10_000  # seeds from here on choose learning rates, and nothing else
 
@@ -57,7 +57,7 @@ def distill_sweep(
     *,
     arms: Sequence[str] | Mapping[str, int],
     n_seeds: int | None = None,
-    rates: Sequence[float],
+    learning_rates: Sequence[float],
     setting: DistillSetting = DistillSetting(),  # noqa: B008 (frozen)
     folder: Path | None = None,
     revision: str | None = None,
@@ -65,7 +65,7 @@ def distill_sweep(
 ) -> DistillSweep:
     """Train a teacher per task and rank, and a student per task, arm and seed.
 
-    The learning rate of each task and method is the one of `rates` with the best mean validation score over
+    The learning rate of each task and method is the one of `learning_rates` with the best mean validation score over
     `setting.n_tuning` seeds of their own, at the setting's rank and share; its other arms take it over. Among equals
     the lower rate is taken. Seeds decide the student's first weights and all randomness of its training; the items and
     the teacher are those of the setting's seed.
@@ -75,23 +75,26 @@ def distill_sweep(
         tasks: as for `load_task_data`.
         arms: see `labutils.distillation.arms`; a mapping gives each its own number of seeds.
         n_seeds: seeds 0 to n − 1 of every arm, where arms are no mapping.
-        rates: the grid, the same for every method.
+        learning_rates: the grid, the same for every method.
         folder: where finished runs are kept; a sweep that finds them there takes them, and trains the others.
         n_jobs: parallel processes; None leaves it to `joblib.parallel_config`.
 
     Raises:
         ValueError, LookupError: as the loaders and `distill` do; a wrong arm or setting before anything is trained.
+
+        distill_sweep("lab-llama", ["lab:topic/stories"], arms=["kd", "ild"], n_seeds=3, learning_rates=[0.01, 0.03])
     """
     seeds = dict(arms) if isinstance(arms, Mapping) else dict.fromkeys(arms, n_seeds or 0)
     chosen = [parse_arm(arm) for arm in seeds]
+    rates = list(learning_rates)
     if not rates or not chosen or not tasks or min(seeds.values()) < 1 or (len(rates) > 1 and setting.n_tuning < 1):
         raise ValueError(
-            f"a sweep needs tasks, arms, rates and at least one seed per arm ({seeds}), and one more to choose among "
-            f"rates (n_tuning={setting.n_tuning})"
+            f"a sweep needs tasks, arms, learning_rates and at least one seed per arm ({seeds}), and one more to "
+            f"choose among learning rates (n_tuning={setting.n_tuning})"
         )
     backbone = load_backbone(source, revision=revision)
     _check_setting(backbone, setting)
-    crew = _Crew(setting, folder, n_jobs)
+    crew = _Crew(setting, FinishedRuns(folder, FORMAT), n_jobs)
     benches = _prepare(backbone, tasks, chosen, crew)
     plain = [benches[task, setting.rank] for task in tasks]
     tuning = _tune(plain, chosen, rates, crew)
@@ -120,10 +123,10 @@ def _check_setting(backbone: Backbone, setting: DistillSetting) -> None:
 
 @dataclass(frozen=True)
 class _Crew:
-    """How jobs are done: with which sizes, where finished ones are kept, and by how many processes."""
+    """How jobs are done: with which sizes, where finished ones are kept, by how many processes."""
 
     setting: DistillSetting
-    folder: Path | None
+    finished: FinishedRuns
     n_jobs: int | None
 
     def run(self, function: Callable, jobs: Sequence[tuple], description: str, unit: str) -> list:
@@ -133,7 +136,7 @@ class _Crew:
 
     def measure(self, measure: Callable[..., Frames], jobs: Sequence[tuple], description: str) -> list[Frames]:
         """The frames of every job; what is kept is not measured again."""
-        given = [(measure, bench, rest, self.setting, self.folder) for bench, *rest in jobs]
+        given = [(measure, bench, rest, self.setting, self.finished) for bench, *rest in jobs]
         return self.run(_recall_or_measure, given, description, "run")
 
 
@@ -142,7 +145,7 @@ def _prepare(backbone: Backbone, tasks: Sequence[str], arms: list[Arm], crew: _C
     ranks = list(dict.fromkeys([crew.setting.rank, *(arm.rank for arm in arms if arm.rank)]))
     largest = max([1.0, *(arm.share for arm in arms)])
     wanted = [(task, rank) for task in tasks for rank in ranks]
-    jobs = [(backbone, task, rank, largest, crew.setting, crew.folder) for task, rank in wanted]
+    jobs = [(backbone, task, rank, largest, crew.setting, crew.finished) for task, rank in wanted]
     return dict(zip(wanted, crew.run(prepare_bench, jobs, "train teachers", "teacher"), strict=True))
 
 
@@ -175,16 +178,16 @@ def _best_rates(
 
 
 def _recall_or_measure(
-    measure: Callable[..., Frames], bench: Bench, rest: list, setting: DistillSetting, folder: Path | None
+    measure: Callable[..., Frames], bench: Bench, rest: list, setting: DistillSetting, finished: FinishedRuns
 ) -> Frames:
     about = [asdict(part) if isinstance(part, Arm) else part for part in rest]
     share = next((part.share for part in rest if isinstance(part, Arm)), 1.0)
     items = hash_items(take_share(bench.data, share, setting))
-    key = run_key(kind=measure.__name__, bench=bench.key, items=items, setting=asdict(setting), about=about)
-    frames = recall(folder, key)
-    if frames is None:
-        frames = measure(bench, *rest, setting)
-        keep(folder, key, frames)
+    key = {"kind": measure.__name__, "bench": bench.key, "items": items, "setting": asdict(setting), "about": about}
+    if finished.has(key):
+        return finished.read_frames(key)
+    frames = measure(bench, *rest, setting)
+    finished.write_frames(key, frames)
     return frames
 
 

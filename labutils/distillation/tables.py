@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from labutils.claims.verdicts import Verdict
 from labutils.data.sources import short_source
 from labutils.distillation.comparison import arm_differences, interval_rows, seed_tests
 from labutils.distillation.sweep import DistillSweep
@@ -27,15 +26,15 @@ def rate_table(runs: pd.DataFrame) -> pd.DataFrame:
     return table.rename(index=short_source).rename_axis(index=None, columns=None)
 
 
-def tell_rates(runs: pd.DataFrame, rates: Sequence[float]) -> str:
+def describe_rates(runs: pd.DataFrame, learning_rates: Sequence[float]) -> str:
     """How many of the chosen learning rates lie at an end of the grid, beyond which there may be a better one."""
     chosen = rate_table(runs).stack()
-    low, high = ((chosen == end).sum() for end in (min(rates), max(rates)))
-    if len(rates) == 1:
-        return f"All students were trained with the learning rate {rates[0]:g}."
+    low, high = ((chosen == end).sum() for end in (min(learning_rates), max(learning_rates)))
+    if len(learning_rates) == 1:
+        return f"All students were trained with the learning rate {learning_rates[0]:g}."
     return (
-        f"Of {len(chosen)} choices {low} fall on the lowest rate ({min(rates):g}) and {high} on the highest "
-        f"({max(rates):g})."
+        f"Of {len(chosen)} choices {low} fall on the lowest rate ({min(learning_rates):g}) and {high} on the highest "
+        f"({max(learning_rates):g})."
     )
 
 
@@ -53,7 +52,7 @@ def control_table(sweep: DistillSweep, pairs: Mapping[str, tuple[str, str]], *, 
     return gains.merge(tests[tests["task"] == "all"].drop(columns="task"), on="comparison").drop(columns="difference")
 
 
-def tell_controls(controls: pd.DataFrame, compared: pd.DataFrame, *, margin: float) -> str:
+def describe_controls(controls: pd.DataFrame, compared: pd.DataFrame, *, margin: float) -> str:
     """Whether the controls were seen, and how small a gain of the compared methods would have been.
 
     Args:
@@ -71,7 +70,7 @@ def tell_controls(controls: pd.DataFrame, compared: pd.DataFrame, *, margin: flo
     )
 
 
-def tell_gains(gains: pd.DataFrame, method: str, part: str) -> str:
+def describe_gains(gains: pd.DataFrame, method: str, part: str) -> str:
     """At which values of a part a method's interval over the reference lies above zero.
 
     Args:
@@ -85,11 +84,3 @@ def tell_gains(gains: pd.DataFrame, method: str, part: str) -> str:
         for row in better.itertuples()
     ]
     return f"{where}{': ' if found else ''}{'; '.join(found)}."
-
-
-def tell_verdict(verdict: Verdict) -> str:
-    """A verdict over test items and seeds, as a sentence."""
-    if verdict.estimate is None:
-        return verdict.sentence()
-    remark = f" {verdict.note[0].upper()}{verdict.note[1:]}." if verdict.note else ""
-    return f"{verdict.claim} {verdict.outcome} on {verdict.scope['model']}: {verdict.evidence()}.{remark}"

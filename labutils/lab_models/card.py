@@ -1,15 +1,14 @@
 """The model card: everything that is measured about a lab model, as `card.json`, and the README written from it."""
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from labutils.core.provenance import find_versions
 from labutils.lab_models import fitness
 from labutils.lab_models.corpus import SEEDS_PER_RUN, mixture, stream_texts
 from labutils.lab_models.readme import format_readme
@@ -39,8 +38,7 @@ def write_card(folder: Path, *, name: str) -> dict[str, Any]:
         "command": _command(name, training),
         "training": _describe_training(training),
         "corpus": _describe_corpus(training, tokenizer),
-        "versions": {"python": platform.python_version()}
-        | {each: importlib.metadata.version(each) for each in LIBRARIES},
+        "versions": find_versions(*LIBRARIES),
         **_measure(model, tokenizer),
     }
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

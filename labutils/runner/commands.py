@@ -8,21 +8,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from labutils.core import paths
 from labutils.core.progress import clock
+from labutils.runner.long_study import LongStudy
 from labutils.runner.parameters import parse_assignment
 from labutils.runner.planning import plan_studies
 
 REFUSED = 2
 READER_LEFT = 141  # what a shell reports of a program that ended by SIGPIPE
-
-
-class Plan(Protocol):
-    """A long study written down."""
-
-    def described(self) -> dict[str, Any]: ...
 
 
 def finish_command(command: Callable[[], int]) -> int:
@@ -47,39 +42,27 @@ def finish_command(command: Callable[[], int]) -> int:
         return READER_LEFT
 
 
-def run_study(
-    words: Sequence[str],
-    *,
-    name: str,
-    notebook: str,
-    description: str,
-    read_plan: Callable[[dict[str, Any]], Plan],
-    carry_out: Callable[..., Any],
-    save: Callable[[Any, Any, Path], dict[str, Any]],
-) -> int:
-    """The command `python -m labutils.<name>`, which carries out a notebook's long study and stores its rows.
+def run_study(words: Sequence[str], study: type[LongStudy], *, description: str) -> int:
+    """The command `python -m labutils.<room>`, which carries out a notebook's long study and stores its rows.
+
+        run_study(["--profile", "smoke", "--show"], StudyPlan, description="Carry out the study of notebook 06.")
 
     Args:
         words: the command's arguments.
-        name: the study's package; finished runs are kept in `results/<name>`, rows in `data/<name>_runs`.
-        notebook: whose parameters the plan takes where no file is given.
         description: shown by `--help`.
-        read_plan: parameters → plan.
-        carry_out: (plan, folder=…, n_jobs=…) → rows.
-        save: (rows, plan, folder) → the origin that was written beside the rows.
 
     Returns:
         the exit status, as `finish_command` gives it.
     """
 
     def command() -> int:
-        options = _study_parser(name, description).parse_args(words)
+        options = _study_parser(study.room, description).parse_args(words)
         started = time.monotonic()
-        plan = read_plan(_find_parameters(options, notebook))
+        plan = study.of(_find_parameters(options, study.notebook))
         if options.show:
             print(json.dumps(plan.described(), indent=2))
             return 0
-        origin = save(carry_out(plan, folder=options.runs, n_jobs=options.jobs), plan, options.out)
+        origin = plan.save(plan.carry_out(folder=options.runs, n_jobs=options.jobs), options.out)
         took = clock(time.monotonic() - started)
         print(f"{origin['rows']['runs']} runs in {options.out}, {took} on {origin['machine']}")
         return 0

@@ -5,6 +5,7 @@ So kernels here talk through sockets in a private folder, run this very Python, 
 from outside.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -12,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,23 @@ TRACEBACK_LINES = 12
 # How long outputs may lag behind the end of their cell; a busy machine is slow to deliver large figures.
 IOPUB_SECONDS = 60
 
-# papermill warns of union-typed parameters it cannot read, and nbclient logs a death that is reported here anyway.
-logging.getLogger("papermill").setLevel(logging.CRITICAL)
+
+@contextlib.contextmanager
+def papermill_silenced() -> Iterator[None]:
+    """While notebooks run, papermill logs nothing.
+
+    It warns of union-typed parameters that it cannot read, and nbclient logs a death that is reported here anyway. Its
+    logger is one for all threads, so this belongs around all notebooks of a run.
+
+        with papermill_silenced(): execute(notebook, {}, execution)
+    """
+    log = logging.getLogger("papermill")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 class StudyFailure(Exception):

@@ -9,7 +9,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from labutils.core.files import hash_json
-from labutils.runner.parameters import suggest
+from labutils.runner.parameters import name_known
 
 GENERATED_TAGS = {"answer", "injected-parameters"}
 # nbconvert's classic page without the scripts that it fetches from the network.
@@ -40,7 +40,7 @@ def select_notebooks(names: Iterable[str], available: dict[str, Path]) -> dict[s
     stems = [Path(name).name.removesuffix(".ipynb") for name in names]
     for stem in stems:
         if stem not in available:
-            raise LookupError(f"unknown notebook {stem!r}{suggest(stem, available)}")
+            raise LookupError(f"unknown notebook {stem!r}{name_known(stem, available)}")
     return {stem: path for stem, path in available.items() if stem in stems or not stems}
 
 

@@ -5,7 +5,6 @@ of unknown names; here every value is checked against its declaration before any
 """
 
 import ast
-import difflib
 import io
 import re
 import tokenize
@@ -15,6 +14,8 @@ from typing import Any
 
 import yaml
 from nbformat import NotebookNode
+
+from labutils.core.options import suggest
 
 SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 TYPES = (*SCALARS, "list[int]", "list[float]", "list[str]")
@@ -61,6 +62,8 @@ def read_parameters(notebook: NotebookNode) -> dict[str, Parameter]:
 
     Raises:
         ValueError: there are several such cells, or a line of it is no declaration.
+
+        read_parameters(nbformat.read("01_a.ipynb", as_version=4))["sparsity"].default  # 0.5
     """
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if not cells:
@@ -83,7 +86,7 @@ def check_values(values: Mapping[str, Any], declared: Mapping[str, Parameter], n
     checked = {}
     for name, value in values.items():
         if name not in declared:
-            raise LookupError(f"{notebook}: unknown parameter {name!r}{suggest(name, declared)}")
+            raise LookupError(f"{notebook}: unknown parameter {name!r}{name_known(name, declared)}")
         try:
             checked[name] = declared[name].convert(value)
         except ValueError as error:
@@ -91,14 +94,14 @@ def check_values(values: Mapping[str, Any], declared: Mapping[str, Parameter], n
     return checked
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error message: the nearest known name, then all of them."""
+def name_known(given: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, then all of them.
+
+    >>> name_known("sclae", ["seed", "scale"])
+    ". Did you mean 'scale'? Known: seed, scale."
+    """
     names = list(known)
-    if not names:
-        return "; there are none"
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"{hint} (known: {', '.join(names)})"
+    return f".{suggest(given, names)} Known: {', '.join(names) or 'none'}."
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -106,6 +109,9 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
     Raises:
         ValueError: there is no `=`, no name before it, or the value is no YAML.
+
+    >>> parse_assignment("sparsities=[0.5, 0.6]")
+    ('sparsities', [0.5, 0.6])
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip().isidentifier():

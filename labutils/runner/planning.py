@@ -8,7 +8,7 @@ from typing import Any
 from nbformat import NotebookNode
 
 from labutils.runner.notebooks import count_code_cells, find_notebooks, read_notebook, runs_last, select_notebooks
-from labutils.runner.parameters import Parameter, check_values, parse_yaml, read_parameters, suggest
+from labutils.runner.parameters import Parameter, check_values, name_known, parse_yaml, read_parameters
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def load_profile(folder: Path, profile: str) -> dict[str, dict[str, Any]]:
     """
     available = sorted(path.stem for path in (folder / "profiles").glob("*.yaml"))
     if profile not in available:
-        raise LookupError(f"unknown profile {profile!r}{suggest(profile, available)}")
+        raise LookupError(f"unknown profile {profile!r}{name_known(profile, available)}")
     content = parse_yaml((folder / "profiles" / f"{profile}.yaml").read_text())
     if not isinstance(content, dict) or not all(isinstance(entry, dict | None) for entry in content.values()):
         raise ValueError(f"profile {profile!r} must map each notebook's stem to its parameters, 'name: value' each")
@@ -62,12 +62,14 @@ def plan_studies(
     Raises:
         LookupError: an unknown notebook, profile or parameter; the message names the nearest known one.
         ValueError: an ill-typed parameter, or nothing to run.
+
+        (study,), _ = plan_studies(["01_a"], profile="lab", overrides={"seed": 3}, folder=paths.NOTEBOOKS)
     """
     available = find_notebooks(folder)
     values = load_profile(folder, profile)
     for stem in values:
         if stem not in available:
-            raise LookupError(f"profile {profile!r} lists an unknown notebook {stem!r}{suggest(stem, available)}")
+            raise LookupError(f"profile {profile!r} lists an unknown notebook {stem!r}{name_known(stem, available)}")
     selected = select_notebooks(names, available)
     skipped = [stem for stem in selected if stem not in values]
     notebooks = {stem: read_notebook(path) for stem, path in selected.items() if stem in values}
@@ -97,7 +99,7 @@ def _check_overrides(overrides: Mapping[str, Any], declared: Mapping[str, Mappin
     known = {name: None for parameters in declared.values() for name in parameters}
     for name in overrides:
         if name not in known:
-            raise LookupError(f"no selected notebook has a parameter {name!r}{suggest(name, known)}")
+            raise LookupError(f"no selected notebook has a parameter {name!r}{name_known(name, known)}")
 
 
 def _plan_study(

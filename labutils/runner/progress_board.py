@@ -3,8 +3,9 @@
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Sequence
+
+from tqdm.std import tqdm
 
 from labutils.core.progress import clock, is_watched
 from labutils.runner.planning import Study
@@ -20,10 +21,6 @@ class Board:
         self._mutex = threading.Lock()
         self._bar = None
         if is_watched():
-            with warnings.catch_warnings():
-                # Without ipywidgets tqdm draws its text bar in Jupyter too, and warns that it does.
-                warnings.simplefilter("ignore")
-                from tqdm.auto import tqdm
             self._bar = tqdm(total=sum(self._cells.values()), unit="cell", desc="notebooks")
 
     def begin(self, stem: str) -> None:

@@ -6,13 +6,13 @@ together from the records, so any run, after any interruption, leaves both compl
 
 import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from labutils.claims.ledger import FILE as LEDGER
 from labutils.core import paths
 from labutils.core.files import (
     git_state,
@@ -23,6 +23,7 @@ from labutils.core.files import (
     without_paths,
     write_atomically,
 )
+from labutils.core.provenance import find_versions
 from labutils.runner.notebooks import hash_cells
 from labutils.runner.planning import Study
 
@@ -33,10 +34,8 @@ OUTPUTS = ("*.ipynb", "*.html", "*.parquet", "*.jsonl", "figures/*.png")
 
 def shared_inputs() -> dict[str, Any]:
     """The inputs that all notebooks of a run have in common: sources of `labutils`, data shipped with it, versions."""
-    versions = {"python": platform.python_version()}
-    versions |= {package: importlib.metadata.version(package) for package in KEY_PACKAGES}
     data = hash_tree(paths.DATA) if paths.DATA.is_dir() else None
-    return {"labutils_sha256": hash_package(), "data_sha256": data, "versions": versions}
+    return {"labutils_sha256": hash_package(), "data_sha256": data, "versions": find_versions(*KEY_PACKAGES)}
 
 
 def study_inputs(study: Study, shared: Mapping[str, Any], run: Path) -> dict[str, Any]:
@@ -98,12 +97,12 @@ def write_manifest(run: Path) -> None:
         records = read_records(run)
         write_atomically(run / "manifest.json", json.dumps({"notebooks": records}, indent=2) + "\n")
         ledgers = [
-            run / stem / "ledger.jsonl"
+            run / stem / LEDGER
             for stem, record in records.items()
             # A notebook that reads the others' verdicts has none of its own to add.
             if record["status"] == "succeeded" and not record["after_all"]
         ]
-        write_atomically(run / "ledger.jsonl", "".join(path.read_text() for path in ledgers if path.exists()))
+        write_atomically(run / LEDGER, "".join(path.read_text() for path in ledgers if path.exists()))
 
 
 def lock(run: Path, name: str) -> FileLock:
@@ -128,7 +127,7 @@ def portable(value: Any) -> Any:
 
 
 def _ledger_state(run: Path, stem: str, record: Mapping[str, Any]) -> str:
-    path = run / stem / "ledger.jsonl"
+    path = run / stem / LEDGER
     return hash_file(path) if record["status"] == "succeeded" and path.exists() else record["status"]
 
 

@@ -20,10 +20,11 @@ import joblib
 from filelock import Timeout
 from nbformat import NotebookNode
 
+from labutils.claims.ledger import FILE as LEDGER
 from labutils.core import paths
 from labutils.core.files import hash_file, without_paths, write_atomically
 from labutils.runner.engines import check_engine
-from labutils.runner.kernels import Execution, StudyFailure, execute, kernel_environment
+from labutils.runner.kernels import Execution, StudyFailure, execute, kernel_environment, papermill_silenced
 from labutils.runner.notebooks import (
     clean_executed,
     count_code_cells,
@@ -100,6 +101,8 @@ def run_studies(
     Raises:
         LookupError: an unknown notebook, profile or parameter, or an engine that does not answer; nothing has run.
         ValueError: an ill-typed parameter, nothing to run, or no such engine; nothing has run.
+
+        run_studies(["01_layerwise_sparsity"], profile="smoke", out="results/trial", resume=True)
     """
     folder = Path(notebooks) if notebooks is not None else paths.NOTEBOOKS
     if jobs < 1:
@@ -115,7 +118,8 @@ def run_studies(
     for stem in skipped:
         board.note(f"{stem} is skipped: profile {profile!r} does not list it")
     try:
-        return _run_all(session, jobs)
+        with papermill_silenced():
+            return _run_all(session, jobs)
     finally:
         board.close()
 
@@ -217,7 +221,7 @@ def _read_result(folder: Path, attempt: str, executed: NotebookNode) -> dict[str
     if result.get("attempt") != attempt:
         message = "the notebook ended without calling conclude(rows, verdicts, answer)"
         raise StudyFailure(last, "last cell", message, executed)
-    for name in ("rows.parquet", "ledger.jsonl"):
+    for name in ("rows.parquet", LEDGER):
         if hash_file(folder / name) != result[f"{Path(name).stem}_sha256"]:
             raise StudyFailure(last, "last cell", f"{name} is not the file that conclude wrote", executed)
     kept = {name: result[name] for name in ("answer", "n_rows", "verdicts", "device")}

@@ -4,9 +4,7 @@ A folder of stored rows holds one Parquet file per table and `origin.json`: the 
 the model, of the code and of every file, versions, date and machine.
 """
 
-import contextlib
 import datetime
-import importlib.metadata
 import io
 import json
 import os
@@ -20,6 +18,7 @@ import pandas as pd
 from labutils import __version__
 from labutils.core import paths
 from labutils.core.files import git_state, hash_bytes, write_atomically
+from labutils.core.provenance import find_versions
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "pandas", "scikit-learn")
 ORIGIN = "origin.json"  # written last: where it is, the tables that it lists are
@@ -51,7 +50,7 @@ def store_rows(
         **about,
         "files": {name: hash_bytes(content) for name, content in contents.items()},
         "rows": {name: len(table) for name, table in tables.items()},
-        "versions": {"python": platform.python_version(), "labutils": __version__} | _versions(),
+        "versions": find_versions(*PACKAGES) | {"labutils": __version__},
         "commit": git_state()["commit"],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine().replace('_', '-')}, {platform.system()}",
@@ -63,21 +62,23 @@ def store_rows(
     return origin
 
 
-def load_rows(source: str | Path, plan: Mapping[str, Any], **about: Any) -> Tables:
+def load_rows(source: str | Path, plan: Mapping[str, Any] | None = None, **about: Any) -> Tables:
     """The tables of a folder, if they are what its origin says and come from this plan.
 
     Args:
         source: "data:<name>" for a folder that comes with the collection, or a path.
-        plan: what the rows must have come from.
+        plan: what the rows must have come from; None takes whatever is stored.
         **about: entries of the origin that must be these as well, such as the hash of the model.
 
     Raises:
         LookupError: nothing is stored there.
         ValueError: a file was altered, or the rows come from something else; the first difference is named.
+
+        load_rows("data:adaptation_runs")["runs"]
     """
     origin, folder = read_origin(source), _place(source)
     found = origin["plan"] | {name: origin.get(name) for name in about}
-    plan = {**plan, **about}
+    plan = {**(origin["plan"] if plan is None else plan), **about}
     if differing := [name for name in {**found, **plan} if plan.get(name, ...) != found.get(name, ...)]:
         name = differing[0]
         raise ValueError(
@@ -103,17 +104,14 @@ def read_origin(source: str | Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def describe_origin(source: str | Path, **about: Any) -> str:
-    """A sentence on where stored rows come from, and whether entries of their origin are what they are now."""
+def describe_origin(source: str | Path) -> str:
+    """A sentence on where stored rows come from."""
     origin = read_origin(source)
     versions = ", ".join(f"{name} {origin['versions'][name]}" for name in ("python", "torch", "transformers"))
-    sentence = (
+    return (
         f"The rows are stored ones (`{source}`), not computed here: they come from a run of {origin['date']} on a "
         f"machine with {origin['machine']} ({versions})."
     )
-    for name, value in about.items():
-        sentence += f" Their `{name}` {'is' if origin.get(name) == value else 'is not'} that of today."
-    return sentence
 
 
 def _to_parquet(table: pd.DataFrame, single: Sequence[str]) -> bytes:
@@ -126,12 +124,3 @@ def _to_parquet(table: pd.DataFrame, single: Sequence[str]) -> bytes:
 def _place(source: str | Path) -> Path:
     name = str(source)
     return paths.DATA / name.removeprefix("data:") if name.startswith("data:") else Path(name)
-
-
-def _versions() -> dict[str, str]:
-    """Of what the numbers depend on, as far as it is installed: peft is needed for adapters alone."""
-    found = {}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found

@@ -1,18 +1,13 @@
 """The study: complete rows, resumption after a kill, the same rows from other processes, and gains pair by pair."""
 
-import json
-
 import pandas as pd
 import pytest
-import torch
-from small_models import causal_base, pairs, same, save, state_of, texts
+from small_models import causal_base, pairs, save, texts
 
 from labutils.adaptation import jobs
 from labutils.adaptation.correlations import fold_correlations
-from labutils.adaptation.run_store import RunStore
 from labutils.adaptation.samples import Sample
 from labutils.adaptation.study import RUN, StudyRows, adaptation_gain, run_study
-from labutils.adaptation.training import AdaptationRecord
 from labutils.data.tasks import Task
 from labutils.stats.bootstrap import crossed_bootstrap
 
@@ -190,7 +185,7 @@ def test_the_gain_is_the_difference_of_the_scores(rows):
         ({"samples": [SAMPLES[0], SAMPLES[0]]}, "one sample and none twice"),
         ({"adaptations": ["full", "full rate=1e-3"]}, "one adaptation and none twice"),
         ({"finetunings": []}, "at least one fine-tuning"),
-        ({"finetunings": ["hed"]}, "did you mean 'head'"),
+        ({"finetunings": ["hed"]}, "Did you mean 'head'"),
         ({"task": Task("lab:choice", "qa", "choice", pd.DataFrame({"prompt": ["?"]}))}, "choice task"),
     ],
 )
@@ -203,27 +198,3 @@ def test_wrong_requests_stop_before_anything_is_trained(study, changes, message,
 def test_an_error_names_its_run(study):
     with pytest.raises(ValueError, match=r"run S01, full rate=1e\+20 .*: the loss at step .* lower the learning rate"):
         study(adaptations=["full rate=1e20 steps=9"])
-
-
-def test_a_store_keeps_runs_and_weights(tmp_path):
-    store, base = RunStore(tmp_path), causal_base()
-    key, other = {"seed": 1}, {"seed": 2}
-    assert not store.has_run(key)
-    store.write_run(key, {"pearson": 0.1})
-    assert store.has_run(key) and not store.has_run(other) and store.read_run(key) == {"pearson": 0.1}
-    with pytest.raises(ValueError, match="JSON"):
-        store.write_run(other, {"pearson": float("nan")})
-    assert not store.has_run(other)
-    (file,) = (tmp_path / "runs").iterdir()
-    assert json.loads(file.read_text())["key"] == key
-    record = AdaptationRecord(1.0, 2.0, 1.5, 100, 0.5, 3.0)
-    with torch.no_grad():
-        for parameter in base.model.parameters():
-            parameter.add_(1)
-    store.save_weights(key, base.model, record)
-    fresh = causal_base()
-    assert store.load_weights(other, fresh.model) is None and same(state_of(fresh), state_of(causal_base()))
-    assert store.load_weights(key, fresh.model) == record and same(state_of(fresh), state_of(base))
-    store.drop_weights(key)
-    store.drop_weights(key)
-    assert store.load_weights(key, fresh.model) is None

@@ -7,7 +7,8 @@ from labutils.adaptation.configurations import Adaptation, Tuning
 
 def test_a_line_and_its_values():
     found = Adaptation.read("lora rate=1e-3 steps=7 rank=4")
-    assert found == Adaptation("lora", rate=0.001, steps=7, rank=4, batch=8)
+    assert found == Adaptation("lora", learning_rate=0.001, steps=7, rank=4, batch_size=8)
+    assert Adaptation.read("lora learning_rate=1e-3 steps=7 rank=4 batch_size=8") == found
     assert str(found) == "lora rate=0.001 batch=8 rank=4 steps=7"
     assert Tuning.read("head") == Tuning("head") and str(Tuning("head")) == "head rate=0.001 batch=8 epochs=3"
 
@@ -22,9 +23,9 @@ def test_lines_that_mean_the_same_are_equal(line):
     ("line", "message"),
     [
         ("", "method '' is not one of full, lora"),
-        ("loar steps=3", "did you mean 'lora'"),
+        ("loar steps=3", "Did you mean 'lora'"),
         ("head", "not one of full, lora"),
-        ("full step=3", "did you mean 'steps'"),
+        ("full step=3", "Did you mean 'steps'"),
         ("full steps", "takes rate=…, batch=…, steps=…"),
         ("full rank=4", "the method 'full' takes"),
         ("full steps=3.5", "steps is int"),

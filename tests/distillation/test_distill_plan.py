@@ -14,9 +14,9 @@ from labutils.core import paths
 from labutils.distillation import __main__ as command
 from labutils.distillation import bench as benches
 from labutils.distillation import plan as plans
-from labutils.distillation import store
-from labutils.distillation.plan import DistillPlan, carry_out, load_study, save_study
+from labutils.distillation.plan import DistillPlan
 from labutils.runner.planning import plan_studies
+from labutils.runner.stored_rows import describe_origin
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def tiny(tiny_llama: PreTrainedModel, task_files: dict[str, str], monkeypatch: p
 
 def test_the_notebook_declares_a_plan_in_every_profile() -> None:
     for profile in ("smoke", "lab", "full", "hub", "paper"):
-        (study,), _ = plan_studies([command.NOTEBOOK], profile=profile, overrides={}, folder=paths.NOTEBOOKS)
+        (study,), _ = plan_studies([DistillPlan.notebook], profile=profile, overrides={}, folder=paths.NOTEBOOKS)
         plan = DistillPlan.of(study.parameters)
         assert plan.setting.n_train == study.parameters["n_train"] and plan.arms["kd"] == plan.n_seeds
         assert DistillPlan.of(json.loads(json.dumps(plan.described()))) == plan
@@ -45,11 +45,12 @@ def test_the_notebook_declares_a_plan_in_every_profile() -> None:
 
 
 def test_the_stored_study_is_the_one_that_the_notebook_asks_for() -> None:
-    (study,), _ = plan_studies([command.NOTEBOOK], profile="full", overrides={}, folder=paths.NOTEBOOKS)
+    (study,), _ = plan_studies([DistillPlan.notebook], profile="full", overrides={}, folder=paths.NOTEBOOKS)
     if not (paths.DATA / "distillation_runs" / "origin.json").exists():
         pytest.skip("no rows are stored in data/distillation_runs: python -m labutils.distillation computes them")
     plan = DistillPlan.of(study.parameters)
-    found = load_study(study.parameters["stored"], plan)
+    assert "today" not in describe_origin(study.parameters["stored"])
+    found = plan.load(study.parameters["stored"])
     assert found.runs.groupby(["evaluation", "arm"])["seed"].nunique().groupby("arm").unique().map(list).to_dict() == {
         arm: [n] for arm, n in plan.arms.items()
     }
@@ -67,24 +68,24 @@ def test_every_varied_arm_has_its_reference(tiny: DistillPlan) -> None:
 
 
 def test_a_study_is_stored_and_read_again(tiny: DistillPlan, tmp_path: Path) -> None:
-    found = carry_out(tiny)
+    found = tiny.carry_out()
     seeds = found.runs.groupby("arm")["seed"].nunique()
     assert seeds.to_dict() == tiny.arms
     assert set(found.probes["arm"]) == {"kd", "ild", "loraild", "kd/share=2", "teacher", "untrained"}
-    origin = save_study(found, tiny, tmp_path / "rows")
-    assert_same(found, load_study(tmp_path / "rows", tiny))
-    assert origin["plan"]["n_seeds"] == 2 and len(origin["code_sha256"]) == 64
+    origin = tiny.save(found, tmp_path / "rows")
+    assert_same(found, tiny.load(tmp_path / "rows"))
+    assert origin["plan"]["n_seeds"] == 2 and len(origin["model_sha256"]) == 64
     with pytest.raises(ValueError, match="n_seeds=2, not 3"):
-        load_study(tmp_path / "rows", replace(tiny, n_seeds=3))
+        replace(tiny, n_seeds=3).load(tmp_path / "rows")
 
 
 def test_the_model_must_be_the_one_that_was_studied(
     tiny: DistillPlan, tiny_gpt2: PreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_study(carry_out(replace(tiny, tasks=tiny.tasks[:1], rates=[1e-2], studied=[], controls=[])), tiny, tmp_path)
+    tiny.save(replace(tiny, tasks=tiny.tasks[:1], rates=[1e-2], studied=[], controls=[]).carry_out(), tmp_path)
     monkeypatch.setattr(plans, "load_model", lambda source, revision=None: (tiny_gpt2, None))
     with pytest.raises(ValueError, match="model_sha256"):
-        load_study(tmp_path, tiny)
+        tiny.load(tmp_path)
 
 
 def test_the_command_goes_on_after_a_kill_to_the_same_rows(
@@ -101,7 +102,7 @@ def test_the_command_goes_on_after_a_kill_to_the_same_rows(
     kill_after(7, lambda: command.main(words("killed")), monkeypatch)
     assert not (tmp_path / "killed").exists()
     assert command.main(words("killed")) == 0
-    assert_same(load_study(tmp_path / "whole", tiny), load_study(tmp_path / "killed", tiny))
+    assert_same(tiny.load(tmp_path / "whole"), tiny.load(tmp_path / "killed"))
 
 
 def test_the_command_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -109,35 +110,3 @@ def test_the_command_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.Ca
     assert command.main(["--plan", str(tmp_path / "plan.json")]) == 2
     assert command.main(["-p", "n_sed=3"]) == 2
     assert "n_seeds" in capsys.readouterr().err
-
-
-def test_the_code_hash_follows_imports_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "labutils"
-    (package / "room").mkdir(parents=True)
-    sources = {
-        "a.py": "from labutils.room import b\n\ndef late():\n    import labutils.room.c\n",
-        "room/b.py": "import os\n",
-        "room/c.py": "",
-        "room/d.py": "",
-    }
-    for name, text in sources.items():
-        (package / name).write_text(text)
-    monkeypatch.setattr(store, "PACKAGE", package)
-    hashes = [store.hash_code.__wrapped__("labutils.a")]
-    for name in ("room/d.py", "room/b.py", "room/c.py"):
-        (package / name).write_text("x = 1\n")
-        hashes.append(store.hash_code.__wrapped__("labutils.a"))
-    assert hashes[0] == hashes[1] and len(set(hashes[1:])) == 3
-
-
-def test_what_judges_and_draws_is_not_part_of_a_run() -> None:
-    """Keys of runs must not change with the figures, nor stay the same when the loss changes."""
-    names, waiting = set(), ["labutils.distillation.bench"]
-    while waiting:
-        name = waiting.pop()
-        path = store._find_source(name)
-        if path is not None and name not in (*names, store.APART):
-            names.add(name)
-            waiting += store._imported(__import__("ast").parse(path.read_text()))
-    assert {"labutils.distillation.losses", "labutils.distillation.loop", "labutils.world.tasks"} <= names
-    assert not {"labutils.distillation.figures", "labutils.distillation.comparison", "labutils.claims.registry"} & names

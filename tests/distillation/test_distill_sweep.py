@@ -25,11 +25,10 @@ ARMS = ["kd", "kd/share=2", "kd/test-logits", "loraild/rank=3"]
 def small(tiny_llama: PreTrainedModel, task_files: dict[str, str], monkeypatch: pytest.MonkeyPatch):
     """A sweep of a tiny model over both tasks."""
     tokenizer = word_tokenizer(TINY_WORDS, bos_token="<s>")
-    monkeypatch.setattr(benches, "hash_code", lambda: "the code as it is")
     monkeypatch.setattr(benches, "load_model", lambda source, revision=None: (tiny_llama, tokenizer))
 
     def run(**changes: object) -> DistillSweep:
-        given = {"arms": ARMS, "n_seeds": 2, "rates": [1e-3, 1e-2], "setting": SETTING, **changes}
+        given = {"arms": ARMS, "n_seeds": 2, "learning_rates": [1e-3, 1e-2], "setting": SETTING, **changes}
         return distill_sweep("tiny", given.pop("tasks", list(task_files.values())), **given)
 
     return run
@@ -75,7 +74,7 @@ def _check_resumption(small, whole: DistillSweep, folder: Path, monkeypatch: pyt
 
 
 def test_two_processes_give_the_same_rows(small, task_files: dict[str, str]) -> None:
-    given = {"arms": ["loraild"], "rates": [1e-2], "tasks": [task_files["choice"]]}
+    given = {"arms": ["loraild"], "learning_rates": [1e-2], "tasks": [task_files["choice"]]}
     alone = small(**given)
     assert alone.tuning.empty
     with joblib.parallel_config(n_jobs=2):
@@ -83,7 +82,7 @@ def test_two_processes_give_the_same_rows(small, task_files: dict[str, str]) -> 
 
 
 def test_students_can_be_cut_instead(small) -> None:
-    found = small(arms=["none"], rates=[1e-3], n_seeds=1, setting=replace(SETTING, width=None))
+    found = small(arms=["none"], learning_rates=[1e-3], n_seeds=1, setting=replace(SETTING, width=None))
     assert found.runs["student"].max() > 16 * 64  # the teacher's width and vocabulary
 
 
@@ -92,7 +91,7 @@ def test_mistakes_stop_before_anything_is_trained(small, monkeypatch: pytest.Mon
     for changes, message in [
         ({"arms": ["kd", "loraild/rnk=8"]}, "Did you mean 'rank=…'"),
         ({"n_seeds": 0}, "at least one seed"),
-        ({"setting": replace(SETTING, n_tuning=0)}, "to choose among rates"),
+        ({"setting": replace(SETTING, n_tuning=0)}, "to choose among learning rates"),
         ({"setting": replace(SETTING, width=9)}, "multiple of the head width"),
         ({"setting": replace(SETTING, width=None, n_blocks=4)}, "student of 4 blocks"),
         ({"setting": replace(SETTING, ild_start=1)}, "0 to 0"),

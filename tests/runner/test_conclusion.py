@@ -1,4 +1,4 @@
-"""`conclude`: three files, their hashes, and a table; nothing that JSON cannot say."""
+"""`conclude`: three files, their hashes, and a table; numbers that JSON can say."""
 
 import json
 from pathlib import Path
@@ -8,20 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labutils.claims.verdicts import Verdict
 from labutils.core import paths
 from labutils.core.files import hash_file
 from labutils.core.paths import study_folder
 from labutils.runner import conclude
 
 
-class Row:
-    """A verdict as far as `conclude` cares."""
-
-    def __init__(self, **values: Any) -> None:
-        self.values = values
-
-    def as_row(self) -> dict[str, Any]:
-        return self.values
+def verdict(claim: str = "C01", **values: Any) -> Verdict:
+    about = {"statement": "so", "outcome": "supported", "first_outcome": "supported", "scope": {"model": "m"}}
+    return Verdict(claim=claim, **about | values)
 
 
 @pytest.fixture
@@ -33,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_files_and_hashes_agree(folder: Path) -> None:
     rows = pd.DataFrame({"item": [0, 1], "loss": [0.25, 0.5]})
-    verdicts = [Row(claim="C01", outcome="supported"), Row(claim="C02", outcome="supported")]
+    verdicts = [verdict("C01"), verdict("C02")]
     table = conclude(rows, verdicts, " Yes. ")
     result = json.loads((folder / "result.json").read_text())
     assert table["claim"].tolist() == ["C01", "C02"]
@@ -43,13 +39,14 @@ def test_files_and_hashes_agree(folder: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "rows.parquet"), rows)
 
 
-def test_numbers_keep_all_their_digits_and_missing_ones_become_null(folder: Path) -> None:
-    row = Row(
-        a=np.float64(0.1) + 0.2, b=np.int64(3), c=float("nan"), d=np.float32("inf"), e=(1, np.bool_(True)), f=None
-    )
-    conclude(pd.DataFrame({"x": [1]}), [row], "Yes.")
+def test_numbers_keep_all_their_digits_and_nan_is_refused(folder: Path) -> None:
+    scope = {"sparsity": np.float64(0.1) + 0.2, "n": np.int64(3), "exact": np.bool_(True)}
+    conclude(pd.DataFrame({"x": [1]}), [verdict(scope=scope)], "Yes.")
     line = json.loads((folder / "ledger.jsonl").read_text())
-    assert line == {"a": 0.1 + 0.2, "b": 3, "c": None, "d": None, "e": [1, True], "f": None}
+    assert (line["scope_sparsity"], line["scope_n"], line["scope_exact"]) == (0.1 + 0.2, 3, True)
+    assert line["estimate"] is None
+    with pytest.raises(ValueError, match="JSON"):
+        conclude(pd.DataFrame({"x": [1]}), [verdict(estimate=float("nan"))], "Yes.")
 
 
 def test_a_study_without_verdicts_is_allowed(folder: Path) -> None:

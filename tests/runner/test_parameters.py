@@ -87,7 +87,7 @@ def test_values_of_another_type_are_refused(annotation: str, value: Any) -> None
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(LookupError, match="01_a: unknown parameter 'sclae'; did you mean 'scale'"):
+    with pytest.raises(LookupError, match="01_a: unknown parameter 'sclae'. Did you mean 'scale'"):
         check_values({"sclae": 1.0}, declare(PARAMETERS), "01_a")
 
 

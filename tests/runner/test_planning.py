@@ -15,18 +15,18 @@ def test_a_mistyped_parameter_stops_before_anything_runs(lab: Path, capsys: pyte
     status = main(["run", "--notebooks", str(lab), "--out", str(lab / "run"), "-p", "scael=2"])
     errors = capsys.readouterr().err
     assert status == 2
-    assert "no selected notebook has a parameter 'scael'; did you mean 'scale'?" in errors
+    assert "no selected notebook has a parameter 'scael'. Did you mean 'scale'?" in errors
     assert executed(lab) == [] and not (lab / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("profile", "names", "overrides", "message"),
     [
-        ({"01_a": {"sede": 1}}, [], {}, "01_a: unknown parameter 'sede'; did you mean 'seed'"),
+        ({"01_a": {"sede": 1}}, [], {}, "01_a: unknown parameter 'sede'. Did you mean 'seed'"),
         ({"01_a": {"seed": True}}, [], {}, r"01_a: parameter 'seed' is declared int but was given True \(bool\)"),
         ({"01_a": {}}, [], {"words": ["a", 1]}, r"'words' is declared list\[str\]"),
-        ({"01_b": {}}, [], {}, "unknown notebook '01_b'; did you mean '01_a'"),
-        ({"01_a": {}}, ["01_aa"], {}, "unknown notebook '01_aa'; did you mean '01_a'"),
+        ({"01_b": {}}, [], {}, "unknown notebook '01_b'. Did you mean '01_a'"),
+        ({"01_a": {}}, ["01_aa"], {}, "unknown notebook '01_aa'. Did you mean '01_a'"),
         ({"01_a": [1]}, [], {}, "must map each notebook's stem"),
         ({}, [], {}, "nothing to run"),
     ],
@@ -44,7 +44,7 @@ def test_faults_of_the_plan_stop_before_anything_runs(
 def test_an_unknown_profile_is_named(lab: Path) -> None:
     write_study(lab, "01_a")
     write_profile(lab, "smoke", **{"01_a": {}})
-    with pytest.raises(LookupError, match="unknown profile 'smok'; did you mean 'smoke'"):
+    with pytest.raises(LookupError, match="unknown profile 'smok'. Did you mean 'smoke'"):
         run_studies(profile="smok", out=lab / "run", notebooks=lab)
 
 

@@ -24,6 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_tables_come_back_with_their_types(folder: Path) -> None:
     found = load_rows(folder, PLAN, model_sha256="abc")
+    assert load_rows(folder).keys() == found.keys()  # whatever is stored
     pd.testing.assert_frame_equal(found["runs"], TABLES["runs"], check_dtype=False)
     pd.testing.assert_frame_equal(found["items"], TABLES["items"], check_dtype=False, rtol=1e-6)
     assert (
@@ -35,9 +36,7 @@ def test_the_origin_says_what_when_and_where(folder: Path) -> None:
     origin = read_origin(folder)
     assert origin["plan"] == PLAN and origin["rows"] == {"items": 2, "runs": 1} and origin["model_sha256"] == "abc"
     assert {"python", "torch", "transformers"} <= set(origin["versions"]) and "cores" in origin["machine"]
-    sentence = describe_origin(folder, model_sha256="abc")
-    assert "`model_sha256` is that of today" in sentence
-    assert "`model_sha256` is not that of today" in describe_origin(folder, model_sha256="def")
+    sentence = describe_origin(folder)
     assert origin["date"] in sentence and origin["versions"]["torch"] in sentence and origin["machine"] in sentence
 
 

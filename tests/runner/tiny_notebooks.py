@@ -30,10 +30,13 @@ with (lab / "log").open("a") as log: log.write(os.environ["LABUTILS_NOTEBOOK"] +
 CONCLUDE = """\
 import pandas as pd
 from labutils import conclude
-class Verdict:
-    def as_row(self): return {"claim": "C01", "outcome": "supported", "estimate": seed + 0.5, "notebook": STEM}
+from labutils.claims.verdicts import Verdict
+verdict = Verdict(
+    claim="C01", statement="", outcome="supported", first_outcome="supported", scope={"notebook": STEM},
+    estimate=seed + 0.5, low=0.0, high=1.0,
+)
 rows = pd.DataFrame({"item": [1, 2], "loss": [0.1, 0.2 * seed]})
-conclude(rows, [Verdict()], f"Yes, {seed + 0.5} | [0, 1]")"""
+conclude(rows, [verdict], f"Yes, {seed + 0.5} | [0, 1]")"""
 
 READ_LEDGERS = """\
 others = sorted(Path(os.environ["LABUTILS_RUN_FOLDER"]).glob("*/ledger.jsonl"))
@@ -99,3 +102,17 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < limit, "waited too long"
         time.sleep(0.05)
+
+
+def meet(place: str) -> int:
+    """Wait until two processes are here at a time, then return the own one's id."""
+    Path(f"{place}-{os.getpid()}").touch()
+    wait_until(lambda: len(list(Path(place).parent.glob(f"{Path(place).name}-*"))) > 1)
+    return os.getpid()
+
+
+def wait_for(folder: str) -> int:
+    """Tell that this has begun, wait for the file `go`, then return the own process's id."""
+    (Path(folder) / "begun").touch()
+    wait_until((Path(folder) / "go").exists)
+    return os.getpid()

@@ -1,14 +1,14 @@
 """Read an engine's name, make sure that it can be used, and hand joblib's work to it."""
 
-import difflib
 import os
 import re
 import sys
 
 import joblib
 
+from labutils.core.options import suggest
 from labutils.runner.engines import dask, slurm
-from labutils.runner.engines.partition import PLACE, parse_partition
+from labutils.runner.engines.slurm import PLACE, parse_partition
 
 VARIABLE = "LABUTILS_ENGINE"
 FORMS = {"processes": "processes:N", "dask": "dask://host:port", "slurm": "slurm://PARTITION:N"}
@@ -20,7 +20,10 @@ def check_engine(engine: str) -> str:
     Raises:
         ValueError: no engine is written like that, or workers have another version of labutils.
         LookupError: the scheduler does not answer, a worker cannot import labutils, or something is not installed:
-            Dask, submitit, or the commands of Slurm.
+            Dask, dask-jobqueue, or the commands of Slurm.
+
+    >>> check_engine("processes:4")
+    '4 processes of this machine'
     """
     kind, place = parse_engine(engine)
     if kind == "dask":
@@ -43,13 +46,15 @@ def parse_engine(engine: str) -> tuple[str, str]:
         return "slurm", found[1]
     if found := re.fullmatch(r"processes:([1-9]\d*)", engine):
         return "processes", found[1]
-    nearest = difflib.get_close_matches(re.split(r"\W", engine)[0], FORMS, n=1)
-    hint = f" Did you mean {FORMS[nearest[0]]!r}?" if nearest else ""
+    hint = suggest(re.split(r"\W", engine)[0], FORMS)
     raise ValueError(f"There is no engine {engine!r}.{hint} Known: {', '.join(FORMS.values())}.")
 
 
 def use_engine(engine: str) -> None:
-    """From now on let all of joblib's work in this thread go to an engine."""
+    """From now on let all of joblib's work in this thread go to an engine.
+
+    use_engine("slurm://gpu:8?timeout_min=240")
+    """
     kind, place = parse_engine(engine)
     if kind == "dask":
         dask.use_cluster(place)

@@ -5,7 +5,9 @@ suits torch. A worker that dies takes nothing along: its tasks go to the others.
 """
 
 import asyncio
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import joblib
 
@@ -41,9 +43,21 @@ def use_cluster(address: str) -> None:
     Raises:
         LookupError: the scheduler does not answer, or Dask is not installed.
     """
-    _connect(address)  # joblib takes the process's client
+    use_client(_connect(address))
+
+
+def use_client(client: Any, *, n_workers: int | None = None, refusals: Sequence[Exception] = ()) -> None:
+    """Let joblib's work in this thread go to the cluster of a Dask client.
+
+        use_client(distributed.Client(cluster), n_workers=8)
+
+    Args:
+        n_workers: how many there may come to be; None: those that are there, or come within a minute.
+        refusals: a list in which an error appears when no worker will come any more.
+    """
     joblib.register_parallel_backend("dask", _dask_backend)
-    joblib.parallel_config("dask", wait_for_workers_timeout=SECONDS_FOR_WORKERS)
+    options = {"wait_for_workers_timeout": SECONDS_FOR_WORKERS, "n_workers": n_workers, "refusals": refusals}
+    joblib.parallel_config("dask", client=client, **options)
 
 
 def worker_version() -> str:
@@ -52,7 +66,7 @@ def worker_version() -> str:
 
 
 def _connect(address: str):
-    distributed = _import_distributed()
+    distributed = import_distributed()
     try:
         return distributed.Client(address, timeout=SECONDS_TO_CONNECT)
     except (OSError, TimeoutError) as error:
@@ -62,7 +76,8 @@ def _connect(address: str):
         ) from error
 
 
-def _import_distributed() -> ModuleType:
+def import_distributed() -> ModuleType:
+    """`distributed`, Dask's scheduler and workers."""
     return import_optional("distributed", purpose="An engine dask://…", extra="cluster")
 
 
@@ -76,22 +91,37 @@ def _dask_backend(**options: object):
     from joblib._dask import DaskDistributedBackend
 
     class Backend(DaskDistributedBackend):
+        def __init__(self, *, n_workers: int | None, refusals: Sequence[Exception], **options: object) -> None:
+            super().__init__(**options)
+            self.n_workers, self.refusals = n_workers, refusals
+
         async def _collect(self) -> None:
             while self._continue:
                 async for future, result in self.waiting_futures:
-                    done, callback = self._results.pop(future), self._callbacks.pop(future)
-                    # joblib raises what it receives where that is an error
-                    outcome = result[1] if future.status == "error" else result
-                    done.set_result(outcome)
-                    callback(outcome)
+                    self._hand_over(future, result[1] if future.status == "error" else result)
                 await asyncio.sleep(0.01)
 
+        async def _watch(self) -> None:
+            """End what waits when no worker will come."""
+            while self._continue:
+                for future in list(self._results) if self.refusals else []:
+                    self._hand_over(future, self.refusals[0])
+                await asyncio.sleep(0.1)
+
+        def _hand_over(self, future: Any, outcome: object) -> None:
+            """Give joblib an outcome; it raises what it receives where that is an error."""
+            if future in self._results:
+                self._results.pop(future).set_result(outcome)
+                self._callbacks.pop(future)(outcome)
+
         def effective_n_jobs(self, n_jobs: int) -> int:
-            return max(2, super().effective_n_jobs(n_jobs))  # joblib keeps the work of a single worker for itself
+            # joblib keeps the work of a single worker for itself
+            return max(2, self.n_workers or super().effective_n_jobs(n_jobs))
 
         def start_call(self) -> None:
             super().start_call()
             self.call_data_futures = None
+            self.client.loop.add_callback(self._watch)
 
         def stop_call(self) -> None:
             self.call_data_futures = {}

@@ -1,51 +1,78 @@
-"""Sweeps as jobs of a Slurm cluster, submitted by submitit: `slurm://PARTITION:N`, at most N jobs at once per notebook.
+"""Sweeps as jobs of a Slurm cluster, submitted by dask-jobqueue: `slurm://PARTITION:N`, at most N at once per notebook.
 
 `slurm://gpu:8?timeout_min=240&gpus_per_node=1` says what a job may use: `timeout_min` (minutes; 60 by default),
 `mem_gb` (what the cluster gives), `cpus_per_task` (1), `gpus_per_node` (none). All else that a cluster asks for reaches
-it by sbatch's own variables, such as SBATCH_ACCOUNT. `slurm://local:2` needs no cluster: the same machinery with
-processes of this machine, to try it, without a limit to memory. No partition can therefore be called `local`.
+it by sbatch's own variables, such as SBATCH_ACCOUNT, or by dask-jobqueue's settings (`jobqueue.slurm` in
+`~/.config/dask`), such as the network's `interface`. `slurm://local:2` needs no cluster: Dask workers of this machine,
+to try it, without a limit to memory. No partition can therefore be called `local`.
 
-Jobs run the Python that submits them, in its environment. Their files are submitit's: the work and its outcome as
-cloudpickles, and logs. They lie in `.slurm` of the run's folder, or where LABUTILS_SLURM_FOLDER says; all nodes must
-see that folder, so `/tmp` will not do. What went well is deleted; of a job that failed or was killed the logs stay. A
-job that was killed is submitted again, twice at most. Jobs of a kernel that was itself killed run on: `scancel --name
-labutils` ends them.
+A job is a worker of a Dask scheduler in the notebook's kernel, which all nodes must be able to reach. Jobs run the
+Python that submits them, in its environment. They are submitted when there is work and given back after a minute
+without any; one that dies is replaced, and others take over its tasks. Where the kernel dies they end by themselves.
+Their logs lie in `.slurm` of the run's folder, which all nodes must see.
 """
 
-import contextlib
-import copy
-import itertools
-import os
+import math
+import shlex
 import shutil
 import sys
-import tempfile
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-import joblib
-from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+from labutils.core.extras import import_optional
+from labutils.core.options import suggest
+from labutils.core.paths import run_folder
+from labutils.runner.engines.dask import import_distributed, use_client
 
-from labutils.runner.engines.partition import LOCAL, Partition, import_submitit, job_folder, make_executor
+PLACE = r"[^\s:/?]+:[1-9]\d*(?:\?\S*)?"
+LOCAL = "local"
+OPTIONS = {"timeout_min": int, "mem_gb": float, "cpus_per_task": int, "gpus_per_node": int}
+DEFAULTS = {"timeout_min": 60, "cpus_per_task": 1}
+COMMANDS = ("sbatch", "scancel")  # what dask-jobqueue calls
+# Dask takes an unknown task to be short, and would ask for one job where tasks of minutes wait for eight.
+ADAPT = {"interval": "2s", "wait_count": 30, "target_duration": "0.1s"}
 
-COMMANDS = ("sbatch", "srun", "sacct", "scancel")  # what submitit calls
-RESUBMISSIONS = 2
-POLL_SECONDS = 0.5
+
+@dataclass(frozen=True)
+class Partition:
+    """Where jobs go, how many at once, and what each may use."""
+
+    name: str
+    n_jobs: int
+    options: dict[str, int | float] = field(default_factory=lambda: dict(DEFAULTS))
+
+
+def parse_partition(place: str) -> Partition:
+    """Read "PARTITION:N", with options or without.
+
+    >>> parse_partition("gpu:8?timeout_min=240").n_jobs
+    8
+
+    Raises:
+        ValueError: an unknown option, or one without a sensible value.
+    """
+    address, _, query = place.partition("?")
+    name, n_jobs = address.split(":")
+    options = dict(DEFAULTS)
+    for part in filter(None, query.split("&")):
+        key, _, text = part.partition("=")
+        if key not in OPTIONS:
+            hint = suggest(key, OPTIONS)
+            raise ValueError(f"Jobs of Slurm have no option {key!r} here.{hint} Known: {', '.join(OPTIONS)}.")
+        options[key] = _positive(key, text)
+    return Partition(name, int(n_jobs), options)
 
 
 def check_partition(partition: Partition) -> str:
     """Make sure that jobs can be submitted from here; returns a description.
 
     Raises:
-        LookupError: submitit or a command of Slurm's is missing.
+        LookupError: Dask, dask-jobqueue or a command of Slurm's is missing.
     """
-    import_submitit()
+    import_distributed()
     if partition.name == LOCAL:
-        return f"jobs of submitit on this machine, at most {partition.n_jobs} at once"
+        return f"{partition.n_jobs} Dask workers of this machine"
+    _import_jobqueue()
     if missing := [command for command in COMMANDS if shutil.which(command) is None]:
         raise LookupError(
             f"Slurm's {missing[0]!r} is not on the PATH: start the run where jobs are submitted, such as a login node. "
@@ -61,162 +88,72 @@ def use_partition(partition: Partition) -> None:
         LookupError: as for `check_partition`.
     """
     check_partition(partition)
-    joblib.register_parallel_backend("slurm", SlurmBackend)
-    joblib.parallel_config("slurm", partition=partition)
+    distributed, refusals = import_distributed(), []
+    cluster = _local_cluster(partition) if partition.name == LOCAL else make_cluster(partition, refusals)
+    use_client(distributed.Client(cluster), n_workers=partition.n_jobs, refusals=refusals)
 
 
-class SlurmBackend(AutoBatchingMixin, ParallelBackendBase):
-    """joblib's backend: one job per batch, each followed by one of N threads from its submission to its outcome."""
+def make_cluster(partition: Partition, refusals: list[Exception]) -> Any:
+    """dask-jobqueue's cluster, which submits jobs as there is work; what sbatch refuses is added to `refusals`."""
+    import dask
 
-    # Seconds: a job should take long enough to be worth its start, and short enough to be done again.
-    MIN_IDEAL_BATCH_DURATION = 60
-    MAX_IDEAL_BATCH_DURATION = 600
-    supports_retrieve_callback = True
-    default_n_jobs = -1
+    def configured(name: str, default: Any) -> Any:
+        return dask.config.get(f"jobqueue.slurm.{name}", None) or default
 
-    def __init__(self, *, partition: Partition, **options: Any) -> None:
-        super().__init__(**options)
-        self.partition = partition
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._running: set = set()
-        self._measured = threading.local()
+    distributed = import_distributed()
+    slurm, cpus = _import_jobqueue().slurm, partition.options["cpus_per_task"]
+    memory, gpus = partition.options.get("mem_gb"), partition.options.get("gpus_per_node")
 
-    def effective_n_jobs(self, n_jobs: int) -> int:
-        """As many as the engine says; joblib would keep the work of a single one for itself."""
-        return max(2, self.partition.n_jobs)
-
-    def start_call(self) -> None:
-        """Make a folder and threads for one call of `joblib.Parallel`."""
-        self.reset_batch_stats()
-        self._stopped.clear()
-        parent = job_folder()
-        parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{os.environ.get('LABUTILS_NOTEBOOK', 'sweep')}-", dir=parent))
-        self._executor = make_executor(self.partition, self._folder)
-        self._threads = ThreadPoolExecutor(self.partition.n_jobs)
-
-    def stop_call(self) -> None:
-        """End the threads; the folder stays where it holds logs."""
-        self._threads.shutdown(cancel_futures=True)
-        if not any(self._folder.glob("*_log.*")):
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Cancel all jobs."""
-        with self._lock:
-            self._stopped.set()
-            for job in self._running:
-                job.cancel(check=False)
-        # Not under the lock: this calls back into joblib, whose threads hold a lock of their own when they submit.
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def submit(self, func: Callable[[], list], callback: Callable[[Future], None] | None = None) -> Future:
-        """Queue a batch; joblib is called back with its future when its job has ended."""
-        with self._lock:
-            if self._stopped.is_set():
-                return Future()
-            future = self._threads.submit(self._carry_out, func)
-        future.add_done_callback(callback)
-        return future
-
-    def retrieve_result_callback(self, out: Future) -> list:
-        """The results of a batch, or what its job raised."""
-        self._measured.seconds, results = out.result()
-        return results
-
-    def batch_completed(self, batch_size: int, duration: float) -> None:
-        """Size batches by what they took in their jobs; joblib's `duration` includes waiting for the cluster."""
-        super().batch_completed(batch_size, self._measured.seconds)  # of this thread, set just before
-
-    def _carry_out(self, batch: Callable[[], list]) -> tuple[float, list]:
-        """Have a job do a batch, and another where that is killed; seconds and results."""
-        from submitit.core.utils import FailedJobError, UncompletedJobError
-
-        for attempt in itertools.count(1):
-            with self._submitted(batch) as job:
-                self._wait(job)
-                try:
-                    seconds, results, error = job.result()
-                except FailedJobError as failure:  # a kind of the next, so it comes first
-                    raise RuntimeError(
-                        f"Job {job.job_id} could not take up its work; its log: {job.paths.stderr}"
-                    ) from failure
-                except UncompletedJobError as death:
-                    self._report(job, attempt, death)
-                    continue
-                if error is not None:
-                    error.add_note(f"Raised in job {job.job_id}; its log: {job.paths.stderr}")
-                    raise error
-                self._delete(job, "*")
-                return seconds, results
-
-    @contextlib.contextmanager
-    def _submitted(self, batch: Callable[[], list]) -> Iterator[Any]:
-        """A job that does a batch; of its files the logs stay."""
-        from submitit.core.utils import FailedJobError
-
-        with self._lock:
-            if self._stopped.is_set():
-                raise CancelledError
+    class Job(slurm.SLURMJob):
+        async def start(self) -> None:
             try:
-                job = self._executor.submit(run_batch, batch)
-            except FailedJobError as refusal:  # that of the command sbatch
-                where = self.partition.name
-                raise RuntimeError(f"Slurm takes no job for the partition {where!r}: {refusal}") from refusal
-            self._running.add(job)
-        try:
-            yield job
-        finally:
-            with self._lock:
-                self._running.discard(job)
-            self._delete(job, "*.pkl")  # models, for instance
+                await super().start()
+            except (RuntimeError, ValueError) as error:
+                # Raised here it would only be logged: Dask would wait for ever, and fail again when it closes.
+                refusals.append(RuntimeError(f"Slurm takes no job for the partition {partition.name!r}: {error}"))
+                self.status = distributed.Status.running
 
-    def _delete(self, job: Any, pattern: str) -> None:
-        for file in self._folder.glob(f"{job.job_id}_{pattern}"):
-            file.unlink(missing_ok=True)
-
-    def _wait(self, job: Any) -> None:
-        while True:
-            with self._lock:  # one question at a time to Slurm's accounting, which answers for all jobs
-                if job.done():
-                    return
-            if self._stopped.wait(POLL_SECONDS):
-                raise CancelledError
-
-    def _report(self, job: Any, attempt: int, death: Exception) -> None:
-        """Say that a job was killed or died, and raise an error when it was the last of its batch."""
-        if self._stopped.is_set():
-            raise CancelledError
-        if attempt > RESUBMISSIONS:
-            raise RuntimeError(
-                f"A job was killed or died {attempt} times; the log of the last, {job.job_id}: {job.paths.stderr}. "
-                f"If it ran out of memory, ask for more: slurm://{self.partition.name}:{self.partition.n_jobs}?mem_gb=…"
-            ) from death
-        again = f"submitted again, {attempt} of {RESUBMISSIONS}"
-        print(
-            f"labutils: job {job.job_id} was killed or died ({job.paths.stderr}); {again}", file=sys.stderr, flush=True
-        )
+    cluster = slurm.SLURMCluster(
+        job_cls=Job,
+        queue=partition.name,
+        job_name="labutils",
+        walltime=str(partition.options["timeout_min"]),
+        cores=1,  # a task at a time; its threads are torch's
+        processes=1,
+        job_cpu=cpus,
+        memory="0",  # Dask sets no limit of its own
+        job_mem="0" if memory is None else f"{math.ceil(memory * 1024)}M",
+        job_directives_skip=[*configured("job-directives-skip", []), *(["--mem="] if memory is None else [])],
+        job_extra_directives=[
+            *configured("job-extra-directives", []),
+            *([] if gpus is None else [f"--gpus-per-node={gpus}"]),
+        ],
+        # This kernel's number of threads is that of its own machine.
+        python=shlex.join(["env", f"OMP_NUM_THREADS={cpus}", sys.executable]),
+        log_directory=str((run_folder() / ".slurm").resolve()),
+        scheduler_options={"dashboard": False} | configured("scheduler-options", {}),
+    )
+    cluster.adapt(minimum_jobs=0, maximum_jobs=partition.n_jobs, **ADAPT)
+    return cluster
 
 
-def run_batch(batch: Callable[[], list]) -> tuple[float, list, Exception | None]:
-    """In a job: seconds, results and error of a batch."""
-    from submitit.core.utils import UncompletedJobError
+def _local_cluster(partition: Partition) -> Any:
+    return import_distributed().LocalCluster(
+        n_workers=partition.n_jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None,
+        env={"OMP_NUM_THREADS": str(partition.options["cpus_per_task"])},
+    )  # fmt: skip
 
-    start, results, failure = time.monotonic(), [], None
+
+def _positive(key: str, text: str) -> int | float:
     try:
-        results = batch()
-    except UncompletedJobError:  # raised by submitit's handler of the signal that comes before the time limit
-        failure = TimeoutError("a job reached its time limit; allow more: slurm://PARTITION:N?timeout_min=…")
-    except Exception as error:
-        failure = _portable(error)
-        failure.add_note("".join(traceback.format_exception(error)))
-    return time.monotonic() - start, results, failure
+        value = OPTIONS[key](text)
+    except ValueError:
+        value = 0
+    if not 0 < value < math.inf:
+        kind = "a whole number" if OPTIONS[key] is int else "a number"
+        raise ValueError(f"{key} of a Slurm engine must be {kind} above 0, not {text!r}.")
+    return value
 
 
-def _portable(error: Exception) -> Exception:
-    """The error, or its words where it cannot be made again from its parts, as reading it from a file will do."""
-    try:
-        return copy.deepcopy(error)
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+def _import_jobqueue() -> Any:
+    return import_optional("dask_jobqueue", purpose="An engine slurm://…", extra="slurm")
