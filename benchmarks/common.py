@@ -1,4 +1,4 @@
-"""What the benchmarks share: random models, clocks, and a result file that tells its machine and date."""
+"""What the benchmarks share: random models, a clock, and a result file that tells its machine and date."""
 
 import datetime
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from labutils.core.files import write_atomically
 from labutils.core.profiling import describe_processor
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,7 +62,4 @@ def describe_machine(device: str = "cpu") -> dict[str, object]:
 
 def write_result(path: Path, result: dict) -> None:
     """Write a result as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(unfinished, path)
+    write_atomically(path, json.dumps(result, indent=1) + "\n")

@@ -201,6 +201,8 @@ def kernel_environment(run: Path, stem: str, attempt: str, threads: int, engine:
     """Environment of a notebook's kernel: where it writes, which `labutils` it imports, how many threads it has.
 
     `engine` is where its sweeps run, see `labutils.runner.engines`; None: in the kernel itself.
+
+        kernel_environment(Path("results/lab"), "01_a", "1f0e", threads=2)["LABUTILS_NOTEBOOK"]  # "01_a"
     """
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     if engine is not None:
@@ -212,6 +214,8 @@ def kernel_environment(run: Path, stem: str, attempt: str, threads: int, engine:
         "LABUTILS_NOTEBOOK": stem,
         "LABUTILS_ATTEMPT": attempt,
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        # transformers asks for widgets that a headless notebook has no use for.
+        "PYTHONWARNINGS": ",".join(filter(None, [environment.get("PYTHONWARNINGS"), "ignore:IProgress not found"])),
         "PYTHONPATH": os.pathsep.join([str(paths.REPOSITORY), *inherited]),
     }
 

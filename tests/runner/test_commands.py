@@ -1,6 +1,7 @@
 """Commands end quietly where nobody reads on, and say what they refuse."""
 
 import os
+import runpy
 import subprocess
 import sys
 
@@ -70,3 +71,13 @@ def test_refusals_are_told_without_quotes(capsys: pytest.CaptureFixture[str]) ->
 
     assert finish_command(refuse) == 2 and capsys.readouterr().err == "labutils: no such thing\n"
     assert finish_command(lambda: 1) == 1
+
+
+@pytest.mark.parametrize("module", ["labutils", "labutils.adaptation", "labutils.distillation"])
+def test_commands_are_found_by_their_addresses(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__")
+    assert ended.value.code == 0 and f"usage: python -m {module}" in capsys.readouterr().out

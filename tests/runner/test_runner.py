@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from tiny_notebooks import (
 )
 
 from labutils.__main__ import main
+from labutils.core import paths
 from labutils.runner import run_studies
 
 DIE_ONCE = """\
@@ -167,3 +169,20 @@ def test_two_runs_into_one_folder_share_their_results(lab: Path) -> None:
     assert [record["status"] for record in read_manifest(lab / "run").values()] == ["succeeded", "succeeded"]
     assert len((lab / "run" / "ledger.jsonl").read_text().splitlines()) == 1
     assert not list((lab / "run").rglob(".*.json*"))
+
+
+def test_resume_repeats_nothing_until_a_source_is_edited(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(lab, "01_a")
+    write_profile(lab, "lab", **{"01_a": {}})
+    package = lab / "copy" / "labutils"
+    shutil.copytree(paths.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(paths, "PACKAGE", package)
+
+    def run() -> list[str]:
+        run_studies(out=lab / "run", notebooks=lab, resume=True)
+        return executed(lab)
+
+    assert run() == ["01_a"] and run() == ["01_a"]
+    with (package / "lab_models" / "specs.py").open("a") as source:
+        source.write("# edited\n")
+    assert run() == ["01_a"] * 2 and run() == ["01_a"] * 2

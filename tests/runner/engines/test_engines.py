@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from tiny_notebooks import wait_until, write_profile, write_study
 
 import labutils as lab
 from labutils.__main__ import main
+from labutils.core import paths
 from labutils.runner import run_studies
 from labutils.runner.engines import check_engine, parse_engine, use_engine
+from labutils.runner.kernels import START_KERNEL
 
 SWEEP = {"source": "lab-llama", "cells": ["lab:review"], "arms": ["wanda"], "sparsities": [0.5], "n_draws": 5}
 SWEEP_CELL = f"""\
@@ -32,8 +34,10 @@ class Cluster:
 
     def __init__(self, folder: Path, *, workers: int, allowed_failures: int = 3):
         self.folder, self.processes = folder, []
-        allowed = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(allowed_failures), "OMP_NUM_THREADS": "1"}
-        self.environment = os.environ | allowed
+        self.environment = os.environ | {
+            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(allowed_failures), "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(paths.REPOSITORY), os.environ.get("PYTHONPATH", "")]),
+        }  # fmt: skip
         self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", "scheduler.json")
         given = ("--scheduler-file", "scheduler.json", "--nthreads", "1", "--no-nanny")
         wait_until((folder / "scheduler.json").exists)
@@ -90,7 +94,7 @@ def test_a_sweep_survives_a_killed_worker(
     killer.start()
     records = run_studies(out=tmp_path / "run", notebooks=tmp_path, engine=f"dask://{cluster.address}")
     killer.join()
-    assert records["01_sweep"]["status"] == "succeeded", records["01_sweep"]
+    assert records["01_sweep"]["status"] == "succeeded", records["01_sweep"]["failure"]["message"]
     assert len(killed) == 1 and len(cluster.client.scheduler_info()["workers"]) == 1
     assert "sweeps run on the Dask cluster" in capsys.readouterr().err
     found = pd.read_parquet(tmp_path / "found.parquet")
@@ -119,9 +123,13 @@ def test_a_task_that_the_cluster_gives_up_is_an_error(tmp_path: Path) -> None:
         started.close()
 
 
-def test_processes_of_this_machine() -> None:
+@pytest.mark.parametrize("choose", [lambda: use_engine("processes:2"), lambda: exec(START_KERNEL, {})])
+def test_processes_of_this_machine(choose: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel begins with is a line of text, which no search for imports finds."""
+    monkeypatch.setenv("LABUTILS_ENGINE", "processes:2")
+
     def run() -> set[int]:
-        use_engine("processes:2")
+        choose()
         return set(joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(4)))
 
     with ThreadPoolExecutor(1) as pool:
@@ -130,11 +138,7 @@ def test_processes_of_this_machine() -> None:
 
 
 def test_a_kernel_without_its_engine_ends_at_once() -> None:
-    command = [
-        sys.executable,
-        "-c",
-        "from labutils.runner.engines import start_kernel; start_kernel(); print('went on')",
-    ]
+    command = [sys.executable, "-c", f"{START_KERNEL}; print('went on')"]
     environment = os.environ | {"LABUTILS_ENGINE": "slurm"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 2 and ended.stdout == "" and "There is no engine 'slurm'" in ended.stderr

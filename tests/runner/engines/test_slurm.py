@@ -12,8 +12,10 @@ import dask
 import distributed
 import joblib
 import pytest
+import tiny_notebooks
 from tiny_notebooks import meet, wait_for, wait_until, write_profile, write_study
 
+from labutils.core import paths
 from labutils.runner import run_studies
 from labutils.runner.engines import check_engine, use_engine
 from labutils.runner.engines.slurm import make_cluster, parse_partition
@@ -44,6 +46,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
             (folder / "bin" / name).chmod(0o755)
         monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
         monkeypatch.setenv("FOLDER", str(folder))
+        for importable in (Path(tiny_notebooks.__file__).parent, paths.REPOSITORY):  # in jobs too
+            monkeypatch.setenv("PYTHONPATH", str(importable), prepend=os.pathsep)
         monkeypatch.setenv("LABUTILS_RUN_FOLDER", str(tmp_path / "run"))
         return folder
 
