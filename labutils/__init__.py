@@ -69,4 +69,9 @@ __getattr__, __dir__, __all__ = attach(
         for room, names in _MOVED_BY_ROOM.items()
         for old, _, new in (name.partition(":") for name in names.split())
     },
+    gone={
+        "carry_out": "lab.adaptation.StudyPlan.carry_out",
+        "load_study": "lab.adaptation.StudyPlan.load",
+        "save_study": "lab.adaptation.StudyPlan.save",
+    },
 )

@@ -1,8 +1,11 @@
 """Domain adaptation studied as in the multilevel analysis: samples of abstracts, training on them, and what it changes.
 
 Samples that differ in readability and term density (`draw_samples`) each adapt a model (`adapt_model`), which is then
-fine-tuned for sentence similarity (`tune_similarity`); `run_study` does all combinations. Names are loaded when they
-are used: to count syllables no model is needed.
+fine-tuned for sentence similarity (`tune_similarity`); `run_study` does all combinations.
+
+Imports `core`, `stats`, `world`, `models`, `runner`, `data`, `training` and `evaluation`. A new feature of texts
+belongs into `features` or `readability`, a new hyperparameter into `configurations`. `python -m labutils.adaptation`
+carries out the long study of notebook 06; whoever changes its numbers raises `FORMAT` in `jobs`.
 """
 
 from labutils.core.lazy import attach

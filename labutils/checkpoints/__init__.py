@@ -1,14 +1,19 @@
-"""Checkpoints of pruned models: saving, loading, a compact form, pruning from disk to disk."""
+"""Checkpoints of pruned models: saving, loading, a compact form, and pruning from disk to disk.
 
-from labutils.checkpoints.forms import compare_forms, fresh_folder, save_dense
-from labutils.checkpoints.saving import load_pruned, save_pruned
-from labutils.checkpoints.streaming import prune_checkpoint
+`saving`, `compact` and `forms` are the forms of a model on disk; `streaming` prunes a folder into another with one
+block in memory, by a `walk` over a `streamed` model whose tensors lie in `shards`, and notes in a `journal` how far it
+has come.
 
-__all__ = [
-    "compare_forms",
-    "fresh_folder",
-    "load_pruned",
-    "prune_checkpoint",
-    "save_dense",
-    "save_pruned",
-]
+Imports `core`, `models` and `pruning`. A new form of a saved model is a file here with a reader and a writer.
+"""
+
+from labutils.core.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "forms": ["compare_forms", "fresh_folder", "save_dense"],
+        "saving": ["load_pruned", "save_pruned"],
+        "streaming": ["prune_checkpoint"],
+    },
+)

@@ -1,4 +1,9 @@
-"""What every room may use: paths, files, hashes, progress, options, provenance; knows nothing of models."""
+"""What every room may use and none owns: paths, files and hashes, options, progress, profiling, provenance, the logger.
+
+Imports no other room, and knows nothing of models. A helper that two rooms need and that says nothing about pruning,
+models or statistics belongs here; a name that a user may mistype is answered by `options.suggest`, an optional package
+is imported by `extras`, and a package's public names are attached by `lazy`.
+"""
 
 import logging
 

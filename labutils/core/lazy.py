@@ -12,7 +12,12 @@ Homes = Mapping[str, Collection[str]]
 
 
 def attach(
-    package: str, homes: Homes, *, rooms: Collection[str] = (), moved: Mapping[str, str] | None = None
+    package: str,
+    homes: Homes,
+    *,
+    rooms: Collection[str] = (),
+    moved: Mapping[str, str] | None = None,
+    gone: Mapping[str, str] | None = None,
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a package, as `lazy_loader.attach` makes them.
 
@@ -24,8 +29,9 @@ def attach(
         rooms: submodules that are public themselves.
         moved: names that are no longer public here → where they are now, as "stats" (a room, by the same name) or
             "sweeps:SweepSizes" (by another). They keep working, with a DeprecationWarning that says so.
+        gone: names that work no more → what takes their place, for the message.
     """
-    moved = moved or {}
+    moved, gone = moved or {}, gone or {}
     load, listed, public = lazy_loader.attach(
         package, submodules=rooms, submod_attrs={m: [*n] for m, n in homes.items()}
     )
@@ -37,6 +43,8 @@ def attach(
                 f"{package}.{name} is now labutils.{room}.{renamed or name}", DeprecationWarning, stacklevel=2
             )
             return getattr(import_module(f"labutils.{room}"), renamed or name)
+        if name in gone:
+            raise AttributeError(f"{package}.{name} is gone. Use {gone[name]}.")
         if name not in public:
             hint = suggest(name, public)
             raise AttributeError(f"{package} has no {name!r}.{hint} Public names: {', '.join(public)}.")

@@ -3,65 +3,41 @@
 >>> task = load_task_data("lab:topic/stories", tokenizer, n_train=200, n_validation=100, n_test=300)
 >>> teacher = train_teacher(model, task, rank=8)
 >>> result = distill(teacher, cut_student(model, [2, 5]), task, method="loraild", rank=8)
+
+Imports `core`, `stats`, `claims`, `models`, `runner`, `data`, `training` and `evaluation`. A new way to imitate layers
+is a class in `matchers`, a new loss belongs into `losses`. `python -m labutils.distillation` carries out the long study
+of notebook 08; whoever changes its numbers raises `FORMAT` in `bench`.
 """
 
-from labutils.distillation.arms import DistillSetting, arms_along
-from labutils.distillation.comparison import (
-    arm_differences,
-    floor_guard,
-    gains_along,
-    interval_rows,
-    score_interval,
-    seed_tests,
-)
-from labutils.distillation.data import TaskData, load_task_data
-from labutils.distillation.figures import gain_curves, gain_forest, layer_curves, layer_values
-from labutils.distillation.matchers import METHODS
-from labutils.distillation.pipeline import Distillation, distill, train_teacher
-from labutils.distillation.plan import DistillPlan
-from labutils.distillation.students import cut_student, narrow_student
-from labutils.distillation.sweep import DistillSweep, distill_sweep
-from labutils.distillation.tables import (
-    control_table,
-    describe_controls,
-    describe_gains,
-    describe_rates,
-    mapping_sizes,
-    rate_table,
-    score_table,
-)
-from labutils.runner.stored_rows import describe_origin
+from labutils.core.lazy import attach
 
-__all__ = [
-    "METHODS",
-    "DistillPlan",
-    "DistillSetting",
-    "DistillSweep",
-    "Distillation",
-    "TaskData",
-    "arm_differences",
-    "arms_along",
-    "control_table",
-    "cut_student",
-    "distill",
-    "distill_sweep",
-    "floor_guard",
-    "gain_curves",
-    "gain_forest",
-    "gains_along",
-    "interval_rows",
-    "layer_curves",
-    "layer_values",
-    "mapping_sizes",
-    "load_task_data",
-    "narrow_student",
-    "rate_table",
-    "score_interval",
-    "score_table",
-    "seed_tests",
-    "describe_controls",
-    "describe_gains",
-    "describe_origin",
-    "describe_rates",
-    "train_teacher",
-]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "arms": ["DistillSetting", "arms_along"],
+        "comparison": [
+            "arm_differences",
+            "floor_guard",
+            "gains_along",
+            "interval_rows",
+            "score_interval",
+            "seed_tests",
+        ],
+        "data": ["TaskData", "load_task_data"],
+        "figures": ["gain_curves", "gain_forest", "layer_curves", "layer_values"],
+        "matchers": ["METHODS"],
+        "pipeline": ["Distillation", "distill", "train_teacher"],
+        "plan": ["DistillPlan"],
+        "students": ["cut_student", "narrow_student"],
+        "sweep": ["DistillSweep", "distill_sweep"],
+        "tables": [
+            "control_table",
+            "describe_controls",
+            "describe_gains",
+            "describe_rates",
+            "mapping_sizes",
+            "rate_table",
+            "score_table",
+        ],
+    },
+)

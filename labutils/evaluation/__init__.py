@@ -1,4 +1,10 @@
-"""What a model scores: losses, choices, similarities."""
+"""What a model scores: next-token losses, choices after a prompt, similarities of sentences.
+
+`batching` forms padded batches within the context; `losses`, `choices` and `similarity` read one measure each;
+`harness` hands a model to lm-evaluation-harness.
+
+Imports `core`, `world`, `models` and `data`. A new measure of a model is a file here that returns one row per item.
+"""
 
 from labutils.core.lazy import attach
 

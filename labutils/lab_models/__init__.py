@@ -2,6 +2,9 @@
 
 `python -m labutils train lab-llama` trains, measures and writes `data/models/lab-llama`; `--resume` goes on after a
 kill.
+
+Imports `core`, `world`, `models`, `data`, `pruning`, `training` and `evaluation`. A new lab model is an entry of
+`specs`; whether it is fit for use is judged in `fitness`, and no pruning method may enter its design.
 """
 
 from labutils.lab_models.command import add_arguments, main

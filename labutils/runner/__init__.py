@@ -1,6 +1,10 @@
 """The strict runner of the studies: typed parameters, a kernel each, records that can be trusted, resumption.
 
-A notebook needs `conclude` alone, and not the runner that runs it.
+A notebook needs `conclude` alone, and not the runner that runs it. From a command to a page the files are, in this
+order: `parameters`, `planning`, `runner`, `kernels`, `conclusion`, `records`; `stored_outputs` brings a run back into
+the notebooks; `long_study`, `finished_runs` and `stored_rows` serve studies that take hours.
+
+Imports `core` and `claims`. A new engine for sweeps is a file in `engines` and a line in `engines/choice.py`.
 """
 
 from labutils.core.lazy import attach
@@ -10,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "conclusion": ["conclude"],
         "runner": ["run_studies"],
+        "stored_rows": ["describe_origin"],
         "stored_outputs": ["find_stale", "readme_table", "stale_notebooks", "store_outputs"],
     },
 )

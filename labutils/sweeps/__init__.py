@@ -1,4 +1,11 @@
-"""Experiments over models, texts, draws, arms and sparsities, as tidy rows, and contrasts of their arms."""
+"""Experiments over models, texts, draws, arms and sparsities, as tidy rows, and contrasts of their arms.
+
+`losses` sweeps over texts and `tasks` over tasks; `contrasts`, `task_contrasts` and `variance` turn their rows into the
+numbers that claims are judged by; `calibration_sets` and `text_vectors` tell what the calibration was.
+
+Imports every room before it but `multilevel`, `claims`, `runner` and `checkpoints`. A new experiment is a function that
+returns one row per item; a new contrast takes such rows and returns differences or an interval.
+"""
 
 from labutils.core.lazy import attach
 

@@ -1,4 +1,8 @@
-"""Training steps, adapters and checkpoints that several studies share."""
+"""Training that several studies share: guarded steps, adapters, masked LoRA, checkpoints that survive a kill.
+
+Imports `core` and `models`. Learning-rate schedules and optimizer groups belong into `steps`, ways to put adapters on a
+model into `lora`; what a single study trains, and on what, stays in that study's room.
+"""
 
 from labutils.core.lazy import attach
 

@@ -30,6 +30,11 @@ def test_a_name_that_has_moved_says_where_it_went() -> None:
         assert lab.Setting is lab.sweeps.SweepSizes
 
 
+def test_a_name_that_is_gone_says_what_takes_its_place() -> None:
+    with pytest.raises(AttributeError, match=r"labutils\.load_study is gone\. Use lab\.adaptation\.StudyPlan\.load"):
+        _ = lab.load_study
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(AttributeError, match=r"labutils has no 'prun'\. Did you mean 'prune'\? Public names: .*prune"):
         _ = lab.prun
