@@ -1,9 +1,9 @@
 """Pruning: importance × allocation × pattern × reconstruction, on calibration statistics.
 
-`prune` goes through `requests` (what was asked), `calibration` and `statistics` (what the blocks read), `budgets` and
-`allocation` (how many weights each matrix drops), `methods` and `matrices` (which method prunes them), `importance`,
-`patterns` and `reconstruction` (which weights go, and what makes up for them), and `report`. `selection` is
-`optiprune-auto`, `grid` a whole sweep, `forecast` the cost of a pruning before it runs.
+`prune` goes through `requests` (what was asked), `calibration` and `statistics` (what the blocks read), `allocations`
+and `allocation_rules` (how many weights each matrix drops), `methods` and `matrices` (which method prunes them),
+`importance`, `patterns` and `reconstruction` (which weights go, and what makes up for them), and `report`. `selection`
+is `optiprune-auto`, `grid` a whole sweep, `forecast` the cost of a pruning before it runs.
 
 Imports `core` and `models`. Scores, methods and allocations are objects in registries: a new one, in any file, needs
 `register_score`, `register_method` or `register_allocation`, and nothing here compares their names.
@@ -14,8 +14,8 @@ from labutils.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "allocation": ["project_to_budget"],
-        "budgets": ["Allocation", "register_allocation"],
+        "allocation_rules": ["project_to_budget"],
+        "allocations": ["Allocation", "register_allocation"],
         "grid": ["prune_grid"],
         "importance": ["register_score"],
         "matrices": ["MatrixMethod"],

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from labutils.core.progress import progress
 from labutils.models.structure import prunable_layers, weight_matrix
-from labutils.pruning.budgets import Budgets
+from labutils.pruning.allocations import Budgets
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.matrices import MatrixMethod, output_error, prune_matrix
 from labutils.pruning.methods import Request

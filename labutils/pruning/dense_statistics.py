@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from labutils.models.structure import prunable_layers, weight_matrix
-from labutils.pruning import allocation as rules
+from labutils.pruning import allocation_rules as rules
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.importance import wanda_score
 from labutils.pruning.matrices import MatrixMethod, matrix_score

@@ -10,8 +10,8 @@ from torch import nn
 
 from labutils.models.experts import holds_experts
 from labutils.models.structure import prunable_layers, weight_matrix
+from labutils.pruning.allocations import Budgets
 from labutils.pruning.blocks import prune_walk
-from labutils.pruning.budgets import Budgets
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.matrices import UNREACHED, MatrixMethod, ScoreMethod, matrix_score, prune_matrix
 from labutils.pruning.methods import Request

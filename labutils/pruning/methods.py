@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
-from labutils.pruning.budgets import AdaptiveOwl, Allocation, Budgets, DenseModel, Uniform, matrix_budgets
+from labutils.pruning.allocations import AdaptiveOwl, Allocation, Budgets, DenseModel, Uniform, matrix_budgets
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.importance import SCORES
 from labutils.pruning.matrices import OBS, MatrixMethod, ScoreMethod, SparseGPT

@@ -8,7 +8,7 @@ import pandas as pd
 
 from labutils.core.options import suggest
 from labutils.models.structure import prunable_layers, weight_matrix
-from labutils.pruning.budgets import ALLOCATIONS, Allocation, Given, Uniform
+from labutils.pruning.allocations import ALLOCATIONS, Allocation, Given, Uniform
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.importance import SCORES
 from labutils.pruning.methods import METHODS, Method, PruneOptions, Request, method_kind

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from labutils.models.structure import prunable_layers, weight_matrix
-from labutils.pruning import allocation as rules
+from labutils.pruning import allocation_rules as rules
+from labutils.pruning.allocations import Allocation, DenseModel, Given, Owl, Uniform, matrix_budgets
 from labutils.pruning.blocks import prune_walk
-from labutils.pruning.budgets import Allocation, DenseModel, Given, Owl, Uniform, matrix_budgets
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.importance import relative_importance_score

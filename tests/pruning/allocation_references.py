@@ -1,4 +1,4 @@
-"""Slow references for the allocations of `labutils.pruning.allocation`: lists of floats, one block at a time."""
+"""Slow references for the allocations of `labutils.pruning.allocation_rules`: lists of floats, one block at a time."""
 
 import itertools
 import math

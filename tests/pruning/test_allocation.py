@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from labutils.pruning.allocation import (
+from labutils.pruning.allocation_rules import (
     adaptive_deviation,
     alpha,
     arithmetic,

@@ -6,7 +6,7 @@ import allocation_references as reference
 import pytest
 import torch
 
-from labutils.pruning.allocation import hill_exponent, outlier_share
+from labutils.pruning.allocation_rules import hill_exponent, outlier_share
 
 
 def test_outlier_share_pools_all_matrices():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from labutils.pruning import prune
-from labutils.pruning.allocation import alpha, arithmetic, dlp, integer_budgets, owl
+from labutils.pruning.allocation_rules import alpha, arithmetic, dlp, integer_budgets, owl
 from labutils.pruning.importance import SCORES
 from labutils.pruning.patterns import unstructured_mask
 from labutils.pruning.reconstruction import factor_hessian, sparsegpt

@@ -10,7 +10,7 @@ from torch import nn
 
 import labutils as lab
 from labutils.pruning import Allocation, MatrixMethod, Method, list_methods, matrix_method, temporary_registrations
-from labutils.pruning.budgets import DenseModel
+from labutils.pruning.allocations import DenseModel
 from labutils.pruning.matrices import SparseGPT
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labutils.models.structure import prunable_layers
-from labutils.pruning import allocation as rules
+from labutils.pruning import allocation_rules as rules
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.matrices import MatrixMethod
 from labutils.pruning.registry import Registry
