@@ -41,7 +41,7 @@ def test_the_page_names_every_room_once() -> None:
     folders = {path.parent.name for path in paths.PACKAGE.glob("*/__init__.py")}
     assert len(ROOMS) == len(set(ROOMS)) and set(ROOMS) == folders == {n for n in lab.__all__ if n in folders}
     picture = PAGE.split("```mermaid")[1].split("```")[0]
-    drawn = [name for line in picture.splitlines() if "---" in line for name in re.findall(r"\w+", line)]
+    drawn = [name for line in picture.splitlines() if "~~~" in line for name in re.findall(r"\w+", line)]
     assert drawn == ROOMS
     loose = {path.name for path in paths.PACKAGE.glob("*.py")}
     assert loose == {"__init__.py", "__main__.py"}
