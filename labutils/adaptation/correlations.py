@@ -9,6 +9,8 @@ from scipy.stats import rankdata
 def fold_correlations(predictions: pd.DataFrame) -> tuple[float, float]:
     """Pearson's r and Spearman's ρ: computed within every fold, averaged over folds weighted by their size.
 
+    >>> fold_correlations(rows.predictions)
+
     Within folds, because each fold has a regression of its own, whose level and scale differ from its neighbours'.
 
     Args:
@@ -29,6 +31,8 @@ def fold_correlations(predictions: pd.DataFrame) -> tuple[float, float]:
 
 def pearson_contributions(predictions: pd.DataFrame) -> pd.Series:
     """One value per pair, whose mean over all pairs is the cross-validated Pearson correlation.
+
+    >>> pearson_contributions(run).mean()  # the mean of the folds' correlations
 
     Within a fold with correlation r the value is r + ab − r(a² + b²)/2, where a and b are the standardised gold and
     predicted score: r plus the influence of the pair on it (Hampel 1974, JASA 69; for correlations Devlin, Gnanadesikan

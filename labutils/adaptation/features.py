@@ -46,6 +46,8 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 def text_features(texts: Sequence[str]) -> pd.DataFrame:
     """Features of each text, one row each in the order given.
 
+    >>> text_features(["Aspirin relieves pain.", "The treatment was, in general, well tolerated."])
+
     Returns:
         the columns
 
@@ -76,6 +78,8 @@ def text_features(texts: Sequence[str]) -> pd.DataFrame:
 
 def composite_complexity(indices: pd.DataFrame) -> pd.Series:
     """Mean of the readability indices of each row, each scaled to [0, 1] over the rows; 1 is hardest.
+
+    >>> text_features(texts).assign(complexity=composite_complexity(text_features(texts)))
 
     Flesch enters with its sign turned. An index with one value in all rows says nothing about which row is harder and
     is left out; where all three are so, as with a single row, there is no composite (NaN).

@@ -115,6 +115,8 @@ def load_runs(source: Path | str) -> pd.DataFrame:
 def origin_table(source: Path | str) -> pd.DataFrame:
     """Where rows come from, for the top of a notebook: columns `item` and `value`, both text.
 
+    >>> lab.show(origin_table("data:adaptation_runs"))
+
     Raises:
         LookupError: as `load_runs`.
     """

@@ -52,6 +52,8 @@ def draw_samples(
 ) -> list[Sample]:
     """Draw samples of at least `n_words` words each (the last abstract is kept whole) that differ in two ways at once.
 
+    >>> samples = draw_samples(["lab:biomedical"], 12, n_words=4000, seed=0)
+
     Every sample gets a target between 0 and 1 for complexity and one for term share (``target_complexity``,
     ``target_term_share`` in its `design`), spread by a Latin hypercube (McKay, Beckman & Conover 1979, Technometrics
     21(2)), so that the two can be told apart afterwards as far as the texts allow. Targets are ranks in what there is:
@@ -82,6 +84,8 @@ def draw_samples(
 
 def describe_samples(samples: Sequence[Sample]) -> pd.DataFrame:
     """One row per sample: `sample`, `texts`, `words`, the mean of every text feature over its abstracts, its design.
+
+    >>> describe_samples(draw_samples(["lab:biomedical"], 12, n_words=4000))[["name", "complexity"]]
 
     `complexity` is the composite of the samples' mean indices, relative to the other samples of the table.
     """

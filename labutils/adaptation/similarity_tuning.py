@@ -54,6 +54,8 @@ def tune_similarity(
 ) -> TuningRecord:
     """Fine-tune a copy of the model for every fold on the pairs outside it, and predict those inside.
 
+    >>> record = tune_similarity(model, tokenizer, task.items, Tuning("lora", epochs=3), n_folds=5)
+
     Args:
         pairs: columns ``item, sentence1, sentence2, score``, as the items of a similarity task.
         fold_seed: which pairs share a fold; give all runs that are compared the same.

@@ -56,6 +56,8 @@ def run_study(
 ) -> StudyRows:
     """Adapt a model on every sample in every way, fine-tune each result in every way, and score it by cross-validation.
 
+    >>> rows = run_study("lab-llama", samples, task, adaptations=["full"], finetunings=["head"], heldout="lab:biomedical")
+
     Jobs run through joblib: a Dask backend with a folder that all workers see moves a study without a change here.
 
     Args:
@@ -97,6 +99,8 @@ def run_study(
 
 def adaptation_gain(rows: StudyRows) -> pd.DataFrame:
     """What adaptation changes: correlation of the adapted minus that of the base model, pair by pair.
+
+    >>> gains = adaptation_gain(plan.load("data:adaptation_runs"))
 
     Both are fine-tuned in the same way with the same folds. A `value` is the difference of `pearson_contributions`, so
     its mean over pairs is a difference of cross-validated correlations. An adapted run is compared with every replicate

@@ -60,6 +60,8 @@ class AdaptationRecord:
 def load_base(source: str, *, device: str = "auto", revision: str | None = None) -> Base:
     """Load a model to adapt, in float32: a causal LM as it is, an encoder with the masked-token head of its checkpoint.
 
+    >>> base = load_base("lab-llama")
+
     An encoder that was stored without that head gets one with random weights, the same in every process.
 
     Raises:
@@ -91,6 +93,8 @@ def adapt_model(
     seed: int = 0,
 ) -> AdaptationRecord:
     """Train the base model **in place** on the texts for `adaptation.steps` steps, as many for every sample.
+
+    >>> record = adapt_model(base, sample.texts, Adaptation("lora", steps=40), heldout=tokens)
 
     The texts are joined and cut into windows as by `load_tokens`, and read in random order, again and again until the
     steps are done. A fresh head of an encoder is first trained alone for as many steps on the same texts, so that its

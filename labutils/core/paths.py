@@ -44,7 +44,10 @@ def find_file(name: str) -> Path:
 
 
 def run_folder() -> Path:
-    """The folder of the run that this notebook is part of; without the runner, the one for interactive work."""
+    """The folder of the run that this notebook is part of; without the runner, the one for interactive work.
+
+    >>> run_folder() / "figures"
+    """
     run = os.environ.get("LABUTILS_RUN_FOLDER")
     return Path(run) if run else REPOSITORY / "results" / "interactive"
 

@@ -32,7 +32,10 @@ def parse_source(source: str) -> Source:
 
 
 def short_source(source: str) -> str:
-    """The part of a source that tells it from others: `lab:review` → review, a file's name without folders."""
+    """The part of a source that tells it from others: `lab:review` → review, a file's name without folders.
+
+    >>> short_source("file:/texts/reviews.txt")  # "reviews.txt"
+    """
     tail = source.removeprefix("lab:").partition("#")[0]
     return tail.rsplit("/", 1)[-1] if source.startswith(("file:", "hub:")) else tail
 

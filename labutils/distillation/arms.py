@@ -110,7 +110,10 @@ def arm_at(method: str, part: Literal["rank", "share"], value: float | int, defa
 def arms_along(
     methods: Sequence[str], part: Literal["rank", "share"], values: Sequence[float | int], *, default: float | int
 ) -> list[str]:
-    """Every method at every value of a part: "kd", "kd/rank=32", … with a default rank of 8."""
+    """Every method at every value of a part: "kd", "kd/rank=32", … with a default rank of 8.
+
+    >>> arms_along("rank", [8, 32], ["loraild"], default=8)
+    """
     return [arm_at(method, part, value, default) for method in methods for value in values]
 
 

@@ -102,6 +102,8 @@ def load_task_data(
 ) -> TaskData:
     """The items of a task, ready for training and evaluation.
 
+    >>> task = load_task_data("lab:topic/stories", tokenizer, n_train=200, n_validation=100, n_test=300)
+
     Args:
         source: as for `load_task`, or "training source → test source" for a task in two files.
         n_train, n_validation: items of the train split; training with more items keeps the ones it had before.

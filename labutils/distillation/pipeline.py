@@ -58,6 +58,8 @@ def train_teacher(
 ) -> TaskModel:
     """Train LoRA adapters on a backbone's query, key and value, and a head, on a task.
 
+    >>> teacher = train_teacher(model, task, rank=8)
+
     Args:
         merge: add the adapters to the weights. Outputs and hidden states stay as they are, and each pass costs less;
             LoRAILD needs a teacher that has kept them.
@@ -89,6 +91,8 @@ def distill(
     **options: object,
 ) -> Distillation:
     """Train a student on a task with the help of a teacher.
+
+    >>> result = distill(teacher, cut_student(model, [2, 5]), task, method="loraild", rank=8)
 
     The loss is l0 · task + l1 · outputs + l2 · layers: labels, the teacher's outputs, and what the method compares of
     the layers (`labutils.distillation.losses`), weighed by `loss_weights`. All weights of the student are trained; the

@@ -16,6 +16,8 @@ INNER_WIDTHS = ("intermediate_size", "ffn_dim", "n_inner")
 def cut_student(model: PreTrainedModel, blocks: Sequence[int]) -> PreTrainedModel:
     """A copy of a model with some of its blocks, in their order, and everything else.
 
+    >>> student = cut_student(model, [2, 5])  # the blocks 2 and 5 of the teacher
+
     Raises:
         ValueError: no block, or one that the model does not have.
         LookupError: the model's blocks cannot be found.
@@ -40,6 +42,8 @@ def cut_student(model: PreTrainedModel, blocks: Sequence[int]) -> PreTrainedMode
 
 def narrow_student(model: PreTrainedModel, *, n_blocks: int, width: int, seed: int = 0) -> PreTrainedModel:
     """A narrower network of a model's family, without a language-model head, its weights drawn from `seed`.
+
+    >>> student = narrow_student(model, n_blocks=2, width=48)
 
     Only the word embeddings come from the model: their principal components (the leading `width` of a singular value
     decomposition), scaled to the size that the family's own initialisation gives them. Heads keep their width, and

@@ -10,7 +10,10 @@ from labutils.distillation.sweep import DistillSweep
 
 
 def score_table(sweep: DistillSweep, arms: Sequence[str]) -> pd.DataFrame:
-    """Mean test score over seeds: arms and "guessing" as rows, tasks and their mean as columns."""
+    """Mean test score over seeds: arms and "guessing" as rows, tasks and their mean as columns.
+
+    >>> lab.plots.value_grid(score_table(rows, ["teacher", "kd"]), title="Test score", label="↑ better")
+    """
     items = sweep.items[sweep.items["arm"].isin(arms)]
     scores = 1 - items.groupby(["arm", "evaluation"])["loss"].mean().unstack("evaluation")
     tasks = list(dict.fromkeys(items["evaluation"]))
@@ -21,13 +24,19 @@ def score_table(sweep: DistillSweep, arms: Sequence[str]) -> pd.DataFrame:
 
 
 def rate_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """The learning rate that validation chose: tasks as rows, methods as columns."""
+    """The learning rate that validation chose: tasks as rows, methods as columns.
+
+    >>> rate_table(rows.runs)
+    """
     table = runs.groupby(["evaluation", "method"], sort=False)["rate"].first().unstack("method")
     return table.rename(index=short_source).rename_axis(index=None, columns=None)
 
 
 def describe_rates(runs: pd.DataFrame, learning_rates: Sequence[float]) -> str:
-    """How many of the chosen learning rates lie at an end of the grid, beyond which there may be a better one."""
+    """How many of the chosen learning rates lie at an end of the grid, beyond which there may be a better one.
+
+    >>> describe_rates(rows.runs, [0.003, 0.01])
+    """
     chosen = rate_table(runs).stack()
     low, high = ((chosen == end).sum() for end in (min(learning_rates), max(learning_rates)))
     if len(learning_rates) == 1:
@@ -39,14 +48,20 @@ def describe_rates(runs: pd.DataFrame, learning_rates: Sequence[float]) -> str:
 
 
 def mapping_sizes(runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Parameters per method, mean over tasks: of the student, merged into it, and of the mapping thrown away."""
+    """Parameters per method, mean over tasks: of the student, merged into it, and of the mapping thrown away.
+
+    >>> lab.show(mapping_sizes(rows.runs, ["kd", "loraild"]))
+    """
     table = runs[runs["arm"].isin(methods)].groupby("arm")[["student", "merged", "thrown away"]].mean()
     table = table.loc[[method for method in methods if method in table.index]]
     return table.assign(share=table["thrown away"] / table["student"]).rename_axis("method").reset_index()
 
 
 def control_table(sweep: DistillSweep, pairs: Mapping[str, tuple[str, str]], *, margin: float) -> pd.DataFrame:
-    """What each pair gains over all tasks, with its interval, and the difference that the seeds could detect."""
+    """What each pair gains over all tasks, with its interval, and the difference that the seeds could detect.
+
+    >>> control_table(rows, {"loraild": ("kd", "loraild")}, margin=0.01)
+    """
     gains = interval_rows(arm_differences(sweep.items, pairs), ["comparison"])
     tests = seed_tests(sweep.runs, pairs, margin=margin)
     return gains.merge(tests[tests["task"] == "all"].drop(columns="task"), on="comparison").drop(columns="difference")
@@ -54,6 +69,8 @@ def control_table(sweep: DistillSweep, pairs: Mapping[str, tuple[str, str]], *, 
 
 def describe_controls(controls: pd.DataFrame, compared: pd.DataFrame, *, margin: float) -> str:
     """Whether the controls were seen, and how small a gain of the compared methods would have been.
+
+    >>> describe_controls(table[table["comparison"] == "kd/share=2"], table, margin=0.01)
 
     Args:
         controls, compared: rows of `control_table`.
@@ -72,6 +89,8 @@ def describe_controls(controls: pd.DataFrame, compared: pd.DataFrame, *, margin:
 
 def describe_gains(gains: pd.DataFrame, method: str, part: str) -> str:
     """At which values of a part a method's interval over the reference lies above zero.
+
+    >>> describe_gains(by_rank, "loraild", "rank")  # of `gains_along`
 
     Args:
         gains: from `gains_along`.

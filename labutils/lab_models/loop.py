@@ -86,6 +86,8 @@ def train_lab_model(
 ) -> Path:
     """Train a lab model and write its weights, configuration and tokenizer; `card.py` measures it afterwards.
 
+    >>> train_lab_model("lab-llama", tokens=10_000_000, out=folder)
+
     Args:
         name: the name of a spec in `SPECS`, or a spec of one's own.
         tokens: training tokens (default: the spec's).

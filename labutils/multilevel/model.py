@@ -28,6 +28,8 @@ from labutils.multilevel.variance_shares import (
 def fit_multilevel(formula: str, data: pd.DataFrame, *, reml: bool = True) -> "MultilevelModel":
     """Fit a linear mixed model with a formula as in lme4.
 
+    >>> fit_multilevel("Reaction ~ Days + (1 + Days | Subject)", sleepstudy).fixed
+
     Left of `~` stands the response, right of it the fixed effects: `a + b`, with an intercept unless `0 +` is written;
     `a:b` is an interaction and `a*b` short for a + b + a:b; I(x^2), log(x), scale(x) are functions, C(x) makes a
     category. Terms in parentheses vary over the levels of the grouping factor behind the bar, normally distributed

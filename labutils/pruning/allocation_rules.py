@@ -82,6 +82,8 @@ def _unit(values: Blocks) -> Blocks:
 def project_to_budget(sparsities: Blocks, sizes: Blocks, sparsity: float, *, upper: float = UPPER_SPARSITY) -> Blocks:
     """Shift all sparsities by one number such that, clipped to [0, upper], their size-weighted mean is `sparsity`.
 
+    >>> project_to_budget(torch.tensor([0.4, 0.8]), torch.tensor([100.0, 100.0]), 0.6)
+
     Raises:
         ValueError: `sparsity` is outside [0, upper], so that no shift reaches it, or a value is not finite.
     """

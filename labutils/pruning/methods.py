@@ -185,6 +185,8 @@ def method_kind(name: str) -> Callable[..., Method]:
 def matrix_method(name: str) -> MatrixMethod:
     """The one matrix method that a method of this name prunes every block with.
 
+    >>> matrix_method("ria+obs").needs_hessian
+
     Raises:
         LookupError: no such method; the nearest known one is named.
         ValueError: the method has several.

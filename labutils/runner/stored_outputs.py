@@ -33,6 +33,8 @@ PICTURE = ("03_optiprune", "docs/overview.png")  # the README shows this noteboo
 def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None) -> list[str]:
     """Copy a run's outputs and answers into the notebooks, rebuild the README's table, and return the stems stored.
 
+    >>> store_outputs("results/full")
+
     Args:
         run: folder of a run with the profile `full`.
         notebooks: folder of the notebooks.
@@ -60,7 +62,10 @@ def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme:
 
 
 def stale_notebooks(*, notebooks: Path = paths.NOTEBOOKS) -> dict[str, str]:
-    """The notebooks whose stored outputs are missing or were made by other cells or parameters, with the reason."""
+    """The notebooks whose stored outputs are missing or were made by other cells or parameters, with the reason.
+
+    >>> stale_notebooks()  # {"00_tour": "cells or parameters changed …"}
+    """
     hashes = present_hashes(notebooks)
     stale = {}
     for stem, path in find_notebooks(notebooks).items():
@@ -76,7 +81,10 @@ def stale_notebooks(*, notebooks: Path = paths.NOTEBOOKS) -> dict[str, str]:
 
 
 def readme_table(*, notebooks: Path = paths.NOTEBOOKS) -> str:
-    """The README's table of notebooks: name, question, answer, from the stored notebooks."""
+    """The README's table of notebooks: name, question, answer, from the stored notebooks.
+
+    >>> print(readme_table())
+    """
     lines = ["| notebook | question | answer |", "|---|---|---|"]
     for stem, path in find_notebooks(notebooks).items():
         notebook = read_notebook(path)
@@ -98,7 +106,10 @@ def write_readme(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = Non
 
 
 def find_stale(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None) -> list[str]:
-    """Everything stored that is out of date, one line each: notebooks, and the README's table."""
+    """Everything stored that is out of date, one line each: notebooks, and the README's table.
+
+    >>> find_stale()  # [] when notebooks and README are up to date
+    """
     problems = [f"{stem}: {reason}" for stem, reason in stale_notebooks(notebooks=notebooks).items()]
     path = readme or paths.REPOSITORY / "README.md"
     if _split_readme(path)[1].strip() != readme_table(notebooks=notebooks):

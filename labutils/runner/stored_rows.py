@@ -105,7 +105,10 @@ def read_origin(source: str | Path) -> dict[str, Any]:
 
 
 def describe_origin(source: str | Path) -> str:
-    """A sentence on where stored rows come from."""
+    """A sentence on where stored rows come from.
+
+    >>> describe_origin("data:distillation_runs")
+    """
     origin = read_origin(source)
     versions = ", ".join(f"{name} {origin['versions'][name]}" for name in ("python", "torch", "transformers"))
     return (

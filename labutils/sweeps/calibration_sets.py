@@ -34,6 +34,8 @@ def load_calibration(
 ) -> Int64[Tensor, "n_sequences seq_len"]:
     """The sequences of draw `seed` of a calibration set; see the module's text for names.
 
+    >>> load_calibration("lab:review + lab:narrative", tokenizer, n_sequences=16, seq_len=64, seed=1)
+
     A mixture takes as many sequences from each part, the first parts one more where it does not divide, in the order of
     the parts.
 
@@ -65,7 +67,10 @@ def _load_part(
 
 
 def short_calibration(name: str) -> str:
-    """A calibration set's name for a figure: sources without folders, a mixture of several as their number."""
+    """A calibration set's name for a figure: sources without folders, a mixture of several as their number.
+
+    >>> short_calibration("lab:review + lab:narrative")  # "review + narrative"
+    """
     parts = [short_source(part.strip().removeprefix("task:")) for part in name.split(" + ")]
     if len(parts) > 2:
         return f"mixture of {len(parts)}"
@@ -74,13 +79,19 @@ def short_calibration(name: str) -> str:
 
 
 def calibration_sources(names: Iterable[str]) -> list[str]:
-    """The texts and tasks that calibration sets are made of, each once; random tokens have none."""
+    """The texts and tasks that calibration sets are made of, each once; random tokens have none.
+
+    >>> calibration_sources(["lab:review + task:lab:qa/birthplaces", "random"])
+    """
     parts = [part.strip().removeprefix("task:") for name in names for part in name.split(" + ")]
     return [part for part in dict.fromkeys(parts) if part != "random"]
 
 
 def task_texts(task: Task) -> list[str]:
-    """Every item as a text: the prompt with its right answer, or both sentences of a pair."""
+    """Every item as a text: the prompt with its right answer, or both sentences of a pair.
+
+    >>> task_texts(lab.load_task("lab:sentiment/products", n_items=3))
+    """
     items = task.items
     if task.kind == "similarity":
         return [f"{row.sentence1} {row.sentence2}" for row in items.itertuples()]
@@ -118,6 +129,8 @@ def describe_calibration(
     seq_len: int, encoder: Encoder | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Diversity of every draw of every calibration set, and its similarity to every task.
+
+    >>> describe_calibration(["lab:review", "random"], tasks, tokenizer, n_draws=2, n_sequences=16, seq_len=64)
 
     A calibration text is one sequence, decoded; a task's texts are its prompts or sentences, without answers.
 
@@ -159,6 +172,8 @@ def covering_calibration(
     n_sequences: int,
 ) -> Int64[Tensor, "n_sequences seq_len"]:
     """Sequences of a pool that hold the words of those concepts which pruning would lose.
+
+    >>> covering_calibration(pool, tokenizer, lab.world.CONCEPTS, losses, n_sequences=16)
 
     Sequences are chosen one by one so as to maximise Σ_c loss_c · log(1 + occurrences of c's words); the greedy choice
     reaches at least 1 − 1/e of the best possible value (Nemhauser, Wolsey & Fisher 1978). At equal tokens it is to be

@@ -19,6 +19,8 @@ CELLS = ("contrast", "sparsity")
 def contrast(rows: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     """Loss of the first arm minus loss of the second, item by item, for every named pair of arms.
 
+    >>> gains = contrast(rows, {"owl": ("ria/uniform", "ria/owl")})
+
     Args:
         rows: rows of `sweep`, for instance those of the low sparsities only.
         pairs: name → (reference arm, candidate arm), as {"ria": ("ria/uniform", "ria/owl")}.

@@ -44,6 +44,8 @@ def sweep(
 ) -> pd.DataFrame:
     """Prune one model in every way and measure the loss of every item.
 
+    >>> rows = sweep("lab-llama", ["lab:review"], arms=["ria/owl"], sparsities=[0.5], n_draws=3)
+
     Args:
         source: a model as for `load_model`.
         texts: what to calibrate and evaluate on: one text source for both ("lab:review": its train and its test part),
@@ -123,12 +125,18 @@ def split_arm(arm: str) -> tuple[str, str | None, str]:
 
 
 def dense_loss(rows: pd.DataFrame) -> float:
-    """Mean loss of the dense model over all items of a sweep: the yardstick of the margins."""
+    """Mean loss of the dense model over all items of a sweep: the yardstick of the margins.
+
+    >>> lab.judge("C02", interval=interval, dense_loss=dense_loss(rows), scope=scope(rows))
+    """
     return float(rows.loc[rows["method"] == "dense", "loss"].mean())
 
 
 def scope(rows: pd.DataFrame, **about: object) -> dict[str, object]:
-    """On what a sweep's verdicts were found, for the ledger: models, texts, sparsities, and what `about` adds."""
+    """On what a sweep's verdicts were found, for the ledger: models, texts, sparsities, and what `about` adds.
+
+    >>> scope(rows, n_calibration=32)["sparsities"]  # "0.1 to 0.8"
+    """
     pruned = rows[rows["method"] != "dense"]
     grid = sorted(float(value) for value in pruned["sparsity"].unique())
     return {
@@ -145,6 +153,8 @@ def dense_check(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], sizes: SweepSizes
 ) -> pd.DataFrame:
     """Loss of a dense model per text beside the loss of guessing: the sanity number of a study.
+
+    >>> dense_check(model, tokenizer, ["lab:review"], SweepSizes(n_items=32))
 
     Guessing is uniform over the vocabulary for text (its logarithm), and a random order for sentence pairs (1).
     """

@@ -29,6 +29,8 @@ def score_items(
 ) -> pd.DataFrame:
     """The score of every item of every task: ``task, family, item, score, chance``, items numbered within their task.
 
+    >>> score_items(model, tokenizer, [lab.load_task("lab:qa/birthplaces", n_items=50)])
+
     ``chance`` is what guessing is expected to score: one over the number of choices, 0 for similarity.
     """
     frames = []
@@ -47,6 +49,8 @@ def score_items(
 
 def expand_tasks(names: Sequence[str]) -> list[str]:
     """Task sources, with a family replaced by its tasks.
+
+    >>> expand_tasks(["lab:sentiment", "file:own.jsonl"])
 
     ``lab:<family>`` stands for the six of the controlled language, ``hub:<family>`` for those in the registry of hub
     data sets.
@@ -76,6 +80,9 @@ def task_sweep(
     **options: object,
 ) -> pd.DataFrame:
     """Prune one model with every calibration set in every way, and score every item of every task.
+
+    >>> rows = task_sweep("lab-llama", ["lab:qa/birthplaces"], calibrations=["lab:review"], methods=["wanda"],
+    ...     sparsities=[0.5], n_draws=2)
 
     Args:
         source: a model as for `load_model`.
