@@ -56,7 +56,7 @@ def run_study(
 ) -> StudyRows:
     """Adapt a model on every sample in every way, fine-tune each result in every way, and score it by cross-validation.
 
-    >>> rows = run_study("lab-llama", samples, task, adaptations=["full"], finetunings=["head"], heldout="lab:biomedical")
+    >>> rows = run_study("lab-llama", samples, task, adaptations=["full"], finetunings=["head"], heldout="lab:review")
 
     Jobs run through joblib: a Dask backend with a folder that all workers see moves a study without a change here.
 
