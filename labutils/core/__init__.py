@@ -5,12 +5,7 @@ models or statistics belongs here; a name that a user may mistype is answered by
 is imported by `extras`, and a package's public names are attached by `lazy`.
 """
 
-import logging
-
 from labutils.core.lazy import attach
-
-# What the package logs goes where its user sends it, and nowhere without being asked.
-logging.getLogger("labutils").addHandler(logging.NullHandler())
 
 __getattr__, __dir__, __all__ = attach(
     __name__,

@@ -112,7 +112,7 @@ def test_in_a_grid(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
 def test_swept() -> None:
     rows = lab.sweep(
         "lab-gpt2", ["lab:review"], arms=["wanda", "solving-end/tapered"], sparsities=[0.5], n_draws=1, taper=0.2,
-        n_solved=2, setting=lab.sweeps.Setting(n_calibration=2, n_items=2, seq_len=16),
+        n_solved=2, sizes=lab.sweeps.SweepSizes(n_calibration=2, n_items=2, seq_len=16),
     )  # fmt: skip
     assert set(rows["arm"]) == {"dense", "wanda", "solving-end/tapered"}
 

@@ -22,7 +22,7 @@ from labutils.runner import run_studies
 from labutils.runner.engines import check_engine, parse_engine, use_engine
 from labutils.runner.kernels import START_KERNEL
 
-SWEEP = {"source": "lab-llama", "cells": ["lab:review"], "arms": ["wanda"], "sparsities": [0.5], "n_draws": 5}
+SWEEP = {"source": "lab-llama", "texts": ["lab:review"], "arms": ["wanda"], "sparsities": [0.5], "n_draws": 5}
 SWEEP_CELL = f"""\
 import labutils
 found = labutils.sweep(**{SWEEP!r}, sizes=labutils.sweeps.SweepSizes(n_calibration=4, n_items=3, seq_len=64))
