@@ -1,6 +1,6 @@
 """Tables as a notebook shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -9,7 +9,11 @@ from labutils.core.options import suggest
 
 
 def show(
-    table: pd.DataFrame, *, precision: int | None = None, formats: Mapping[str, str] | None = None, missing: str = ""
+    table: pd.DataFrame,
+    *,
+    precision: int | None = None,
+    formats: Mapping[Hashable, str] | None = None,
+    missing: str = "",
 ) -> Styler:
     """A table for readers: without its index, numbers formatted, and text escaped, since it may come from data.
 
@@ -30,8 +34,10 @@ def show(
     formats = formats or {}
     for column in formats:
         if column not in table:
-            there = ", ".join(map(str, table.columns))
-            raise LookupError(f"no column {column!r} to format.{suggest(column, table.columns)} Columns: {there}.")
+            there = [str(name) for name in table.columns]
+            raise LookupError(
+                f"no column {column!r} to format.{suggest(str(column), there)} Columns: {', '.join(there)}."
+            )
     templates = {column: text if "{" in text else f"{{:{text}}}" for column, text in formats.items()}
     styler = table.reset_index(drop=True).style.hide(axis="index").format_index(axis="columns", escape="html")
     return styler.format(templates, precision=precision, na_rep=missing, escape="html")

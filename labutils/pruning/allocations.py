@@ -235,7 +235,10 @@ class Given(Allocation):
     name = "given"
 
     def __init__(self, values: Sequence[float]):
-        self.values = tuple(float(value) for value in values)
+        try:
+            self.values = tuple(float(value) for value in values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"allocation={values!r} must be a name, or one number per block.") from error
 
     def sparsities(self, dense: DenseModel) -> Tensor:
         """Raises a ValueError: not one per block, outside [0, 0.99], or a mean that is not the target."""

@@ -82,7 +82,8 @@ def expand_requests(
 ) -> list[list[Request]]:
     """Per combination of method, allocation and pattern, its requests: at all sparsities, or N:M at its own alone.
 
-    An allocation that an N:M pattern does not admit is left out. An option must belong to one of the combinations.
+    An allocation that an N:M pattern does not admit is left out; a ValueError says so where nothing else was asked
+    for. An option must belong to one of the combinations.
     """
     combinations = list(combinations)
     kinds, found = [request_kinds(*combination) for combination in combinations], []
@@ -95,6 +96,8 @@ def expand_requests(
             make_request(method, sparsity, allocation, pattern, permuted, seed, options, beside=kinds)
             for sparsity in asked
         ])  # fmt: skip
+    if combinations and len(sparsities) and not any(found):
+        raise ValueError("Nothing is left to prune: an N:M pattern admits no allocation but uniform. Leave it out.")
     return found
 
 

@@ -47,9 +47,6 @@ class PruneOptions:
             raise ValueError(f"batch_size ({self.batch_size}) and block_size ({self.block_size}) must be at least 1.")
         if self.group not in (None, "row", "matrix"):
             raise ValueError(f'group={self.group!r} must be None, "row" or "matrix".')
-        for name in ("sequential", "restorable"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
         if self.damping <= 0:
             raise ValueError(f"damping ({self.damping}) must be above 0.")
 

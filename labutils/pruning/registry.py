@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Generic, TypeVar
 
 from labutils.core.options import suggest
@@ -43,6 +44,10 @@ class Registry(Mapping[str, Item], Generic[Item]):
                 f"There is a {self.noun} {name!r} already. Choose another name. Registered: {', '.join(self._items)}."
             )
 
+    def replace(self, items: Mapping[str, Item]) -> None:
+        """Let exactly these be registered."""
+        self._items = dict(items)
+
     @contextmanager
     def restored(self) -> Iterator[None]:
         """What is registered while this lasts is forgotten afterwards."""
@@ -65,3 +70,27 @@ def option_names(kind: object) -> list[str]:
 def own_options(item: object) -> dict[str, object]:
     """The values of these options."""
     return {name: getattr(item, name) for name in option_names(item)}
+
+
+def check_values(kind: object, given: Mapping[str, object]) -> None:
+    """Refuse a value that is not of its option's type, which its default tells; an option without one may be anything.
+
+    Raises:
+        ValueError: it says what the option must be.
+    """
+    for field in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+        if field.name not in given:
+            continue
+        value, default = given[field.name], field.default
+        if isinstance(default, bool):
+            fits, what = isinstance(value, bool), "True or False"
+        elif isinstance(default, str):
+            fits, what = isinstance(value, str), "a string"
+        elif isinstance(default, Real):
+            whole = field.type in (int, "int")
+            fits = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+            what = "a whole number" if whole else "a number"
+        else:
+            continue
+        if not fits:
+            raise ValueError(f"{field.name}={value!r} must be {what}.")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeVar
 
 import pandas as pd
 
@@ -13,11 +14,14 @@ from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.importance import SCORES
 from labutils.pruning.methods import METHODS, Method, PruneOptions, Request, method_kind
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.registry import option_names
+from labutils.pruning.registry import check_values, option_names
 from labutils.pruning.selection import OptiPruneAuto  # noqa: F401 (registers itself)
 
 AllocationName = str | Sequence[float] | None
 Kinds = tuple[Callable[..., Method], Callable[..., Allocation]]
+Result = TypeVar("Result")
+
+REGISTRIES = (SCORES, METHODS, ALLOCATIONS)
 
 
 def make_request(
@@ -40,8 +44,11 @@ def make_request(
     check_options(options, [kinds, *beside], asked=f"method={method!r}, allocation={allocation!r}")
     _check_request(sparsity, pattern, permute, allocation)
     makers = (kinds[0], kinds[1], PruneOptions)
+    for make in makers:
+        check_values(make, options)
     made = [make(**{name: options[name] for name in option_names(make) if name in options}) for make in makers]
-    request = Request(made[0], sparsity, made[1], allocation, pattern, permute, seed, made[2])
+    asked = list(made[1].values) if isinstance(made[1], Given) else allocation  # as JSON can hold it
+    request = Request(made[0], sparsity, made[1], asked, pattern, permute, seed, made[2])
     request.method.check(request)
     return request
 
@@ -116,6 +123,22 @@ def temporary_registrations() -> Iterator[None]:
     """
     with SCORES.restored(), METHODS.restored(), ALLOCATIONS.restored():
         yield
+
+
+def with_registrations(function: Callable[..., Result]) -> Callable[..., Result]:
+    """The function, which finds in every process what is registered in this one now.
+
+    >>> Parallel()(delayed(with_registrations(prune_one))(draw) for draw in draws)
+    """
+    return partial(_call_registered, [dict(registry) for registry in REGISTRIES], function)
+
+
+def _call_registered(
+    registered: Sequence[Mapping[str, object]], function: Callable[..., Result], *args: object, **kwargs: object
+) -> Result:
+    for registry, items in zip(REGISTRIES, registered, strict=True):
+        registry.replace(items)
+    return function(*args, **kwargs)
 
 
 def _first_line(described: object) -> str:

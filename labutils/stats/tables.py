@@ -38,4 +38,4 @@ def interval_table(
         names = dict(zip(by, key, strict=True))
         error = float(found.samples.std(ddof=1))
         rows.append({**names, "estimate": found.estimate, "low": found.low, "high": found.high, "error": error})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*by, "estimate", "low", "high", "error"])

@@ -19,6 +19,7 @@ from labutils.data.sources import language_of, pair_name, split_pair
 from labutils.evaluation.losses import Evaluation, item_losses, load_evaluation
 from labutils.models.loading import load_model, model_name
 from labutils.pruning.grid import expand_requests, run_requests
+from labutils.pruning.requests import with_registrations
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ def sweep(
         )
         frames.append(dense.assign(**names))
         jobs += [(names, calibration, evaluation, draw) for draw in range(n_draws)]
+    one_draw = with_registrations(_one_draw)
     run = Parallel(return_as="generator")(
-        delayed(_one_draw)(model, tokenizer, names, calibration, evaluation, draw, arms, sparsities, sizes, options)
+        delayed(one_draw)(model, tokenizer, names, calibration, evaluation, draw, arms, sparsities, sizes, options)
         for names, calibration, evaluation, draw in jobs
     )
     frames += progress(run, total=len(jobs), description=f"sweep {about['model']}", unit="draw")

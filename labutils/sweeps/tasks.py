@@ -20,6 +20,7 @@ from labutils.evaluation.choices import score_task
 from labutils.evaluation.similarity import rank_losses, score_similarity
 from labutils.models.loading import load_model, model_name
 from labutils.pruning.grid import prune_grid
+from labutils.pruning.requests import with_registrations
 from labutils.sweeps.calibration_sets import load_calibration
 from labutils.sweeps.losses import SweepSizes
 
@@ -104,8 +105,9 @@ def task_sweep(
     name = model_name(source)
     dense = score_items(model, tokenizer, loaded).assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
     jobs = [(calibration, draw) for calibration in calibrations for draw in range(n_draws)]
+    one_draw = with_registrations(_one_draw)
     run = Parallel(return_as="generator")(
-        delayed(_one_draw)(
+        delayed(one_draw)(
             model, tokenizer, loaded, calibrations, calibration, draw, methods, sparsities, sizes, options
         )
         for calibration, draw in jobs

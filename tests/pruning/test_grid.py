@@ -180,6 +180,12 @@ def test_a_request_that_cannot_be_met_stops_before_anything_is_evaluated(
             list(prune_grid(tiny_llama, tokens, evaluate=refuse, **given))
 
 
+def test_a_grid_of_which_nothing_is_left_is_refused(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    given = {"methods": ["magnitude"], "sparsities": [0.5], "patterns": ["2:4"], "evaluate": lambda pruned: {}}
+    with pytest.raises(ValueError, match="Nothing is left to prune"):
+        list(prune_grid(tiny_llama, tokens, allocations=["owl"], **given))
+
+
 def test_an_option_belongs_to_one_of_the_members(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
     grid = {"methods": ["magnitude", "optiprune"], "sparsities": [0.6], "evaluate": lambda pruned: {}}
     rows = list(prune_grid(tiny_llama, tokens, allocations=[None, "owl"], owl_lambda=0.05, threshold=0.7, **grid))

@@ -220,8 +220,9 @@ def test_optiprune_changes_strategy_at_its_threshold(tiny_llama: nn.Module, toke
 
 
 def test_numbers_per_block(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
-    report = prune(tiny_llama, tokens, method="wanda", sparsity=0.5, allocation=[0.3, 0.5, 0.7])
-    assert report.block_sparsity.to_numpy() == pytest.approx([0.3, 0.5, 0.7], abs=1e-3)
+    report = prune(tiny_llama, tokens, method="wanda", sparsity=0.5, allocation=(0.25, 0.5, 0.75))
+    assert report.options["allocation"] == [0.25, 0.5, 0.75]
+    assert report.block_sparsity.to_numpy() == pytest.approx([0.25, 0.5, 0.75], abs=1e-3)
 
 
 def test_a_registered_score_is_a_method(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
@@ -256,6 +257,11 @@ def test_a_registered_score_is_a_method(tiny_llama: nn.Module, tokens: torch.Ten
         ({"sparsity": 0.5, "epsilon": 0.5}, ValueError, "epsilon is an option of allocation 'alpha'"),
         ({"sparsity": 0.5, "allocation": "dlp", "owl_lambda": 0.1}, ValueError, "allocation 'owl'"),
         ({"sparsity": 0.5, "allocation": "owl", "owl_lamda": 0.1}, ValueError, "of allocation 'owl': owl_lambda"),
+        ({"sparsity": 0.5, "allocation": "owl", "owl_lambda": "0.1"}, ValueError, "owl_lambda='0.1' must be a number"),
+        ({"sparsity": 0.5, "allocation": "global", "standardise": "no"}, ValueError, "must be True or False"),
+        ({"sparsity": 0.5, "method": "optiprune", "below": 3}, ValueError, "below=3 must be a string"),
+        ({"sparsity": 0.5, "batch_size": 2.5}, ValueError, "batch_size=2.5 must be a whole number"),
+        ({"sparsity": 0.5, "sequential": 1}, ValueError, "sequential=1 must be True or False"),
         ({"sparsity": 0.5, "threshold": 0.3}, ValueError, "method 'optiprune'"),
         ({"sparsity": 0.5, "method": "optiprune", "below": "optiprune"}, ValueError, "no single way"),
         ({"sparsity": 0.5, "method": "optiprune", "above": "wandaa"}, LookupError, "'wanda'"),

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from joblib import Parallel, delayed
 from torch import nn
 
 import labutils as lab
 from labutils.pruning import Allocation, MatrixMethod, Method, list_methods, matrix_method, temporary_registrations
 from labutils.pruning.allocations import DenseModel
 from labutils.pruning.matrices import SparseGPT
+from labutils.pruning.requests import with_registrations
 
 
 class LastInputs(MatrixMethod):
@@ -115,6 +117,10 @@ def test_swept() -> None:
         n_solved=2, sizes=lab.sweeps.SweepSizes(n_calibration=2, n_items=2, seq_len=16),
     )  # fmt: skip
     assert set(rows["arm"]) == {"dense", "wanda", "solving-end/tapered"}
+
+
+def test_known_to_worker_processes() -> None:
+    assert "squares" in Parallel(n_jobs=2)([delayed(with_registrations(list_methods))()] * 2)[1]["name"].tolist()
 
 
 def test_streamed(tiny_llama: nn.Module, tokens: torch.Tensor, tmp_path: Path) -> None:

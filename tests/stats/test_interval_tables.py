@@ -34,6 +34,10 @@ def test_another_interval_takes_its_own_options(frame: pd.DataFrame) -> None:
     assert table.loc[0, ["low", "high"]].tolist() == [expected.low, expected.high]
 
 
+def test_no_rows_have_a_table_with_its_columns(frame: pd.DataFrame) -> None:
+    assert interval_table(frame.head(0), ["method"]).columns.tolist() == ["method", "estimate", "low", "high", "error"]
+
+
 def test_pruned_rows_stand_beside_the_dense_row_of_their_item() -> None:
     rows = pd.DataFrame(
         {

@@ -9,6 +9,7 @@ holds for any architecture.
 """
 
 import copy
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from labutils.core.progress import clock
-from labutils.models.loading import model_class
+from labutils.models.loading import choose_device, model_class
 from labutils.pruning.calibration import Calibration
 from labutils.pruning.forecast.memory import gigabytes, stage_memory
 from labutils.pruning.forecast.plan import Plan
@@ -61,6 +62,7 @@ def forecast(
     allocation: str | Sequence[float] | None = None,
     pattern: str = "unstructured",
     permute: bool = False,
+    seed: int = 0,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
     **options: object,
@@ -77,7 +79,7 @@ def forecast(
         positional: deprecated; the method as third argument.
         device, dtype: of the model to come, where a configuration is given: a dtype of torch or its name; "auto" is
             float32. The default device is the CPU.
-        method, sparsity, allocation, pattern, permute, **options: as for `prune`.
+        method, sparsity, allocation, pattern, permute, seed, **options: as for `prune`.
 
     Raises:
         ValueError, LookupError: an argument that `prune` would not take either, a shape that is no pair of positive
@@ -85,13 +87,19 @@ def forecast(
     """
     if positional:
         warnings.warn("forecast: give the method by name, method=…, as for `prune`", DeprecationWarning, stacklevel=2)
+        if len(positional) > 1 or method != "optiprune":
+            raise TypeError("forecast takes one method, by its name: method=…")
         (method,) = positional
-    request = make_request(method, sparsity, allocation, pattern, permute, 0, options)
+    request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     dtype = _read_dtype(dtype)
     if isinstance(model_or_config, PreTrainedModel):
         device, dtype = model_or_config.device, model_or_config.dtype
     return forecast_request(
-        model_or_config, calibration_shape(calibration), request, torch.device(device or "cpu"), dtype
+        model_or_config,
+        calibration_shape(calibration),
+        request,
+        torch.device(choose_device(str(device or "cpu"))),
+        dtype,
     )
 
 
@@ -133,7 +141,8 @@ def plan_request(
     """
     if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
         raise ValueError(
-            f"The calibration's shape {tuple(shape)} must be two positive integers: sequences and their length."
+            f"The calibration's shape {reprlib.repr(tuple(shape))} must be two positive integers: sequences and their "
+            "length."
         )
     model = build_on_meta(model_or_config, dtype)
     batch = min(request.options.batch_size, shape[0])

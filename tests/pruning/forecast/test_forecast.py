@@ -139,6 +139,8 @@ def test_arguments_are_those_of_prune(tiny_llama: nn.Module) -> None:
         lab.forecast(tiny_llama, (8, 16), method="wandaa", sparsity=0.5)
     with pytest.raises(ValueError, match="batch_size"):
         lab.forecast(tiny_llama, (8, 16), batch_sise=2, sparsity=0.5)
+    with pytest.raises(ValueError, match="device='gpu' cannot be used"):
+        lab.forecast(tiny_llama.config, (8, 16), sparsity=0.5, seed=1, device="gpu")
     with pytest.raises((LookupError, ValueError)):
         lab.forecast(PretrainedConfig(), (8, 16), sparsity=0.5)
 
@@ -162,6 +164,8 @@ def test_a_method_by_position_is_deprecated_and_a_sparsity_is_needed(tiny_llama:
     with pytest.warns(DeprecationWarning, match="method="):
         found = lab.forecast(tiny_llama, (8, 16), "wanda", sparsity=0.5)
     assert found.seconds == lab.forecast(tiny_llama, (8, 16), method="wanda", sparsity=0.5).seconds
+    with pytest.raises(TypeError, match="one method"), pytest.warns(DeprecationWarning):
+        lab.forecast(tiny_llama, (8, 16), "wanda", method="ria", sparsity=0.5)
     with pytest.raises(TypeError, match="sparsity"):
         lab.forecast(tiny_llama, (8, 16))
 
