@@ -45,9 +45,9 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     train = _add(commands, "train", _train, "train the lab models")
     if words[:1] == ["train"]:
         # Imported for this command alone: it loads torch and transformers.
-        from labutils import lab_models as training
+        from labutils import lab_models
 
-        training.add_arguments(train)
+        lab_models.add_arguments(train)
     return parser
 
 
@@ -146,9 +146,9 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from labutils import lab_models as training
+    from labutils import lab_models
 
-    return training.main(options)
+    return lab_models.main(options)
 
 
 if __name__ == "__main__":
