@@ -46,6 +46,8 @@ def test_a_form_of_another_model_shows(tmp_path: Path) -> None:
 
 
 def test_a_fresh_folder_goes_at_the_end() -> None:
-    code = "import labutils as lab; folder = lab.fresh_folder(); (folder / 'a').write_text('b'); print(folder)"
+    code = (
+        "import labutils as lab; folder = lab.checkpoints.fresh_folder(); (folder / 'a').write_text('b'); print(folder)"
+    )
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert "labutils-" in said and not Path(said.strip()).exists()

@@ -189,7 +189,7 @@ def test_forecast_points_show_the_fastest_repeat() -> None:
 
 
 def test_they_are_public() -> None:
-    assert lab.costs.pruning_costs is costs.pruning_costs and lab.measure_cost is measure_cost
+    assert lab.costs.pruning_costs is costs.pruning_costs and lab.core.measure_cost is measure_cost
 
 
 def test_a_model_that_cannot_be_forecast_is_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

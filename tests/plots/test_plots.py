@@ -59,7 +59,7 @@ def test_value_grid_writes_every_number() -> None:
 
 
 def test_settings_are_named_for_readers(rows: pd.DataFrame) -> None:
-    regret = lab.regret_table(rows, "wanda/owl", ["wanda/uniform", "magnitude/uniform"])
+    regret = lab.sweeps.regret_table(rows, "wanda/owl", ["wanda/uniform", "magnitude/uniform"])
     assert list(regret.index) == [("lab-llama", "lab:review"), ("lab-llama", "lab:narrative")]  # keys stay as they are
     labels = plots.value_grid(regret, title="t", label="l").axes[0].get_yticklabels()
     assert [text.get_text() for text in labels] == ["lab-llama, review", "lab-llama, narrative"]

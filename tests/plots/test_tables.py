@@ -58,5 +58,5 @@ def test_text_of_data_and_of_headers_is_escaped() -> None:
 def test_an_unknown_column_is_answered_with_the_nearest() -> None:
     with pytest.raises(LookupError, match=r"no column 'shares' to format\. Did you mean 'share'\?"):
         lab.show(TABLE, formats={"shares": ".1%"})
-    with pytest.raises(LookupError, match=r"no column 12 to format\. Did you mean '1'\?"):
+    with pytest.raises(LookupError, match=r"no column 12 to format\. Did you mean '2'\?"):
         lab.show(TABLE.set_axis([0, 1, 2, 3], axis=1), formats={12: ".1%"})

@@ -32,17 +32,17 @@ def paper(model: str, arm: str, s: float) -> float:
 def test_a_contrast_favours_its_second_arm() -> None:
     gain = lab.contrast(made_rows(paper), {"ria": ("ria/uniform", "ria/owl")})
     assert gain.groupby("sparsity")["value"].mean().tolist() == pytest.approx([-0.3, -0.1, 0.1, 0.3])
-    interval = lab.contrast_interval(gain, lab.slope([0.2, 0.4, 0.6, 0.8]))
+    interval = lab.contrast_interval(gain, lab.stats.slope([0.2, 0.4, 0.6, 0.8]))
     assert (interval.low, interval.estimate, interval.high) == pytest.approx((1.0, 1.0, 1.0))
 
 
 def test_regret_is_to_the_best_component_in_every_setting() -> None:
     rows = made_rows(lambda model, arm, s: {"best": 0.3, "ria/owl": 0.1 if model == "m0" else 0.5}.get(arm, 0.2))
-    table = lab.regret_table(rows, "best", ARMS[:-1])
+    table = lab.sweeps.regret_table(rows, "best", ARMS[:-1])
     assert table.loc[("m0", "b")].tolist() == pytest.approx([0.1] * 4) and table.loc[
         ("m1", "b")
     ].tolist() == pytest.approx([0.05] * 4)
-    absolute = lab.regret_table(rows, "best", ARMS[:-1], relative=False)
+    absolute = lab.sweeps.regret_table(rows, "best", ARMS[:-1], relative=False)
     assert absolute.loc[("m0", "b")].tolist() == pytest.approx([0.2] * 4)
 
 
@@ -62,30 +62,34 @@ def noisy_rows(gap: float, n_items: int = 60) -> pd.DataFrame:
 def test_cross_fitted_regret_is_free_of_the_winners_curse() -> None:
     """Among equal arms plain regret is far above zero; the cross-fitted one is not, and it finds a true gap."""
     arms = ARMS[:-1]
-    equal = np.concatenate([lab.cross_fitted_regret(noisy_rows(0.0), "best", arms).to_numpy().ravel()])
-    assert lab.regret_table(noisy_rows(0.0), "best", arms).to_numpy().mean() > 0.05
+    equal = np.concatenate([lab.sweeps.cross_fitted_regret(noisy_rows(0.0), "best", arms).to_numpy().ravel()])
+    assert lab.sweeps.regret_table(noisy_rows(0.0), "best", arms).to_numpy().mean() > 0.05
     assert abs(equal.mean()) < 0.03
-    assert lab.cross_fitted_regret(noisy_rows(1.0), "best", arms).to_numpy().mean() == pytest.approx(0.5, abs=0.05)
+    assert lab.sweeps.cross_fitted_regret(noisy_rows(1.0), "best", arms).to_numpy().mean() == pytest.approx(
+        0.5, abs=0.05
+    )
 
 
 def test_cross_fitted_regret_without_noise_is_the_regret() -> None:
     rows = made_rows(lambda model, arm, s: {"best": 0.3, "ria/owl": 0.1 if model == "m0" else 0.5}.get(arm, 0.2))
     pd.testing.assert_frame_equal(
-        lab.cross_fitted_regret(rows, "best", ARMS[:-1]), lab.regret_table(rows, "best", ARMS[:-1]), check_names=False
+        lab.sweeps.cross_fitted_regret(rows, "best", ARMS[:-1]),
+        lab.sweeps.regret_table(rows, "best", ARMS[:-1]),
+        check_names=False,
     )
     with pytest.raises(ValueError, match="two items"):
-        lab.cross_fitted_regret(noisy_rows(0.0, n_items=1), "best", ARMS[:-1])
+        lab.sweeps.cross_fitted_regret(noisy_rows(0.0, n_items=1), "best", ARMS[:-1])
 
 
 def test_the_smallest_advantage_is_minus_the_largest_regret() -> None:
     rows = made_rows(lambda model, arm, s: s if arm == "best" else 0.5)
-    advantage = lab.advantage_over(rows, "best", ARMS[:-1])
-    interval = lab.contrast_interval(advantage, lab.smallest_advantage(4 * 4))
+    advantage = lab.sweeps.advantage_over(rows, "best", ARMS[:-1])
+    interval = lab.contrast_interval(advantage, lab.sweeps.smallest_advantage(4 * 4))
     assert interval.estimate == pytest.approx(-0.3)
 
 
 def test_signs_of_a_world_that_agrees_with_the_paper() -> None:
-    signs = lab.expected_signs(made_rows(paper), low=0.4, high=0.6, margin=0.01)
+    signs = lab.sweeps.expected_signs(made_rows(paper), low=0.4, high=0.6, margin=0.01)
     means = signs.groupby("contrast")["value"].mean()
     assert (
         means["C01"] == pytest.approx(0.21)
@@ -93,13 +97,13 @@ def test_signs_of_a_world_that_agrees_with_the_paper() -> None:
         and means["C03"] == pytest.approx(1.0)
     )
     assert means["C04"] == pytest.approx(0.2) and means["C05"] == pytest.approx(0.2)
-    assert lab.contrast_interval(signs, lab.expected_sign_share).estimate == pytest.approx(0.5)
+    assert lab.contrast_interval(signs, lab.sweeps.expected_sign_share).estimate == pytest.approx(0.5)
 
 
 def test_signs_of_a_world_that_contradicts_it() -> None:
-    signs = lab.expected_signs(made_rows(lambda m, arm, s: -paper(m, arm, s)), low=0.4, high=0.6, margin=0.01)
-    assert lab.contrast_interval(signs, lab.expected_sign_share).estimate == pytest.approx(-0.5)
-    effects = lab.stratum_estimates(signs, by=("contrast", "model"))
+    signs = lab.sweeps.expected_signs(made_rows(lambda m, arm, s: -paper(m, arm, s)), low=0.4, high=0.6, margin=0.01)
+    assert lab.contrast_interval(signs, lab.sweeps.expected_sign_share).estimate == pytest.approx(-0.5)
+    effects = lab.sweeps.stratum_estimates(signs, by=("contrast", "model"))
     assert len(effects) == 10 and (effects["estimate"] < 0).all()
 
 

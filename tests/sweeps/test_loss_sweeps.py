@@ -54,12 +54,14 @@ def test_a_wrong_arm_stops_before_anything_runs() -> None:
 
 
 def test_dense_check_compares_with_guessing() -> None:
-    check = lab.dense_check(*lab.load_model("lab-llama"), ["lab:review"], lab.sweeps.SweepSizes(n_items=8, seq_len=32))
+    check = lab.sweeps.dense_check(
+        *lab.load_model("lab-llama"), ["lab:review"], lab.sweeps.SweepSizes(n_items=8, seq_len=32)
+    )
     assert (check["loss"] < check["loss of guessing"]).all() and check["items"].tolist() == [8]
 
 
 def test_scope_says_on_what(rows: pd.DataFrame) -> None:
-    assert lab.scope(rows, seq_len=16) == {
+    assert lab.sweeps.scope(rows, seq_len=16) == {
         "model": "lab-llama",
         "corpus": "review",
         "sparsities": "0.5 to 0.7",
