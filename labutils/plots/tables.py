@@ -39,5 +39,7 @@ def show(
                 f"no column {column!r} to format.{suggest(str(column), there)} Columns: {', '.join(there)}."
             )
     templates = {column: text if "{" in text else f"{{:{text}}}" for column, text in formats.items()}
+    # pandas escapes strings alone; what else stands in a cell is written as one first.
+    table = table.map(lambda value: str(value) if isinstance(value, list | tuple | set | dict) else value)
     styler = table.reset_index(drop=True).style.hide(axis="index").format_index(axis="columns", escape="html")
     return styler.format(templates, precision=precision, na_rep=missing, escape="html")

@@ -60,3 +60,8 @@ def test_an_unknown_column_is_answered_with_the_nearest() -> None:
         lab.show(TABLE, formats={"shares": ".1%"})
     with pytest.raises(LookupError, match=r"no column 12 to format\. Did you mean '2'\?"):
         lab.show(TABLE.set_axis([0, 1, 2, 3], axis=1), formats={12: ".1%"})
+
+
+def test_text_inside_lists_is_escaped_too() -> None:
+    html = lab.show(pd.DataFrame({"choices": [["<i>yes</i>", "no"], ("<b>",)]})).to_html()
+    assert "<i>" not in html and "<b>" not in html and "&lt;i&gt;yes" in html
