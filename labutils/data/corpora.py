@@ -52,7 +52,7 @@ def _read_lines(path: Path) -> list[dict]:
     """One record per non-blank line; the text keeps its leading and trailing spaces, which some corpora carry."""
     if not path.is_file():
         raise ValueError(f"{path} is a folder; name one file, or use hub:<folder> for a data set in the hub's format")
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_text(encoding="utf-8-sig").split("\n")  # a byte-order mark is no text
     if path.suffix == ".txt":
         return [{"text": line} for line in lines if line.strip()]
     if path.suffix != ".jsonl":

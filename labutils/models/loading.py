@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,10 +56,13 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
         with without_progress_bar():
-            model = model_class(config).from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
+            model, found = model_class(config).from_pretrained(
+                place, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+            )
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
     except (OSError, ValueError) as error:  # a ValueError tells of a configuration that names no model
         raise LookupError(_unreachable(source, place, error)) from error
+    _check_complete(source, found["missing_keys"])
     check_finite(model)
     return model.to(device).eval(), tokenizer
 
@@ -152,6 +155,16 @@ def _package_folder(name: str) -> Path:
     if not folders & weights:
         raise LookupError(f"The Python package {name!r} carries no folder with config.json and safetensors weights.")
     return min(folders & weights, key=lambda folder: len(folder.parts))
+
+
+def _check_complete(source: str, missing: Iterable[str]) -> None:
+    """Raises a LookupError that names a tensor which is missing; a pooler, which nothing reads, may be random."""
+    if lacking := sorted(name for name in missing if not name.removeprefix("bert.").startswith("pooler.")):
+        raise LookupError(
+            f"The checkpoint of {source!r} does not belong to its configuration: it has no tensor {lacking[0]!r} "
+            f"({len(lacking)} are missing in all), which would be left random. Look whether its names carry a "
+            "prefix, or take the config.json that was saved with it."
+        )
 
 
 def _unreachable(source: str, place: str, error: Exception) -> str:

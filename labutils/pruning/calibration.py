@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
-from labutils.models.experts import check_fused_parameters
+from labutils.models.experts import check_fused_parameters, holds_experts
 from labutils.models.modes import eval_mode
 from labutils.models.structure import check_token_ids, find_blocks, prunable_layers
 from labutils.pruning.output_divergence import read_output
+from labutils.pruning.refusals import check_prunable
 from labutils.pruning.statistics import BlockInputs, Collector, Statistics, StopForward
 
 Calibration = Tensor | Mapping[str, Tensor]
@@ -46,11 +47,13 @@ class BlockWalk:
 
         Raises:
             ValueError: no sequences, ids outside the vocabulary, wrong shape or type.
+            ValueError: adapters, computed weights, or a decoder behind an encoder (`check_prunable`).
             LookupError: the model's blocks cannot be found, or hold weights in a form that is not known.
         """
         self.model = model
         self._kept: dict[int, BlockInputs] = {}
         self.prefix, self.blocks = find_blocks(model)
+        check_prunable(model, self.prefix, self.blocks)
         for index, block in enumerate(self.blocks):
             check_fused_parameters(block, f"{self.prefix}.{index}")
         self.inputs = check_calibration(calibration, model)
@@ -94,6 +97,7 @@ class BlockWalk:
 
         def record(args: tuple, kwargs: dict) -> Any:
             nonlocal beside
+            args, kwargs = _without_cache(args, kwargs)
             if not calls and self._returns_tuple is not False:
                 output = first_block(*args, **kwargs)
                 self._returns_tuple = isinstance(output, tuple)
@@ -130,7 +134,19 @@ class BlockWalk:
         with Collector(prunable_layers(self.block(index)), hessian, stop_early=True) as collector:
             for _ in self._outputs(index, collector):
                 pass
-        return collector.results(f"{self.prefix}.{index}", self.n_sequences)
+        return self._results(index, collector)
+
+    def _results(self, index: int, collector: Collector) -> dict[str, Statistics]:
+        """Statistics of a block; only an expert may have read no token."""
+        found = collector.results(f"{self.prefix}.{index}", self.n_sequences)
+        unread = [name for name, statistics in found.items() if not statistics.n_tokens]
+        if unread and not holds_experts(self.block(index)):
+            raise ValueError(
+                f"{self.prefix}.{index}.{unread[0]} was not seen to read a single token ({len(unread)} of {len(found)} "
+                "matrices of its block). A compiled block hides its layers: prune the model before compiling it. Or "
+                "the attention mask leaves no token."
+            )
+        return found
 
     def inputs_of(self, index: int, *, move_on: bool = False) -> BlockInputs:
         """What the matrices of block `index` read on the present hidden states, computed when it is asked for.
@@ -167,7 +183,7 @@ class BlockWalk:
         """As `collect`, and move on with the outputs of the same pass: for a model that stays as it is."""
         with Collector(prunable_layers(self.block(index)), hessian, stop_early=False) as collector:
             self._move_on(index, collector)
-        return collector.results(f"{self.prefix}.{index}", self.n_sequences)
+        return self._results(index, collector)
 
     def run(self, index: int) -> list[Tensor]:
         """The outputs of block `index` on the present hidden states, per batch; the walk does not move."""
@@ -236,6 +252,12 @@ def check_calibration(calibration: Calibration, model: PreTrainedModel) -> dict[
         )
     check_token_ids(model, ids, "the calibration")
     return {key: value.cpu() for key, value in inputs.items()}
+
+
+def _without_cache(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The arguments of a block with no past: a cache would grow with every replay, and change what is replayed."""
+    args = tuple(None if isinstance(value, Cache) else value for value in args)
+    return args, {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
 
 
 def _split(args: tuple, kwargs: dict) -> tuple[Tensor, tuple, dict]:

@@ -171,3 +171,8 @@ def test_real_files(real_data):
     assert len(clean) + len(calibration) == 2461 and len(clean) == 493
     assert len(load_texts("file:c_sentence_similarity/stsb_en_train.jsonl#all")) == 2 * 5749
     assert len(load_task("file:c_sentence_similarity/stsb_en_test.jsonl#all").items) == 1379
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("first\nsecond\n", encoding="utf-8-sig")
+    assert sorted(load_texts(f"file:{tmp_path / 'a.txt'}#all")) == ["first", "second"]

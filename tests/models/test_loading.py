@@ -1,7 +1,11 @@
 """Loading models, and finding blocks and weight matrices by structure."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BartConfig, LlamaForCausalLM, T5Config, T5EncoderModel, T5ForConditionalGeneration
 
@@ -142,3 +146,12 @@ def test_devices_that_torch_does_not_find_are_refused() -> None:
     for device in ("gpu", "cuda:99"):
         with pytest.raises(ValueError, match=f"device='{device}' cannot be used here; give one of auto, cpu"):
             models.choose_device(device)
+
+
+def test_a_checkpoint_that_lacks_tensors_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(paths.MODELS / "lab-llama", tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    renamed = {f"module.{name}": tensor for name, tensor in weights.items()}
+    save_file(renamed, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LookupError, match=r"does not belong to its configuration: it has no tensor '.*missing in all"):
+        lab.load_model(str(tmp_path / "model"))
