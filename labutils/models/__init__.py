@@ -12,6 +12,6 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "loading": ["load_model", "list_lab_models", "model_name"],
-        "structure": ["find_blocks"],
+        "structure": ["find_blocks", "is_causal", "prunable_layers", "weight_matrix"],
     },
 )

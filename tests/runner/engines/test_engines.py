@@ -90,7 +90,7 @@ def test_a_sweep_survives_a_killed_worker(
     write_study(tmp_path, "01_sweep", SWEEP_CELL)
     write_profile(tmp_path, "lab", **{"01_sweep": {}})
     killed: list[int] = []
-    killer = threading.Thread(target=lambda: killed.append(cluster.kill_a_busy_worker("_one_draw")))
+    killer = threading.Thread(target=lambda: killed.append(cluster.kill_a_busy_worker("_call_registered")))
     killer.start()
     records = run_studies(out=tmp_path / "run", notebooks=tmp_path, engine=f"dask://{cluster.address}")
     killer.join()
