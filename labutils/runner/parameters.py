@@ -19,6 +19,11 @@ from labutils.core.options import suggest
 
 SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 TYPES = (*SCALARS, "list[int]", "list[float]", "list[str]")
+NULLS = ("", "~", "null", "Null", "NULL")  # of YAML 1.2's core schema
+
+
+class Written(str):
+    """A value as it stands on the command line: the type of its parameter says how it is read."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,14 @@ class Parameter:
     def convert(self, value: Any) -> Any:
         """Return `value` as this parameter's type: an int becomes a float where one is declared, a bool never a number.
 
+        What is `Written` stays as it is for a text, "null" for an optional one apart, and is read as YAML for all else.
+
         Raises:
             ValueError: the value has another type.
         """
+        if isinstance(value, Written):
+            as_text = self.type == "str" and not (self.optional and value in NULLS)
+            value = str(value) if as_text else parse_yaml(value)
         if value is None and self.optional:
             return None
         if self.type in SCALARS:
@@ -104,19 +114,19 @@ def name_known(given: str, known: Iterable[str]) -> str:
     return f".{suggest(given, names)} Known: {', '.join(names) or 'none'}."
 
 
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """Split `name=value` as given on the command line and parse the value.
+def parse_assignment(text: str) -> tuple[str, Written]:
+    """Split `name=value` as given on the command line; the value is read when its parameter is known.
 
     Raises:
-        ValueError: there is no `=`, no name before it, or the value is no YAML.
+        ValueError: there is no `=`, or no name before it.
 
     >>> parse_assignment("sparsities=[0.5, 0.6]")
-    ('sparsities', [0.5, 0.6])
+    ('sparsities', '[0.5, 0.6]')
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip().isidentifier():
         raise ValueError(f"a parameter is given as name=value, not {text!r}")
-    return name.strip(), parse_yaml(value)
+    return name.strip(), Written(value)
 
 
 def parse_yaml(text: str) -> Any:
@@ -144,6 +154,10 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", [*"-+.0123456789"]),
 ):
     _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+# PyYAML would read a number with a leading zero as octal, as YAML 1.1 does.
+_CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 
 
 def _convert_scalar(value: Any, wanted: type) -> Any:

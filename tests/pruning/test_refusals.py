@@ -65,7 +65,8 @@ def test_a_cache_does_not_grow_with_the_replay() -> None:
     torch.manual_seed(0)
     config = GraniteMoeHybridConfig(
         vocab_size=64, hidden_size=16, intermediate_size=24, shared_intermediate_size=24, num_hidden_layers=3,
-        num_attention_heads=2, num_key_value_heads=2, num_local_experts=0, layer_types=["mamba", "attention", "attention"],
+        num_attention_heads=2, num_key_value_heads=2, num_local_experts=0,
+        layer_types=["mamba", "attention", "attention"],
         mamba_n_heads=4, mamba_d_head=8, mamba_d_state=8, mamba_n_groups=1,
         initializer_range=0.3, max_position_embeddings=64,
     )  # fmt: skip

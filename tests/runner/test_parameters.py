@@ -96,6 +96,8 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     [
         ("1e-3", 0.001),
         ("-2", -2),
+        ("010", 10),
+        ("[-010, 0100]", [-10, 100]),
         (".5", 0.5),
         ("no", "no"),
         ("1:30", "1:30"),
@@ -113,6 +115,29 @@ def test_values_are_read_as_yaml_1_2(text: str, value: Any) -> None:
 
 def test_assignments() -> None:
     assert parse_assignment("model=file:a=b") == ("model", "file:a=b")
-    for text in ("model", "=1", "a b=1", "x=[1"):
+    for text in ("model", "=1", "a b=1"):
         with pytest.raises(ValueError):
             parse_assignment(text)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "optional", "written", "value"),
+    [
+        ("str", False, "text=/data/run #2/model", "/data/run #2/model"),
+        ("str", False, "text=null", "null"),
+        ("str", True, "text=null", None),
+        ("str", True, "text='a'", "'a'"),
+        ("int", False, "text=010", 10),
+        ("list[str]", False, 'text=["file:a b.txt", no]', ["file:a b.txt", "no"]),
+        ("float", False, "text=1e-3", 0.001),
+    ],
+)
+def test_a_text_takes_what_stands_behind_the_sign(annotation: str, optional: bool, written: str, value: Any) -> None:
+    name, given = parse_assignment(written)
+    converted = Parameter(name, annotation, optional, None, "").convert(given)
+    assert converted == value and type(converted) is type(value)
+
+
+def test_what_is_no_yaml_is_said_where_yaml_is_read() -> None:
+    with pytest.raises(ValueError, match="not valid YAML"):
+        Parameter("x", "list[int]", False, None, "").convert(parse_assignment("x=[1")[1])
