@@ -1,4 +1,7 @@
-"""The command line: `python -m labutils run | parameters | store | check | ledger | record | train`."""
+"""The command line: `python -m labutils run | parameters | store | check | ledger | record | train`.
+
+A command imports what it needs when it is carried out, so that help and refusals do not wait for torch.
+"""
 
 import argparse
 import sys

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from labutils.distillation.plan import DistillPlan
-from labutils.runner.commands import run_study
+from labutils.runner.study_command import run_study
 
 
 def main(words: Sequence[str]) -> int:

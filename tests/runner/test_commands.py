@@ -81,3 +81,12 @@ def test_commands_are_found_by_their_addresses(
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(module, run_name="__main__")
     assert ended.value.code == 0 and f"usage: python -m {module}" in capsys.readouterr().out
+
+
+def test_help_does_not_load_what_takes_seconds() -> None:
+    code = (
+        "import sys\nfrom labutils.__main__ import build_parser\nbuild_parser()\n"
+        "print(sorted({'torch', 'transformers', 'pandas', 'nbformat'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
