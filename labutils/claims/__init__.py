@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = attach(
         "registry": ["judge", "not_testable", "claim"],
         "verdicts": ["Verdict"],
         "ledger": ["ledger", "ledger_table", "tensions_table"],
+        "published": ["published_values"],
     },
 )
