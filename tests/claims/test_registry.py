@@ -14,6 +14,7 @@ from labutils.claims import registry as claims
 from labutils.claims.verdicts import Verdict
 from labutils.core import paths
 from labutils.stats.bootstrap import Interval
+from labutils.sweeps.variance import set_effect
 
 ALL_IDS = [f"C{number:02d}" for number in range(1, 51)] + [f"R{number:02d}" for number in range(1, 13)]
 SCOPE = {"model": "lab-llama", "corpus": "lab:review", "grid": [0.6, 0.7], "parameters": 1_300_000}
@@ -251,3 +252,17 @@ def test_whole_numbers_of_a_scope_survive_a_frame_with_absent_values() -> None:
     table = pd.DataFrame([with_count.as_row(), judge("C02", 0.02, 0.05).as_row()])
     scope = Verdict.from_row(table.to_dict("records")[0]).scope
     assert scope == {"n_calibration": 24, "share": 0.5} and isinstance(scope["n_calibration"], int)
+
+
+def test_an_interval_without_width_away_from_zero_is_no_evidence() -> None:
+    """Every resample at the measure's limit looks certain, and is not; two arms that agree exactly differ by zero."""
+    verdict = judge("C07", -6.9, -6.9)
+    assert verdict.outcome == "not testable here" and "width zero" in verdict.note and verdict.estimate is None
+    assert judge("C12", 0.0, 0.0).outcome == "supported" and judge("C02", 0.0, 0.0).outcome == "equivalent"
+
+
+def test_a_set_effect_at_its_floor_is_not_judged() -> None:
+    """Two sets with equal means and draws that differ: F is 0 in truth and in every resample."""
+    scores = np.array([[[0.2], [0.4]], [[0.2], [0.4]]])
+    verdict = claims.judge("C07", interval=set_effect(scores, n_resamples=200).log_ratio, scope=SCOPE)
+    assert verdict.outcome == "not testable here"
