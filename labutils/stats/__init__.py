@@ -14,6 +14,8 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "bootstrap": ["Interval", "crossed_bootstrap", "paired_differences", "slope", "crossover", "heterogeneity"],
+        "extremes": ["lowest_cell"],
+        "few_units": ["interval_over_units"],
         "tables": ["interval_table"],
     },
 )

@@ -11,16 +11,14 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import chi2
 
-from labutils.stats.pairing import cross_tables, paired_differences
-from labutils.stats.pigeonhole import cell_means, resampled_cell_means, shared_units
+from labutils.stats.cells import resample_cells
+from labutils.stats.pairing import paired_differences
 
 __all__ = [
     "Heterogeneity", "Interval", "crossed_bootstrap", "crossover", "expected_false_contradictions", "heterogeneity",
     "holm", "p_value", "paired_differences", "slope",
 ]  # fmt: skip
 
-STRATA = ("model", "calibration", "evaluation")
-RESAMPLES_AT_ONCE = 1000  # bounds the memory of the item weights: 8 bytes x this x items
 UNITS = ("item", "calibration draw")
 
 Numbers = Sequence[float | int] | np.ndarray | pd.Series
@@ -135,29 +133,16 @@ def crossed_bootstrap(
     `statistic` maps cell means [resamples, strata x cells] (sorted, cells fastest) to [resamples]; "mean" averages all.
     Raises LookupError for an unknown column, ValueError for empty, NaN, duplicate or incompletely crossed values.
     """
-    strata = [name for name in STRATA if name in differences] if strata is None else list(strata)
     summarise = _resolve(statistic)
     if n_resamples < 100 or not 0 < level < 1:
         raise ValueError(f"n_resamples={n_resamples}, level={level}: at least 100 resamples, a level between 0 and 1")
-    factors = [*(name for name in (draw, "seed") if name in differences), item]
-    tables = cross_tables(differences, factors, cells, strata)
-    counts = {name: [len(table.levels[name]) for table in tables] for name in factors}
-    if max(map(max, counts.values())) == 1:
-        raise ValueError("one item and one draw have no interval: give at least two items or two draws")
-    generator = np.random.default_rng(seed)
-    sizes = [min(RESAMPLES_AT_ONCE, n_resamples - start) for start in range(0, n_resamples, RESAMPLES_AT_ONCE)]
-    samples = np.concatenate([summarise(resampled_cell_means(tables, size, generator)) for size in sizes])
-    estimate = float(summarise(cell_means(tables)[None, :])[0])
-    notes = [
-        f"one {name} only{'' if max(count) == 1 else ' in some strata'}: its variation is not in the interval"
-        for name, count in counts.items()
-        if min(count) == 1
-    ]
-    n_items = sum(len(units) for *_, units in {shared_units(table, item) for table in tables})
-    n_draws = min(counts.get(draw, [1]))
-    return Interval.from_samples(
-        estimate, samples, level=level, n_items=n_items, n_draws=n_draws, note="; ".join(notes), units=units
+    found = resample_cells(
+        differences, item=item, draw=draw, cells=cells, strata=strata, n_resamples=n_resamples, seed=seed
     )
+    samples = np.concatenate([summarise(part) for part in found.parts])
+    estimate = float(summarise(found.estimates[None, :])[0])
+    counts = {"n_items": found.n_items, "n_draws": found.n_draws}
+    return Interval.from_samples(estimate, samples, level=level, **counts, note=found.note, units=units)
 
 
 def slope(x: Numbers) -> Statistic:
