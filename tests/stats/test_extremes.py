@@ -32,7 +32,7 @@ def test_planted_minima_are_covered(planted):
 
 
 def test_no_worse_everywhere_is_wrongly_found_at_most_as_often_as_stated():
-    """One cell lies exactly at the margin: "nowhere worse" may be said of 2.5 % of the studies, of 150 hardly 12 times."""
+    """One cell lies exactly at the margin: "nowhere worse" may be said of 2.5 % of the studies, of 150 not 12."""
     means, generator = np.r_[-0.1, np.zeros(11)], np.random.default_rng(4)
     wrong = sum(
         lowest_cell(simulate(generator, means), n_resamples=400, seed=study).interval.low > -0.1 for study in range(150)
