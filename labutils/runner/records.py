@@ -6,11 +6,10 @@ together from the records, so any run, after any interruption, leaves both compl
 
 import importlib.metadata
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from labutils.claims.ledger import FILE as LEDGER
 from labutils.core import paths
@@ -24,12 +23,12 @@ from labutils.core.files import (
     write_atomically,
 )
 from labutils.core.provenance import find_versions
+from labutils.runner.locks import MANIFEST, lock
 from labutils.runner.notebooks import hash_cells
 from labutils.runner.planning import Study
 
 KEY_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "scikit-learn")
-LOCKS, MANIFEST = ".locks", "manifest"
-OUTPUTS = ("*.ipynb", "*.html", "*.parquet", "*.jsonl", "figures/*.png")
+OUTPUTS = ("*.ipynb", "*.html", "*.parquet", "*.jsonl", "figures/*.png", "kept/*")
 
 
 def shared_inputs() -> dict[str, Any]:
@@ -54,7 +53,7 @@ def study_inputs(study: Study, shared: Mapping[str, Any], run: Path) -> dict[str
 
 def new_record(study: Study, inputs: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a study: what it was, what went in, what came out."""
-    seeds = {name: value for name, value in study.parameters.items() if "seed" in name}
+    seeds = {name: portable(value) for name, value in study.parameters.items() if "seed" in name}
     about = {"notebook": study.stem, "profile": study.profile, "after_all": study.last}
     return about | dict(outcome) | {"seeds": seeds, "git": git_state(), "inputs": dict(inputs)}
 
@@ -80,6 +79,8 @@ def find_changes(run: Path, stem: str, inputs: Mapping[str, Any]) -> list[str]:
     if not path.exists():
         return ["no finished run"]
     record = json.loads(path.read_text())
+    if record["status"] == "interrupted":
+        return ["its last run was interrupted"]
     if record["status"] != "succeeded" or not (run / stem / "result.json").exists():
         return ["its last run failed"]
     changed = [name for name in {**record["inputs"], **inputs} if record["inputs"].get(name) != inputs.get(name)]
@@ -105,24 +106,14 @@ def write_manifest(run: Path) -> None:
         write_atomically(run / LEDGER, "".join(path.read_text() for path in ledgers if path.exists()))
 
 
-def lock(run: Path, name: str) -> FileLock:
-    """The lock of a notebook's folder, or of the manifest, among threads and processes."""
-    folder = run / LOCKS
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{name}.lock")
-
-
-def find_locks(run: Path) -> set[str]:
-    """The notebooks that any run has begun in this folder."""
-    return {path.stem for path in (run / LOCKS).glob("*.lock")} - {MANIFEST}
-
-
 def portable(value: Any) -> Any:
-    """A parameter's value without this machine's folders."""
+    """A parameter's value as JSON can hold it, without this machine's folders."""
     if isinstance(value, Mapping):
         return {name: portable(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [portable(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: ".inf", -math.inf: "-.inf"}.get(value, ".nan")  # JSON has no number for it; so YAML writes it
     return without_paths(value) if isinstance(value, str) else value
 
 
