@@ -38,7 +38,9 @@ from labutils.runner.notebooks import (
 from labutils.runner.planning import Study, find_untaken, name_profile, plan_studies
 from labutils.runner.progress_board import Board
 from labutils.runner.records import (
+    check_run_folder,
     find_changes,
+    find_named,
     new_record,
     read_records,
     shared_inputs,
@@ -101,7 +103,9 @@ def run_studies(
 
     Raises:
         LookupError: an unknown notebook, profile or parameter, or an engine that does not answer; nothing has run.
-        ValueError: an ill-typed parameter, nothing to run, or no such engine; nothing has run.
+        ValueError: an ill-typed parameter, nothing to run, no such engine, or a run folder that cannot be written;
+            nothing has run.
+        OSError: the disk is full, or a file of the run cannot be written or read.
 
         run_studies(["01_layerwise_sparsity"], profile="smoke", out="results/trial", resume=True)
     """
@@ -109,8 +113,11 @@ def run_studies(
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, not {jobs}")
     studies, skipped = plan_studies(names, profile=profile, overrides=parameters or {}, folder=folder)
+    run = Path(out).expanduser().resolve()
+    check_run_folder(run, [study.stem for study in studies])
+    for study in studies:
+        find_named(study.parameters)
     where = check_engine(engine) if engine is not None else None
-    run = Path(out).resolve()
     board = Board(studies)
     threads = max(1, joblib.cpu_count() // jobs)
     session = Session(run, studies, resume, threads, engine, cell_timeout, board, shared_inputs())
