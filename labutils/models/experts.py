@@ -52,7 +52,7 @@ class ExpertMatrix:
 
 def holds_fused_experts(module: nn.Module) -> bool:
     """Whether a module keeps all experts of a block in 3-d parameters, in the form that transformers describes."""
-    return all(hasattr(module, attribute) for attribute in DESCRIPTION)
+    return "num_experts" in vars(module) and all(hasattr(module, attribute) for attribute in DESCRIPTION)
 
 
 def expert_matrices(experts: nn.Module) -> list[ExpertMatrix]:

@@ -18,10 +18,11 @@ from transformers import PreTrainedModel
 from labutils.models.experts import check_fused_parameters
 from labutils.models.modes import eval_mode
 from labutils.models.structure import find_blocks, prunable_layers
+from labutils.models.wrappers import bare_model
 from labutils.pruning.capture import BlockCalls, Call, hidden_of, patched_forwards
 from labutils.pruning.inputs import Calibration, check_calibration
 from labutils.pruning.output_divergence import read_output
-from labutils.pruning.proof import check_replay
+from labutils.pruning.proof import check_outputs, check_replay
 from labutils.pruning.refusals import check_prunable, check_read
 from labutils.pruning.statistics import BlockInputs, Collector, Statistics, StopForward
 
@@ -37,7 +38,7 @@ class BlockWalk:
             each time that it is applied.
     """
 
-    def __init__(self, model: PreTrainedModel, calibration: Calibration, *, batch_size: int = 8, prove: bool = True):
+    def __init__(self, model: nn.Module, calibration: Calibration, *, batch_size: int = 8, prove: bool = True):
         """Check the calibration and bring its hidden states to the first block.
 
         Args:
@@ -52,7 +53,7 @@ class BlockWalk:
             LookupError: the model's blocks cannot be found, or hold weights in a form that is not known; or their
                 replay is not what the model computes (`check_replay`).
         """
-        self.model = model
+        self.model: PreTrainedModel = (model := bare_model(model))
         self._kept: dict[int, BlockInputs] = {}
         self.prefix, self.blocks = find_blocks(model)
         check_prunable(model, self.prefix, self.blocks)
@@ -186,6 +187,14 @@ class BlockWalk:
             value = self._block_calls.as_returned(hidden)
             with patched_forwards(self.blocks, lambda *_: value):
                 return read_output(self.model, self._block_calls.forward(inputs), inputs)
+
+    def check_outputs(self) -> None:
+        """A LookupError for a model whose head reads more than `outputs_from` gives it; one sequence tells."""
+        sequence = self._one_sequence()
+        one = BlockWalk(self.model, sequence, prove=False)
+        with eval_mode(self.model):
+            own = read_output(self.model, self._block_calls.forward(sequence), sequence)
+        check_outputs(self.model, one.outputs_from(0, 0), own)
 
     def rewind(self) -> None:
         """Back to the first block."""

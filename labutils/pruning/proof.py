@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
 
 from labutils.models.experts import ExpertMatrix
 from labutils.models.modes import eval_mode
@@ -41,6 +42,21 @@ def check_replay(blocks: BlockCalls, sequence: Inputs) -> None:
             check_read(block, f"{blocks.prefix}.{index}", layers, names)
         for replayed in _replays(blocks, first, calls):
             _check_equal(blocks, _tokens(replayed, sequence), _tokens(own, sequence))
+
+
+def check_outputs(model: PreTrainedModel, replayed: Tensor, own: Tensor) -> None:
+    """Refuse to compare outputs of a model whose replayed output is not its own, both as `read_output` gives them.
+
+    Raises:
+        LookupError: what follows the blocks reads more than what the last one puts out.
+    """
+    found, allowed = relative_difference(replayed, own), tolerance(torch.float32, model.dtype)
+    if found > allowed:
+        raise LookupError(
+            f"{type(model).__name__}: its output, computed from what its last block puts out, is not its own (relative "
+            f"difference {found:.2g}, allowed {allowed:.1g}). Its head reads more than that, so optiprune-auto cannot "
+            "compare its outputs; choose another method."
+        )
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:
@@ -87,8 +103,8 @@ def _observe(blocks: BlockCalls, sequence: Inputs) -> tuple[Tensor, list[tuple[l
     if others:
         raise ValueError(
             f"In {type(blocks.model).__name__}, token ids run through the blocks {blocks.prefix!r} and also through "
-            f"{' and '.join(map(repr, sorted(others)))}, which would stay dense. labutils prunes one stack of blocks; "
-            "give the part of the model that holds it."
+            f"{' and '.join(map(repr, sorted(others)))}, which would stay dense. labutils prunes models that "
+            "keep all of a block in one module, and all blocks in one list."
         )
     return states[-1], read
 

@@ -148,6 +148,7 @@ class _Reader:
         tokens_per_batch = walk.batch_inputs(0)["input_ids"].numel()
         self.batches = order[: max(1, READ_TOKENS // tokens_per_batch)]
         walk.rewind()
+        walk.check_outputs()
         self.dense = [DenseOutput(walk.outputs_from(0, batch), walk.batch_inputs(batch)) for batch in self.batches]
 
     def damage(self) -> float:
