@@ -7,7 +7,6 @@ kill, what is done is read back to bring the hidden states to where the work goe
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -32,7 +31,7 @@ from labutils.pruning.dense_statistics import DenseStatistics, block_sizes
 from labutils.pruning.matrices import MatrixMethod
 from labutils.pruning.methods import Request
 from labutils.pruning.report import PruneReport, make_report
-from labutils.pruning.requests import check_widths, make_request
+from labutils.pruning.requests import AllocationName, check_widths, make_request
 
 
 def prune_checkpoint(
@@ -42,7 +41,7 @@ def prune_checkpoint(
     *,
     method: str = "optiprune",
     sparsity: float,
-    allocation: str | Sequence[float] | None = None,
+    allocation: AllocationName = None,
     pattern: str = "unstructured",
     permute: bool = False,
     seed: int = 0,

@@ -1,11 +1,14 @@
 """Fingerprints of files and atomic writes: what makes a run checkable and safe to interrupt."""
 
+import contextlib
 import hashlib
 import json
 import os
+import platform
+import re
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +19,56 @@ IGNORED_FOLDERS = {"__pycache__", ".ipynb_checkpoints"}
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that readers, and a run killed half-way, see the old content or the new one, never a part."""
+    with replace_atomically(path) as fresh, fresh.open("wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replace_atomically(path: Path) -> Iterator[Path]:
+    """Give the place of a new file, empty so far, that takes the place of `path` when all is written to it.
+
+    What writers of this machine that were killed have left of earlier tries is removed.
+
+        with replace_atomically(Path("weights.safetensors")) as fresh: save_file(tensors, fresh)
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    machine = re.sub(r"\W", "_", platform.node())
+    _remove_left_behind(path, machine)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{machine}-{os.getpid()}-")
+    os.close(handle)
+    fresh = Path(temporary)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
+        yield fresh
+        with fresh.open("rb+") as stream:
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        fresh.chmod(0o644)
+        os.replace(fresh, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)
         raise
+
+
+def _remove_left_behind(path: Path, machine: str) -> None:
+    begin = f".{path.name}.{machine}-"
+    for entry in path.parent.iterdir():
+        number = entry.name.removeprefix(begin).partition("-")[0]
+        if entry.name.startswith(begin) and number.isdecimal() and not is_running(int(number)):
+            entry.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether this machine has a process of this id.
+
+    >>> is_running(os.getpid())
+    True
+    """
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def hash_bytes(data: bytes) -> str:

@@ -84,7 +84,7 @@ class Collector:
         self.sums: dict[str, _Accumulator] = {}
         self.reads: dict[str, str] = {}  # layer → the layer that accumulates their common input
         self.reached: set[nn.Module] = set()
-        self.n_batches, self.may_stop = 0, False
+        self.n_batches, self.may_stop, self.called_once = 0, False, False
 
     def __enter__(self) -> "Collector":
         watched: dict[nn.Module, Callable] = {}
@@ -105,10 +105,15 @@ class Collector:
     def __exit__(self, *error: object) -> None:
         self.hooks.close()
 
-    def start(self, mask: Tensor | None) -> None:
-        """A new batch begins; the mask is False on its padding."""
+    def start(self, mask: Tensor | None, *, last: bool = True) -> None:
+        """A new batch begins, or the block is applied to it once more; the mask is False on its padding.
+
+        Args:
+            last: whether this is the last time for the batch, so that the block's output is not needed.
+        """
         if self.n_batches == 1:
-            self.may_stop = self.stop_early and self.n_calls == len(self.reached) == self.n_watched
+            self.called_once = self.n_calls == len(self.reached) == self.n_watched
+        self.may_stop = self.stop_early and last and self.called_once
         self.mask = mask
         self.seen: dict[str, Tensor] = {}  # the inputs of layers that no earlier batch has reached
         self.n_batches += 1

@@ -13,8 +13,9 @@ READER_LEFT = 141  # what a shell reports of a program that ended by SIGPIPE
 def finish_command(command: Callable[[], int]) -> int:
     """Carry out a command and return its exit status.
 
-    It is the command's own; 2 for a ValueError or LookupError, whose message goes to stderr; and 141, without a word,
-    where nobody reads the output any more, as behind `| head`.
+    It is the command's own; 2 for a ValueError or LookupError, and for what the system refuses, such as to write on a
+    full disk: the message goes to stderr; and 141, without a word, where nobody reads the output any more, as behind
+    `| head`.
     """
     try:
         try:
@@ -38,6 +39,12 @@ def _do_or_refuse(command: Callable[[], int]) -> int:
     except (ValueError, LookupError) as error:
         # A KeyError writes its message in quotes; the text alone is wanted.
         print(f"labutils: {error.args[0] if error.args else error}", file=sys.stderr)
+        return REFUSED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror or error
+        print(f"labutils: {what}", file=sys.stderr)
         return REFUSED
 
 

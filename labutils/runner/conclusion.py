@@ -1,7 +1,6 @@
 """The last cell of every notebook: `conclude` writes what the study found, and that it came to its end."""
 
 import datetime
-import io
 import json
 import os
 import sys
@@ -14,6 +13,7 @@ from labutils.claims.ledger import FILE, write_ledger
 from labutils.claims.verdicts import Verdict
 from labutils.core.files import hash_bytes, hash_file, write_atomically
 from labutils.core.paths import study_folder
+from labutils.runner.row_files import frame_to_parquet
 
 
 def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd.DataFrame:
@@ -29,7 +29,8 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd
         answer: the answer to the notebook's question, one line with number and interval.
 
     Raises:
-        ValueError: the answer is empty or has several lines, or a verdict holds NaN.
+        ValueError: the answer is empty or has several lines, a verdict holds NaN, or Parquet cannot hold the rows (a
+            column with lists beside names is written as text).
 
         lab.conclude(rows, [lab.judge("C01", …)], "Yes: 0.12 nats [0.08, 0.16] more loss")
     """
@@ -37,9 +38,8 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd
     if not answer or "\n" in answer:
         raise ValueError(f"the answer must be one line of text, not {answer!r}")
     folder = study_folder()
-    parquet = io.BytesIO()
-    rows.to_parquet(parquet, index=False)
-    write_atomically(folder / "rows.parquet", parquet.getvalue())
+    parquet = frame_to_parquet(rows)
+    write_atomically(folder / "rows.parquet", parquet)
     write_ledger(folder / FILE, verdicts)
     result = {
         "answer": answer,
@@ -48,7 +48,7 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "attempt": os.environ.get("LABUTILS_ATTEMPT"),
         "device": _device(),
-        "rows_sha256": hash_bytes(parquet.getvalue()),
+        "rows_sha256": hash_bytes(parquet),
         "ledger_sha256": hash_file(folder / FILE),
     }
     write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")

@@ -4,9 +4,7 @@ A study that was killed goes on where it stopped, and one with other samples or 
 that it shares with an earlier one.
 """
 
-import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from labutils.core.files import hash_json, write_atomically
+from labutils.core.files import hash_json, replace_atomically, write_atomically
+from labutils.runner.row_files import frame_to_parquet
 
 Key = dict[str, Any]
 Frames = dict[str, pd.DataFrame]
@@ -65,9 +64,7 @@ class FinishedRuns:
         if self.folder is None:
             return
         for name, frame in frames.items():
-            buffer = io.BytesIO()
-            frame.to_parquet(buffer, index=False)
-            write_atomically(self._file(key).with_suffix("") / f"{name}.parquet", buffer.getvalue())
+            write_atomically(self._file(key).with_suffix("") / f"{name}.parquet", frame_to_parquet(frame))
         self.write(key, list(frames))
 
     def load_weights(self, key: Key, model: nn.Module) -> dict[str, Any] | None:
@@ -81,12 +78,9 @@ class FinishedRuns:
 
     def save_weights(self, key: Key, model: nn.Module, record: dict[str, Any]) -> None:
         """Keep weights until all runs that start from them are finished; a tied weight is stored once."""
-        path = self._weights_file(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
         tensors = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
-        save_file(tensors, fresh, metadata={"record": json.dumps(record)})
-        os.replace(fresh, path)
+        with replace_atomically(self._weights_file(key)) as fresh:
+            save_file(tensors, fresh, metadata={"record": json.dumps(record)})
 
     def drop_weights(self, key: Key) -> None:
         """Remove weights that no run needs any more."""

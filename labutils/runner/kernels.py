@@ -9,10 +9,8 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,8 @@ from typing import Any
 import nbformat
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionComplete, CellTimeoutError, DeadKernelError
+from nbclient.util import run_sync
 from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
@@ -30,13 +29,20 @@ from papermill.execute import execute_notebook
 
 from labutils.core import paths
 from labutils.runner.engines import VARIABLE
+from labutils.runner.streams import Streams
+from labutils.runner.workplaces import make_workplace, remove_workplace
 
 ENGINE = "labutils"  # papermill's word for what runs notebooks
+# The working directory must not lend a module its name while the kernel starts; IPython puts it back for the notebook.
+LAUNCH = (
+    "import sys; sys.path[:1] = filter(None, sys.path[:1]); from labutils.runner import study_kernel as k; k.launch()"
+)
 START_KERNEL = "from labutils.runner.engines import start_kernel; start_kernel()"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 TRACEBACK_LINES = 12
-# How long outputs may lag behind the end of their cell; a busy machine is slow to deliver large figures.
-IOPUB_SECONDS = 60
+# How long outputs may lag behind the end of their cell; a busy machine is slow to deliver many of them.
+IOPUB_SECONDS = 600
+INCOMPLETE = f"labutils: the outputs of this cell may be incomplete: its end was not seen within {IOPUB_SECONDS} s\n"
 
 
 @contextlib.contextmanager
@@ -73,8 +79,8 @@ class OwnPythonManager(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """The kernel spec, fixed: ipykernel in `sys.executable`."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        """The kernel spec, fixed: that of `study_kernel` in `sys.executable`."""
+        argv = [sys.executable, "-c", LAUNCH, "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
 
@@ -88,8 +94,9 @@ class Execution:
     cell_timeout: int | None = None
     cell: int = 0
     first_line: str = "before the first cell"
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="labutils-")))
+    folder: Path = field(default_factory=make_workplace)
     manager: OwnPythonManager | None = None
+    killed: bool = False
 
     @property
     def log(self) -> Path:
@@ -97,7 +104,8 @@ class Execution:
         return self.folder / "kernel.log"
 
     def kill(self) -> None:
-        """End the kernel at once, if it runs."""
+        """End the kernel at once, or as soon as it runs."""
+        self.killed = True
         provisioner = self.manager.provisioner if self.manager is not None else None
         if provisioner is not None and (pid := getattr(provisioner, "pid", None)):
             os.kill(pid, signal.SIGKILL)
@@ -121,20 +129,70 @@ class Execution:
 
 
 class StudyClient(PapermillNotebookClient):
-    """papermill's client with kernels of our own making."""
+    """papermill's client with kernels of our own making, whose outputs all arrive."""
 
     def __init__(self, nb_man: NotebookExecutionManager, execution: Execution, **options: Any) -> None:
-        options |= {"timeout": execution.cell_timeout, "record_timing": False, "coalesce_streams": True}
+        options |= {"timeout": execution.cell_timeout, "record_timing": False, "coalesce_streams": False}
+        options |= {"iopub_timeout": IOPUB_SECONDS, "raise_on_iopub_timeout": False}
         if VARIABLE in execution.environment:
             options["extra_arguments"] = [f"--IPKernelApp.exec_lines={START_KERNEL}"]
-        super().__init__(nb_man, iopub_timeout=IOPUB_SECONDS, **options)
+        super().__init__(nb_man, **options)
         self.execution = execution
+        self.streams = Streams()
         self.on_cell_execute = lambda cell, cell_index: execution.start_cell(self.nb, cell_index)
+
+    async def async_execute_cell(self, cell: NotebookNode, *given: Any, **options: Any) -> NotebookNode:
+        """Execute a cell; however it ends, what it printed so far stands among its outputs."""
+        self.streams, self.seen_to_end = Streams(), cell.cell_type != "code" or not cell.source.strip()
+        try:
+            done = await super().async_execute_cell(cell, *given, **options)
+            if not self.seen_to_end:
+                self.streams.add(cell.outputs, nbformat.v4.new_output("stream", name="stderr", text=INCOMPLETE))
+                self.execution.write(INCOMPLETE)
+            return done
+        finally:
+            if cell.cell_type == "code":
+                self.streams.finish(cell.outputs)
+
+    execute_cell = run_sync(async_execute_cell)
+
+    def process_message(self, *given: Any, **options: Any) -> NotebookNode | None:
+        """Take a message; nbclient calls this. One of them tells that the cell has sent all of its outputs."""
+        try:
+            return super().process_message(*given, **options)
+        except CellExecutionComplete:
+            self.seen_to_end = True
+            raise
+
+    def output(
+        self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str | None, cell_index: int
+    ) -> NotebookNode | None:
+        """Take an output; nbclient calls this. Text of a stream is put together as it comes."""
+        if msg["msg_type"] != "stream" or self.output_hook_stack[msg["parent_header"].get("msg_id")]:
+            clearing = self.clear_before_next_output
+            if clearing:
+                self.streams.clear()
+            return super().output(outs, msg, display_id, cell_index)
+        if self.clear_before_next_output:
+            outs[:] = []
+            self.clear_display_id_mapping(cell_index)
+            self.streams.clear()
+            self.clear_before_next_output = False
+        text = nbformat.v4.output_from_msg(msg)
+        self.streams.add(outs, text)
+        return text
+
+    def clear_output(self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int) -> None:
+        """Clear a cell's outputs, now or before the next; nbclient calls this."""
+        super().clear_output(outs, msg, cell_index)
+        if not outs:
+            self.streams.clear()
 
     def create_kernel_manager(self) -> OwnPythonManager:
         """A manager whose kernel listens on sockets in a private folder: no ports, no races for them."""
         folder = self.execution.folder
         self.km = OwnPythonManager(transport="ipc", ip=str(folder / "k"), connection_file=str(folder / "kernel.json"))
+        self.km.context.rcvhwm = 0  # without a limit, as on the kernel's side
         self.execution.manager = self.km
         return self.km
 
@@ -145,6 +203,8 @@ class StudyClient(PapermillNotebookClient):
         with self.execution.log.open("wb") as log:
             environment = dict(self.execution.environment) | private
             super().start_new_kernel(env=environment, stdout=log, stderr=log, **options)
+        if self.execution.killed:  # while the kernel was on its way
+            self.execution.kill()
 
 
 class StudyEngine(NBClientEngine):
@@ -193,7 +253,7 @@ def execute(notebook: NotebookNode, parameters: Mapping[str, Any], execution: Ex
         message = f"the kernel failed: {error}"
     finally:
         executed = nbformat.read(output, as_version=4) if output.exists() else notebook
-        shutil.rmtree(execution.folder, ignore_errors=True)
+        remove_workplace(execution.folder)
     raise StudyFailure(execution.cell, execution.first_line, message, executed)
 
 

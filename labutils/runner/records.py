@@ -4,13 +4,16 @@ Each notebook's folder holds a `record.json`, written last. The run's `manifest.
 together from the records, so any run, after any interruption, leaves both complete for whatever has been recorded.
 """
 
+import errno
 import importlib.metadata
+import itertools
 import json
-from collections.abc import Mapping
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from labutils.claims.ledger import FILE as LEDGER
 from labutils.core import paths
@@ -24,12 +27,15 @@ from labutils.core.files import (
     write_atomically,
 )
 from labutils.core.provenance import find_versions
+from labutils.runner.locks import FOLDER as LOCKS
+from labutils.runner.locks import MANIFEST, lock
 from labutils.runner.notebooks import hash_cells
 from labutils.runner.planning import Study
 
 KEY_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "scikit-learn")
-LOCKS, MANIFEST = ".locks", "manifest"
-OUTPUTS = ("*.ipynb", "*.html", "*.parquet", "*.jsonl", "figures/*.png")
+MANIFEST_FILE = f"{MANIFEST}.json"
+MOST_FILES = 10_000  # of a folder that a parameter names
+OUTPUTS = ("*.ipynb", "*.html", "*.parquet", "*.jsonl", "figures/*.png", "kept/*")
 
 
 def shared_inputs() -> dict[str, Any]:
@@ -52,9 +58,33 @@ def study_inputs(study: Study, shared: Mapping[str, Any], run: Path) -> dict[str
     return inputs
 
 
+def check_run_folder(run: Path, stems: Iterable[str]) -> None:
+    """Make sure that a run can write into a folder, which need not exist yet; nothing is left of the trial.
+
+    Raises:
+        ValueError: something is in the way, or the folder cannot be written.
+    """
+    folders = [run, run / LOCKS, *(run / stem for stem in stems)]
+    for path, wanted in [(path, "folder") for path in folders] + [
+        (run / MANIFEST_FILE, "file"),
+        (run / LEDGER, "file"),
+    ]:
+        if path.exists() and path.is_dir() != (wanted == "folder"):
+            raise ValueError(f"{path} is in the way, where the run needs a {wanted}: remove it, or name another --out")
+    above = next(path for path in (run, *run.parents) if path.exists())
+    if not above.is_dir():
+        raise ValueError(f"--out {run}: {above} is a file, not a folder; name another folder")
+    try:
+        with tempfile.TemporaryFile(dir=above) as trial:
+            trial.write(b"trial")
+            trial.flush()
+    except OSError as error:
+        raise ValueError(f"--out {run}: nothing can be written into {above}: {error.strerror}") from error
+
+
 def new_record(study: Study, inputs: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a study: what it was, what went in, what came out."""
-    seeds = {name: value for name, value in study.parameters.items() if "seed" in name}
+    seeds = {name: portable(value) for name, value in study.parameters.items() if "seed" in name}
     about = {"notebook": study.stem, "profile": study.profile, "after_all": study.last}
     return about | dict(outcome) | {"seeds": seeds, "git": git_state(), "inputs": dict(inputs)}
 
@@ -80,6 +110,8 @@ def find_changes(run: Path, stem: str, inputs: Mapping[str, Any]) -> list[str]:
     if not path.exists():
         return ["no finished run"]
     record = json.loads(path.read_text())
+    if record["status"] == "interrupted":
+        return ["its last run was interrupted"]
     if record["status"] != "succeeded" or not (run / stem / "result.json").exists():
         return ["its last run failed"]
     changed = [name for name in {**record["inputs"], **inputs} if record["inputs"].get(name) != inputs.get(name)]
@@ -95,7 +127,7 @@ def write_manifest(run: Path) -> None:
     """Put `manifest.json` and `ledger.jsonl` together from the records; safe when several runs do so at once."""
     with lock(run, MANIFEST):
         records = read_records(run)
-        write_atomically(run / "manifest.json", json.dumps({"notebooks": records}, indent=2) + "\n")
+        write_atomically(run / MANIFEST_FILE, json.dumps({"notebooks": records}, indent=2) + "\n")
         ledgers = [
             run / stem / LEDGER
             for stem, record in records.items()
@@ -105,24 +137,14 @@ def write_manifest(run: Path) -> None:
         write_atomically(run / LEDGER, "".join(path.read_text() for path in ledgers if path.exists()))
 
 
-def lock(run: Path, name: str) -> FileLock:
-    """The lock of a notebook's folder, or of the manifest, among threads and processes."""
-    folder = run / LOCKS
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{name}.lock")
-
-
-def find_locks(run: Path) -> set[str]:
-    """The notebooks that any run has begun in this folder."""
-    return {path.stem for path in (run / LOCKS).glob("*.lock")} - {MANIFEST}
-
-
 def portable(value: Any) -> Any:
-    """A parameter's value without this machine's folders."""
+    """A parameter's value as JSON can hold it, without this machine's folders."""
     if isinstance(value, Mapping):
         return {name: portable(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [portable(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: ".inf", -math.inf: "-.inf"}.get(value, ".nan")  # JSON has no number for it; so YAML writes it
     return without_paths(value) if isinstance(value, str) else value
 
 
@@ -135,16 +157,53 @@ def _find_outputs(folder: Path) -> list[Path]:
     return sorted(path for pattern in OUTPUTS for path in folder.glob(pattern))
 
 
-def _identify_named(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """What text parameters name outside the collection: SHA-256 of files and folders, versions of packages."""
-    entries = [entry for value in parameters.values() for entry in (value if isinstance(value, list) else [value])]
-    named = {entry for entry in entries if isinstance(entry, str) and ("/" in entry or entry.startswith("file:"))}
-    packages = [entry for entry in entries if isinstance(entry, str) and entry.startswith("package:")]
-    found = {entry: importlib.metadata.version(entry.removeprefix("package:")) for entry in packages}
-    parts = {part.strip() for entry in named for part in entry.split("→")}  # "a → b" names two texts
-    for name in sorted(part.removeprefix("file:").partition("#")[0] for part in parts):
+def find_named(parameters: Mapping[str, Any]) -> dict[str, Path]:
+    """The files and folders that text parameters name outside the collection.
+
+    Raises:
+        ValueError: one that cannot be looked at, or a folder of more files than a model or a data set has.
+
+        find_named({"text": "file:notes.txt"})  # {"notes.txt": Path("/…/notes.txt")}
+    """
+    entries = [entry for entry in _texts(parameters) if "/" in entry or entry.startswith("file:")]
+    parts = {part.strip() for entry in entries for part in entry.split("→")}  # "a → b" names two texts
+    found = {}
+    for name in sorted(_without_fragment(part.removeprefix("file:")) for part in parts):
         try:
-            found[portable(name)] = hash_path(paths.find_file(name))
+            path = paths.find_file(name)
         except LookupError:
             continue  # A hub id, or a source that the notebook itself will refuse.
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                continue  # no file can have such a name
+            raise ValueError(f"the parameter {name!r} cannot be read: {error.strerror}") from error
+        if path.is_dir() and next(itertools.islice(path.rglob("*"), MOST_FILES, None), None) is not None:
+            told = f"a folder of more than {MOST_FILES:,} files: name the folder or file that is meant"
+            raise ValueError(f"the parameter {name!r} names {told}")
+        if path.is_file() or path.is_dir():  # a device or a pipe may have no end
+            found[name] = path
     return found
+
+
+def _identify_named(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What text parameters name: SHA-256 of files and folders, versions of packages."""
+    packages = [entry for entry in _texts(parameters) if entry.startswith("package:")]
+    versions = {entry: _find_version(entry.removeprefix("package:")) for entry in packages}
+    return versions | {portable(name): hash_path(path) for name, path in find_named(parameters).items()}
+
+
+def _texts(parameters: Mapping[str, Any]) -> list[str]:
+    entries = [entry for value in parameters.values() for entry in (value if isinstance(value, list) else [value])]
+    return [entry for entry in entries if isinstance(entry, str)]
+
+
+def _without_fragment(name: str) -> str:
+    """The file of a source: one whose own name holds `#`, or else what stands before the last one."""
+    return name if "#" not in name or os.path.exists(name) else name.rpartition("#")[0]
+
+
+def _find_version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        raise LookupError(f"the package {package!r} among the parameters is not installed") from None

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-from filelock import Timeout
+from filelock import FileLock, Timeout
 from nbformat import NotebookNode
 
 from labutils.claims.ledger import FILE as LEDGER
 from labutils.core import paths
 from labutils.core.files import hash_file, without_paths, write_atomically
 from labutils.runner.engines import check_engine
+from labutils.runner.kept_work import FOLDER as KEPT
 from labutils.runner.kernels import Execution, StudyFailure, execute, kernel_environment, papermill_silenced
+from labutils.runner.locks import find_locks, kernel_lock, lock
 from labutils.runner.notebooks import (
     clean_executed,
     count_code_cells,
@@ -33,12 +35,12 @@ from labutils.runner.notebooks import (
     write_html,
     write_notebook,
 )
-from labutils.runner.planning import Study, plan_studies
+from labutils.runner.planning import Study, find_untaken, name_profile, plan_studies
 from labutils.runner.progress_board import Board
 from labutils.runner.records import (
+    check_run_folder,
     find_changes,
-    find_locks,
-    lock,
+    find_named,
     new_record,
     read_records,
     shared_inputs,
@@ -73,7 +75,7 @@ class Session:
 def run_studies(
     names: Iterable[str] = (),
     *,
-    profile: str = "lab",
+    profile: str | Path = "lab",
     out: str | Path = "results/lab",
     jobs: int = 1,
     resume: bool = False,
@@ -84,11 +86,12 @@ def run_studies(
 ) -> dict[str, dict[str, Any]]:
     """Run notebooks with a profile's parameters and return their records by stem.
 
-    Each record has `status` ("succeeded" or "failed"), `answer` or `failure`, and all that `manifest.json` says of it.
+    Each record has `status` ("succeeded" or "failed"; "interrupted" where Ctrl-C ended the run), `answer` or `failure`,
+    and all that `manifest.json` says of it. What a notebook had found before it failed lies in its folder `kept`.
 
     Args:
-        names: notebooks by stem or file name; all that the profile lists when empty.
-        profile: name of a file in the notebooks' folder `profiles`.
+        names: notebooks by stem, file name or path; all that the profile lists when empty.
+        profile: name of a file in the notebooks' folder `profiles`, or the path of a file of one's own.
         out: the run folder.
         jobs: how many notebooks run at a time.
         resume: keep what is complete in the run folder and has the same inputs.
@@ -100,7 +103,9 @@ def run_studies(
 
     Raises:
         LookupError: an unknown notebook, profile or parameter, or an engine that does not answer; nothing has run.
-        ValueError: an ill-typed parameter, nothing to run, or no such engine; nothing has run.
+        ValueError: an ill-typed parameter, nothing to run, no such engine, or a run folder that cannot be written;
+            nothing has run.
+        OSError: the disk is full, or a file of the run cannot be written or read.
 
         run_studies(["01_layerwise_sparsity"], profile="smoke", out="results/trial", resume=True)
     """
@@ -108,15 +113,21 @@ def run_studies(
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, not {jobs}")
     studies, skipped = plan_studies(names, profile=profile, overrides=parameters or {}, folder=folder)
+    run = Path(out).expanduser().resolve()
+    check_run_folder(run, [study.stem for study in studies])
+    for study in studies:
+        find_named(study.parameters)
     where = check_engine(engine) if engine is not None else None
-    run = Path(out).resolve()
     board = Board(studies)
     threads = max(1, joblib.cpu_count() // jobs)
     session = Session(run, studies, resume, threads, engine, cell_timeout, board, shared_inputs())
     if where is not None:
         board.note(f"sweeps run on {where}")
     for stem in skipped:
-        board.note(f"{stem} is skipped: profile {profile!r} does not list it")
+        board.note(f"{stem} is skipped: profile {name_profile(profile)!r} does not list it")
+    for name, stems in find_untaken(studies, parameters or {}).items():
+        told = (f"{stem} (did you mean {nearest!r}?)" if nearest else stem for stem, nearest in stems.items())
+        board.note(f"parameter {name!r} is not taken by {', '.join(told)}")
     try:
         with papermill_silenced():
             return _run_all(session, jobs)
@@ -168,20 +179,29 @@ def _hold(session: Session, study: Study) -> Iterator[bool]:
     waited = False
     with contextlib.ExitStack() as stack:
         for stem in stems:
-            this = lock(session.run, stem)
-            try:
-                stack.enter_context(this.acquire(timeout=0))
-            except Timeout:
-                session.board.note(f"{stem} is being run by another process; waiting for its result")
-                waited = True
-                stack.enter_context(this.acquire())
+            told = f"{stem} is being run by another process; waiting for its result"
+            held = lock(session.run, stem)
+            waited |= _acquire(session, held, told)
+            stack.callback(held.release)
         yield waited
+
+
+def _acquire(session: Session, wanted: FileLock, told: str) -> bool:
+    """Take a lock; where it is held, tell so and wait until it is free or the session is stopped."""
+    with contextlib.suppress(Timeout):
+        wanted.acquire(timeout=0)
+        return False
+    session.board.note(told)
+    while not session.stopped.is_set():
+        with contextlib.suppress(Timeout):
+            wanted.acquire(timeout=1)
+            return True
+    raise KeyboardInterrupt
 
 
 def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[str, Any]:
     folder = session.run / study.stem
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    _clear(session, study.stem)
     attempt = uuid.uuid4().hex
     board = session.board
     execution = Execution(
@@ -191,13 +211,16 @@ def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[
         cell_timeout=session.cell_timeout,
     )
     session.executions.append(execution)
+    if session.stopped.is_set():
+        execution.kill()
     board.begin(study.stem)
     start = time.monotonic()
     try:
         executed = execute(without_outputs(study.notebook), study.given, execution)
         outcome = _read_result(folder, attempt, executed)
+        shutil.rmtree(folder / KEPT, ignore_errors=True)
     except StudyFailure as failure:
-        executed, outcome = failure.notebook, _describe_failure(failure)
+        executed, outcome = failure.notebook, _describe_failure(failure, session, folder)
     finally:
         session.executions.remove(execution)
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -207,6 +230,17 @@ def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[
     write_record(session.run, record)
     _report(board, study.stem, outcome)
     return record
+
+
+def _clear(session: Session, stem: str) -> None:
+    """Begin with an empty folder; a kernel whose runner was killed may still be writing into it for a moment."""
+    kernel = kernel_lock(session.run, stem)
+    _acquire(session, kernel, f"{stem} has a kernel of an earlier run; waiting for its end")
+    try:
+        shutil.rmtree(session.run / stem, ignore_errors=True)
+        (session.run / stem).mkdir(parents=True)
+    finally:
+        kernel.release()
 
 
 def _read_result(folder: Path, attempt: str, executed: NotebookNode) -> dict[str, Any]:
@@ -228,9 +262,13 @@ def _read_result(folder: Path, attempt: str, executed: NotebookNode) -> dict[str
     return {"status": "succeeded"} | kept
 
 
-def _describe_failure(failure: StudyFailure) -> dict[str, Any]:
-    message = without_paths(failure.message)
-    return {"status": "failed", "failure": {"cell": failure.cell, "first_line": failure.first_line, "message": message}}
+def _describe_failure(failure: StudyFailure, session: Session, folder: Path) -> dict[str, Any]:
+    """The outcome of a study that did not come to its end, and the tables and verdicts that it had found before."""
+    stopped = session.stopped.is_set()
+    message = "stopped by an interruption" if stopped else without_paths(failure.message)
+    kept = sorted(f"{KEPT}/{path.name}" for path in (folder / KEPT).glob("[!.]*"))
+    about = {"cell": failure.cell, "first_line": failure.first_line, "message": message, "kept": kept}
+    return {"status": "interrupted" if stopped else "failed", "failure": about}
 
 
 def _export(folder: Path, study: Study, executed: NotebookNode, record: Mapping[str, Any]) -> None:
@@ -246,6 +284,8 @@ def _export(folder: Path, study: Study, executed: NotebookNode, record: Mapping[
 def _report(board: Board, stem: str, outcome: Mapping[str, Any]) -> None:
     if outcome["status"] == "succeeded":
         board.end(stem, outcome["answer"])
-    else:
-        failure = outcome["failure"]
-        board.end(stem, f"FAILED in cell {failure['cell']} ({failure['first_line']}): {failure['message']}")
+        return
+    failure = outcome["failure"]
+    kept = f"; kept so far: {', '.join(failure['kept'])}" if failure["kept"] else ""
+    how = "interrupted" if outcome["status"] == "interrupted" else "FAILED"
+    board.end(stem, f"{how} in cell {failure['cell']} ({failure['first_line']}): {failure['message']}{kept}")

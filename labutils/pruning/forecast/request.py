@@ -27,7 +27,7 @@ from labutils.pruning.forecast.probe import measure_pruning, measure_speed
 from labutils.pruning.forecast.seconds import beginning_seconds, stage_seconds
 from labutils.pruning.forecast.trace import trace_block
 from labutils.pruning.methods import Request
-from labutils.pruning.requests import make_request
+from labutils.pruning.requests import AllocationName, make_request
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def forecast(
     *positional: str,
     method: str = "optiprune",
     sparsity: float,
-    allocation: str | Sequence[float] | None = None,
+    allocation: AllocationName = None,
     pattern: str = "unstructured",
     permute: bool = False,
     seed: int = 0,
