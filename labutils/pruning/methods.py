@@ -61,11 +61,13 @@ class Method:
         name: the name under which it is registered.
         default_allocation: how it spreads the sparsity where nothing else is asked for.
         streamable: whether `prune_checkpoint`, which sees one block at a time, can carry it out.
+        reads_inputs: whether calibration tokens decide what it prunes.
     """
 
     name: str
     default_allocation: type[Allocation] = Uniform
     streamable = True
+    reads_inputs = True
 
     def matrix_method(self, sparsity: float) -> MatrixMethod:
         """What prunes the matrices of a model of this sparsity; what its forecast is made of."""
@@ -110,6 +112,11 @@ class Request:
     permute: bool
     seed: int
     options: PruneOptions
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether another calibration may give another model; of matrices that some token reaches."""
+        return self.method.reads_inputs or self.allocation.reads_inputs(self.sparsity)
 
     def record(self) -> dict[str, object]:
         """Everything that `prune` was called with, by name, defaults included."""
@@ -159,7 +166,7 @@ def register_method(name: str) -> Callable[[Kind], Kind]:
 
 class _ByScore(Method):
     def __init__(self, method: ScoreMethod):
-        self.method, self.name = method, method.name
+        self.method, self.name, self.reads_inputs = method, method.name, method.reads_inputs
 
     def matrix_method(self, sparsity: float) -> MatrixMethod:
         return self.method

@@ -146,6 +146,17 @@ def temporary_registrations() -> Iterator[None]:
         yield
 
 
+def has_own_registrations() -> bool:
+    """Whether something is registered that is not part of the package.
+
+    >>> has_own_registrations()
+    False
+    """
+    items = [item for registry in REGISTRIES for item in registry.values()]
+    plain = [getattr(item, "function", item) for item in items]  # of a score, its function
+    return any(not getattr(each, "func", each).__module__.startswith("labutils.") for each in plain)
+
+
 def with_registrations(function: Callable[..., Result]) -> Callable[..., Result]:
     """The function, which finds in every process what is registered in this one now.
 

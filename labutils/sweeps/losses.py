@@ -8,18 +8,21 @@ draws run through joblib: `with joblib.parallel_config(n_jobs=2)` or a Dask back
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 from joblib import Parallel, delayed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.core.progress import progress
+from labutils.core.provenance import hash_tensors
 from labutils.data.corpora import load_tokens
 from labutils.data.sources import language_of, pair_name, split_pair
 from labutils.evaluation.losses import Evaluation, item_losses, load_evaluation
 from labutils.models.loading import load_model, model_name
-from labutils.pruning.grid import expand_requests, run_requests
+from labutils.pruning.grid import expand_requests
 from labutils.pruning.requests import with_registrations
+from labutils.sweeps.kept_prunings import KeptPrunings, hash_frame
 
 
 @dataclass(frozen=True)
@@ -71,22 +74,25 @@ def sweep(
         evaluation = load_evaluation(
             evaluation_source, model, tokenizer, n_items=sizes.n_items, seq_len=sizes.seq_len, seed=sizes.seed
         )
+        kept = KeptPrunings(model, {"losses": fingerprint(evaluation)})
         names = {
             **about,
             "calibration": calibration,
             "evaluation": evaluation.name,
             "language": language_of(evaluation_source),
         }
-        dense = _item_rows(model, tokenizer, evaluation)
+        dense = kept.dense_rows(partial(_item_rows, model, tokenizer, evaluation))
         dense = dense.assign(
             arm="dense", method="dense", allocation="uniform", pattern="unstructured", sparsity=0.0, draw=-1
         )
         frames.append(dense.assign(**names))
-        jobs += [(names, calibration, evaluation, draw) for draw in range(n_draws)]
+        jobs += [(names, calibration, evaluation, kept, draw) for draw in range(n_draws)]
     one_draw = with_registrations(_one_draw)
     run = Parallel(return_as="generator")(
-        delayed(one_draw)(model, tokenizer, names, calibration, evaluation, draw, arms, sparsities, sizes, options)
-        for names, calibration, evaluation, draw in jobs
+        delayed(one_draw)(
+            model, tokenizer, names, calibration, evaluation, kept, draw, arms, sparsities, sizes, options
+        )
+        for names, calibration, evaluation, kept, draw in jobs
     )
     frames += progress(run, total=len(jobs), description=f"sweep {about['model']}", unit="draw")
     return pd.concat(frames, ignore_index=True)
@@ -94,17 +100,27 @@ def sweep(
 
 def _one_draw(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: dict, calibration: str, evaluation: Evaluation,
-    draw: int, arms: Sequence[str], sparsities: Sequence[float], sizes: SweepSizes, options: dict,
+    kept: KeptPrunings, draw: int, arms: Sequence[str], sparsities: Sequence[float], sizes: SweepSizes, options: dict,
 ) -> pd.DataFrame:  # fmt: skip
     """All arms and sparsities of one calibration draw."""
     tokens = load_tokens(calibration, tokenizer, n_sequences=sizes.n_calibration, seq_len=sizes.seq_len, seed=draw)
     requests = expand_requests(map(split_arm, arms), sparsities, options=options)
     asked = [(arm, request) for arm, own in zip(arms, requests, strict=True) for request in own]
-    done = run_requests(
+    done = kept.rows_of(
         model, tokens, [request for _, request in asked], lambda pruned: _item_rows(pruned, tokenizer, evaluation)
     )
     frames = [pd.DataFrame(rows).assign(arm=arm) for (arm, _), rows in zip(asked, done, strict=True)]
     return pd.concat(frames, ignore_index=True).assign(draw=draw, **names)
+
+
+def fingerprint(evaluation: Evaluation) -> str:
+    """SHA-256 of what damage is measured on.
+
+    >>> fingerprint(load_evaluation("lab:review", model, tokenizer, n_items=8, seq_len=64))
+    """
+    if evaluation.pairs is not None:
+        return hash_frame(evaluation.pairs)
+    return hash_tensors({"tokens": evaluation.tokens})
 
 
 def _item_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluation: Evaluation) -> pd.DataFrame:

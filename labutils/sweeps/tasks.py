@@ -6,6 +6,7 @@ standardised ranks)² for a similarity pair (Spearman's ρ). Calibration draws r
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 from joblib import Parallel, delayed
@@ -19,9 +20,10 @@ from labutils.data.tasks import Task, load_task
 from labutils.evaluation.choices import score_task
 from labutils.evaluation.similarity import rank_losses, score_similarity
 from labutils.models.loading import load_model, model_name
-from labutils.pruning.grid import prune_grid
+from labutils.pruning.grid import expand_requests
 from labutils.pruning.requests import with_registrations
 from labutils.sweeps.calibration_sets import load_calibration
+from labutils.sweeps.kept_prunings import KeptPrunings, hash_frame
 from labutils.sweeps.losses import SweepSizes
 
 
@@ -103,12 +105,14 @@ def task_sweep(
     model, tokenizer = load_model(source, revision=revision)
     loaded = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
     name = model_name(source)
-    dense = score_items(model, tokenizer, loaded).assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
+    kept = KeptPrunings(model, {"tasks": [[task.name, task.family, hash_frame(task.items)] for task in loaded]})
+    dense = kept.dense_rows(partial(score_items, model, tokenizer, loaded))
+    dense = dense.assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
     jobs = [(calibration, draw) for calibration in calibrations for draw in range(n_draws)]
     one_draw = with_registrations(_one_draw)
     run = Parallel(return_as="generator")(
         delayed(one_draw)(
-            model, tokenizer, loaded, calibrations, calibration, draw, methods, sparsities, sizes, options
+            model, tokenizer, loaded, calibrations, calibration, kept, draw, methods, sparsities, sizes, options
         )
         for calibration, draw in jobs
     )
@@ -119,7 +123,7 @@ def task_sweep(
 
 def _one_draw(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task],
-    calibrations: Sequence[str] | Mapping[str, Sequence[Tensor]], calibration: str, draw: int,
+    calibrations: Sequence[str] | Mapping[str, Sequence[Tensor]], calibration: str, kept: KeptPrunings, draw: int,
     methods: Sequence[str], sparsities: Sequence[float], sizes: SweepSizes, options: dict,
 ) -> pd.DataFrame:  # fmt: skip
     if isinstance(calibrations, Mapping):
@@ -128,9 +132,8 @@ def _one_draw(
         tokens = load_calibration(
             calibration, tokenizer, n_sequences=sizes.n_calibration, seq_len=sizes.seq_len, seed=draw
         )
-    rows = prune_grid(
-        model, tokens, methods=methods, sparsities=sparsities,
-        evaluate=lambda pruned: score_items(pruned, tokenizer, tasks), **options,
-    )  # fmt: skip
-    frame = pd.DataFrame(rows)[["method", "sparsity", "task", "family", "item", "score", "chance"]]
+    combinations = [(method, None, "unstructured") for method in methods]
+    requests = sum(expand_requests(combinations, sparsities, options=options), [])
+    done = kept.rows_of(model, tokens, requests, lambda pruned: score_items(pruned, tokenizer, tasks))
+    frame = pd.DataFrame(sum(done, []))[["method", "sparsity", "task", "family", "item", "score", "chance"]]
     return frame.assign(calibration=calibration, draw=draw)
