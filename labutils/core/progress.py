@@ -1,9 +1,9 @@
 """Progress of long loops: a bar where somebody watches, timed lines where nobody does.
 
-In a terminal or in Jupyter, `progress` draws a tqdm bar with the time left. Without a terminal (a log file, a
-notebook run headless) it writes a dated line at most every ten seconds, so that a log stays short and still tells how
-far the work is. What takes less than two seconds prints nothing in either case, and neither does a loop inside
-another one that is being shown: of a sweep over prunings one sees the sweep.
+In a terminal or in Jupyter, `progress` draws a tqdm bar with the time left, and under it one for the loop inside.
+Without a terminal (a log file, a notebook run headless) it writes a line at most every ten seconds, which tells how
+far the loop and those inside it are: of a sweep over calibration draws, the draw, the pruning and the block. What takes
+less than two seconds prints nothing in either case.
 """
 
 import os
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tqdm.std import tqdm  # not `tqdm.auto`, which warns in a Jupyter without widgets
@@ -20,7 +21,7 @@ Item = TypeVar("Item")
 QUIET_SECONDS = 2.0
 LINE_EVERY_SECONDS = 10.0
 
-_inside: ContextVar[bool] = ContextVar("inside a loop that shows its progress", default=False)
+_running: ContextVar[tuple["_Loop", ...]] = ContextVar("loops that are running, the outermost first", default=())
 
 
 def progress(
@@ -38,21 +39,39 @@ def progress(
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
-    if _inside.get():
-        yield from iterable
-        return
-    _inside.set(True)
+    outer = _running.get()
+    loop = _Loop(description, total, unit, time.monotonic())
+    _running.set((*outer, loop))
     try:
-        yield from _shown(iterable, total, description, unit)
+        yield from _shown(iterable, loop, outer)
     finally:
-        _inside.set(False)
+        _running.set(outer)
 
 
-def _shown(iterable: Iterable[Item], total: int | None, description: str, unit: str) -> Iterator[Item]:
-    if is_watched():
-        yield from tqdm(iterable, total=total, desc=description, unit=unit, delay=QUIET_SECONDS)
+@dataclass
+class _Loop:
+    """How far a loop is."""
+
+    description: str
+    total: int | None
+    unit: str
+    start: float
+    done: int = 0
+    last_line: float | None = None
+
+    def __str__(self) -> str:
+        count = f"{self.done}/{self.total}" if self.total is not None else f"{self.done}"
+        return f"{self.description}: {count} {self.unit}"
+
+
+def _shown(iterable: Iterable[Item], loop: _Loop, outer: tuple[_Loop, ...]) -> Iterator[Item]:
+    if not is_watched():
+        yield from _lines(iterable, loop, outer)
+    elif len(outer) < 2:
+        shown = {"total": loop.total, "desc": loop.description, "unit": loop.unit, "delay": QUIET_SECONDS}
+        yield from tqdm(iterable, **shown, leave=not outer)
     else:
-        yield from _lines(iterable, total, description, unit)
+        yield from iterable
 
 
 def is_watched() -> bool:
@@ -75,23 +94,32 @@ def _in_jupyter() -> bool:
     return shell is not None and "IPKernelApp" in shell.config
 
 
-def _lines(iterable: Iterable[Item], total: int | None, description: str, unit: str) -> Iterator[Item]:
-    start = time.monotonic()
-    last_line = None
-    done = 0
+def _lines(iterable: Iterable[Item], loop: _Loop, outer: tuple[_Loop, ...]) -> Iterator[Item]:
+    first = outer[0] if outer else loop
     for done, item in enumerate(iterable, start=1):
         yield item
+        loop.done = done
         now = time.monotonic()
-        waited = LINE_EVERY_SECONDS if last_line is None else now - last_line
-        if now - start >= QUIET_SECONDS and waited >= LINE_EVERY_SECONDS and done != total:
-            _write_line(description, done, total, unit, now - start)
-            last_line = now
-    seconds = time.monotonic() - start
-    if seconds >= QUIET_SECONDS:
-        _write_line(description, done, total, unit, seconds)
+        # A loop's first line comes with its first item, if that took a while; an inner loop waits for its turn.
+        waited = now - (first.last_line or first.start) >= LINE_EVERY_SECONDS
+        due = waited or (not outer and first.last_line is None and now - first.start >= QUIET_SECONDS)
+        if due and (outer or done != loop.total):  # a whole loop's last line follows
+            _write_line((*outer, loop), now)
+    seconds = time.monotonic() - loop.start
+    if not outer and seconds >= QUIET_SECONDS:
+        _write_line((loop,), loop.start + seconds)
 
 
-def _write_line(description: str, done: int, total: int | None, unit: str, seconds: float) -> None:
-    left = f", {clock(seconds / done * (total - done))} left" if total and done and done < total else ""
-    count = f"{done}/{total}" if total is not None else f"{done}"
-    print(f"{description}: {count} {unit} in {clock(seconds)}{left}", file=sys.stderr, flush=True)
+def _write_line(loops: tuple[_Loop, ...], now: float) -> None:
+    first, seconds = loops[0], now - loops[0].start
+    done = _items_done(loops)
+    left = f", {clock(seconds / done * (first.total - done))} left" if first.total and 0 < done < first.total else ""
+    print(f"{', '.join(map(str, loops))} in {clock(seconds)}{left}", file=sys.stderr, flush=True)
+    first.last_line = now
+
+
+def _items_done(loops: tuple[_Loop, ...]) -> float:
+    """Items of the outermost loop, with the part of the present one that the loops inside have done."""
+    loop, *inner = loops
+    share = _items_done(tuple(inner)) / inner[0].total if inner and inner[0].total else 0.0
+    return loop.done + min(share, 1.0)

@@ -65,10 +65,39 @@ def test_clock() -> None:
 
 
 @pytest.mark.usefixtures("slow_clock")
-def test_an_inner_loop_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    for _ in progress(range(2), description="outer"):
-        list(progress(range(30), description="inner"))
-    lines = capsys.readouterr().err
-    assert "outer" in lines and "inner" not in lines
+def test_a_line_tells_how_far_the_loops_inside_are(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in progress(range(2), description="sweep", unit="draw"):
+        list(progress(range(30), description="prune", unit="pruning"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "sweep: 0/2 draw, prune: 9/30 pruning in 00:10, 00:57 left"
+    assert lines[-1].startswith("sweep: 2/2 draw in") and len(lines) <= 9
     list(progress(range(30), description="inner"))
-    assert "inner" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("inner: 2/30")
+
+
+@pytest.mark.usefixtures("slow_clock")
+def test_loops_inside_that_know_no_total_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in progress(range(1), description="outer"):
+        list(progress((number for number in range(20)), description="reading"))
+    assert capsys.readouterr().err.splitlines()[0] == "outer: 0/1 it, reading: 9 it in 00:10"
+
+
+def test_a_terminal_gets_a_second_bar_for_the_loop_inside(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "is_watched", lambda: True)
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
+    for _ in progress(range(1), description="sweep"):
+        for _ in progress(range(1), description="grid"):
+            list(progress(range(3), description="blocks"))
+    shown = capsys.readouterr().err
+    assert "sweep: 100%" in shown and "grid: " in shown and "blocks" not in shown
+
+
+def test_a_loop_that_is_left_early_leaves_no_trace() -> None:
+    for _ in progress(range(3), description="left"):
+        break
+    for _ in progress(range(3), description="failed"):
+        with pytest.raises(ZeroDivisionError):
+            list(progress((1 / 0 for _ in range(3)), description="inside"))
+    assert module._running.get() == ()
