@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = attach(
         "pipeline": ["prune"],
         "report": ["PruneReport"],
         "requests": ["list_methods", "temporary_registrations"],
+        "spread": ["spread_sparsity"],
     },
     rooms=["forecast"],
 )

@@ -44,6 +44,8 @@ def sweep(
     n_draws: int,
     sizes: SweepSizes = SweepSizes(),  # noqa: B008 (frozen)
     revision: str | None = None,
+    dtype: str = "auto",
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None,
     **options: object,
 ) -> pd.DataFrame:
     """Prune one model in every way and measure the loss of every item.
@@ -56,6 +58,8 @@ def sweep(
             or "calibration → evaluation" ("file:train.jsonl → file:test.jsonl").
         arms: see above; each at every sparsity, N:M patterns at their own.
         n_draws: calibration draws; draw d takes the sequences of seed d.
+        revision, dtype: as for `load_model`.
+        loaded: what `load_model` gave for `source`, where it is at hand: a large model need not be in memory twice.
         **options: passed on to `prune`.
 
     Returns:
@@ -66,7 +70,7 @@ def sweep(
     Raises:
         ValueError, LookupError: as the loaders and `prune` do, before the first pruning wherever it can be known.
     """
-    model, tokenizer = load_model(source, revision=revision)
+    model, tokenizer = loaded or load_model(source, revision=revision, dtype=dtype)
     about = {"model": model_name(source), "architecture": model.config.model_type}
     jobs, frames = [], []
     for pair in texts:

@@ -80,6 +80,8 @@ def task_sweep(
     n_draws: int,
     sizes: SweepSizes = SweepSizes(),  # noqa: B008 (frozen)
     revision: str | None = None,
+    dtype: str = "auto",
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None,
     **options: object,
 ) -> pd.DataFrame:
     """Prune one model with every calibration set in every way, and score every item of every task.
@@ -92,6 +94,8 @@ def task_sweep(
         tasks: task sources as for `load_task`; `sizes.n_items` items of each, drawn by `sizes.seed`.
         calibrations: names of calibration sets as for `load_calibration`, or name → the token ids of each draw.
         n_draws: draw d of a named set takes the sequences of seed d.
+        revision, dtype: as for `load_model`.
+        loaded: what `load_model` gave for `source`, where it is at hand: a large model need not be in memory twice.
         **options: passed on to `prune`.
 
     Returns:
@@ -102,7 +106,7 @@ def task_sweep(
     Raises:
         ValueError, LookupError: as the loaders and `prune` do.
     """
-    model, tokenizer = load_model(source, revision=revision)
+    model, tokenizer = loaded or load_model(source, revision=revision, dtype=dtype)
     loaded = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
     name = model_name(source)
     kept = KeptPrunings(model, {"tasks": [[task.name, task.family, hash_frame(task.items)] for task in loaded]})
