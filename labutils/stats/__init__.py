@@ -13,7 +13,15 @@ from labutils.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "bootstrap": ["Interval", "crossed_bootstrap", "paired_differences", "slope", "crossover", "heterogeneity"],
+        "bootstrap": [
+            "Interval",
+            "crossed_bootstrap",
+            "crossover",
+            "heterogeneity",
+            "paired_differences",
+            "slope",
+            "write_interval",
+        ],
         "extremes": ["lowest_cell"],
         "few_units": ["interval_over_units"],
         "tables": ["interval_table"],

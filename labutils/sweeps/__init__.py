@@ -1,10 +1,12 @@
 """Experiments over models, texts, draws, arms and sparsities, as tidy rows, and contrasts of their arms.
 
 `losses` sweeps over texts and `tasks` over tasks; `contrasts`, `task_contrasts` and `variance` turn their rows into the
-numbers that claims are judged by; `calibration_sets` and `text_vectors` tell what the calibration was.
+numbers that claims are judged by; `calibration_sets`,
+`calibration_sizes` and `text_vectors` tell what the calibration was, and `kept_prunings` keeps rows with the run.
 
-Imports every room before it but `multilevel`, `claims`, `runner` and `checkpoints`. A new experiment is a function that
-returns one row per item; a new contrast takes such rows and returns differences or an interval.
+Imports every room before it but `multilevel`, `claims` and `checkpoints`; of `runner`, where finished runs are kept. A
+new experiment is a function that returns one row per item; a new contrast takes such rows and returns differences or an
+interval.
 """
 
 from labutils.core.lazy import attach
@@ -13,6 +15,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "losses": ["sweep", "SweepSizes", "dense_loss", "dense_check", "scope"],
+        "calibration_sizes": ["calibration_size_sweep", "gain_by_calibration_size"],
         "tasks": ["task_sweep", "score_items", "expand_tasks"],
         "contrasts": [
             "contrast",

@@ -33,6 +33,30 @@ def drop_scatter(
     return finish_figure(figure, title)
 
 
+def gain_by_size(gain: pd.DataFrame, *, better: str, worse: str, unit: str, margin: float, title: str) -> Figure:
+    """A difference of two arms against the amount of calibration text, with intervals and the margin as a band.
+
+    >>> gain_by_size(gain_by_calibration_size(rows, "ria/uniform", "sparsegpt/uniform"), better="sparsegpt",
+    ...     worse="ria", unit="nats per token", margin=0.02, title="How much calibration text reconstruction needs")
+    """
+    figure, axis = plt.subplots(figsize=(6, 3.6))
+    bars = [gain["estimate"] - gain["low"], gain["high"] - gain["estimate"]]
+    axis.errorbar(
+        gain["tokens_per_input"], gain["estimate"], yerr=bars, marker="o", capsize=3, color=PALETTE.get(better, "0.2")
+    )
+    axis.axhspan(-margin, margin, color="0.85", zorder=0, label=f"± margin ({margin:.3g} {unit})")
+    axis.axhline(0, color="0.3", linewidth=1)
+    axis.set_xscale("log")
+    axis.set_xticks(gain["tokens_per_input"], [f"{each:.2g}" for each in gain["tokens_per_input"]])
+    axis.minorticks_off()
+    axis.set(
+        xlabel="calibration tokens per input of the widest layer",
+        ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})",
+    )
+    note = "Bars: 95 % intervals over items and calibration draws."
+    return finish_figure(figure, title, note, legend_of=axis)
+
+
 def component_bars(components: pd.DataFrame, *, title: str, order: Sequence[str] | None = None) -> Figure:
     """Shares of the variance as stacked bars, one per value of `group` (rows of `variance_components`).
 
