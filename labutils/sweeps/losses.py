@@ -6,6 +6,7 @@ draws run through joblib: `with joblib.parallel_config(n_jobs=2)` or a Dask back
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from labutils.evaluation.losses import Evaluation, item_losses, load_evaluation
 from labutils.models.loading import load_model, model_name
 from labutils.pruning.grid import expand_requests
 from labutils.pruning.requests import with_registrations
+from labutils.sweeps.announcing import announce_sweep
 from labutils.sweeps.kept_prunings import KeptPrunings, hash_frame
 
 
@@ -85,12 +87,17 @@ def sweep(
             "evaluation": evaluation.name,
             "language": language_of(evaluation_source),
         }
+        started = time.perf_counter()
         dense = kept.dense_rows(partial(_item_rows, model, tokenizer, evaluation))
+        evaluation_seconds = time.perf_counter() - started
         dense = dense.assign(
             arm="dense", method="dense", allocation="uniform", pattern="unstructured", sparsity=0.0, draw=-1
         )
         frames.append(dense.assign(**names))
         jobs += [(names, calibration, evaluation, kept, draw) for draw in range(n_draws)]
+    requests = sum(expand_requests(map(split_arm, arms), sparsities, options=options), [])
+    shape = (sizes.n_calibration, sizes.seq_len)
+    announce_sweep(about["model"], model, shape, requests, n_draws=len(jobs), evaluation_seconds=evaluation_seconds)
     one_draw = with_registrations(_one_draw)
     run = Parallel(return_as="generator")(
         delayed(one_draw)(

@@ -5,6 +5,7 @@ standardised ranks)² for a similarity pair (Spearman's ρ). Calibration draws r
 `labutils.sweeps`.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -21,7 +22,9 @@ from labutils.evaluation.choices import score_task
 from labutils.evaluation.similarity import rank_losses, score_similarity
 from labutils.models.loading import load_model, model_name
 from labutils.pruning.grid import expand_requests
+from labutils.pruning.methods import Request
 from labutils.pruning.requests import with_registrations
+from labutils.sweeps.announcing import announce_sweep
 from labutils.sweeps.calibration_sets import load_calibration
 from labutils.sweeps.kept_prunings import KeptPrunings, hash_frame
 from labutils.sweeps.losses import SweepSizes
@@ -107,17 +110,22 @@ def task_sweep(
         ValueError, LookupError: as the loaders and `prune` do.
     """
     model, tokenizer = loaded or load_model(source, revision=revision, dtype=dtype)
-    loaded = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
+    items = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
     name = model_name(source)
-    kept = KeptPrunings(model, {"tasks": [[task.name, task.family, hash_frame(task.items)] for task in loaded]})
-    dense = kept.dense_rows(partial(score_items, model, tokenizer, loaded))
+    kept = KeptPrunings(model, {"tasks": [[task.name, task.family, hash_frame(task.items)] for task in items]})
+    started = time.perf_counter()
+    dense = kept.dense_rows(partial(score_items, model, tokenizer, items))
+    evaluation_seconds = time.perf_counter() - started
     dense = dense.assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
     jobs = [(calibration, draw) for calibration in calibrations for draw in range(n_draws)]
+    requests = _requests(methods, sparsities, options)
+    announce_sweep(
+        name, model, (sizes.n_calibration, sizes.seq_len), requests, n_draws=len(jobs),
+        evaluation_seconds=evaluation_seconds,
+    )  # fmt: skip
     one_draw = with_registrations(_one_draw)
     run = Parallel(return_as="generator")(
-        delayed(one_draw)(
-            model, tokenizer, loaded, calibrations, calibration, kept, draw, methods, sparsities, sizes, options
-        )
+        delayed(one_draw)(model, tokenizer, items, calibrations, calibration, kept, draw, requests, sizes)
         for calibration, draw in jobs
     )
     frames = [dense, *progress(run, total=len(jobs), description=f"task sweep {name}", unit="draw")]
@@ -128,7 +136,7 @@ def task_sweep(
 def _one_draw(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task],
     calibrations: Sequence[str] | Mapping[str, Sequence[Tensor]], calibration: str, kept: KeptPrunings, draw: int,
-    methods: Sequence[str], sparsities: Sequence[float], sizes: SweepSizes, options: dict,
+    requests: Sequence[Request], sizes: SweepSizes,
 ) -> pd.DataFrame:  # fmt: skip
     if isinstance(calibrations, Mapping):
         tokens = calibrations[calibration][draw]
@@ -136,8 +144,12 @@ def _one_draw(
         tokens = load_calibration(
             calibration, tokenizer, n_sequences=sizes.n_calibration, seq_len=sizes.seq_len, seed=draw
         )
-    combinations = [(method, None, "unstructured") for method in methods]
-    requests = sum(expand_requests(combinations, sparsities, options=options), [])
     done = kept.rows_of(model, tokens, requests, lambda pruned: score_items(pruned, tokenizer, tasks))
     frame = pd.DataFrame(sum(done, []))[["method", "sparsity", "task", "family", "item", "score", "chance"]]
     return frame.assign(calibration=calibration, draw=draw)
+
+
+def _requests(methods: Sequence[str], sparsities: Sequence[float], options: dict) -> list[Request]:
+    """Every method at every sparsity, by its own allocation."""
+    combinations = [(method, None, "unstructured") for method in methods]
+    return sum(expand_requests(combinations, sparsities, options=options), [])

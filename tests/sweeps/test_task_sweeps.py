@@ -37,7 +37,7 @@ def test_the_mean_score_is_the_tasks_own_measure(tiny_llama, tokenizer, tasks):
 
 
 def test_a_sweep_runs_every_combination(tiny_llama, tokenizer, tasks, monkeypatch):
-    monkeypatch.setattr(task_sweeps, "load_model", lambda source, revision=None: (tiny_llama, tokenizer))
+    monkeypatch.setattr(task_sweeps, "load_model", lambda source, **asked: (tiny_llama, tokenizer))
     monkeypatch.setattr(task_sweeps, "load_task", lambda name, n_items, seed: {task.name: task for task in tasks}[name])
     weights = {name: tensor.clone() for name, tensor in tiny_llama.state_dict().items()}
     draws = {name: [torch.randint(3, 40, (3, 8)) for _ in range(2)] for name in ("first", "second")}
