@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.checkpoints.shards import read_metadata, write_shard
+from labutils.models.loading import COMPACT
 
-COMPACT = "model.compact.safetensors"
 MASK, VALUES = "::mask", "::values"
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

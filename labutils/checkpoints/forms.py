@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.checkpoints.saving import check_new, load_pruned
-from labutils.models.loading import without_progress_bar
+from labutils.models.exact import without_progress_bar
 
 
 def compare_forms(

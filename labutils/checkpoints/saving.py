@@ -13,9 +13,11 @@ from labutils.checkpoints.compact import COMPACT, read_compact, write_compact
 from labutils.checkpoints.journal import FOLDER
 from labutils.checkpoints.records import read_report, write_report
 from labutils.checkpoints.shards import explain_failed_write, open_shards
-from labutils.checkpoints.skeleton import build_with_state, parse_dtype
+from labutils.checkpoints.skeleton import build_with_state
 from labutils.core.provenance import provenance
-from labutils.models.loading import choose_device, model_class, without_progress_bar
+from labutils.models.classes import model_class
+from labutils.models.exact import without_progress_bar
+from labutils.models.loading import choose_device, parse_dtype
 from labutils.models.structure import check_finite
 from labutils.pruning.report import PruneReport
 

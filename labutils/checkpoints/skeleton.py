@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from labutils.models.loading import model_class
+from labutils.models.classes import check_not_quantised, model_class
 
 
 def build_without_weights(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
@@ -22,22 +22,9 @@ def build_without_weights(folder: Path, dtype: torch.dtype | None) -> PreTrained
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise LookupError(f"{folder} has no configuration that names an architecture: {error}") from error
-    if getattr(config, "quantization_config", None):
-        raise ValueError(f"{folder} is quantised; prune the checkpoint it was made from, and quantise afterwards.")
+    check_not_quantised(config, folder)
     with parameters_on_meta():
         return model_class(config).from_config(config, dtype=dtype or config.dtype or torch.float32).eval()
-
-
-def parse_dtype(name: str) -> torch.dtype | None:
-    """The floating-point dtype of that name, None for "auto"; a ValueError for anything else."""
-    if name == "auto":
-        return None
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(
-            f'dtype={name!r} is not a floating-point dtype; give "auto", "float32", "bfloat16" or "float16".'
-        )
-    return dtype
 
 
 def build_with_state(folder: Path, dtype: torch.dtype | None, state: dict[str, Tensor]) -> PreTrainedModel:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from labutils.checkpoints.naming import Group, match_conversions, match_names
 from labutils.checkpoints.shards import Shards, check_finite_tensor, read_tensor
-from labutils.checkpoints.skeleton import build_without_weights, parse_dtype
+from labutils.checkpoints.skeleton import build_without_weights
 from labutils.core.profiling import trim_malloc
+from labutils.models.loading import parse_dtype
 from labutils.models.structure import find_blocks
 
 

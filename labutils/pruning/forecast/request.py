@@ -19,7 +19,8 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from labutils.core.progress import clock
-from labutils.models.loading import choose_device, model_class
+from labutils.models.classes import model_class
+from labutils.models.loading import choose_device
 from labutils.pruning.calibration import Calibration
 from labutils.pruning.forecast.memory import gigabytes, stage_memory
 from labutils.pruning.forecast.plan import Plan
