@@ -15,7 +15,7 @@ from labutils.models.classes import find_class, named_architecture
 from labutils.models.structure import find_blocks
 
 LOGGER = logging.getLogger("labutils")
-NOT_CONVERTED = re.compile(r"^(\S+) *\|[^|]*CONVERSION", re.MULTILINE)  # lines of transformers' table
+NOT_CONVERTED = re.compile(r"^([^|\n]+?) *\|[^|]*CONVERSION", re.MULTILINE)  # lines of transformers' table
 POOLER = re.compile(r"(^|\.)pooler\.")  # nothing reads it: it may be random, as transformers makes it
 
 
@@ -58,8 +58,8 @@ def load_weights(
             raise
         names = NOT_CONVERTED.findall("\n".join(told)) or ["a tensor"]
         raise LookupError(
-            f"The checkpoint of {str(source)!r} does not belong to its configuration: {names[0]} ({len(names)} in "
-            "all) cannot be put together from the tensors that are there; an expert's may be missing."
+            f"The checkpoint of {str(source)!r} does not belong to its configuration: {names[0]} "
+            f"cannot be put together from the tensors that are there; an expert's may be missing."
         ) from error
     except ValueError as error:
         raise LookupError(f"{source} cannot be loaded by transformers' {kind.__name__}: {error}") from error
