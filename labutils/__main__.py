@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from labutils.core import paths
 from labutils.runner.commands import finish_command
 
 
@@ -38,12 +39,12 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     parameters.add_argument("notebook", help="stem, file name or path")
     _add_notebooks(parameters)
     store = _add(commands, "store", _store, "copy a run's outputs into the notebooks and the README")
-    store.add_argument("run", type=Path, help="folder of a run with the profile full")
+    store.add_argument("run", type=paths.expand, help="folder of a run with the profile full")
     _add(commands, "check", _check, "verify that stored outputs and the README's table are up to date")
     ledger = _add(commands, "ledger", _ledger, "print the verdicts of a run folder")
-    ledger.add_argument("run", type=Path, help="run folder")
+    ledger.add_argument("run", type=paths.expand, help="run folder")
     record = _add(commands, "record", _record, "keep a run's verdicts for the page docs/also_seen_on.md")
-    record.add_argument("run", type=Path, help="run folder")
+    record.add_argument("run", type=paths.expand, help="run folder")
     record.add_argument("name", help="name of its column, for instance the model and the text")
     train = _add(commands, "train", _train, "train the lab models")
     if words[:1] == ["train"]:
@@ -66,7 +67,7 @@ def _add_run(commands) -> None:
         "names", nargs="*", metavar="notebook", help="stem, file name or path; all of the profile when none"
     )
     run.add_argument("--profile", default="lab", help="smoke, lab, full, hub, paper, or a .yaml file (default: lab)")
-    run.add_argument("--out", type=Path, help="run folder (default: results/<profile>)")
+    run.add_argument("--out", type=paths.expand, help="run folder (default: results/<profile>)")
     run.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default: %(default)s)")
     run.add_argument("--resume", action="store_true", help="keep what is complete and has the same inputs")
     run.add_argument("-p", dest="parameters", action="append", default=[], metavar="name=value", help="one parameter")
@@ -77,7 +78,9 @@ def _add_run(commands) -> None:
 
 
 def _add_notebooks(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--notebooks", type=Path, help="folder of the notebooks (default: those of the repository)")
+    parser.add_argument(
+        "--notebooks", type=paths.expand, help="folder of the notebooks (default: those of the repository)"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -103,7 +106,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parameters(options: argparse.Namespace) -> int:
-    from labutils.core import paths
     from labutils.runner.notebooks import find_notebooks, read_notebook, select_notebooks
     from labutils.runner.planning import read_declarations
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -69,6 +70,58 @@ def is_running(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return True
+
+
+@contextlib.contextmanager
+def folder_when_complete(folder: Path) -> Iterator[Path]:
+    """A folder that appears under its name when all of it is written, and of which nothing is left after an exception.
+
+        with folder_when_complete(Path("results/model")) as unfinished:
+            (unfinished / "notes.txt").write_text("done")
+
+    Yields a hidden folder beside it. After any exception, an interruption too, neither that one stays nor a parent
+    that was made for it.
+
+    Args:
+        folder: new or empty; a link to an empty folder is followed.
+
+    Raises:
+        OSError: it cannot be made, or holds something.
+    """
+    place = folder.resolve()
+    made = [parent for parent in place.parents if not parent.exists()]  # the innermost first
+    unfinished = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+        yield unfinished
+        unfinished.chmod(0o755)  # mkdtemp makes it private
+        os.replace(unfinished, place)
+    except BaseException:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    >>> read_json(Path("pruned/config.json"))["model_type"]
+
+    Raises:
+        ValueError: the file holds no JSON, or another value than an object.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no UTF-8, or no JSON
+        raise ValueError(f"{path} is damaged: it holds no JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds a {type(content).__name__} instead of an object.")
+    return content
 
 
 def hash_bytes(data: bytes) -> str:

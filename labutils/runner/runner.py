@@ -109,11 +109,11 @@ def run_studies(
 
         run_studies(["01_layerwise_sparsity"], profile="smoke", out="results/trial", resume=True)
     """
-    folder = Path(notebooks) if notebooks is not None else paths.NOTEBOOKS
+    folder = paths.expand(notebooks) if notebooks is not None else paths.NOTEBOOKS
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, not {jobs}")
     studies, skipped = plan_studies(names, profile=profile, overrides=parameters or {}, folder=folder)
-    run = Path(out).expanduser().resolve()
+    run = paths.expand(out).resolve()
     check_run_folder(run, [study.stem for study in studies])
     for study in studies:
         find_named(study.parameters)
