@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from labutils.core.text_files import read_text
+
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -84,7 +86,7 @@ def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
     path = Path(path)
     if not path.is_file():
         raise LookupError(f"there is no file {path}; give a .yaml, .json or .txt file of concept words")
-    text = path.read_text(encoding="utf-8-sig")  # a byte-order mark is no text
+    text = read_text(path)
     if path.suffix == ".txt":
         content = {path.stem: [line.strip() for line in text.splitlines() if line.strip()]}
     elif path.suffix in (".yaml", ".yml", ".json"):

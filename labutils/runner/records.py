@@ -23,6 +23,7 @@ from labutils.core.files import (
     without_paths,
     write_atomically,
 )
+from labutils.core.parts import split_part
 from labutils.core.provenance import find_versions
 from labutils.runner.notebooks import hash_cells
 from labutils.runner.planning import Study
@@ -142,7 +143,7 @@ def _identify_named(parameters: Mapping[str, Any]) -> dict[str, str]:
     packages = [entry for entry in entries if isinstance(entry, str) and entry.startswith("package:")]
     found = {entry: importlib.metadata.version(entry.removeprefix("package:")) for entry in packages}
     parts = {part.strip() for entry in named for part in entry.split("→")}  # "a → b" names two texts
-    for name in sorted(part.removeprefix("file:").partition("#")[0] for part in parts):
+    for name in sorted(split_part(part.removeprefix("file:"))[0] for part in parts):
         try:
             found[portable(name)] = hash_path(paths.find_file(name))
         except LookupError:
