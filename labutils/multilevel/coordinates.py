@@ -13,9 +13,10 @@ from jaxtyping import Float
 from scipy.sparse import csr_array, hstack
 
 from labutils.multilevel.design import Design, Grouping
-from labutils.multilevel.deviance import Products
 from labutils.multilevel.orthogonal import Basis
+from labutils.multilevel.products import Products
 
+MANY, SPARSE = 100_000, 0.25  # numbers of Z_1'Z_o, and share of them that is filled, for which it stays sparse
 EXACT = 1e-10  # of what the response varies by: residuals of least squares that count as none
 
 
@@ -108,12 +109,15 @@ def _cross_products(
 ) -> Products:
     """`dense` is [X, y]; the first of the groupings is the one to be eliminated."""
     first, *others = [_sparse(grouping, values) for grouping, values in zip(groupings, columns, strict=True)]
-    cross, gram = first.T @ dense, dense.T @ dense
+    cross, gram, between = first.T @ dense, dense.T @ dense, None
     if others:
         other = hstack(others, format="csr")
-        between = other.T @ dense
-        cross = np.hstack([(first.T @ other).toarray(), cross])
-        gram = np.block([[(other.T @ other).toarray(), between], [between.T, gram]])
+        mixed = other.T @ dense
+        between = csr_array(first.T @ other)
+        gram = np.block([[(other.T @ other).toarray(), mixed], [mixed.T, gram]])
+        size = between.shape[0] * between.shape[1]
+        if size < MANY or between.nnz > SPARSE * size:
+            cross, between = np.hstack([between.toarray(), cross]), None
     # Z_j'Z_j of the eliminated factor: sums over the rows of each level, never the whole block-diagonal matrix.
     codes, values, n_levels = groupings[0].codes, columns[0], len(groupings[0].levels)
     n_terms = values.shape[1]
@@ -122,9 +126,8 @@ def _cross_products(
         for j in range(i + 1):
             own[:, i, j] = own[:, j, i] = np.bincount(codes, values[:, i] * values[:, j], n_levels)
     sizes = tuple((len(grouping.levels), len(grouping.terms)) for grouping in groupings)
-    return Products(
-        len(dense), dense.shape[1] - 1, sizes, own, np.asarray(cross).reshape(n_levels, n_terms, -1), np.asarray(gram)
-    )
+    cross = np.asarray(cross).reshape(n_levels, n_terms, -1)
+    return Products(len(dense), dense.shape[1] - 1, sizes, own, cross, np.asarray(gram), between)
 
 
 def _sparse(grouping: Grouping, values: Float[np.ndarray, "rows terms"]) -> csr_array:

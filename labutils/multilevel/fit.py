@@ -8,7 +8,7 @@ say that the matrices of `covariance_gradients` have no negative eigenvalue; oth
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,13 +17,12 @@ from labutils.multilevel.coordinates import Coordinates, orthogonalise
 from labutils.multilevel.descent import Descent, close_enough, descend
 from labutils.multilevel.design import Design
 from labutils.multilevel.deviance import (
-    Products,
-    Solution,
     covariance_gradients,
     profiled_deviance,
     residual_variance,
     solve,
 )
+from labutils.multilevel.products import Products, Solution
 
 Theta = Float[np.ndarray, " parameters"]
 STARTS = (1.0, 0.1)  # relative standard deviations from which descents begin
@@ -42,6 +41,7 @@ class Problem:
     products: Products
     free: tuple[Bool[np.ndarray, "_ _"], ...]
     reml: bool
+    last: dict[bytes, Solution] = field(default_factory=dict, repr=False, compare=False)  # the latest solution
 
     def factors(self, theta: Theta) -> list[Float[np.ndarray, "_ _"]]:
         found, start = [], 0
@@ -57,7 +57,12 @@ class Problem:
         return np.concatenate([factor[mask] for factor, mask in zip(factors, self.free, strict=True)])
 
     def solve(self, theta: Theta) -> Solution:
-        return solve(self.products, self.factors(theta))
+        key = theta.tobytes()
+        if key not in self.last:
+            found = solve(self.products, self.factors(theta))
+            self.last.clear()
+            self.last[key] = found
+        return self.last[key]
 
     def value_and_gradient(self, theta: Theta) -> tuple[float, Theta]:
         """Profiled deviance and its derivative in θ; infinite where rounding leaves no residual."""
