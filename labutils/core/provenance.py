@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from labutils.core import paths
 from labutils.core.files import git_state, hash_json, hash_path, without_paths
+from labutils.core.parts import split_part
 
 PACKAGES = ("torch", "transformers", "numpy")
 
@@ -114,7 +115,7 @@ def _describe_device(model: torch.nn.Module | None) -> str:
 def _fingerprint(source: str) -> str:
     kind, _, name = source.partition(":")
     if kind == "file":
-        return f"sha256 {hash_path(paths.find_file(name.partition('#')[0]))}"
+        return f"sha256 {hash_path(paths.find_file(split_part(name)[0]))}"
     if kind == "lab":
         return f"written by the controlled language, sha256 of its data {hash_path(paths.DATA / 'world')}"
     return "by its revision on the hub" if kind == "hub" else "not a known kind of source"

@@ -6,9 +6,10 @@ Sources
     Documents of the controlled language (`labutils.world`), written on demand; train and test never share a document.
 ``file:<path>``
     ``.txt``: one unit per line, blank lines skipped. ``.jsonl``: one object per line with ``text``, or with
-    ``sentence1`` and ``sentence2`` (two documents per unit). A relative path is looked up in the working directory,
-    then in ``$LABUTILS_DATA``. The first 80 % of the units are the train split, the last 20 % the test split, whatever
-    the file is called. ``file:<path>#all`` puts every unit into the split asked for (a file that *is* a split).
+    ``sentence1`` and ``sentence2`` (two documents per unit); blank texts are skipped, null is refused. Files are in
+    UTF-8. A relative path is looked up in the working directory, then in ``$LABUTILS_DATA``. The first 80 % of the
+    units are the train split, the last 20 % the test split, whatever the file is called. ``file:<path>#all`` puts every
+    unit into the split asked for (a file that *is* a split). A `#` in a file's own name is no such sign.
 ``hub:<owner>/<name>[/<config>]``
     A data set of the Hugging Face hub, or a local folder in its format, through `datasets`. A third part that names a
     file (``hub:allenai/c4/en/c4-train.00000-of-01024.json.gz``) loads that file only. The data set's own splits are
@@ -16,11 +17,9 @@ Sources
     ``hub:<…>#<split>`` takes the named split whole.
 """
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,44 +30,13 @@ from transformers import PreTrainedTokenizerBase
 from labutils import world
 from labutils.core import paths
 from labutils.data.hub import open_dataset
+from labutils.data.records import FileRecords, Records, place_of, read_lines, texts_of
 from labutils.data.sources import Source, parse_source
 from labutils.data.tokens import frame_windows, join_texts, text_room
 
 SPLITS = ("train", "test")
 TRAIN_SHARE = 0.8
 DOCUMENTS_PER_STEP = 64
-
-
-@runtime_checkable
-class Records(Protocol):
-    """A list of dictionaries, or a `datasets.Dataset`, which behaves like one without holding it in memory."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Any: ...
-
-
-def _read_lines(path: Path) -> list[dict]:
-    """One record per non-blank line; the text keeps its leading and trailing spaces, which some corpora carry."""
-    if not path.is_file():
-        raise ValueError(f"{path} is a folder; name one file, or use hub:<folder> for a data set in the hub's format")
-    lines = path.read_text(encoding="utf-8-sig").split("\n")  # a byte-order mark is no text
-    if path.suffix == ".txt":
-        return [{"text": line} for line in lines if line.strip()]
-    if path.suffix != ".jsonl":
-        raise ValueError(f"{path.name}: files must be .txt (one unit per line) or .jsonl (one object per line)")
-    records = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path.name}, line {number}: not a JSON object ({error})") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{path.name}, line {number}: a JSON object is expected, not {type(record).__name__}")
-        records.append(record)
-    return records
 
 
 def read_units(source: str, split: str, *, revision: str | None = None) -> tuple[Records, range]:
@@ -80,7 +48,7 @@ def read_units(source: str, split: str, *, revision: str | None = None) -> tuple
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     parsed = parse_source(source)
     if parsed.scheme == "file":
-        records, whole = _read_lines(paths.find_file(parsed.name)), parsed.part == "all"
+        records, whole = read_lines(_find_file(parsed.name)), parsed.part == "all"
     else:
         records, whole = open_dataset(parsed.name, split=split, part=parsed.part, revision=revision)
     if len(records) == 0:
@@ -92,18 +60,16 @@ def read_units(source: str, split: str, *, revision: str | None = None) -> tuple
     return records, indices
 
 
+def _find_file(name: str) -> Path:
+    try:
+        return paths.find_file(name)
+    except OSError as error:  # no possible name of a file, as one that is too long
+        raise LookupError(f"file:{name} cannot be looked for: {error.strerror}") from error
+
+
 def draw_order(indices: range, seed: int) -> list[int]:
     """The units of a split in the random order of draw `seed`."""
     return np.random.default_rng(seed).permutation(np.asarray(indices)).tolist()
-
-
-def _texts_of(record: dict, source: str) -> list[str]:
-    """The documents in one record: its `text`, or both sentences of a pair."""
-    if isinstance(record.get("text"), str):
-        return [record["text"]]
-    if isinstance(record.get("sentence1"), str) and isinstance(record.get("sentence2"), str):
-        return [record["sentence1"], record["sentence2"]]
-    raise ValueError(f"{source}: text needs a column 'text', or 'sentence1' and 'sentence2'; found {', '.join(record)}")
 
 
 def _written_documents(parsed: Source, split: str, seed: int) -> Iterator[str]:
@@ -122,8 +88,11 @@ def _iterate_texts(source: str, split: str, seed: int, revision: str | None) -> 
         yield from _written_documents(parsed, split, seed)
         return
     records, indices = read_units(source, split, revision=revision)
+    if isinstance(records, FileRecords):  # whichever of a file's rows are drawn, all must be text
+        for index, record in enumerate(records):
+            texts_of(record, place_of(records, index, source))
     for index in draw_order(indices, seed):
-        yield from (text for text in _texts_of(records[index], source) if text.strip())
+        yield from texts_of(records[index], place_of(records, index, source))
 
 
 def load_texts(
@@ -141,6 +110,8 @@ def load_texts(
     if n is not None and n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
     texts = list(islice(_iterate_texts(source, split, seed, revision), n))
+    if not texts:
+        raise ValueError(f"{source} holds no text in {split!r}: all its units are blank")
     if n is not None and len(texts) < n:
         raise ValueError(f"{source} holds {len(texts)} documents in {split!r}, {n} were asked for: ask for fewer")
     return texts

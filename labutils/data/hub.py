@@ -1,10 +1,12 @@
 """Data sets of the Hugging Face hub, or local folders in its format, opened through `datasets`."""
 
+import glob
 from pathlib import Path
 from typing import Any
 
 from labutils.core import paths
 from labutils.core.extras import import_optional
+from labutils.core.text_files import read_text
 
 STANDS_FOR_TEST = ("test", "validation")
 FILE_SUFFIXES = (".parquet", ".json", ".jsonl", ".gz", ".zst", ".csv", ".txt")
@@ -13,7 +15,7 @@ FILE_SUFFIXES = (".parquet", ".json", ".jsonl", ".gz", ".zst", ".csv", ".txt")
 def _is_folder(name: str) -> bool:
     try:
         return paths.find_file(name).is_dir()
-    except LookupError:
+    except (LookupError, OSError):
         return False
 
 
@@ -33,13 +35,20 @@ def _take_apart(name: str) -> tuple[str, str | None, str | None]:
 def _load(name: str, revision: str | None) -> Any:
     datasets = import_optional("datasets", purpose="A hub: source", extra="hub")
     dataset, config, file = _take_apart(name)
+    local = Path(dataset).is_dir()
+    if local and not file and glob.has_magic(dataset):
+        raise LookupError(f"{dataset}: *, ? and [ in a folder's name stand for other folders too; rename the folder")
+    # `datasets` takes *, ? and [ in the name of a file for a pattern, too
+    files = glob.escape(f"{dataset}/{file}") if local and file else file
     try:
-        return datasets.load_dataset(dataset, config, data_files=file, revision=revision)
-    except (OSError, ValueError) as error:
+        return datasets.load_dataset(dataset, config, data_files=files, revision=revision)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if local and file and isinstance(error.__cause__, UnicodeDecodeError):
+            read_text(Path(dataset, file))  # refuses it, and names the line
         raise LookupError(
-            f"hub data set {name!r} (revision {revision or 'latest'}) could not be loaded: {error}. "
-            "Check the name; without a network download it first and set HF_HUB_OFFLINE=1, "
-            "give a local folder (hub:<folder>), or use file:<path>"
+            f"hub data set {name!r} (revision {revision or 'latest'}) could not be loaded: {error.__cause__ or error}. "
+            "Check the name, and that files are whole and in UTF-8; without a network download it first and set "
+            "HF_HUB_OFFLINE=1, give a local folder (hub:<folder>), or use file:<path>"
         ) from error
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labutils.core.options import suggest
+from labutils.core.parts import split_part
 
 SCHEMES = ("lab", "file", "hub")
 
@@ -18,16 +19,20 @@ class Source:
 
 
 def parse_source(source: str) -> Source:
-    """Take ``<scheme>:<name>[#<part>]`` apart; ValueError names the nearest known scheme."""
+    """Take ``<scheme>:<name>[#<part>]`` apart; an existing file or folder whose own name holds a `#` wins.
+
+    ValueError when the scheme is not known (the nearest is named), nothing is named, or there is no such part.
+    """
     scheme, colon, rest = source.partition(":")
     if not colon or scheme not in SCHEMES:
         known = [f"{scheme}:" for scheme in SCHEMES]
         raise ValueError(f"source {source!r} must start with {', '.join(known)}.{suggest(scheme + colon, known)}")
-    name, _, part = rest.partition("#")
+    name, part = split_part(rest)
     if not name:
         raise ValueError(f"source {source!r} names nothing after '{scheme}:'; give a register, a path or a data set")
     if (scheme == "file" and part not in ("", "all")) or (scheme == "lab" and part):
-        raise ValueError(f"source {source!r}: '#{part}' is not known; files take '#all', hub data sets '#<split>'")
+        file = f"; there is no file {rest!r}" if scheme == "file" else ""
+        raise ValueError(f"source {source!r}: '#{part}' is not known{file}; files take '#all', data sets '#<split>'")
     return Source(scheme, name, part)
 
 
@@ -36,8 +41,10 @@ def short_source(source: str) -> str:
 
     >>> short_source("file:/texts/reviews.txt")  # "reviews.txt"
     """
+    if source.startswith("file:"):
+        return source.removesuffix("#all").rsplit("/", 1)[-1].removeprefix("file:")
     tail = source.removeprefix("lab:").partition("#")[0]
-    return tail.rsplit("/", 1)[-1] if source.startswith(("file:", "hub:")) else tail
+    return tail.rsplit("/", 1)[-1] if source.startswith("hub:") else tail
 
 
 def split_pair(text: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from labutils.core import paths
+from labutils.core.text_files import read_text
 from labutils.core.yaml_text import parse_yaml
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
@@ -85,11 +86,13 @@ def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
     path = paths.expand(path)
     if not path.is_file():
         raise LookupError(f"there is no file {path}; give a .yaml, .json or .txt file of concept words")
-    text = path.read_text(encoding="utf-8-sig")  # a byte-order mark is no text
+    text = read_text(path)
     if path.suffix == ".txt":
         content = {path.stem: [line.strip() for line in text.splitlines() if line.strip()]}
     elif path.suffix in (".yaml", ".yml", ".json"):
-        content = json.loads(text) if path.suffix == ".json" else parse_yaml(text, name=path.name, words=True)
+        content = (
+            _parse_json(text, path.name) if path.suffix == ".json" else parse_yaml(text, name=path.name, words=True)
+        )
     else:
         raise ValueError(f"{path.name}: concept words are read from .yaml, .json or .txt files")
     if not isinstance(content, dict) or not content:
@@ -101,3 +104,10 @@ def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
             raise ValueError(f"{path.name}: concept {name!r} needs a list of words, not {words!r}")
         concepts[str(name)] = Terms(listed).names
     return concepts
+
+
+def _parse_json(text: str, name: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: not JSON ({error})") from error

@@ -31,6 +31,8 @@ _ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
 }  # fmt: skip
 _NUMERIC = ("integer", "floating", "mixed-integer-float", "decimal")
 _CATEGORICAL = ("string", "categorical", "boolean")
+_SINCE_FIRST = " Take seconds since the first: (times - times.min()).dt.total_seconds()."
+_AS_NUMBERS = {"datetime64": _SINCE_FIRST, "datetime": _SINCE_FIRST, "timedelta64": " Take .dt.total_seconds()."}
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,20 @@ class TermFactor:
 
 
 def read_column(data: pd.DataFrame, name: str) -> pd.Series:
-    """One column of the data.
+    """One column of the data, by its name, or by how its name is written where that is no text: "7" is the column 7.
 
     Raises:
         LookupError: there is no such column; the message names the nearest.
-        ValueError: the name is that of several columns, or values are missing.
+        ValueError: the name is that of several columns.
     """
-    if name not in data.columns:
-        there = ", ".join(map(str, data.columns))
-        raise LookupError(f"The data have no column {name!r}.{suggest(name, data.columns)} They have {there}.")
-    column = data[name]
-    if isinstance(column, pd.DataFrame):
-        raise ValueError(f"{column.shape[1]} columns are called {name!r}: give each a name of its own.")
-    return column
+    written = [str(label) for label in data.columns]
+    places = [i for i, label in enumerate(data.columns) if isinstance(label, str) and label == name]
+    places = places or [i for i, label in enumerate(written) if label == name]
+    if not places:
+        raise LookupError(f"The data have no column {name!r}.{suggest(name, written)} They have {', '.join(written)}.")
+    if len(places) > 1:
+        raise ValueError(f"{len(places)} columns are called {name!r}: give each a name of its own.")
+    return data.iloc[:, places[0]]
 
 
 def read_factor(node: Node, data: pd.DataFrame) -> TermFactor:
@@ -79,8 +82,12 @@ def read_factor(node: Node, data: pd.DataFrame) -> TermFactor:
     values = numeric_values(node, data)
     if np.ptp(values) <= CONSTANT_TOLERANCE * np.abs(values).max():
         raise ValueError(
-            f"The predictor {str(node)!r} is constant ({values[0]:g} in all {len(values)} rows), so its effect cannot "
-            "be told from the intercept: leave it out."
+            f"The predictor {str(node)!r} is constant ({values[0]:g} in all {len(values)} rows, but for what may be "
+            "rounding), so its effect cannot be told from the intercept: leave it out, or subtract its mean before it "
+            "is stored."
+            if np.ptp(values)
+            else f"The predictor {str(node)!r} is constant ({values[0]:g} in all {len(values)} rows), so its effect "
+            "cannot be told from the intercept: leave it out."
         )
     return TermFactor(str(node), values[:, None])
 
@@ -127,21 +134,32 @@ def group_codes(names: Sequence[str], data: pd.DataFrame) -> tuple[Int[np.ndarra
     """Number of each row's level, and the levels: labels of one column, or "a:b" for combinations of several."""
     columns = [read_column(data, name) for name in names]
     if len(columns) == 1:
-        codes, levels = pd.factorize(columns[0], sort=True)
+        codes, levels = _levels(columns[0])
         return codes.astype(np.int64), list(levels)
     labels = columns[0].astype(str).str.cat([column.astype(str) for column in columns[1:]], sep=":")
     # Combined labels can coincide ("a:b" with "c" and "a" with "b:c"), so the combinations are told apart by codes.
-    pairs = pd.MultiIndex.from_arrays([pd.factorize(column, sort=True)[0] for column in columns])
+    pairs = pd.MultiIndex.from_arrays([_levels(column)[0] for column in columns])
     codes, _ = pd.factorize(pairs, sort=True)
     levels = pd.Series(labels.to_numpy()).groupby(codes).first()
     return codes.astype(np.int64), list(levels)
+
+
+def _levels(column: pd.Series) -> tuple[np.ndarray, pd.Index | np.ndarray]:
+    """Number of each row's level, and the levels in order."""
+    try:
+        return pd.factorize(column, sort=True)
+    except TypeError as error:
+        raise ValueError(
+            f"The column {str(column.name)!r} cannot be divided into levels ({error}): make text of its values, "
+            "astype(str)."
+        ) from error
 
 
 def _category(name: str, node: Node, data: pd.DataFrame) -> TermFactor:
     if node.kind != "name":
         raise ValueError(f"{name!r}: {CATEGORY}(...) takes a column.")
     column = read_column(data, node.text)
-    codes, levels = pd.factorize(column, sort=True)
+    codes, levels = _levels(column)
     if len(levels) < 2:
         raise ValueError(
             f"The predictor {name!r} is constant ({levels[0]!r} in all {len(column)} rows), so its effect cannot be "
@@ -157,8 +175,14 @@ def _evaluate(node: Node, data: pd.DataFrame) -> Numbers:
         column = read_column(data, node.text)
         kind = pd.api.types.infer_dtype(column)
         if kind not in _NUMERIC:
-            raise ValueError(f"The column {node.text!r} must hold numbers here, but its values are {kind}.")
-        return column.to_numpy(dtype=float)
+            hint = _AS_NUMBERS.get(kind, "")
+            raise ValueError(f"The column {node.text!r} must hold numbers here, but its values are {kind}.{hint}")
+        try:
+            return column.to_numpy(dtype=float)
+        except OverflowError as error:
+            raise ValueError(f"The column {node.text!r} holds a number too large for float64: {error}.") from error
+    if node.kind == "call" and node.text == CATEGORY:
+        raise ValueError(f"{node} is a category, which stands alone: no function or arithmetic takes it.")
     if node.kind == "number":
         return np.full(len(data), float(node.text))
     arguments = [_evaluate(part, data) for part in node.parts]

@@ -13,7 +13,11 @@ from jaxtyping import Float
 from scipy.sparse import csr_array, hstack
 
 from labutils.multilevel.design import Design, Grouping
-from labutils.multilevel.deviance import Products
+from labutils.multilevel.orthogonal import Basis
+from labutils.multilevel.products import Products
+
+MANY, SPARSE = 100_000, 0.25  # numbers of Z_1'Z_o, and share of them that is filled, for which it stays sparse
+EXACT = 1e-10  # of what the response varies by: residuals of least squares that count as none
 
 
 @dataclass(frozen=True)
@@ -63,40 +67,41 @@ def orthogonalise(design: Design) -> tuple[Products, Coordinates]:
     Raises:
         ValueError: the fixed effects reproduce the response exactly, or the grouping factors are too large together.
     """
-    q, root = _orthogonal(design.x)
+    q, root = design.basis.q, design.basis.root
     # Q'Q = n I: least squares are R b = Q'y / n. Its residuals stand for y, as the likelihood only sees y − X b.
-    least_squares = np.linalg.solve(root, q.T @ design.y / design.n_rows)
-    residuals = design.y - design.x @ least_squares
-    scale = float(np.sqrt(np.square(residuals).mean()))
-    if scale <= 1e-10 * np.sqrt(np.square(design.y).mean()):
+    # What lies along an intercept is taken off first, so that a response far from zero loses no digits.
+    level = design.y.mean() * design.basis.has_intercept
+    y = design.y - level
+    internal = q.T @ y / design.n_rows
+    residuals = y - q @ internal
+    if design.basis.has_intercept:
+        internal[0] += level / q[0, 0]
+    scale = _root_mean_square(residuals)
+    if scale <= max(EXACT * _root_mean_square(y), 4 * np.finfo(float).eps * np.abs(design.y).max()):
         raise ValueError(f"The fixed effects reproduce {design.response!r} exactly: nothing is left to divide up.")
+    least_squares = np.linalg.solve(root, internal)
     sizes = [grouping.n_coefficients for grouping in design.groupings]
     order = tuple(sorted(range(len(sizes)), key=lambda i: -sizes[i]))  # the largest is eliminated level by level
     groupings = [design.groupings[i] for i in order]
     _refuse_too_large(groupings)
-    columns, roots = zip(*(_orthogonal_blocks(grouping) for grouping in groupings), strict=True)
+    columns, roots = zip(*(_orthogonal_blocks(design.groupings[i], design.random_bases[i]) for i in order), strict=True)
     dense = np.column_stack([q, residuals / scale])
     products = _cross_products(groupings, columns, dense)
     return products, Coordinates(order, root, least_squares, scale, roots)
 
 
-def _orthogonal(
-    columns: Float[np.ndarray, "rows terms"],
-) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "terms terms"]]:
-    """Q with Q'Q = rows · I, and R, such that the columns are Q R."""
-    q, root = np.linalg.qr(columns)
-    length = np.sqrt(len(columns))
-    return q * length, root / length
+def _root_mean_square(values: Float[np.ndarray, " rows"]) -> float:
+    return float(np.sqrt(np.square(values).mean()))
 
 
 def _orthogonal_blocks(
-    grouping: Grouping,
+    grouping: Grouping, bases: tuple[Basis, ...]
 ) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "terms terms"]]:
-    """As `_orthogonal`, one random term at a time, since the terms are to stay uncorrelated."""
-    columns, root = np.empty_like(grouping.columns), np.zeros((len(grouping.terms),) * 2)
-    for block in grouping.blocks:
-        columns[:, block], root[block, block] = _orthogonal(grouping.columns[:, block])
-    return columns, root
+    """Q and R of one random term at a time, since the terms are to stay uncorrelated."""
+    root = np.zeros((len(grouping.terms),) * 2)
+    for block, basis in zip(grouping.blocks, bases, strict=True):
+        root[block, block] = basis.root
+    return np.hstack([basis.q for basis in bases]), root
 
 
 def _cross_products(
@@ -104,12 +109,15 @@ def _cross_products(
 ) -> Products:
     """`dense` is [X, y]; the first of the groupings is the one to be eliminated."""
     first, *others = [_sparse(grouping, values) for grouping, values in zip(groupings, columns, strict=True)]
-    cross, gram = first.T @ dense, dense.T @ dense
+    cross, gram, between = first.T @ dense, dense.T @ dense, None
     if others:
         other = hstack(others, format="csr")
-        between = other.T @ dense
-        cross = np.hstack([(first.T @ other).toarray(), cross])
-        gram = np.block([[(other.T @ other).toarray(), between], [between.T, gram]])
+        mixed = other.T @ dense
+        between = csr_array(first.T @ other)
+        gram = np.block([[(other.T @ other).toarray(), mixed], [mixed.T, gram]])
+        size = between.shape[0] * between.shape[1]
+        if size < MANY or between.nnz > SPARSE * size:
+            cross, between = np.hstack([between.toarray(), cross]), None
     # Z_j'Z_j of the eliminated factor: sums over the rows of each level, never the whole block-diagonal matrix.
     codes, values, n_levels = groupings[0].codes, columns[0], len(groupings[0].levels)
     n_terms = values.shape[1]
@@ -118,9 +126,8 @@ def _cross_products(
         for j in range(i + 1):
             own[:, i, j] = own[:, j, i] = np.bincount(codes, values[:, i] * values[:, j], n_levels)
     sizes = tuple((len(grouping.levels), len(grouping.terms)) for grouping in groupings)
-    return Products(
-        len(dense), dense.shape[1] - 1, sizes, own, np.asarray(cross).reshape(n_levels, n_terms, -1), np.asarray(gram)
-    )
+    cross = np.asarray(cross).reshape(n_levels, n_terms, -1)
+    return Products(len(dense), dense.shape[1] - 1, sizes, own, cross, np.asarray(gram), between)
 
 
 def _sparse(grouping: Grouping, values: Float[np.ndarray, "rows terms"]) -> csr_array:

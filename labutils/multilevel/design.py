@@ -3,16 +3,28 @@
 Whatever would end in a number without meaning is refused here, before anything is fitted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from labutils.multilevel.coding import group_codes, numeric_values, read_column, read_factor, term_columns
+from labutils.multilevel.coding import (
+    CONSTANT_TOLERANCE,
+    group_codes,
+    numeric_values,
+    read_column,
+    read_factor,
+    term_columns,
+)
 from labutils.multilevel.formula import Formula, RandomTerm
+from labutils.multilevel.orthogonal import Basis, orthogonalise_columns
 
+SIZES = (1e-70, 1e70)  # of a column's largest value: beyond, squares of what is computed overflow or vanish
+OFFSET = 1e4  # a mean this many times what a column varies by costs digits in powers and products
 DEPENDENCE_TOLERANCE = 1e-7  # what a column has of its own, relative to its length; R's tolerance for linear models
 
 
@@ -62,6 +74,20 @@ class Design:
     def n_rows(self) -> int:
         return len(self.y)
 
+    @cached_property
+    def basis(self) -> Basis:
+        """Orthogonal columns in the place of `x`."""
+        return orthogonalise_columns(self.x)
+
+    @cached_property
+    def random_bases(self) -> tuple[tuple[Basis, ...], ...]:
+        """For every grouping factor, one of each of its blocks."""
+        return tuple(tuple(self._basis(g.columns[:, block]) for block in g.blocks) for g in self.groupings)
+
+    def _basis(self, columns: Float[np.ndarray, "rows terms"]) -> Basis:
+        # Most often what varies are the fixed effects, or the intercept alone.
+        return self.basis if np.array_equal(columns, self.x) else orthogonalise_columns(columns)
+
     @property
     def n_parameters(self) -> int:
         """Fixed effects, variances and covariances, and the residual variance."""
@@ -92,9 +118,12 @@ def build_design(formula: Formula, data: pd.DataFrame) -> Design:
         ValueError: missing or infinite values, a constant or collinear predictor, a constant response, fewer than two
             groups, or fewer rows than parameters.
     """
+    if not isinstance(data, pd.DataFrame):
+        raise ValueError(f"The data must be a pandas DataFrame, not {type(data).__name__}: pd.DataFrame(data).")
     _refuse_missing(formula, data)
     y = numeric_values(formula.response, data)
-    if np.ptp(y) <= 1e-12 * np.abs(y).max():
+    _refuse_sizes(str(formula.response), y)
+    if np.ptp(y) <= CONSTANT_TOLERANCE * np.abs(y).max():
         raise ValueError(f"The response {str(formula.response)!r} is constant: there is no variance to explain.")
     terms, x = term_columns(formula.fixed, data)
     if not terms:
@@ -104,6 +133,8 @@ def build_design(formula: Formula, data: pd.DataFrame) -> Design:
             raise ValueError(f"{str(factor)!r} is a category; left of '||' give numbers, as 0/1 columns of your own.")
     names = list(dict.fromkeys(random.group for random in formula.random))
     groupings = tuple(_grouping(name, [r for r in formula.random if r.group == name], data) for name in names)
+    _refuse_same_names("fixed effects", terms)
+    _refuse_same_names("grouping factors", [grouping.name for grouping in groupings])
     design = Design(formula.text, str(formula.response), y, terms, x, groupings)
     check_identified(design)
     return design
@@ -121,7 +152,7 @@ def check_identified(design: Design) -> None:
             f"{design.n_rows} rows for {n_all} parameters ({n_fixed} fixed effects, {n_all - n_fixed} variances and "
             "covariances): give more rows or a smaller model."
         )
-    _refuse_dependent(design.terms, design.x, f"fixed effects of {design.formula!r}")
+    _refuse_dependent(design.terms, design.x, design.basis, f"fixed effects of {design.formula!r}")
     for one, other in combinations(design.groupings, 2):
         pairs = np.unique(one.codes * len(other.levels) + other.codes)
         if len(pairs) == len(one.levels) == len(other.levels):
@@ -129,10 +160,10 @@ def check_identified(design: Design) -> None:
                 f"The grouping factors {one.name!r} and {other.name!r} divide the rows in the same way: their "
                 "variances cannot be told apart, leave one out."
             )
-    for grouping in design.groupings:
-        for block in grouping.blocks:
+    for grouping, bases in zip(design.groupings, design.random_bases, strict=True):
+        for block, basis in zip(grouping.blocks, bases, strict=True):
             where = f"random terms of {grouping.name!r}"
-            _refuse_dependent(grouping.terms[block], grouping.columns[:, block], where)
+            _refuse_dependent(grouping.terms[block], grouping.columns[:, block], basis, where)
         if grouping.n_coefficients >= design.n_rows:
             raise ValueError(
                 f"{design.n_rows} rows for {grouping.n_coefficients} random coefficients ({len(grouping.terms)} for "
@@ -151,21 +182,41 @@ def _refuse_missing(formula: Formula, data: pd.DataFrame) -> None:
         raise ValueError(f"Values are missing: {counts}. Leave those rows out: data.dropna(subset={list(missing)}).")
 
 
-def _refuse_dependent(names: tuple[str, ...], columns: Float[np.ndarray, "rows terms"], what: str) -> None:
+def _refuse_same_names(what: str, names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"Two {what} would be called {twice!r}: rename a column, so that they can be told apart.")
+
+
+def _refuse_sizes(name: str, values: Float[np.ndarray, " rows"]) -> None:
+    size = float(np.abs(values).max())
+    if size and not SIZES[0] < size < SIZES[1]:
+        raise ValueError(
+            f"The values of {name!r} go up to {size:g}, which double precision cannot square: rescale them."
+        )
+
+
+def _refuse_dependent(
+    names: tuple[str, ...], columns: Float[np.ndarray, "rows terms"], basis: Basis, what: str
+) -> None:
     """Name the first column that the earlier ones already contain."""
-    lengths = np.linalg.norm(columns, axis=0)
-    if (lengths == 0).any():
-        raise ValueError(f"{names[int(np.argmin(lengths))]!r} is zero in every row, in the {what}.")
-    unit = columns / lengths
-    own = np.abs(np.diag(np.linalg.qr(unit, mode="r")))
-    if (own >= DEPENDENCE_TOLERANCE).all():
+    sizes = np.abs(columns).max(axis=0)
+    if (sizes == 0).any():
+        raise ValueError(f"{names[int(np.argmin(sizes))]!r} is zero in every row, in the {what}.")
+    for name, values in zip(names, columns.T, strict=True):
+        _refuse_sizes(name, values)
+    if (basis.own >= DEPENDENCE_TOLERANCE).all():
         return
-    first = int(np.flatnonzero(own < DEPENDENCE_TOLERANCE)[0])
+    first = int(np.flatnonzero(basis.own < DEPENDENCE_TOLERANCE)[0])
+    unit = columns / sizes
     weights = np.linalg.lstsq(unit[:, :first], unit[:, first], rcond=None)[0]
     others = [name for name, weight in zip(names[:first], weights, strict=True) if abs(weight) > 1e-6]
+    large = np.abs(columns.mean(axis=0)) > OFFSET * np.maximum(columns.std(axis=0), 1e-300)
+    far = [name for name, offset in zip(names, large & (np.ptp(columns, axis=0) > 0), strict=True) if offset]
+    advice = f" {far[0]!r} is large beside what it varies by: subtract its mean before it enters." if far else ""
     raise ValueError(
         f"The predictor {names[first]!r} is a linear combination of {', '.join(map(repr, others))} in the {what}: "
-        "their effects cannot be told apart, leave one out."
+        f"their effects cannot be told apart, leave one out.{advice}"
     )
 
 

@@ -8,29 +8,27 @@ say that the matrices of `covariance_gradients` have no negative eigenvalue; oth
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import minimize
 
 from labutils.multilevel.coordinates import Coordinates, orthogonalise
+from labutils.multilevel.descent import Descent, close_enough, descend
 from labutils.multilevel.design import Design
 from labutils.multilevel.deviance import (
-    Products,
-    Solution,
     covariance_gradients,
     profiled_deviance,
     residual_variance,
     solve,
 )
+from labutils.multilevel.products import Products, Solution
 
 Theta = Float[np.ndarray, " parameters"]
 STARTS = (1.0, 0.1)  # relative standard deviations from which descents begin
+NEAR_ZERO = 0.01  # relative variance at the end of the first descent, below which the second start is tried too
 ZERO_VARIANCE = 1e-8  # relative to the residual variance: what is below is zero (lme4 has 1e-4 for its square root)
 KKT_TOLERANCE = -1e-4  # a slope of the deviance into the cone of covariances that still counts as none
-CLOSE_ENOUGH = 1e-8  # fall of the deviance that may still be ahead at the end of a descent
-SMALL_SLOPE = 1e-6  # of the deviance per level, at which BFGS stops
 MOST_RESTARTS = 8
 ABSORBED = 1e-10  # share of a random term that is left beside the fixed effects, below which nothing is left
 EXACT = (1e4, 1e-7)  # with this standard deviation of every random coefficient, a residual this small counts as none
@@ -43,6 +41,7 @@ class Problem:
     products: Products
     free: tuple[Bool[np.ndarray, "_ _"], ...]
     reml: bool
+    last: dict[bytes, Solution] = field(default_factory=dict, repr=False, compare=False)  # the latest solution
 
     def factors(self, theta: Theta) -> list[Float[np.ndarray, "_ _"]]:
         found, start = [], 0
@@ -58,7 +57,12 @@ class Problem:
         return np.concatenate([factor[mask] for factor, mask in zip(factors, self.free, strict=True)])
 
     def solve(self, theta: Theta) -> Solution:
-        return solve(self.products, self.factors(theta))
+        key = theta.tobytes()
+        if key not in self.last:
+            found = solve(self.products, self.factors(theta))
+            self.last.clear()
+            self.last[key] = found
+        return self.last[key]
 
     def value_and_gradient(self, theta: Theta) -> tuple[float, Theta]:
         """Profiled deviance and its derivative in θ; infinite where rounding leaves no residual."""
@@ -97,19 +101,12 @@ class Fit:
     singular: bool
 
 
-@dataclass(frozen=True)
-class _Descent:
-    theta: Theta
-    value: float
-    converged: bool
-
-
 def fit_design(design: Design, *, reml: bool = True, start: Theta | None = None) -> Fit:
     """Fit a model by restricted or full maximum likelihood.
 
     Args:
-        start: where to begin, as the `theta` of another fit of the same model; without it, several descents run from
-            different points and the lowest end counts.
+        start: where to begin, as the `theta` of another fit of the same model; without it, a second descent from
+            another point runs where the first ends near a variance of zero, and the lower end counts.
 
     Raises:
         ValueError: the model reproduces the response exactly, so that there is no residual variance; or the fixed
@@ -120,9 +117,7 @@ def fit_design(design: Design, *, reml: bool = True, start: Theta | None = None)
     problem = Problem(products, free, reml)
     _refuse_absorbed(problem, [design.groupings[i].name for i in coordinates.order])
     _refuse_exact(problem, design.response)
-    identity = problem.theta([np.eye(len(mask)) for mask in free])
-    starts = [size * identity for size in STARTS] if start is None else [start]
-    best = min((_minimise(problem, point) for point in starts), key=lambda found: found.value)
+    best = _lowest(problem) if start is None else _minimise(problem, start)
     theta, singular = _snap_to_boundary(problem, best)
     solution = problem.solve(theta)
     value = profiled_deviance(solution, products, reml) + coordinates.deviance_shift(design.n_rows, reml)
@@ -162,37 +157,39 @@ def _refuse_exact(problem: Problem, response: str) -> None:
         )
 
 
-def _minimise(problem: Problem, start: Theta) -> _Descent:
+def _lowest(problem: Problem) -> Descent:
+    """The lower end of the descents from both starts; of the first alone where no variance comes near zero."""
+    identity = problem.theta([np.eye(len(mask)) for mask in problem.free])
+    first = _minimise(problem, STARTS[0] * identity)
+    smallest = min(float(np.linalg.eigvalsh(factor @ factor.T)[0]) for factor in problem.factors(first.point))
+    if smallest > NEAR_ZERO:
+        return first
+    return min(first, _minimise(problem, STARTS[1] * identity), key=lambda found: found.value)
+
+
+def _minimise(problem: Problem, start: Theta) -> Descent:
     """Descend, and go on from where a variance of zero, or a correlation of ±1, was reached too early."""
-    best = _descend(problem, start)
+    best = descend(problem.value_and_gradient, start, _curvature(problem, start))
     for _ in range(MOST_RESTARTS):
-        inside = _descent_into_cone(problem, best.theta)
+        inside = _descent_into_cone(problem, best.point)
         if inside is None:
             break
-        again = _descend(problem, inside)
-        if again.value > best.value - CLOSE_ENOUGH:
+        again = descend(problem.value_and_gradient, inside, _curvature(problem, inside))
+        if again.value > best.value - close_enough(best.value):
             break
         best = again
     return best
 
 
-def _descend(problem: Problem, start: Theta) -> _Descent:
-    """Quasi-Newton steps (BFGS), begun anew from their end until no fall of the deviance is ahead."""
-    # The curvature in θ grows with the number of levels; BFGS starts best from a curvature of about one.
-    scale = 4 * max(levels for levels, _ in problem.products.sizes)
-
-    def scaled(theta: Theta) -> tuple[float, Theta]:
-        value, slope = problem.value_and_gradient(theta)
-        return value / scale, slope / scale
-
-    theta, ahead = start, np.inf
-    for _ in range(MOST_RESTARTS):
-        found = minimize(scaled, theta, jac=True, method="BFGS", options={"gtol": SMALL_SLOPE})
-        # What a Newton step with BFGS's inverse curvature would still gain: g'H⁻¹g / 2.
-        theta, ahead = found.x, scale * float(found.jac @ found.hess_inv @ found.jac) / 2
-        if ahead < CLOSE_ENOUGH:
-            break
-    return _Descent(theta, problem.value_and_gradient(theta)[0], ahead < CLOSE_ENOUGH)
+def _curvature(problem: Problem, theta: Theta) -> Theta:
+    """About how fast the slope in each parameter grows near relative standard deviations of one."""
+    # tr(PZZ'PZZ') is the expected second derivative in a variance θ²; in θ it is 4θ² times that, and for a level's
+    # share a of Z'PZ it is about 4 a² per level.
+    found = []
+    for projected, (levels, _) in zip(problem.solve(theta).projected, problem.products.sizes, strict=True):
+        share = np.clip(np.diag(projected) / levels, 0.1, 10)
+        found.append(np.broadcast_to((4 * levels * share**2)[:, None], projected.shape))
+    return problem.theta(found)
 
 
 def _descent_into_cone(problem: Problem, theta: Theta) -> Theta | None:
@@ -214,7 +211,7 @@ def _descent_into_cone(problem: Problem, theta: Theta) -> Theta | None:
                 stacked = np.vstack([factor[block, block].T, np.sqrt(step) * vectors[:, 0]])
                 inside[block, block] = np.linalg.qr(stacked, mode="r").T
                 point = problem.theta([*factors[:number], inside, *factors[number + 1 :]])
-                if problem.value_and_gradient(point)[0] < value - CLOSE_ENOUGH:
+                if problem.value_and_gradient(point)[0] < value - close_enough(value):
                     return point
     return None
 
@@ -225,10 +222,10 @@ def _blocks(mask: Bool[np.ndarray, "terms terms"]) -> list[slice]:
     return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(mask)], strict=True)]
 
 
-def _snap_to_boundary(problem: Problem, found: _Descent) -> tuple[Theta, bool]:
+def _snap_to_boundary(problem: Problem, found: Descent) -> tuple[Theta, bool]:
     """θ with variances that are zero up to rounding set to zero, unless that costs anything; and whether any is."""
     cleaned, singular = [], False
-    for factor, mask in zip(problem.factors(found.theta), problem.free, strict=True):
+    for factor, mask in zip(problem.factors(found.point), problem.free, strict=True):
         clean = np.zeros_like(factor)
         for block in _blocks(mask):
             # Drop the eigenvalues of ΛΛ' that are rounding, and take the triangular root of what is left.
@@ -238,5 +235,5 @@ def _snap_to_boundary(problem: Problem, found: _Descent) -> tuple[Theta, bool]:
             clean[block, block] = np.linalg.qr((vectors * np.sqrt(kept)).T, mode="r").T
         cleaned.append(clean)
     theta = problem.theta(cleaned)
-    same = problem.value_and_gradient(theta)[0] < found.value + 100 * CLOSE_ENOUGH
-    return (theta if same else found.theta), singular
+    same = problem.value_and_gradient(theta)[0] < found.value + 100 * close_enough(found.value)
+    return (theta if same else found.point), singular

@@ -23,6 +23,7 @@ from labutils.multilevel.syntax import Node, parse
 
 Term = tuple[Node, ...]  # the product of some factors; the empty product is the intercept
 INTERCEPT: Term = ()
+MOST_TERMS = 1000  # a product of many columns would take all memory
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,12 @@ def read_formula(text: str) -> Formula:
         raise ValueError(f"The formula {text!r} has no '~': write response ~ predictors + (1 | group).")
     response, right = tree.parts
     if response.kind not in ("name", "call"):
-        raise ValueError(f"The response must be one column or a function of one, got {str(response)!r} in {text!r}.")
+        hint = f" A column that is called so is written `{response}`." if response.kind == "number" else ""
+        raise ValueError(
+            f"The response must be one column or a function of one, got {str(response)!r} in {text!r}.{hint}"
+        )
     summands = _summands(right)
-    bars = [part for sign, part in summands if sign > 0 and part.text in ("|", "||")]
+    bars = [part for sign, part in summands if sign > 0 and part.kind == "operation" and part.text in ("|", "||")]
     fixed = [(sign, part) for sign, part in summands if part not in bars]
     if not bars:
         raise ValueError(
@@ -94,7 +98,8 @@ def _group_columns(term: Term, bar: Node) -> tuple[str, ...]:
     if not term or any(factor.kind != "name" for factor in term) or not _only_nested(bar.parts[1]):
         raise ValueError(
             f"The grouping factor of ({bar}) must be a column, a combination a:b, or nested columns a/b; several "
-            "grouping factors get a random term each."
+            "grouping factors get a random term each. A column whose name is not a plain word, such as a number, is "
+            "written between backquotes."
         )
     return tuple(factor.text for factor in term)
 
@@ -105,11 +110,14 @@ def _only_nested(tree: Node) -> bool:
 
 def _summands(tree: Node) -> list[tuple[int, Node]]:
     """The signed parts of a sum, however deep in parentheses."""
-    if tree.kind != "operation" or tree.text not in "+-":
-        return [(1, tree)]
-    sign = -1 if tree.text == "-" else 1
-    last = [(sign * inner, part) for inner, part in _summands(tree.parts[-1])]
-    return last if len(tree.parts) == 1 else [*_summands(tree.parts[0]), *last]
+    found: list[tuple[int, Node]] = []  # from the last one on: a long sum is a tree that is deep on the left
+    while tree.kind == "operation" and tree.text in "+-":
+        sign = -1 if tree.text == "-" else 1
+        found = [(sign * inner, part) for inner, part in _summands(tree.parts[-1])] + found
+        if len(tree.parts) == 1:
+            return found
+        tree = tree.parts[0]
+    return [(1, tree), *found]
 
 
 def _with_intercept(summands: list[tuple[int, Node]]) -> tuple[Term, ...]:
@@ -147,7 +155,10 @@ def _terms(tree: Node) -> list[Term]:
         return [(tree,)]
     if tree.kind == "number":
         if tree.text != "1":
-            raise ValueError(f"The number {tree.text} is no term: only 1 and 0 are; write I(...) for arithmetic.")
+            raise ValueError(
+                f"The number {tree.text} is no term: only 1 and 0 are. Write I(...) for arithmetic, and `{tree.text}` "
+                "for a column that is called so."
+            )
         return [INTERCEPT]
     if tree.text in "+-":
         return _sum(_summands(tree))
@@ -163,15 +174,20 @@ def _terms(tree: Node) -> list[Term]:
 
 
 def _power(terms: list[Term], exponent: Node) -> list[Term]:
-    if exponent.kind != "number" or not exponent.text.isdigit() or int(exponent.text) < 1:
+    digits = exponent.text.lstrip("0")
+    if exponent.kind != "number" or not digits.isdigit():
         raise ValueError(f"Terms can be raised to a whole number only, got {exponent}; write I(x^2) for arithmetic.")
     found = terms
-    for _ in range(int(exponent.text) - 1):
-        found = _union(found, _products(found, terms))
+    for _ in range(min(int(digits[:4]), MOST_TERMS) - 1):
+        longer = _union(found, _products(found, terms))
+        if len(longer) == len(found):  # all products are there
+            break
+        found = longer
     return found
 
 
 def _products(left: list[Term], right: list[Term]) -> list[Term]:
+    _refuse_too_many(len(left) * len(right) // MOST_TERMS)  # many products are the same
     return _union([tuple(dict.fromkeys((*one, *other))) for one in left for other in right])
 
 
@@ -180,4 +196,10 @@ def _union(*lists: list[Term]) -> list[Term]:
     found: dict[frozenset[Node], Term] = {}
     for term in (term for terms in lists for term in terms):
         found.setdefault(frozenset(term), term)
+    _refuse_too_many(len(found))
     return list(found.values())
+
+
+def _refuse_too_many(count: int) -> None:
+    if count > MOST_TERMS:
+        raise ValueError(f"The formula stands for more than {MOST_TERMS:,} terms: leave out products or powers.")

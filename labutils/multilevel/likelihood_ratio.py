@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
+from labutils.multilevel.descent import close_enough
 from labutils.multilevel.model import MultilevelModel
 
-ROUNDING = 1e-6  # of a difference of deviances: fits that reach the same minimum agree to less than this
+SAME_MINIMUM = 100  # times what counts as no further fall: fits that reach the same minimum agree to less than this
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,12 @@ def compare_models(a: MultilevelModel, b: MultilevelModel) -> ModelComparison:
     reml = same_fixed and smaller.reml and larger.reml
     smaller, larger = smaller.refit(reml=reml), larger.refit(reml=reml)
     statistic = smaller.fit.deviance - larger.fit.deviance
-    if statistic < -ROUNDING:
+    rounding = SAME_MINIMUM * close_enough(smaller.fit.deviance)
+    if statistic < -rounding:
         raise ValueError(
             f"The larger model {larger.formula!r} has the lower likelihood: its fit did not reach the best covariances."
         )
-    statistic = statistic if statistic > ROUNDING else 0.0  # a variance of zero changes nothing, and its p-value is one
+    statistic = statistic if statistic > rounding else 0.0  # a variance of zero changes nothing, and its p-value is one
     added = larger.n_parameters - smaller.n_parameters
     new_variances = len(larger.random) - len(smaller.random)
     degrees = (added - 1, added) if new_variances == 1 else (added,)
@@ -102,9 +104,8 @@ def _refuse_different_data(smaller: MultilevelModel, larger: MultilevelModel) ->
 def _refuse_not_nested(smaller: MultilevelModel, larger: MultilevelModel) -> None:
     if smaller.n_parameters == larger.n_parameters:
         raise ValueError(f"Both models have {smaller.n_parameters} parameters: neither is a special case of the other.")
-    x, y = larger.design.x, smaller.design.x
-    left = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
-    outside = np.linalg.norm(left, axis=0) > 1e-7 * np.linalg.norm(y, axis=0)
+    q, y = larger.design.basis.q, smaller.design.basis.q
+    outside = np.linalg.norm(y - q @ (q.T @ y) / len(q), axis=0) > 1e-7 * np.sqrt(len(y))
     if outside.any():
         terms = [repr(term) for term, out in zip(smaller.design.terms, outside, strict=True) if out]
         raise ValueError(f"The fixed effects {', '.join(terms)} of {smaller.formula!r} are not in {larger.formula!r}.")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from labutils.multilevel.design import Design, Grouping
+from labutils.multilevel.deviance import level_precisions
 from labutils.multilevel.fit import Fit
 
 
@@ -38,12 +39,13 @@ def predict_random(design: Design, fit: Fit) -> pd.DataFrame:
     lme4.
     """
     factors, tables = fit.problem.factors(fit.theta), []
+    precisions = level_precisions(fit.problem.products, factors)
     for position, grouping in enumerate(design.groupings):
         number = fit.coordinates.order.index(position)
         relative = factors[number] @ factors[number].T
         back = fit.coordinates.scale * np.linalg.inv(fit.coordinates.random_roots[number])
         means = fit.solution.scores[number] @ relative @ back.T
-        spread = fit.variance * (relative - relative @ fit.solution.precisions[number] @ relative)
+        spread = fit.variance * (relative - relative @ precisions[number] @ relative)
         variances = np.einsum("ti,gij,tj->gt", back, spread, back).clip(min=0)  # rounding where there is no variance
         axes = [[grouping.name], list(grouping.levels), list(grouping.terms)]
         keys = pd.MultiIndex.from_product(axes, names=["group", "level", "term"])

@@ -14,8 +14,8 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import t as student
 
-from labutils.multilevel.deviance import Solution
 from labutils.multilevel.fit import Fit
+from labutils.multilevel.products import Solution
 
 STEP = 1e-4  # of central differences, relative to parameters of size one or more
 FLAT = 1e-8  # curvatures below this share of the largest carry no information; as in lmerTest they are left out

@@ -10,7 +10,8 @@ Operators, from the one that binds most to the one that binds least, are those o
     x | g      x varies over the levels of g; `||` without correlations
     y ~ x      y is explained by x
 
-A column whose name is not a plain word is written between backquotes. Inside a call such as I(...) or log(...) the
+A column whose name is not a plain word is written between backquotes, as `word length`, or `7` for a column called by
+that number. Inside a call such as I(...) or log(...) the
 operators + - * / ^ are arithmetic.
 """
 
@@ -20,9 +21,10 @@ from dataclasses import dataclass
 # How strongly an operator binds its operands; a power binds to the right, everything else to the left.
 BINDING = {"~": 1, "|": 2, "||": 2, "+": 3, "-": 3, "*": 4, "/": 4, ":": 5, "^": 7}
 SIGN_BINDING = 6
+DEEPEST = 100  # parentheses, signs and powers inside one another
 _PLAIN_NAME = r"[^\W\d][\w.]*"
 _TOKEN = re.compile(
-    rf"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>{_PLAIN_NAME})|`(?P<quoted>[^`]+)`"
+    rf"\s*(?:(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>{_PLAIN_NAME})|`(?P<quoted>[^`]+)`"
     r"|(?P<operator>\|\||\*\*|[-+*/:^|~()]))"
 )
 
@@ -68,7 +70,9 @@ class Node:
 
 
 def quote_name(name: str) -> str:
-    """A column's name as a formula writes it: between backquotes where it is not a plain word."""
+    """A column's name as a formula writes it: between backquotes where it is not a plain word; none may be in it."""
+    if "`" in name:
+        raise ValueError(f"The column {name!r} has a backquote in its name, which no formula can write: rename it.")
     return name if name.isidentifier() else f"`{name}`"
 
 
@@ -78,10 +82,12 @@ def parse(text: str) -> Node:
     Raises:
         ValueError: the text is not a formula; the message marks the place.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"A formula is a text such as 'y ~ x + (1 | g)', not {text!r:.80}.")
     parser = _Parser(text)
     tree = parser.expression(0)
     if not parser.at_end():
-        raise parser.error("expected an operator or the end")
+        raise parser.error("expected an operator or the end (a column's name with a space in it stands in backquotes)")
     return tree
 
 
@@ -92,6 +98,7 @@ class _Parser:
         self.text = text
         self.tokens = list(self._split())
         self.position = 0
+        self.depth = 0
 
     def _split(self) -> list[tuple[str, str, int]]:
         """Kind, text and place of every token."""
@@ -121,11 +128,15 @@ class _Parser:
 
     def expression(self, least: int) -> Node:
         """Everything from here on that is held together by operators binding at least as strongly as `least`."""
+        if self.depth == DEEPEST:
+            raise self.error(f"more than {DEEPEST} parts are nested in one another")
+        self.depth += 1
         left = self.operand()
         while self.peek() and BINDING[self.tokens[self.position][1]] >= least:
             operator = self.take()
             right = self.expression(BINDING[operator] + (operator != "^"))
             left = Node("operation", operator, (left, right))
+        self.depth -= 1
         return left
 
     def operand(self) -> Node:

@@ -9,7 +9,6 @@ import importlib.metadata
 import itertools
 import json
 import math
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from labutils.core.files import (
     without_paths,
     write_atomically,
 )
+from labutils.core.parts import split_part
 from labutils.core.provenance import find_versions
 from labutils.runner.locks import FOLDER as LOCKS
 from labutils.runner.locks import MANIFEST, lock
@@ -168,7 +168,7 @@ def find_named(parameters: Mapping[str, Any]) -> dict[str, Path]:
     entries = [entry for entry in _texts(parameters) if "/" in entry or entry.startswith("file:")]
     parts = {part.strip() for entry in entries for part in entry.split("→")}  # "a → b" names two texts
     found = {}
-    for name in sorted(_without_fragment(part.removeprefix("file:")) for part in parts):
+    for name in sorted(split_part(part.removeprefix("file:"))[0] for part in parts):
         try:
             path = paths.find_file(name)
         except LookupError:
@@ -195,11 +195,6 @@ def _identify_named(parameters: Mapping[str, Any]) -> dict[str, str]:
 def _texts(parameters: Mapping[str, Any]) -> list[str]:
     entries = [entry for value in parameters.values() for entry in (value if isinstance(value, list) else [value])]
     return [entry for entry in entries if isinstance(entry, str)]
-
-
-def _without_fragment(name: str) -> str:
-    """The file of a source: one whose own name holds `#`, or else what stands before the last one."""
-    return name if "#" not in name or os.path.exists(name) else name.rpartition("#")[0]
 
 
 def _find_version(package: str) -> str:

@@ -68,10 +68,19 @@ def pair_with_dense(rows: pd.DataFrame, value: str, *, on: Sequence[str]) -> pd.
         on: the columns in which a pruned row and its dense row agree.
 
     Raises:
-        ValueError: two dense rows agree in `on`.
+        LookupError: a column is missing.
+        ValueError: two dense rows agree in `on`, or a pruned row has no dense one.
     """
+    require_columns(rows, ["method", *on, value])
     dense = rows.loc[rows["method"] == "dense", [*on, value]].rename(columns={value: "dense"})
-    return rows[rows["method"] != "dense"].merge(dense, on=list(on), validate="many_to_one")
+    pairs = rows[rows["method"] != "dense"].merge(
+        dense, on=list(on), how="left", validate="many_to_one", indicator="_found"
+    )
+    alone = pairs["_found"] == "left_only"
+    if alone.any():
+        first = _first(pairs, alone, list(on))
+        raise ValueError(f"{int(alone.sum())} pruned rows have no dense row beside them, first at {first}")
+    return pairs.drop(columns="_found")
 
 
 def cross_tables(

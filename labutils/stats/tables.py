@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap
+from labutils.stats.pairing import require_columns
 
 mean_interval = partial(crossed_bootstrap, cells=(), n_resamples=2000)
 
@@ -21,7 +22,7 @@ def interval_table(
 
     Args:
         frame: with the columns that `interval` reads, as `value`, `item` and `draw`.
-        by: columns that tell the groups apart.
+        by: columns that tell the groups apart; rows without a value are a group, too.
         interval: from the rows of a group to its interval; without it that of their mean, items and calibration draws
             resampled together, 2000 times.
         options: keyword arguments of `interval`.
@@ -30,10 +31,12 @@ def interval_table(
         the columns `by`, `estimate, low, high`, and `error`, the standard deviation of the resamples.
 
     Raises:
-        LookupError, ValueError: those of `interval`.
+        LookupError: no column of that name; and that of `interval`.
+        ValueError: that of `interval`.
     """
+    require_columns(frame, by)
     rows = []
-    for key, group in frame.groupby(list(by), sort=False):
+    for key, group in frame.groupby(list(by), sort=False, dropna=False):  # a key may be missing
         found = interval(group, **options)
         names = dict(zip(by, key, strict=True))
         error = float(found.samples.std(ddof=1))

@@ -2,7 +2,8 @@
 
 An ordinary adapter adds s · B A to a whole matrix, so that merging it fills the zeros again, and dropping what falls on
 them changes the model that was trained. Here the update is masked from the start, W + M ⊙ (s · B A) with M = 1 where W
-is not zero: what is trained is what is merged. Source of the adapters: Hu et al. 2022.
+is not zero: what is trained is what is merged. Source of the adapters: Hu et al. 2022. The experts of a mixture, fused
+in one parameter, get an adapter each; `labutils.training.masked_experts` masks them. Routers are not adapted.
 """
 
 from typing import TYPE_CHECKING
@@ -12,11 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from labutils.core.progress import progress
-from labutils.models.structure import check_causal, find_blocks, prunable_layers
+from labutils.models.experts import ExpertMatrix
+from labutils.models.positions import check_context
+from labutils.models.structure import Layer, check_causal, check_token_ids, find_blocks, prunable_layers
 from labutils.training.lora import ADAPTER, wrap_with_lora
+from labutils.training.masked_experts import is_fused, mask_experts
 from labutils.training.steps import guarded_step
 
 if TYPE_CHECKING:
@@ -32,20 +35,27 @@ def add_lora(
 
     Args:
         rank: of the adapters; alpha: the update is scaled by alpha / rank.
-        layers: endings of the names of the layers that get one, such as `q_proj`; None takes all block matrices.
+        layers: names of the matrices that get one, as `prune` reports them, or their endings, such as `q_proj`,
+            `down_proj` (of all experts) or `experts.down_proj[3]` (of one); None takes all matrices that are pruned.
 
     Raises:
-        LookupError: peft is not installed, or no layer has such a name.
-        ValueError: a rank below 1, or an alpha that is not above 0.
+        LookupError: peft is not installed, or no matrix has such a name.
+        ValueError: a rank below 1, an alpha that is not above 0, or `layers` that is no list of names.
     """
     if rank < 1 or not alpha > 0:
         raise ValueError(f"rank={rank} must be at least 1, and alpha={alpha} above 0.")
+    chosen = _chosen_matrices(model, layers)
+    fused = dict.fromkeys(_fused(name) for name, matrix in chosen.items() if isinstance(matrix, ExpertMatrix))
+    linear = [name for name, matrix in chosen.items() if not isinstance(matrix, ExpertMatrix)]
     trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    adapted = wrap_with_lora(model, _target_names(model, layers), rank=rank, alpha=alpha)
+    adapted = wrap_with_lora(model, linear, rank=rank, alpha=alpha, parameters=list(fused))
     adapted.was_trainable = trainable
     for layer in _adapted_layers(adapted):
-        layer.register_buffer("kept", layer.get_base_layer().weight.detach() != 0, persistent=False)
-        layer.masking = layer.register_forward_hook(_take_back_dropped)
+        if is_fused(layer):
+            mask_experts(layer, [matrix for matrix in chosen.values() if isinstance(matrix, ExpertMatrix)])
+        else:
+            layer.register_buffer("kept", layer.get_base_layer().weight.detach() != 0, persistent=False)
+            layer.masking = [layer.register_forward_hook(_take_back_dropped)]
     return adapted
 
 
@@ -54,6 +64,7 @@ def tune_lora(
     tokens: Int64[Tensor, "n seq_len"],
     *,
     rank: int = 8,
+    layers: list[str] | None = None,
     steps: int = 100,
     learning_rate: float = 1e-3,
     batch_size: int = 8,
@@ -63,20 +74,26 @@ def tune_lora(
 
         model, losses = lab.tune_lora(model, tokens, steps=100)
 
+    Args:
+        rank, layers: as of `add_lora`.
+
     Returns:
         the model, its pruned weights still zero, and the training loss (nats per token) of every step.
 
     Raises:
-        LookupError: peft is not installed.
-        ValueError: not a causal language model, no tokens, or a rank, a number of steps or a batch below 1.
+        LookupError: peft is not installed, or no matrix has such a name.
+        ValueError: not a causal language model, no tokens or ids outside its vocabulary, sequences longer than its
+            table of positions, or a rank, a number of steps or a batch below 1.
     """
     check_causal(model, "tune_lora")
     if steps < 1 or batch_size < 1 or len(tokens) == 0:
         raise ValueError(f"steps={steps}, batch_size={batch_size} and tokens ({len(tokens)}) must be at least 1.")
+    check_token_ids(model, tokens)
+    check_context(model, tokens.shape[1], "tune_lora")
     generator, losses = torch.Generator().manual_seed(seed), []
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # the adapters begin at random
-        adapted = add_lora(model, rank=rank)
+        adapted = add_lora(model, rank=rank, layers=layers)
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
     for step in progress(range(steps), description="tune adapters", unit="step"):
@@ -101,9 +118,10 @@ def merge_lora(adapted: "PeftModel") -> PreTrainedModel:
         raise ValueError("This model's adapters know no mask; put them on with `add_lora`.")
     with torch.no_grad():
         for layer in layers:
-            weight = layer.get_base_layer().weight
+            weight = layer.get_param() if is_fused(layer) else layer.get_base_layer().weight
             weight += (layer.get_delta_weight(ADAPTER) * layer.kept).to(weight.dtype)
-            layer.masking.remove()
+            for hook in layer.masking:
+                hook.remove()
     model = adapted.unload()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(adapted.was_trainable[name])
@@ -124,16 +142,30 @@ def _adapted_layers(adapted: "PeftModel") -> list[nn.Module]:
     return [module for module in adapted.modules() if isinstance(module, LoraLayer)]
 
 
-def _target_names(model: PreTrainedModel, layers: list[str] | None) -> list[str]:
+def _chosen_matrices(model: PreTrainedModel, layers: list[str] | None) -> dict[str, Layer]:
+    """The block matrices whose names, with or without the number of an expert, end in one of `layers`."""
     prefix, blocks = find_blocks(model)
-    names = [
-        f"{prefix}.{index}.{name}"
+    matrices = {
+        f"{prefix}.{index}.{name}": layer
         for index, block in enumerate(blocks)
         for name, layer in prunable_layers(block).items()
-        if isinstance(layer, nn.Linear | Conv1D)
-    ]
-    chosen = [name for name in names if layers is None or name.endswith(tuple(layers))]
-    if not chosen:
-        endings = sorted({name.rpartition(".")[2] for name in names})
-        raise LookupError(f"No block matrix has a name that ends in {layers}; there are {', '.join(endings)}.")
+    }
+    if layers is None:
+        return matrices
+    if isinstance(layers, str) or not all(isinstance(name, str) and name for name in layers):
+        raise ValueError(f"layers={layers!r} must be a list of names, such as ['q_proj', 'v_proj'].")
+    chosen = {
+        name: layer
+        for name, layer in matrices.items()
+        if name.endswith(end := tuple(layers)) or _fused(name).endswith(end)
+    }
+    unknown = [end for end in layers if not any(name.endswith(end) or _fused(name).endswith(end) for name in chosen)]
+    if unknown or not chosen:
+        endings = sorted({_fused(name).rpartition(".")[2] for name in matrices})
+        raise LookupError(f"No block matrix has a name that ends in {unknown}; there are {', '.join(endings)}.")
     return chosen
+
+
+def _fused(name: str) -> str:
+    """The name of the parameter that holds an expert's matrix; of any other matrix its own."""
+    return name.partition("[")[0]

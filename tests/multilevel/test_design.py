@@ -48,6 +48,25 @@ def changed(**columns: object) -> pd.DataFrame:
     return FRAME.assign(**columns)
 
 
+def test_columns_are_called_by_how_their_names_are_written() -> None:
+    """Names that are no text, that have spaces in them, or signs of formulas; a text wins over a number."""
+    names = {"y": 0, "x": "word length", "w": 2.5, "c": "a:b", "g": "1 | 2", "h": ("u", 1)}
+    data = FRAME.rename(columns=names).assign(**{"3": FRAME["x"]})
+    data.columns = data.columns.to_flat_index()
+    found = design("`0` ~ `word length` + `2.5` + `a:b` + (`word length` | `1 | 2`) + (1 | `('u', 1)`)", data)
+    expected = design("y ~ x + w + c + (x | g) + (1 | h)")
+    assert (found.x == expected.x).all() and (found.y == expected.y).all()
+    assert found.terms == ("(Intercept)", "word length", "2.5", "a:bb", "a:bc")
+    assert [grouping.name for grouping in found.groupings] == ["1 | 2", "('u', 1)"]
+    both = FRAME.assign(**{"3": FRAME["w"]}).rename(columns={"x": 3})
+    assert (design("y ~ `3` + (1 | g)", both).x[:, 1] == FRAME["w"]).all()
+    twice = FRAME.rename(columns={"x": 3, "w": 3})
+    with pytest.raises(ValueError, match="2 columns are called '3'"):
+        design("y ~ `3` + (1 | g)", twice)
+    with pytest.raises(LookupError, match="no column '4'.*They have y, 3"):
+        design("y ~ `4` + (1 | g)", twice)
+
+
 HOLED = FRAME["x"].where(FRAME.index > 2)
 
 
@@ -79,6 +98,27 @@ HOLED = FRAME["x"].where(FRAME.index > 2)
         ("y ~ x + (1 | g)", FRAME.head(4), ValueError, "one level only"),
         ("y ~ x + (1 | g)", FRAME.iloc[[0, 1, 10, 11]], ValueError, "4 rows for 4 parameters"),
         ("y ~ x + (1 | g)", FRAME.iloc[:0], ValueError, "no rows"),
+        (
+            "y ~ t + (1 | g)",
+            changed(t=pd.Timestamp("2026-01-01")),
+            ValueError,
+            "datetime64. Take seconds since the first",
+        ),
+        (
+            "y ~ x + (1 | l)",
+            changed(l=[[1]] * len(FRAME)),
+            ValueError,
+            r"'l' cannot be divided into levels.*astype\(str",
+        ),
+        ("y ~ x + (1 | g)", changed(x=[10**400] + [1] * (len(FRAME) - 1)), ValueError, "'x' holds a number too large"),
+        ("y ~ x + (1 | g)", changed(x=1e200 * FRAME["x"]), ValueError, r"'x' go up to .*e\+200.*rescale"),
+        ("y ~ x + (1 | g)", changed(y=1e-99 * FRAME["y"]), ValueError, "'y' go up to .*e-99.*rescale"),
+        ("y ~ x + (1 | g)", changed(x=1e15 + FRAME["x"]), ValueError, "'x' is constant.*rounding.*subtract its mean"),
+        ("y ~ I(x^3) + I(x^2) + x + (1 | g)", changed(x=1e9 + FRAME["x"]), ValueError, "'I.x.3.' is large beside"),
+        ("y ~ log(C(c)) + (1 | g)", FRAME, ValueError, r"C\(c\) is a category, which stands alone"),
+        ("y ~ x*w + `x:w` + (1 | g)", changed(**{"x:w": FRAME["y"]}), ValueError, "Two fixed effects .*'x:w': rename"),
+        ("y ~ c + cb + (1 | g)", changed(cb=FRAME["x"]), ValueError, "Two fixed effects would be called 'cb'"),
+        ("y ~ x + (1 | g:h) + (1 | `g:h`)", changed(**{"g:h": FRAME["g"]}), ValueError, "Two grouping factors .*'g:h'"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(

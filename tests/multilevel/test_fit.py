@@ -133,6 +133,53 @@ def test_units_of_the_predictor_do_not_matter(scale: float, offset: float) -> No
     assert other.fitted == pytest.approx(one.fitted, abs=1e-3)
 
 
+@pytest.mark.parametrize("formula", ["y ~ x + w + (1 | g)", "y ~ x + w + (1 + x | g)"])
+@pytest.mark.parametrize(("offset", "spread"), [(1.7e9, 3600.0), (1.7e12, 1e6), (1.7e18, 1e10)])
+def test_times_since_1970_are_fitted_as_times_since_their_mean(offset: float, spread: float, formula: str) -> None:
+    """Seconds, milliseconds and nanoseconds of an hour or less: slopes, tests and variances to nine digits."""
+    data = grouped_data(8)
+    x = offset + np.round(spread * data["x"])
+    x = x - (x - offset) % 256  # whole steps of float64 also in nanoseconds
+    large = fit_multilevel(formula, data.assign(x=x))
+    centred = fit_multilevel(formula, data.assign(x=x - offset))
+    names = [name for name in large.fixed.index if "x" in name]
+    for column in ("estimate", "se", "t", "p"):
+        there, here = (model.fixed.loc[names, column].to_numpy() for model in (large, centred))
+        assert there == pytest.approx(here, rel=1e-9)
+    assert large.log_likelihood == pytest.approx(centred.log_likelihood, rel=1e-9)
+    assert large.residual_variance == pytest.approx(centred.residual_variance, rel=1e-9)
+    assert large.random["variance"].iloc[-1] == pytest.approx(centred.random["variance"].iloc[-1], rel=1e-3)
+    assert large.residuals == pytest.approx(centred.residuals, abs=1e-15 * offset / spread * 1e3 + 1e-6)
+
+
+def test_a_response_far_from_zero() -> None:
+    data = grouped_data(8)
+    one, other = (fit_multilevel("y ~ x + (1 | g)", data.assign(y=data["y"].round(3) + far)) for far in (0, 2.0**40))
+    assert other.fixed.loc["x"].to_numpy() == pytest.approx(one.fixed.loc["x"].to_numpy(), rel=1e-3)
+    assert other.fixed.loc["(Intercept)", "estimate"] - 2.0**40 == pytest.approx(
+        one.fixed["estimate"].iloc[0], abs=1e-3
+    )
+    assert other.residual_variance == pytest.approx(one.residual_variance, rel=1e-3)
+
+
+def test_a_million_rows_converge() -> None:
+    """What counts as no further fall of the deviance grows with the deviance."""
+    generator = np.random.default_rng(0)
+    g = np.repeat(np.arange(100_000), 10)
+    x, u = generator.normal(size=len(g)), generator.normal(size=(2, 100_000))
+    data = pd.DataFrame({"y": 0.3 * x + u[0][g] + 0.3 * u[1][g] * x + generator.normal(size=len(g)), "x": x, "g": g})
+    model = fit_multilevel("y ~ x + (x | g)", data)
+    assert model.converged and not model.singular
+    assert model.random["variance"].to_numpy() == pytest.approx([1, 0.09], rel=0.02)
+    for away in (-1e-4, 1e-4):  # a thousandth of a standard error
+        for i in range(3):
+            theta = model.fit.theta + away * np.eye(3)[i]
+            assert (
+                model.fit.problem.value_and_gradient(theta)[0]
+                > model.fit.problem.value_and_gradient(model.fit.theta)[0]
+            )
+
+
 @pytest.mark.parametrize("factor", [1e-8, 1e8])
 def test_units_of_the_response_do_not_matter(factor: float) -> None:
     data = grouped_data(8)

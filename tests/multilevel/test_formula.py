@@ -90,3 +90,31 @@ def test_what_is_no_model_is_refused(text: str, message: str) -> None:
 
 def test_columns_of_the_whole_formula() -> None:
     assert read_formula("log(y) ~ x:z + (1 + w | a/b)").columns() == ["y", "x", "z", "w", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("y ~ 2 + (1 | g)", r"number 2 is no term.*`2` for a column"),
+        ("0 ~ x + (1 | g)", "response must be one column.*`0`"),
+        ("y ~ x + (1 | 2)", "`2` for a column"),
+        ("y ~ word length + (1 | g)", "a space in it stands in backquotes"),
+        ("y ~ " + "(" * 5000 + "x", "more than 100 parts are nested"),
+        ("y ~ " + "-" * 5000 + "x + (1 | g)", "more than 100 parts are nested"),
+        ("y ~ x" + "^2" * 5000 + " + (1 | g)", "more than 100 parts are nested"),
+        ("y ~ " + "*".join(f"x{i}" for i in range(40)) + " + (1 | g)", "more than 1,000 terms"),
+        ("y ~ (" + "+".join(f"x{i}" for i in range(40)) + ")^9 + (1 | g)", "more than 1,000 terms"),
+        ("y ~ " + "+".join(f"x{i}" for i in range(3000)) + " + (1 | g)", "more than 1,000 terms"),
+        ("y ~ x - (1 | g) + (1 | h)", "must stand alone"),
+    ],
+)
+def test_what_is_no_formula_says_so_at_once(formula: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_formula(formula)
+
+
+def test_long_sums_high_powers_and_odd_names() -> None:
+    assert len(fixed("+".join(f"x{i}" for i in range(900)))) == 901
+    assert fixed("(a + b)^" + "9" * 5000) == ["(Intercept)", "a", "b", "a:b"] == fixed("(a + b)^02")
+    assert fixed("`|` + `~`:`1`") == ["(Intercept)", "|", "~:1"]
+    assert random("(`||` | `a|b`)") == [(["(Intercept)", "||"], "a|b")]

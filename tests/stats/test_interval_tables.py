@@ -38,6 +38,18 @@ def test_no_rows_have_a_table_with_its_columns(frame: pd.DataFrame) -> None:
     assert interval_table(frame.head(0), ["method"]).columns.tolist() == ["method", "estimate", "low", "high", "error"]
 
 
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("by", [["method", "sparsity"], ["sparsity", "method"]])
+def test_rows_whose_key_is_missing_are_a_group(frame: pd.DataFrame, missing: object, by: list[str]) -> None:
+    """The dense model has no method, or no sparsity."""
+    holed = frame.astype({"method": object}).assign(method=lambda f: f["method"].where(f["method"] != "ria", missing))
+    table, whole = interval_table(holed, by, n_resamples=100), interval_table(frame, by, n_resamples=100)
+    assert table[["estimate", "low", "high"]].equals(whole[["estimate", "low", "high"]])
+    assert table["method"].isna().tolist() == (whole["method"] == "ria").tolist()
+    with pytest.raises(LookupError, match="no column 'methods'. Did you mean 'method'"):
+        interval_table(frame, ["methods"])
+
+
 def test_pruned_rows_stand_beside_the_dense_row_of_their_item() -> None:
     rows = pd.DataFrame(
         {
@@ -54,3 +66,5 @@ def test_pruned_rows_stand_beside_the_dense_row_of_their_item() -> None:
     ]
     with pytest.raises(ValueError, match="many-to-one"):
         pair_with_dense(pd.concat([rows, rows.head(1)]), "loss", on=["item"])
+    with pytest.raises(ValueError, match="2 pruned rows have no dense row beside them, first at item=1"):
+        pair_with_dense(rows.drop(1), "loss", on=["item"])

@@ -1,0 +1,168 @@
+"""Crossed grouping factors with many levels: the same solution as `deviance.solve` gives, by sparse elimination.
+
+Few levels of one factor meet in the rows with few of another, so that Z_1'Z_o is sparse: 2 % of it is filled where
+3,000 students rate 1,100 lecturers. It stays sparse; what is left when the first factor is eliminated is dense, with
+one row per coefficient of the others. The inverse K of that matrix, and sums over levels, give all traces that the
+gradient needs, so that no level is looked at by itself.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.sparse import block_diag, csr_array
+
+from labutils.multilevel.products import Products, Solution, diagonal_blocks, scaled_rows, split_rows
+
+Blocks = Float[np.ndarray, "levels terms terms"]
+LEAST_FACTOR = 1e-3  # singular value of Λ below which Λ'Z'PZΛ loses the digits of Z'PZ
+
+
+def solve_crossed(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Solution:
+    """As `deviance.solve`, for products with `between`.
+
+    Raises:
+        np.linalg.LinAlgError: the response is reproduced exactly, so that there is no residual.
+    """
+    between, sizes = products.between, products.sizes[1:]
+    (levels, terms), n_other = products.sizes[0], between.shape[1]
+    # As in `deviance`: L_j L_j' = I + Λ'Z_j'Z_jΛ and V_1⁻¹ = I − ZΛ(I + Λ'Z'ZΛ)⁻¹Λ'Z', level by level. With the halves
+    # H = L⁻¹Λ' of every level, W'V_1⁻¹W = W'W − (HZ'W)'(HZ'W) and Z'V_1⁻¹W = (I − Z'ZH'H) Z'W.
+    small = np.linalg.cholesky(np.eye(terms) + factors[0].T @ products.own @ factors[0])
+    half = np.linalg.solve(small, np.broadcast_to(factors[0].T, small.shape))
+    whitened = half @ products.own
+    kept = np.eye(terms) - whitened.transpose(0, 2, 1) @ half
+    spread, dense = filled(half) @ between, (half @ products.cross).reshape(levels * terms, -1)
+    rest = products.gram.copy()
+    rest[:n_other, :n_other] -= (spread.T @ spread).toarray()
+    mixed = spread.T @ dense
+    rest[:n_other, n_other:] -= mixed
+    rest[n_other:, :n_other] -= mixed.T
+    rest[n_other:, n_other:] -= dense.T @ dense
+    # The normal equations S W'V_1⁻¹W S' with the penalty, their factor, and the inverse K of those of (u_o, b).
+    penalised = scaled_rows(scaled_rows(rest, factors[1:], sizes).T, factors[1:], sizes)
+    penalised[np.arange(n_other), np.arange(n_other)] += 1
+    root = factorised(penalised)
+    log_diagonal, inner, last = np.log(np.diag(root)), root[:-1, :-1], root[-1]
+    k = inverse(inner)
+    effects = k @ penalised[:-1, -1]
+    # Z_1'V_1⁻¹[Z_o Λ_o, X, y]: the eliminated factor's rows.
+    rows = filled(kept) @ (between @ _repeated(factors[1:], sizes))
+    fixed = (kept @ products.cross).reshape(levels * terms, -1)
+    score = fixed[:, -1] - rows @ effects[:n_other] - fixed[:, :-1] @ effects[n_other:]
+    total = (products.own - whitened.transpose(0, 2, 1) @ whitened).sum(0)
+    random, both = first_traces(rows, fixed[:, :-1], terms, k)
+    scores, information, projected = [score.reshape(levels, terms)], [total - random], [total - both]
+    # S' times the effects gives coefficients in the units of the columns.
+    coefficients = np.concatenate([_unscaled(effects[:n_other], factors[1:], sizes), effects[n_other:]])
+    left = rest[:n_other, -1] - rest[:n_other, :-1] @ coefficients
+    alone = k[:n_other, :n_other] - k[:n_other, n_other:] @ np.linalg.solve(
+        k[n_other:, n_other:], k[n_other:, :n_other]
+    )
+    here = zip(factors[1:], sizes, split_rows(left[:, None], sizes), split_rows(rest, sizes), strict=True)
+    for (factor, size, part, own_rows), *blocks in zip(
+        here, diagonal_blocks(rest, sizes), diagonal_blocks(alone, sizes), diagonal_blocks(k, sizes), strict=True
+    ):
+        scores.append(part.reshape(size))
+        outer = scaled_rows(own_rows.T, factors[1:], sizes)[:-1]
+        information.append(other_traces(factor, blocks[0], blocks[1], outer[:n_other], alone))
+        projected.append(other_traces(factor, blocks[0], blocks[2], outer, k))
+    return Solution(
+        log_det_v=2 * float(np.log(np.diagonal(small, axis1=1, axis2=2)).sum() + log_diagonal[:n_other].sum()),
+        log_det_x=2 * float(log_diagonal[n_other:-1].sum()), r2=float(last[-1] ** 2), coefficients=effects[n_other:],
+        information_root=inner[n_other:, n_other:], scores=scores, information=information, projected=projected,
+    )  # fmt: skip
+
+
+def _repeated(factors: Sequence[Float[np.ndarray, "_ _"]], sizes: Sequence[tuple[int, int]]) -> csr_array:
+    """The factors Λ_o of every level along the diagonal."""
+    parts = [filled(np.broadcast_to(f, (levels, *f.shape))) for f, (levels, _) in zip(factors, sizes, strict=True)]
+    return parts[0] if len(parts) == 1 else csr_array(block_diag(parts, format="csr"))
+
+
+def _unscaled(
+    effects: Float[np.ndarray, " other"], factors: Sequence[Float[np.ndarray, "_ _"]], sizes: Sequence[tuple[int, int]]
+) -> Float[np.ndarray, " other"]:
+    """Λ_o u_o of spherical effects u_o."""
+    parts = [
+        (part.reshape(size) @ factor.T).ravel()
+        for part, factor, size in zip(split_rows(effects[:, None], sizes), factors, sizes, strict=True)
+    ]
+    return np.concatenate(parts)
+
+
+def filled(blocks: Blocks) -> csr_array:
+    """The block-diagonal matrix of some blocks."""
+    levels, terms, _ = blocks.shape
+    places = np.arange(levels)[:, None, None] * terms + np.broadcast_to(np.arange(terms), (levels, terms, terms))
+    ends = np.arange(0, blocks.size + 1, terms)
+    return csr_array((blocks.ravel(), places.ravel(), ends), shape=(levels * terms,) * 2)
+
+
+def factorised(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """The lower Cholesky factor.
+
+    Raises:
+        np.linalg.LinAlgError: the matrix is not positive definite.
+    """
+    root, failed = dpotrf(matrix.T, lower=1, clean=1)  # symmetric: its transpose is in LAPACK's order already
+    if failed:
+        raise np.linalg.LinAlgError(f"the matrix is not positive definite from row {failed} on")
+    return root
+
+
+def inverse(root: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """The inverse of the matrix whose lower Cholesky factor is given."""
+    half, _ = dpotri(root, lower=1)
+    lower = np.tril(half, -1)
+    return lower + lower.T + np.diag(np.diag(half))
+
+
+def first_traces(
+    rows: csr_array, dense: Float[np.ndarray, "rows fixed"], terms: int, k: Float[np.ndarray, "n n"]
+) -> tuple[Float[np.ndarray, "terms terms"], Float[np.ndarray, "terms terms"]]:
+    """Σ_j w_j A⁻¹ w_j' over the levels of the eliminated factor, for its rows w = [rows, dense] and K = A⁻¹.
+
+    Returns:
+        with the columns of the random effects alone, whose block of A has another inverse, and with all of them.
+    """
+    n_other = rows.shape[1]
+    side, corner = k[:n_other, n_other:], k[n_other:, n_other:]
+    without = np.linalg.solve(corner, side.T)
+    random, both = np.empty((terms, terms)), np.empty((terms, terms))
+    for a in range(terms):
+        for b in range(a + 1):
+            gram = (rows[a::terms].T @ rows[b::terms]).tocoo()
+            inner = float(k[gram.row, gram.col] @ gram.data)
+            lost = float((without * (gram @ side).T).sum())
+            mixed = float((side * (rows[a::terms].T @ dense[b::terms])).sum())
+            mixed += float((side * (rows[b::terms].T @ dense[a::terms])).sum())
+            fixed = float((corner * (dense[a::terms].T @ dense[b::terms])).sum())
+            random[a, b] = random[b, a] = inner - lost
+            both[a, b] = both[b, a] = inner + mixed + fixed
+    return random, both
+
+
+def other_traces(
+    factor: Float[np.ndarray, "terms terms"],
+    own: Blocks,
+    blocks: Blocks,
+    outer: Float[np.ndarray, "n other"],
+    k: Float[np.ndarray, "n n"],
+) -> Float[np.ndarray, "terms terms"]:
+    """Σ_j Z_j'PZ_j of a factor that was not eliminated.
+
+    With the penalty I, Λ'Z'PZΛ = I − K on the rows of the random effects; near Λ = 0, where that has no digits left,
+    Z'PZ = Z'V_1⁻¹Z − (S[Z_o, X]'V_1⁻¹Z)'K(S[Z_o, X]'V_1⁻¹Z).
+
+    Args:
+        own: Z_j'V_1⁻¹Z_j of every level; blocks: those of K on its diagonal.
+        outer: S[Z_o, X]'V_1⁻¹Z, or that of Z_o alone with the inverse of its own part: then V⁻¹ stands for P.
+    """
+    levels, terms, _ = own.shape
+    if np.linalg.svd(factor, compute_uv=False)[-1] > LEAST_FACTOR:
+        back = np.linalg.inv(factor)
+        return back.T @ (levels * np.eye(terms) - blocks.sum(0)) @ back
+    solved = (k @ outer).reshape(-1, levels, terms)
+    return own.sum(0) - np.einsum("nja,njb->ab", outer.reshape(solved.shape), solved)

@@ -1,0 +1,62 @@
+"""Orthogonal columns that span the same as given ones, computed without loss of digits.
+
+Predictors such as years, or seconds since 1970, are large beside what they vary by. Beside an intercept they span the
+same as their differences from the mean, which are exact to the last digits, so these are what is orthogonalised.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+ROUNDING = 1e-15  # of a mean, relative to the values: what a column varies by must be more
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Columns C = Q R.
+
+    Attributes:
+        q: orthogonal columns of unit mean square, Q'Q = rows · I.
+        root: R, upper triangular.
+        has_intercept: whether the first column is constant.
+        own: length of what each column has beside the earlier ones, relative to its own length; where there is an
+            intercept, to that of its differences from the mean.
+    """
+
+    q: Float[np.ndarray, "rows terms"]
+    root: Float[np.ndarray, "terms terms"]
+    has_intercept: bool
+    own: Float[np.ndarray, " terms"]
+
+
+def orthogonalise_columns(columns: Float[np.ndarray, "rows terms"]) -> Basis:
+    """An orthogonal basis; an intercept is seen by its values and must be the first column.
+
+    >>> basis = orthogonalise_columns(np.column_stack([np.ones(3), [1e9, 1e9 + 1, 1e9 + 3]]))
+    >>> basis.q.T @ basis.q  # 3 · I
+    """
+    has_intercept = bool(columns[0, 0] != 0 and (columns[:, 0] == columns[0, 0]).all())
+    centred, back = _without_means(columns) if has_intercept else (columns, np.eye(columns.shape[1]))
+    sizes = np.abs(centred).max(axis=0)
+    unit = centred / np.where(sizes > 0, sizes, 1)  # squares neither overflow nor vanish
+    q, root = np.linalg.qr(unit)
+    lengths = np.linalg.norm(unit, axis=0)
+    own = np.abs(np.diag(root)) / np.where(lengths > 0, lengths, 1)
+    side = np.sqrt(len(columns))
+    return Basis(q * side, (root * sizes / side) @ back, has_intercept, own)
+
+
+def _without_means(
+    columns: Float[np.ndarray, "rows terms"],
+) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "terms terms"]]:
+    """Differences from the means beside the intercept, and what leads back: columns = differences @ T."""
+    back = np.eye(columns.shape[1])
+    means = columns[:, 1:].mean(axis=0)
+    centred = columns.copy()
+    centred[:, 1:] -= means
+    # A column that varies by no more than rounding is constant.
+    flat = np.abs(centred[:, 1:]).max(axis=0, initial=0) <= ROUNDING * np.abs(means)
+    centred[:, 1:][:, flat] = 0
+    back[0, 1:] = means / columns[0, 0]
+    return centred, back

@@ -1,0 +1,99 @@
+"""Cross products of a model's columns, all that its deviance needs of the data, and what a solution is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse import csr_array
+
+
+@dataclass(frozen=True)
+class Products:
+    """Cross products of the columns, all that the deviance needs of the data.
+
+    Attributes:
+        n_rows, n_fixed: rows, and columns of X.
+        sizes: (levels, columns) of every grouping factor, the eliminated one first.
+        own: Z_j'Z_j of every level j of the eliminated factor.
+        cross: Z_j'[Z_other, X, y] of every level; [X, y] alone where `between` is given.
+        gram: [Z_other, X, y]'[Z_other, X, y].
+        between: Z_eliminated'Z_other, where few of its numbers are not zero.
+    """
+
+    n_rows: int
+    n_fixed: int
+    sizes: tuple[tuple[int, int], ...]
+    own: Float[np.ndarray, "levels terms terms"]
+    cross: Float[np.ndarray, "levels terms rest"]
+    gram: Float[np.ndarray, "rest rest"]
+    between: csr_array | None = None
+
+    def dense(self) -> "Products":
+        """The same with `between` as part of `cross`."""
+        if self.between is None:
+            return self
+        levels, terms, _ = self.cross.shape
+        between = self.between.toarray().reshape(levels, terms, -1)
+        return replace(self, cross=np.concatenate([between, self.cross], axis=2), between=None)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What one choice of the factors Λ gives; the lists hold one entry per grouping factor.
+
+    Attributes:
+        log_det_v, log_det_x: log|V|, log|X'V⁻¹X|.
+        r2: y'Py, the residual sum of squares in the metric V⁻¹.
+        coefficients: generalised least squares estimate of b.
+        information_root: lower Cholesky factor of X'V⁻¹X.
+        scores: Z_j'Py of every level.
+        information: Σ_j Z_j'V⁻¹Z_j.
+        projected: Σ_j Z_j'PZ_j.
+    """
+
+    log_det_v: float
+    log_det_x: float
+    r2: float
+    coefficients: Float[np.ndarray, " fixed"]
+    information_root: Float[np.ndarray, "fixed fixed"]
+    scores: list[Float[np.ndarray, "_ _"]]
+    information: list[Float[np.ndarray, "_ _"]]
+    projected: list[Float[np.ndarray, "_ _"]]
+
+
+def split_rows(
+    matrix: Float[np.ndarray, "rest columns"], sizes: Sequence[tuple[int, int]]
+) -> list[Float[np.ndarray, "_ columns"]]:
+    """The rows of each grouping factor that was not eliminated."""
+    ends = np.cumsum([levels * terms for levels, terms in sizes])
+    return [matrix[end - levels * terms : end] for end, (levels, terms) in zip(ends, sizes, strict=True)]
+
+
+def diagonal_blocks(
+    matrix: Float[np.ndarray, "rest rest"], sizes: Sequence[tuple[int, int]]
+) -> list[Float[np.ndarray, "_ _ _"]]:
+    """The square blocks of every level along the diagonal, for each grouping factor that was not eliminated."""
+    found, start = [], 0
+    for levels, terms in sizes:
+        places = start + np.arange(levels * terms).reshape(levels, terms)
+        found.append(matrix[places[:, :, None], places[:, None, :]])
+        start += levels * terms
+    return found
+
+
+def scaled_rows(
+    matrix: Float[np.ndarray, "rest columns"],
+    factors: Sequence[Float[np.ndarray, "_ _"]],
+    sizes: Sequence[tuple[int, int]],
+) -> Float[np.ndarray, "rest columns"]:
+    """Λ' times the rows of every grouping factor that was not eliminated; the rows of X and y stay."""
+    if not factors:
+        return matrix
+    result = matrix.copy()
+    for rows, factor, (levels, terms) in zip(split_rows(result, sizes), factors, sizes, strict=True):
+        if terms == 1:
+            rows *= factor.item()
+        else:
+            rows[:] = (factor.T @ rows.reshape(levels, terms, -1)).reshape(rows.shape)
+    return result
