@@ -8,12 +8,13 @@ standardised ranks)² for a similarity pair (Spearman's ρ). Calibration draws r
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils import world
 from labutils.core.progress import progress
+from labutils.core.separate_tasks import separate_tasks
 from labutils.data.hub_tasks import list_hub_tasks
 from labutils.data.tasks import Task, load_task
 from labutils.evaluation.choices import score_task
@@ -100,13 +101,14 @@ def task_sweep(
     Raises:
         ValueError, LookupError: as the loaders and `prune` do.
     """
+    parallel = separate_tasks()
     model, tokenizer = load_model(source, revision=revision)
     loaded = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
     name = model_name(source)
     dense = score_items(model, tokenizer, loaded).assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
     jobs = [(calibration, draw) for calibration in calibrations for draw in range(n_draws)]
     one_draw = with_registrations(_one_draw)
-    run = Parallel(return_as="generator")(
+    run = parallel(
         delayed(one_draw)(
             model, tokenizer, loaded, calibrations, calibration, draw, methods, sparsities, sizes, options
         )
