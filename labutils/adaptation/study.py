@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from labutils.adaptation.configurations import Adaptation, Tuning
 from labutils.adaptation.correlations import pearson_contributions
@@ -25,6 +25,7 @@ from labutils.adaptation.jobs import (
 from labutils.adaptation.samples import Sample, describe_samples
 from labutils.core import paths
 from labutils.core.progress import progress
+from labutils.core.separate_tasks import separate_tasks
 from labutils.data.sources import short_source
 from labutils.data.tasks import Task
 from labutils.models.loading import model_name
@@ -84,6 +85,7 @@ def run_study(
         ValueError, LookupError: as the loaders, `adapt_model` and `tune_similarity` do; a task of another kind; no
             samples or configurations, or two of the same name or meaning.
     """
+    separate_tasks(n_jobs)
     ways, tunings = [Adaptation.read(line) for line in adaptations], [Tuning.read(line) for line in finetunings]
     if task.kind != "similarity":
         raise ValueError(f"{task.name} is a {task.kind} task; give one of sentence pairs with scores")
@@ -133,7 +135,8 @@ def adaptation_gain(rows: StudyRows) -> pd.DataFrame:
 
 def _finish(inputs: Inputs, jobs: list[Job], n_jobs: int | None) -> None:
     """Do the jobs in parallel and show how many of their runs are done."""
-    work = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(finish_job)(inputs, job) for job in jobs)
+    parallel = separate_tasks(n_jobs, return_as="generator_unordered")
+    work = parallel(delayed(finish_job)(inputs, job) for job in jobs)
     runs = (run for finished in work for run in range(finished))
     total = sum(len(job.runs) for job in jobs)
     for _ in progress(runs, total=total, description=f"study on {model_name(inputs.source)}", unit="run"):

@@ -114,12 +114,12 @@ def judge(
     >>> judge("C02", interval=gain, dense_loss=lab.sweeps.dense_loss(rows), scope={"model": "lab-llama"})
 
     `scope` says on what it was found (at least `model`); `unit` is that of the differences, `units` names what was
-    resampled. With a `guard` whose interval includes chance the verdict is "not testable here", and so it is where the
-    interval has no width and is not at zero. Margins relative to the dense loss need `dense_loss`. The claim is
-    supported when the whole interval lies in the region where it holds, contradicted when wholly outside, equivalent
-    when it is a claim of a positive effect whose interval lies within the margin around zero, else inconclusive.
-    Because these rules read a two-sided interval at `level`, equivalence is tested at (1 - level)/2 on each side, more
-    strictly than by two one-sided tests at 1 - level.
+    resampled. With a `guard` whose interval includes chance, an interval that the rows leave undefined, or one that has
+    no width and is not at zero, the verdict is "not testable here". Margins relative to the dense loss need
+    `dense_loss`. The claim is supported when the whole interval lies in the region where it holds, contradicted when
+    wholly outside, equivalent when it is a claim of a positive effect whose interval lies within the margin around
+    zero, else inconclusive. Because these rules read a two-sided interval at `level`, equivalence is tested at (1 -
+    level)/2 on each side, more strictly than by two one-sided tests at 1 - level.
     """
     judged = claim(claim_id)
     if guard is not None and guard.low <= guard.chance:
@@ -129,6 +129,8 @@ def judge(
         raise ValueError(f"judge {claim_id} needs either `differences` or `interval`, not both or neither")
     if interval is None:
         interval = crossed_bootstrap(differences, statistic, level=level, seed=seed, units=units)
+    if not interval.defined:
+        return not_testable(claim_id, interval.note, scope=scope)
     for name in ("estimate", "low", "high"):
         if not isfinite(getattr(interval, name)):
             raise ValueError(f"judge {claim_id}: the {name} of the interval is {getattr(interval, name)}")

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from labutils.core.progress import progress
+from labutils.core.separate_tasks import separate_tasks
 from labutils.distillation.arms import Arm, DistillSetting, parse_arm
 from labutils.distillation.bench import (
     FORMAT,
@@ -84,6 +85,7 @@ def distill_sweep(
 
         distill_sweep("lab-llama", ["lab:topic/stories"], arms=["kd", "ild"], n_seeds=3, learning_rates=[0.01, 0.03])
     """
+    separate_tasks(n_jobs)
     seeds = dict(arms) if isinstance(arms, Mapping) else dict.fromkeys(arms, n_seeds or 0)
     chosen = [parse_arm(arm) for arm in seeds]
     rates = list(learning_rates)
@@ -131,7 +133,7 @@ class _Crew:
 
     def run(self, function: Callable, jobs: Sequence[tuple], description: str, unit: str) -> list:
         """`function` of every job, in their order."""
-        work = Parallel(n_jobs=self.n_jobs, return_as="generator")(delayed(function)(*job) for job in jobs)
+        work = separate_tasks(self.n_jobs)(delayed(function)(*job) for job in jobs)
         return list(progress(work, total=len(jobs), description=description, unit=unit))
 
     def measure(self, measure: Callable[..., Frames], jobs: Sequence[tuple], description: str) -> list[Frames]:

@@ -175,8 +175,14 @@ def value_grid(
     >>> value_grid(regret, title="Regret per setting", label="↓ better", digits=".2f")
 
     Around `centre` each side has its colour, on a scale that is logarithmic beyond the median distance: one extreme
-    cell must not wash out the others. Without a centre the scale is plain.
+    cell must not wash out the others. Without a centre the scale is plain. A table without cells gives an empty figure
+    that says so.
     """
+    if table.empty:
+        figure, axis = plt.subplots(figsize=(4, 1))
+        axis.set_axis_off()
+        axis.set_title(f"{title}: nothing to show", loc="left")
+        return close_figure(figure)
     figure, axis = plt.subplots(figsize=(1.9 + 0.85 * table.shape[1], 1.3 + 0.42 * table.shape[0]))
     colours: dict = {"cmap": "rocket_r"}
     distances = (table - (centre or 0.0)).abs().stack()

@@ -28,15 +28,16 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
 from labutils.core import paths
+from labutils.runner import parent_death
 from labutils.runner.engines import VARIABLE
 from labutils.runner.streams import Streams
 from labutils.runner.workplaces import make_workplace, remove_workplace
 
 ENGINE = "labutils"  # papermill's word for what runs notebooks
 # The working directory must not lend a module its name while the kernel starts; IPython puts it back for the notebook.
-LAUNCH = (
-    "import sys; sys.path[:1] = filter(None, sys.path[:1]); from labutils.runner import study_kernel as k; k.launch()"
-)
+OWN_PATH = "import sys; sys.path[:1] = filter(None, sys.path[:1])"
+WITH_RUNNER = "from labutils.runner.parent_death import die_with_parent; die_with_parent()"
+LAUNCH = f"{OWN_PATH}; {WITH_RUNNER}; from labutils.runner.study_kernel import launch; launch()"
 START_KERNEL = "from labutils.runner.engines import start_kernel; start_kernel()"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 TRACEBACK_LINES = 12
@@ -270,6 +271,7 @@ def kernel_environment(run: Path, stem: str, attempt: str, threads: int, engine:
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     inherited = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
     return environment | {
+        parent_death.VARIABLE: str(os.getpid()),
         "LABUTILS_RUN_FOLDER": str(run),
         "LABUTILS_NOTEBOOK": stem,
         "LABUTILS_ATTEMPT": attempt,

@@ -185,11 +185,21 @@ def find_named(parameters: Mapping[str, Any]) -> dict[str, Path]:
     return found
 
 
+def check_named(parameters: Mapping[str, Any]) -> None:
+    """Make sure that what text parameters name can be told apart from other content.
+
+    Raises:
+        ValueError: as `find_named` does.
+        LookupError: a package that is not installed.
+    """
+    find_named(parameters)
+    _find_versions(parameters)
+
+
 def _identify_named(parameters: Mapping[str, Any]) -> dict[str, str]:
     """What text parameters name: SHA-256 of files and folders, versions of packages."""
-    packages = [entry for entry in _texts(parameters) if entry.startswith("package:")]
-    versions = {entry: _find_version(entry.removeprefix("package:")) for entry in packages}
-    return versions | {portable(name): hash_path(path) for name, path in find_named(parameters).items()}
+    files = {portable(name): hash_path(path) for name, path in find_named(parameters).items()}
+    return _find_versions(parameters) | files
 
 
 def _texts(parameters: Mapping[str, Any]) -> list[str]:
@@ -197,8 +207,13 @@ def _texts(parameters: Mapping[str, Any]) -> list[str]:
     return [entry for entry in entries if isinstance(entry, str)]
 
 
-def _find_version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        raise LookupError(f"the package {package!r} among the parameters is not installed") from None
+def _find_versions(parameters: Mapping[str, Any]) -> dict[str, str]:
+    versions = {}
+    for entry in _texts(parameters):
+        if entry.startswith("package:"):
+            package = entry.removeprefix("package:")
+            try:
+                versions[entry] = importlib.metadata.version(package)
+            except (importlib.metadata.PackageNotFoundError, ValueError):
+                raise LookupError(f"the package {package!r} among the parameters is not installed") from None
+    return versions

@@ -38,9 +38,9 @@ from labutils.runner.notebooks import (
 from labutils.runner.planning import Study, find_untaken, name_profile, plan_studies
 from labutils.runner.progress_board import Board
 from labutils.runner.records import (
+    check_named,
     check_run_folder,
     find_changes,
-    find_named,
     new_record,
     read_records,
     shared_inputs,
@@ -116,7 +116,7 @@ def run_studies(
     run = paths.expand(out).resolve()
     check_run_folder(run, [study.stem for study in studies])
     for study in studies:
-        find_named(study.parameters)
+        check_named(study.parameters)
     where = check_engine(engine) if engine is not None else None
     board = Board(studies)
     threads = max(1, joblib.cpu_count() // jobs)

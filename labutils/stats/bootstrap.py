@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import floor, isfinite, log10
+from math import floor, isfinite, log10, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -66,12 +66,28 @@ class Interval:
         note = "; ".join(filter(None, [note, missing]))
         return cls(estimate, low, high, level, n_items, n_draws, len(samples), samples, note, units)
 
+    @classmethod
+    def undefined(cls, reason: str, *, units: tuple[str, str] = UNITS) -> "Interval":
+        """The interval of what cannot be told from the rows at hand; `judge` makes it "not testable here".
+
+        >>> str(Interval.undefined("there is one calibration set"))
+        'not testable here (there is one calibration set)'
+        """
+        return cls(nan, nan, nan, nan, 0, None, 0, np.empty(0), reason, units)
+
+    @property
+    def defined(self) -> bool:
+        """False for what `undefined` gives."""
+        return self.n_resamples > 0
+
     def __str__(self) -> str:
         """The estimate with its interval, to two significant digits of the interval's width."""
-        return write_interval(self.estimate, self.low, self.high)
+        return format(self, "")
 
     def __format__(self, form: str) -> str:
         """As `str`, or with a number format and a unit: `f"{gain:+.2f points}"` → "+0.31 points [0.12, 0.50]"."""
+        if not self.defined:
+            return f"not testable here ({self.note})"
         return write_interval(self.estimate, self.low, self.high, *form.partition(" ")[::2])
 
 

@@ -42,7 +42,11 @@ def contrast_interval(differences: pd.DataFrame, statistic: str | Statistic = "m
     """The interval of a statistic over a frame of contrasts, items and calibration draws resampled together.
 
     >>> contrast_interval(contrast(rows, {"ria": ("ria/uniform", "ria/owl")}), slope([0.5, 0.6, 0.7]))
+
+    Of a frame without rows the interval is undefined.
     """
+    if differences.empty:
+        return Interval.undefined("the rows hold no pair of arms and no sparsities to compare")
     return crossed_bootstrap(differences, statistic, cells=CELLS, seed=seed)
 
 
@@ -143,6 +147,8 @@ def stratum_estimates(differences: pd.DataFrame, *, by: Sequence[str] = ("model"
     >>> effects = stratum_estimates(signs)
     >>> heterogeneity(effects["estimate"], effects["error"])
     """
+    if differences.empty:
+        return pd.DataFrame(columns=[*by, "estimate", "low", "high", "error"])
     return interval_table(differences, by, crossed_bootstrap, cells=CELLS)
 
 
@@ -156,7 +162,16 @@ def expected_signs(rows: pd.DataFrame, *, low: float, high: float, margin: float
 
     Args:
         rows: a sweep with the arms ria and sparsegpt × uniform and owl.
+
+    Returns:
+        a frame of contrasts; without rows where an arm is missing, or sparsities for one of the five claims, which are
+        judged together.
     """
+    keys = ["model", "calibration", "evaluation", "draw", "item"]
+    sparsities = set(rows.loc[rows["arm"] != "dense", "sparsity"])
+    needed = {f"{score}/{allocation}" for score in ("ria", "sparsegpt") for allocation in ("uniform", "owl")}
+    if not needed <= set(rows["arm"]) or len(sparsities) < 2 or min(sparsities) > low or max(sparsities) < high:
+        return pd.DataFrame(columns=[*keys, "value", "contrast", "sparsity"])
     spread = contrast(rows, {score: (f"{score}/uniform", f"{score}/owl") for score in ("ria", "sparsegpt")})
     repair = contrast(rows, {"sparsegpt": ("ria/uniform", "sparsegpt/uniform")})
     grid = np.array(sorted(spread["sparsity"].unique()))
@@ -168,7 +183,6 @@ def expected_signs(rows: pd.DataFrame, *, low: float, high: float, margin: float
         "C04": repair[repair["sparsity"] <= low].assign(value=lambda frame: -frame["value"]),
         "C05": repair[repair["sparsity"] >= high],
     }
-    keys = ["model", "calibration", "evaluation", "draw", "item"]
     frames = [
         frame.groupby(keys, as_index=False)["value"].mean().assign(contrast=name, sparsity=0.0)
         for name, frame in signed.items()

@@ -3,6 +3,7 @@
 An arm is written `method`, `method/allocation` or `method/allocation/pattern`: "sparsegpt", "ria/owl",
 "wanda/uniform/2:4". Every row is one evaluation item, so that any two arms can be compared item by item. Calibration
 draws run through joblib: `with joblib.parallel_config(n_jobs=2)` or a Dask backend moves a sweep without a change here.
+Threads, which would share the model, are refused.
 """
 
 import math
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.core.progress import progress
 from labutils.core.provenance import hash_tensors
+from labutils.core.separate_tasks import separate_tasks
 from labutils.data.corpora import load_tokens
 from labutils.data.sources import language_of, pair_name, split_pair
 from labutils.evaluation.losses import Evaluation, item_losses, load_evaluation
@@ -71,7 +73,9 @@ def sweep(
 
     Raises:
         ValueError, LookupError: as the loaders and `prune` do, before the first pruning wherever it can be known.
+        ValueError: joblib is set to threads.
     """
+    parallel = separate_tasks()
     model, tokenizer = loaded or load_model(source, revision=revision, dtype=dtype)
     about = {"model": model_name(source), "architecture": model.config.model_type}
     jobs, frames = [], []
@@ -99,7 +103,7 @@ def sweep(
     shape = (sizes.n_calibration, sizes.seq_len)
     announce_sweep(about["model"], model, shape, requests, n_draws=len(jobs), evaluation_seconds=evaluation_seconds)
     one_draw = with_registrations(_one_draw)
-    run = Parallel(return_as="generator")(
+    run = parallel(
         delayed(one_draw)(
             model, tokenizer, names, calibration, evaluation, kept, draw, arms, sparsities, sizes, options
         )

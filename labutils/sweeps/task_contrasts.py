@@ -130,13 +130,15 @@ def rank_correlation(
     >>> rank_correlation(frame, "added_loss", "drop", cluster="task")
 
     Percentile bootstrap; `n_items` counts the clusters, and nothing was repeated. Resamples in which a column is
-    constant have no value and are left out.
+    constant have no value and are left out. Of fewer than three clusters the interval is undefined.
 
     Raises:
-        ValueError: fewer than three clusters, or values that are NaN.
+        ValueError: values that are NaN.
     """
-    if frame[[x, y]].isna().any(axis=None) or frame[cluster].nunique() < 3:
-        raise ValueError(f"{x} and {y} need values in every row, and at least three values of {cluster}")
+    if frame[[x, y]].isna().any(axis=None):
+        raise ValueError(f"{x} and {y} need values in every row")
+    if (n_clusters := frame[cluster].nunique()) < 3:
+        return Interval.undefined(f"at least three values of {cluster} are needed; there are {n_clusters}")
     groups = [part[[x, y]].to_numpy(dtype=float) for _, part in frame.groupby(cluster)]
     generator = np.random.default_rng(seed)
     estimate = float(unit_ranks(frame[x].to_numpy(dtype=float)) @ unit_ranks(frame[y].to_numpy(dtype=float)))

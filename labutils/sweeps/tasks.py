@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils import world
 from labutils.core.progress import progress
+from labutils.core.separate_tasks import separate_tasks
 from labutils.data.hub_tasks import list_hub_tasks
 from labutils.data.tasks import Task, load_task
 from labutils.evaluation.choices import score_task
@@ -109,6 +110,7 @@ def task_sweep(
     Raises:
         ValueError, LookupError: as the loaders and `prune` do.
     """
+    parallel = separate_tasks()
     model, tokenizer = loaded or load_model(source, revision=revision, dtype=dtype)
     items = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
     name = model_name(source)
@@ -124,7 +126,7 @@ def task_sweep(
         evaluation_seconds=evaluation_seconds,
     )  # fmt: skip
     one_draw = with_registrations(_one_draw)
-    run = Parallel(return_as="generator")(
+    run = parallel(
         delayed(one_draw)(model, tokenizer, items, calibrations, calibration, kept, draw, requests, sizes)
         for calibration, draw in jobs
     )

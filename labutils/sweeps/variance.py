@@ -13,6 +13,7 @@ from jaxtyping import Float
 from labutils.stats.bootstrap import Interval
 
 SMALLEST_RATIO = 1e-3  # of two variances; what is smaller, or negative by chance, counts as this (the inverse likewise)
+COMPONENTS = ("set", "draw", "item", "set × item", "residual")
 Scores = Float[np.ndarray, "sets draws items"]
 
 
@@ -35,14 +36,14 @@ def score_table(drops: pd.DataFrame, *, value: str = "value") -> Scores:
     >>> scores = score_table(add_drops(rows))
 
     Raises:
-        ValueError: some combination is missing, or there are fewer than two sets or draws.
+        ValueError: some combination is missing.
     """
     cells = drops.groupby(["calibration", "draw", "task", "item"])[value].mean()
     table = cells.unstack(["task", "item"])
     n_sets, n_draws = (table.index.get_level_values(level).nunique() for level in ("calibration", "draw"))
-    if table.isna().any(axis=None) or len(table) != n_sets * n_draws or min(n_sets, n_draws) < 2:
+    if table.isna().any(axis=None) or len(table) != n_sets * n_draws:
         raise ValueError(
-            f"{n_sets} calibration sets × {n_draws} draws: at least two of each are needed, all on the same items"
+            f"{n_sets} calibration sets × {n_draws} draws: every draw of every set must be read on the same items"
         )
     return table.sort_index().to_numpy().reshape(n_sets, n_draws, -1)
 
@@ -53,9 +54,12 @@ def variance_components(scores: Scores) -> pd.DataFrame:
     >>> variance_components(scores)[["component", "share"]]
 
     Returns:
-        ``component, variance, share``: one row each for set, draw, item, set × item, residual.
+        ``component, variance, share``: one row each for set, draw, item, set × item, residual; NaN from fewer than two
+        sets, draws or items.
     """
     n_sets, n_draws, n_items = scores.shape
+    if min(scores.shape) < 2:
+        return pd.DataFrame({"component": list(COMPONENTS), "variance": np.nan, "share": np.nan})
     grand = scores.mean()
     by_set, by_item = scores.mean((1, 2)), scores.mean((0, 1))
     by_draw, by_both = scores.mean(2), scores.mean(1)
@@ -89,9 +93,13 @@ def set_effect(scores: Scores, *, level: float = 0.95, n_resamples: int = 10_000
     With F the ratio of the mean squares of the draws' scores (means over items) and n draws per set, (F / f − 1) / n,
     f distributed as F with the same degrees of freedom, is the pivot of the ratio of the two variances: its quantiles
     are the exact interval for normal scores. The items are held fixed: resampling them would add their noise to the
-    draws' a second time. Ratios below `SMALLEST_RATIO` count as that.
+    draws' a second time. Ratios below `SMALLEST_RATIO` count as that. From fewer than two sets or draws the interval is
+    undefined, and the numbers are NaN.
     """
     n_sets, n_draws, n_items = scores.shape
+    if min(n_sets, n_draws) < 2:
+        reason = f"at least two calibration sets with two draws each are needed; there are {n_sets} with {n_draws}"
+        return SetEffect(Interval.undefined(reason), float("nan"), float("nan"))
     f_ratio = _f_ratio(scores.mean(2))
     chance = np.random.default_rng(seed).f(n_sets - 1, n_sets * (n_draws - 1), size=n_resamples)
     samples = _log_ratio(f_ratio / chance, n_draws)

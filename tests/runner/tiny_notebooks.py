@@ -49,12 +49,14 @@ def tagged(cell: Any, tag: str) -> Any:
     return cell
 
 
-def write_study(folder: Path, stem: str, *middle: str, after_all: bool = False, conclude: bool = True) -> Path:
+def write_study(
+    folder: Path, stem: str, *middle: str, after_all: bool = False, conclude: bool = True, parameters: str = PARAMETERS
+) -> Path:
     """Write a notebook of the form that the collection uses, with cells of your own in the middle."""
     cells = [
         new_markdown_cell(f"# Is {stem} so?"),
         tagged(new_markdown_cell("not yet answered"), "answer"),
-        tagged(new_code_cell(PARAMETERS), "parameters"),
+        tagged(new_code_cell(parameters), "parameters"),
         new_code_cell(LOG_RUN),
         *(new_code_cell(source) for source in middle),
     ]

@@ -1,6 +1,7 @@
 """Contrasts, regret and signs, on rows whose answers are known by construction."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -110,3 +111,29 @@ def test_signs_of_a_world_that_contradicts_it() -> None:
 def test_a_missing_arm_is_named() -> None:
     with pytest.raises(ValueError, match="nobody"):
         lab.contrast(made_rows(paper), {"x": ("ria/uniform", "nobody")})
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda rows: rows[rows["arm"] != "ria/owl"],
+        lambda rows: rows[rows["sparsity"].isin([0.0, 0.6])],
+        lambda rows: rows[rows["sparsity"].isin([0.0, 0.6, 0.8])],
+        lambda rows: rows[rows["sparsity"].isin([0.0, 0.2, 0.4])],
+    ],
+)
+def test_signs_that_the_rows_cannot_tell_are_not_testable_and_stop_nothing(kept: Callable) -> None:
+    """As in notebook 03 with other components or sparsities."""
+    signs = lab.sweeps.expected_signs(kept(made_rows(paper)), low=0.4, high=0.6, margin=0.01)
+    share = lab.contrast_interval(signs, lab.sweeps.expected_sign_share)
+    verdict = lab.judge("R10", interval=share, scope={"model": "m"}, unit="share − ½")
+    assert verdict.outcome == "not testable here" and "no pair of arms" in verdict.sentence()
+    effects = lab.sweeps.stratum_estimates(signs, by=("contrast", "model", "evaluation"))
+    effects["setting"] = effects["model"] + " · " + effects["evaluation"].map(lab.data.short_source)
+    table = effects.pivot(index="setting", columns="contrast", values="estimate").loc[effects["setting"].unique()]
+    assert lab.plots.value_grid(table, title="Effect", label="nats").axes[0].get_title(loc="left").endswith("to show")
+    spread = {
+        name: lab.stats.heterogeneity(part["estimate"], part["error"]) for name, part in effects.groupby("contrast")
+    }
+    agreement = pd.Series(spread, name="I²").rename_axis("contrast").reset_index()
+    assert "I²" in lab.show(agreement, formats={"I²": ".0%"}, missing="needs two settings").to_html()

@@ -6,6 +6,8 @@ import pytest
 from scipy.stats import f as fisher
 from scipy.stats import f_oneway
 
+from labutils.claims.registry import judge
+from labutils.sweeps.figures import component_bars
 from labutils.sweeps.variance import score_table, set_effect, variance_components
 
 
@@ -82,6 +84,19 @@ def test_the_table_of_scores_averages_over_the_grid_and_must_be_complete():
     frame = pd.DataFrame(rows)
     table = score_table(frame.sample(frac=1, random_state=0))
     assert table.shape == (2, 2, 6) and (table[:, 0] == 2).all() and (table[:, 1] == 3).all()
-    for bad in (frame[frame["calibration"] == "a"], frame[(frame["draw"] == 0) | (frame["item"] > 0)]):
-        with pytest.raises(ValueError, match="at least two of each"):
-            score_table(bad)
+    with pytest.raises(ValueError, match="must be read on the same items"):
+        score_table(frame[(frame["draw"] == 0) | (frame["item"] > 0)])
+
+
+def test_one_set_or_one_draw_cannot_be_told_from_chance():
+    scores = np.random.default_rng(0).normal(size=(3, 4, 5))
+    for few, counted in ((scores[:1], "1 with 4"), (scores[:, :1], "3 with 1")):
+        effect = set_effect(few)
+        assert np.isnan(effect.f_ratio) and np.isnan(effect.intraclass) and not effect.log_ratio.defined
+        verdict = judge("C07", interval=effect.log_ratio, scope={"model": "m"})
+        assert verdict.outcome == "not testable here" and verdict.note.endswith(f"needed; there are {counted}")
+        shares = variance_components(few)
+        assert shares["share"].isna().all() and list(shares["component"]) == list(
+            variance_components(scores)["component"]
+        )
+        component_bars(shares.assign(group="wanda"), title="none", order=["wanda"])

@@ -1,7 +1,7 @@
 """Sweeps on the workers of a Dask scheduler: `dask://host:port`.
 
-The workers need the same version of labutils and the same data; one thread each (`dask worker host:port --nthreads 1`)
-suits torch. A worker that dies takes nothing along: its tasks go to the others.
+The workers need the same version of labutils, the same data, and one thread each (`dask worker host:port --nthreads
+1`): threads would share torch's random numbers. A worker that dies takes nothing along: its tasks go to the others.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import joblib
 
 from labutils import __version__
 from labutils.core.extras import import_optional
+from labutils.core.separate_tasks import refuse_threads
 
 SECONDS_TO_CONNECT = 10
 SECONDS_FOR_WORKERS = 60  # a cluster may start its workers when there is work
@@ -22,12 +23,13 @@ def check_cluster(address: str) -> str:
     """Make sure that the workers of a scheduler ("tcp://host:port") can do the work; returns a description.
 
     Raises:
-        ValueError: workers have another version of labutils.
+        ValueError: workers have another version of labutils, or several threads.
         LookupError: the scheduler does not answer, a worker cannot import labutils, or Dask is not installed.
     """
     client = _connect(address)
     try:
         versions = client.run(worker_version, on_error="return")
+        refuse_threads(client)
     finally:
         client.close()
     for worker, version in versions.items():
