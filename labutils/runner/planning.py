@@ -136,6 +136,28 @@ def find_untaken(studies: Iterable[Study], overrides: Iterable[str]) -> dict[str
     return untaken
 
 
+def find_lab_text(studies: Iterable[Study]) -> dict[str, list[str]]:
+    """Studies of models that are not the lab's, and their parameters that still name the lab's controlled language.
+
+    >>> find_lab_text(studies)
+    {'04_calibration_and_tasks': ['closed_book', 'others']}
+    """
+    found = {}
+    for study in studies:
+        named = [study.parameters.get("model"), *(study.parameters.get("models") or [])]
+        models = [name for name in named if isinstance(name, str)]
+        if models and not any((paths.MODELS / name).is_dir() for name in models):
+            on_lab = [name for name, value in study.parameters.items() if _names_lab_text(value)]
+            found |= {study.stem: on_lab} if on_lab else {}
+    return found
+
+
+def _names_lab_text(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_names_lab_text, value))
+    return isinstance(value, str) and "lab:" in value
+
+
 def read_declarations(stem: str, notebook: NotebookNode) -> dict[str, Parameter]:
     """The notebook's declared parameters; errors name the notebook.
 

@@ -35,7 +35,7 @@ from labutils.runner.notebooks import (
     write_html,
     write_notebook,
 )
-from labutils.runner.planning import Study, find_untaken, name_profile, plan_studies
+from labutils.runner.planning import Study, find_lab_text, find_untaken, name_profile, plan_studies
 from labutils.runner.progress_board import Board
 from labutils.runner.records import (
     check_named,
@@ -128,6 +128,8 @@ def run_studies(
     for name, stems in find_untaken(studies, parameters or {}).items():
         told = (f"{stem} (did you mean {nearest!r}?)" if nearest else stem for stem, nearest in stems.items())
         board.note(f"parameter {name!r} is not taken by {', '.join(told)}")
+    for stem, names in find_lab_text(studies).items():
+        board.note(f"{stem} reads the lab's controlled language on a model that is not the lab's: {', '.join(names)}")
     try:
         with papermill_silenced():
             return _run_all(session, jobs)

@@ -8,9 +8,10 @@ import pytest
 from tiny_notebooks import executed, write_profile, write_study
 
 from labutils.__main__ import main
+from labutils.core import paths
 from labutils.runner import run_studies
 from labutils.runner.notebooks import find_notebooks, select_notebooks
-from labutils.runner.planning import find_untaken, plan_studies
+from labutils.runner.planning import find_lab_text, find_untaken, plan_studies
 
 
 def test_a_mistyped_parameter_stops_before_anything_runs(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,3 +179,15 @@ def test_parameters_are_listed(lab: Path, capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(maxsplit=3) == ["seed", "int", "0", "seed of everything random"]
     assert lines[1] == "scale  float | None  None        factor on the loss (nats)"
+
+
+def test_a_model_of_ones_own_on_the_labs_text_is_told() -> None:
+    """Every parameter that starts with the lab's language counts, in lists and mixtures too; the lab's models are free."""
+    stems = ["01_layerwise_sparsity", "04_calibration_and_tasks"]
+    own, _ = plan_studies(stems, profile="full", overrides={"model": "package:some-model"}, folder=paths.NOTEBOOKS)
+    found = find_lab_text(own)
+    assert found["01_layerwise_sparsity"] == ["texts"]
+    assert {"tasks", "closed_book", "calibration", "others"} <= set(found["04_calibration_and_tasks"])
+    texts = {"model": "package:some-model", "texts": ["file:notes.txt"]}
+    assert find_lab_text(plan_studies(stems[:1], profile="full", overrides=texts, folder=paths.NOTEBOOKS)[0]) == {}
+    assert find_lab_text(plan_studies(stems, profile="full", overrides={}, folder=paths.NOTEBOOKS)[0]) == {}
