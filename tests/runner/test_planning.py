@@ -182,7 +182,7 @@ def test_parameters_are_listed(lab: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_model_of_ones_own_on_the_labs_text_is_told() -> None:
-    """Every parameter that starts with the lab's language counts, in lists and mixtures too; the lab's models are free."""
+    """Every parameter that starts with the lab's language counts, in lists and mixtures too."""
     stems = ["01_layerwise_sparsity", "04_calibration_and_tasks"]
     own, _ = plan_studies(stems, profile="full", overrides={"model": "package:some-model"}, folder=paths.NOTEBOOKS)
     found = find_lab_text(own)
