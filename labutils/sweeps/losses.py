@@ -28,6 +28,10 @@ from labutils.pruning.requests import with_registrations
 from labutils.sweeps.announcing import announce_sweep
 from labutils.sweeps.kept_prunings import KeptPrunings, hash_frame
 
+DENSE = {
+    "arm": "dense", "method": "dense", "allocation": "uniform", "pattern": "unstructured", "sparsity": 0.0, "draw": -1,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class SweepSizes:
@@ -78,54 +82,90 @@ def sweep(
     parallel = separate_tasks()
     model, tokenizer = loaded or load_model(source, revision=revision, dtype=dtype)
     about = {"model": model_name(source), "architecture": model.config.model_type}
-    jobs, frames = [], []
-    for pair in texts:
-        calibration, evaluation_source = split_pair(pair)
-        evaluation = load_evaluation(
-            evaluation_source, model, tokenizer, n_items=sizes.n_items, seq_len=sizes.seq_len, seed=sizes.seed
-        )
-        kept = KeptPrunings(model, {"losses": fingerprint(evaluation)})
-        names = {
-            **about,
-            "calibration": calibration,
-            "evaluation": evaluation.name,
-            "language": language_of(evaluation_source),
-        }
-        started = time.perf_counter()
-        dense = kept.dense_rows(partial(_item_rows, model, tokenizer, evaluation))
-        evaluation_seconds = time.perf_counter() - started
-        dense = dense.assign(
-            arm="dense", method="dense", allocation="uniform", pattern="unstructured", sparsity=0.0, draw=-1
-        )
-        frames.append(dense.assign(**names))
-        jobs += [(names, calibration, evaluation, kept, draw) for draw in range(n_draws)]
+    readings = _load_readings(texts, model, tokenizer, sizes, about)
+    started = time.perf_counter()
+    frames = [reading.dense_rows(model, tokenizer) for reading in readings]
+    evaluation_seconds = (time.perf_counter() - started) / len(readings)
+    jobs = [(reading, draw) for reading in readings for draw in range(n_draws)]
     requests = sum(expand_requests(map(split_arm, arms), sparsities, options=options), [])
     shape = (sizes.n_calibration, sizes.seq_len)
     announce_sweep(about["model"], model, shape, requests, n_draws=len(jobs), evaluation_seconds=evaluation_seconds)
     one_draw = with_registrations(_one_draw)
     run = parallel(
-        delayed(one_draw)(
-            model, tokenizer, names, calibration, evaluation, kept, draw, arms, sparsities, sizes, options
-        )
-        for names, calibration, evaluation, kept, draw in jobs
+        delayed(one_draw)(model, tokenizer, reading, draw, arms, sparsities, sizes, options) for reading, draw in jobs
     )
     frames += progress(run, total=len(jobs), description=f"sweep {about['model']}", unit="draw")
     return pd.concat(frames, ignore_index=True)
 
 
+@dataclass(frozen=True)
+class _Readings:
+    """A calibration text and all evaluations of what is pruned with it: a model is pruned once for all of them.
+
+    Attributes:
+        names: of each evaluation, what its rows carry.
+    """
+
+    calibration: str
+    names: list[dict[str, str]]
+    evaluations: list[Evaluation]
+    kept: KeptPrunings
+
+    def item_rows(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
+        """The loss of every item of every evaluation, which `reading` numbers."""
+        frames = []
+        for number, evaluation in enumerate(self.evaluations):
+            losses = item_losses(model, tokenizer, evaluation).double().numpy()
+            rows = {"reading": number, "item": range(len(losses)), "loss": losses, "unit": evaluation.unit}
+            frames.append(pd.DataFrame(rows))
+        return pd.concat(frames, ignore_index=True)
+
+    def dense_rows(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
+        return self.named(self.kept.dense_rows(partial(self.item_rows, model, tokenizer)).assign(**DENSE))
+
+    def named(self, rows: pd.DataFrame) -> pd.DataFrame:
+        names = pd.DataFrame(self.names).loc[rows["reading"]].set_index(rows.index)
+        return pd.concat([rows.drop(columns="reading"), names], axis=1)
+
+
+def _load_readings(
+    texts: Sequence[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sizes: SweepSizes, about: dict
+) -> list[_Readings]:
+    """One for each calibration text, in the order of the texts."""
+    found: dict[str, tuple[list, list]] = {}
+    for pair in texts:
+        calibration, source = split_pair(pair)
+        evaluation = load_evaluation(
+            source, model, tokenizer, n_items=sizes.n_items, seq_len=sizes.seq_len, seed=sizes.seed
+        )
+        names, evaluations = found.setdefault(calibration, ([], []))
+        named = {"calibration": calibration, "evaluation": evaluation.name, "language": language_of(source)}
+        names.append({**about, **named})
+        evaluations.append(evaluation)
+    stores: dict[tuple[str, ...], KeptPrunings] = {}
+    readings = []
+    for calibration, (names, evaluations) in found.items():
+        prints = tuple(map(fingerprint, evaluations))
+        if prints not in stores:
+            stores[prints] = KeptPrunings(model, {"losses": prints})
+        readings.append(_Readings(calibration, names, evaluations, stores[prints]))
+    return readings
+
+
 def _one_draw(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: dict, calibration: str, evaluation: Evaluation,
-    kept: KeptPrunings, draw: int, arms: Sequence[str], sparsities: Sequence[float], sizes: SweepSizes, options: dict,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, readings: _Readings, draw: int, arms: Sequence[str],
+    sparsities: Sequence[float], sizes: SweepSizes, options: dict,
 ) -> pd.DataFrame:  # fmt: skip
     """All arms and sparsities of one calibration draw."""
-    tokens = load_tokens(calibration, tokenizer, n_sequences=sizes.n_calibration, seq_len=sizes.seq_len, seed=draw)
+    windows = {"n_sequences": sizes.n_calibration, "seq_len": sizes.seq_len}
+    tokens = load_tokens(readings.calibration, tokenizer, **windows, seed=draw)
     requests = expand_requests(map(split_arm, arms), sparsities, options=options)
     asked = [(arm, request) for arm, own in zip(arms, requests, strict=True) for request in own]
-    done = kept.rows_of(
-        model, tokens, [request for _, request in asked], lambda pruned: _item_rows(pruned, tokenizer, evaluation)
+    done = readings.kept.rows_of(
+        model, tokens, [request for _, request in asked], lambda pruned: readings.item_rows(pruned, tokenizer)
     )
     frames = [pd.DataFrame(rows).assign(arm=arm) for (arm, _), rows in zip(asked, done, strict=True)]
-    return pd.concat(frames, ignore_index=True).assign(draw=draw, **names)
+    return readings.named(pd.concat(frames, ignore_index=True).assign(draw=draw))
 
 
 def fingerprint(evaluation: Evaluation) -> str:
@@ -136,11 +176,6 @@ def fingerprint(evaluation: Evaluation) -> str:
     if evaluation.pairs is not None:
         return hash_frame(evaluation.pairs)
     return hash_tensors({"tokens": evaluation.tokens})
-
-
-def _item_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluation: Evaluation) -> pd.DataFrame:
-    losses = item_losses(model, tokenizer, evaluation)
-    return pd.DataFrame({"item": range(len(losses)), "loss": losses.double().numpy(), "unit": evaluation.unit})
 
 
 def split_arm(arm: str) -> tuple[str, str | None, str]:

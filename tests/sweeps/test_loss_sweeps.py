@@ -85,3 +85,21 @@ def test_names() -> None:
         and language_of("lab:review/tarvic") == "tarvic"
         and language_of("file:a") == "as given"
     )
+
+
+def test_a_calibration_that_is_read_on_several_texts_prunes_once(monkeypatch):
+    """And gives the rows of separate sweeps."""
+    from labutils.sweeps import kept_prunings
+
+    done, plain = [], kept_prunings.run_requests
+    monkeypatch.setattr(kept_prunings, "run_requests", lambda *given: done.append(len(given[2])) or plain(*given))
+    sizes = lab.sweeps.SweepSizes(n_calibration=4, n_items=4, seq_len=24)
+    asked = {"arms": ["wanda"], "sparsities": [0.5], "n_draws": 2, "sizes": sizes}
+    pairs = ["lab:review → lab:review", "lab:review → lab:narrative"]
+    together = lab.sweep("lab-llama", pairs, **asked)
+    assert done == [1, 1]
+    apart = pd.concat([lab.sweep("lab-llama", [pair], **asked) for pair in pairs])
+    keys = ["evaluation", "arm", "draw", "item"]
+    tables = [rows.set_index(keys)["loss"].sort_index() for rows in (together, apart)]
+    pd.testing.assert_series_equal(*tables)
+    assert set(together["evaluation"]) == {"lab:review", "lab:narrative"}
