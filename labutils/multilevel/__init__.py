@@ -11,8 +11,9 @@ are judged by: `smallest_effect`, `share_ratio`. Beside them stand `bootstrap` (
 `centre_within`, simulated studies with known coefficients (`simulate_study`, `recovery`, `text_effect_power`), figures.
 
 Imports `core` and `stats` only. From a formula to a fit the files are, in this order: `syntax`, `formula`, `coding`,
-`design`, `coordinates`, `deviance`, `fit`; what is read from a fit (`satterthwaite`, `random_effects`,
-`variance_shares`) becomes an attribute of `model.MultilevelModel`.
+`orthogonal`, `design`, `products`, `coordinates`, `deviance` with `crossed`, `fit` with `curvature` and `descent`; what
+is read from a fit (`satterthwaite`, `random_effects`, `variance_shares`) becomes an attribute of
+`model.MultilevelModel`.
 """
 
 from labutils.core.lazy import attach

@@ -57,17 +57,23 @@ def solve_crossed(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]
     # S' times the effects gives coefficients in the units of the columns.
     coefficients = np.concatenate([_unscaled(effects[:n_other], factors[1:], sizes), effects[n_other:]])
     left = rest[:n_other, -1] - rest[:n_other, :-1] @ coefficients
-    alone = k[:n_other, :n_other] - k[:n_other, n_other:] @ np.linalg.solve(
-        k[n_other:, n_other:], k[n_other:, :n_other]
-    )
-    here = zip(factors[1:], sizes, split_rows(left[:, None], sizes), split_rows(rest, sizes), strict=True)
-    for (factor, size, part, own_rows), *blocks in zip(
-        here, diagonal_blocks(rest, sizes), diagonal_blocks(alone, sizes), diagonal_blocks(k, sizes), strict=True
-    ):
-        scores.append(part.reshape(size))
-        outer = scaled_rows(own_rows.T, factors[1:], sizes)[:-1]
-        information.append(other_traces(factor, blocks[0], blocks[1], outer[:n_other], alone))
-        projected.append(other_traces(factor, blocks[0], blocks[2], outer, k))
+    scores += [part.reshape(size) for part, size in zip(split_rows(left[:, None], sizes), sizes, strict=True)]
+    # The random effects' own part of the normal equations has the inverse K_oo − K_ox K_xx⁻¹ K_xo.
+    corner = np.linalg.cholesky(k[n_other:, n_other:])
+    lost = np.linalg.solve(corner, k[n_other:, :n_other]).T
+    parts = zip(
+        factors[1:], sizes, split_rows(rest, sizes), split_rows(lost, sizes),
+        diagonal_blocks(rest, sizes), diagonal_blocks(k, sizes), strict=True,
+    )  # fmt: skip
+    for factor, size, own_rows, own_lost, own, blocks in parts:
+        if np.linalg.svd(factor, compute_uv=False)[-1] > LEAST_FACTOR:
+            own_lost = own_lost.reshape(*size, -1)
+            information.append(_from_inverse(factor, blocks - own_lost @ own_lost.transpose(0, 2, 1)))
+            projected.append(_from_inverse(factor, blocks))
+        else:
+            outer = scaled_rows(own_rows.T, factors[1:], sizes)[:-1]
+            information.append(own.sum(0) - _weighted(outer[:n_other], k[:n_other, :n_other] - lost @ lost.T, size))
+            projected.append(own.sum(0) - _weighted(outer, k, size))
     return Solution(
         log_det_v=2 * float(np.log(np.diagonal(small, axis1=1, axis2=2)).sum() + log_diagonal[:n_other].sum()),
         log_det_x=2 * float(log_diagonal[n_other:-1].sum()), r2=float(last[-1] ** 2), coefficients=effects[n_other:],
@@ -114,9 +120,10 @@ def factorised(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
 
 def inverse(root: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
     """The inverse of the matrix whose lower Cholesky factor is given."""
-    half, _ = dpotri(root, lower=1)
-    lower = np.tril(half, -1)
-    return lower + lower.T + np.diag(np.diag(half))
+    half, _ = dpotri(root, lower=1)  # zero above the diagonal, as the factor is
+    half = half + half.T
+    half[np.diag_indices_from(half)] /= 2
+    return half
 
 
 def first_traces(
@@ -144,25 +151,19 @@ def first_traces(
     return random, both
 
 
-def other_traces(
-    factor: Float[np.ndarray, "terms terms"],
-    own: Blocks,
-    blocks: Blocks,
-    outer: Float[np.ndarray, "n other"],
-    k: Float[np.ndarray, "n n"],
-) -> Float[np.ndarray, "terms terms"]:
-    """Σ_j Z_j'PZ_j of a factor that was not eliminated.
+def _from_inverse(factor: Float[np.ndarray, "terms terms"], blocks: Blocks) -> Float[np.ndarray, "terms terms"]:
+    """Σ_j Z_j'PZ_j of a factor that was not eliminated, from the blocks of K on its diagonal.
 
-    With the penalty I, Λ'Z'PZΛ = I − K on the rows of the random effects; near Λ = 0, where that has no digits left,
-    Z'PZ = Z'V_1⁻¹Z − (S[Z_o, X]'V_1⁻¹Z)'K(S[Z_o, X]'V_1⁻¹Z).
-
-    Args:
-        own: Z_j'V_1⁻¹Z_j of every level; blocks: those of K on its diagonal.
-        outer: S[Z_o, X]'V_1⁻¹Z, or that of Z_o alone with the inverse of its own part: then V⁻¹ stands for P.
+    The penalty is I, so that Λ'Z'PZΛ = I − K on the rows of the random effects; with the inverse of their own part
+    alone V⁻¹ stands for P.
     """
-    levels, terms, _ = own.shape
-    if np.linalg.svd(factor, compute_uv=False)[-1] > LEAST_FACTOR:
-        back = np.linalg.inv(factor)
-        return back.T @ (levels * np.eye(terms) - blocks.sum(0)) @ back
-    solved = (k @ outer).reshape(-1, levels, terms)
-    return own.sum(0) - np.einsum("nja,njb->ab", outer.reshape(solved.shape), solved)
+    back = np.linalg.inv(factor)
+    return back.T @ (len(blocks) * np.eye(len(factor)) - blocks.sum(0)) @ back
+
+
+def _weighted(
+    outer: Float[np.ndarray, "n other"], k: Float[np.ndarray, "n n"], size: tuple[int, int]
+) -> Float[np.ndarray, "terms terms"]:
+    """Σ_j w_j'Kw_j for w = S[Z_o, X]'V_1⁻¹Z, what P takes off Z'V_1⁻¹Z."""
+    columns = outer.reshape(len(k), *size)
+    return np.einsum("nja,njb->ab", columns, (k @ outer).reshape(columns.shape))

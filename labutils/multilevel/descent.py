@@ -1,4 +1,4 @@
-"""Quasi-Newton descent (BFGS; Nocedal & Wright 2006, Numerical Optimization, chapters 3 and 6) for few parameters.
+"""Quasi-Newton descent (L-BFGS; Nocedal & Wright 2006, Numerical Optimization, chapters 3 and 7) for few parameters.
 
 A deviance of n rows has rounding errors of about n times those of one number, so that what counts as no further fall
 grows with it. The descent ends where a Newton step with the curvature found so far would gain less than that.
@@ -12,12 +12,15 @@ from jaxtyping import Float
 
 Vector = Float[np.ndarray, " parameters"]
 ValueAndSlope = Callable[[Vector], tuple[float, Vector]]
+Curvature = Callable[[Vector], Float[np.ndarray, "parameters parameters"]]
 
 CLOSE_ENOUGH = (1e-8, 1e-13)  # a difference of two ends that does not count: absolute, and relative to the value
 AHEAD = (1e-10, 1e-14)  # fall that may still be ahead at the end, known from slopes and so more exactly
 NOISE = 1e-14  # of a value, relative: what it may rise by in a step and still count as not risen
 MOST_STEPS = 300
 MOST_TRIALS = 25
+NEAR = 0.1  # length of a step, relative to the parameters, whose curvature still holds at its end
+MEMORY = 30  # steps whose curvature is remembered
 ENOUGH_FALL = 1e-4  # of a step, relative to what its slope promised (Armijo)
 ENOUGH_FLATTER = 0.9  # the slope at the end of a step, relative to that at its beginning (Wolfe)
 LONGEST = 2.0  # change of a parameter in one step, relative to parameters of size one or more
@@ -38,19 +41,20 @@ def close_enough(value: float) -> float:
     return _tolerance(CLOSE_ENOUGH, value)
 
 
-def descend(function: ValueAndSlope, start: Vector, curvature: Vector) -> Descent:
+def descend(function: ValueAndSlope, start: Vector, curvature: Curvature) -> Descent:
     """Go down from a point to where the slope vanishes.
 
-    >>> descend(lambda x: (float(x @ x), 2 * x), np.ones(2), np.ones(2)).point  # 0, 0
+    >>> descend(lambda x: (float(x @ x), 2 * x), np.ones(2), lambda x: np.eye(2)).point  # 0, 0
 
     Args:
         function: the value and its slope; an infinite value forbids a point.
-        curvature: a guess of the second derivative in every parameter, above zero.
+        curvature: a guess of the second derivatives at a point, positive definite; what the steps show corrects it.
     """
     point, (value, slope) = start, function(start)
-    inverse, steps_since_guess, sure = np.diag(1 / curvature), 0, False
+    pairs: list[tuple[Vector, Vector]] = []
+    sure = False
     for _ in range(MOST_STEPS):
-        direction = -inverse @ slope
+        direction = -_newton_step(slope, curvature(point), pairs)
         ahead = -float(slope @ direction) / 2
         over = ahead < _tolerance(AHEAD, value)
         if over and (sure or not slope.any()):
@@ -59,16 +63,32 @@ def descend(function: ValueAndSlope, start: Vector, curvature: Vector) -> Descen
         sure = over
         found = _search(function, point, value, slope, _shortened(direction, point))
         if found is None:
-            if steps_since_guess == 0 or sure:
-                return Descent(point, value, slope, sure)
-            inverse, steps_since_guess = np.diag(1 / curvature), 0
+            if not pairs or over:
+                return Descent(point, value, slope, over)
+            pairs = []
             continue
-        change, fallen = found[0] - point, found[2] - slope
+        change, bent = found[0] - point, found[2] - slope
+        near = np.linalg.norm(change) < NEAR * np.linalg.norm(point)
+        if near and change @ bent > 1e-12 * np.linalg.norm(change) * np.linalg.norm(bent):
+            pairs = [*pairs[1 - MEMORY :], (change, bent)]
         point, value, slope = found
-        inverse = _with_curvature(inverse, change, fallen, first=steps_since_guess == 0)
-        steps_since_guess += 1
-        sure = sure or steps_since_guess >= len(point)
+        sure = sure or len(pairs) >= min(len(point), 3)
     return Descent(point, value, slope, False)
+
+
+def _newton_step(
+    slope: Vector, curvature: Float[np.ndarray, "parameters parameters"], pairs: list[tuple[Vector, Vector]]
+) -> Vector:
+    """The inverse curvature times a slope: that of the guess, corrected by each pair of a change and what it bent."""
+    # The two loops of L-BFGS (Nocedal & Wright 2006, algorithm 7.4).
+    shares = []
+    for change, bent in reversed(pairs):
+        shares.append(float(change @ slope) / float(change @ bent))
+        slope = slope - shares[-1] * bent
+    step = np.linalg.solve(curvature, slope)
+    for (change, bent), share in zip(pairs, reversed(shares), strict=True):
+        step = step + change * (share - float(bent @ step) / float(change @ bent))
+    return step
 
 
 def _tolerance(sizes: tuple[float, float], value: float) -> float:
@@ -79,19 +99,6 @@ def _tolerance(sizes: tuple[float, float], value: float) -> float:
 def _shortened(direction: Vector, point: Vector) -> Vector:
     share = np.abs(direction).max() / (LONGEST * max(1.0, np.abs(point).max()))
     return direction / max(1.0, share)
-
-
-def _with_curvature(
-    inverse: Float[np.ndarray, "parameters parameters"], change: Vector, fallen: Vector, *, first: bool
-) -> Float[np.ndarray, "parameters parameters"]:
-    """The BFGS update; after the first step the guess is scaled by what the step has shown of the curvature."""
-    curvature = float(change @ fallen)
-    if curvature <= 1e-12 * np.linalg.norm(change) * np.linalg.norm(fallen):
-        return inverse
-    if first:
-        inverse = inverse * (curvature / float(fallen @ inverse @ fallen))
-    left = np.eye(len(change)) - np.outer(change, fallen) / curvature
-    return left @ inverse @ left.T + np.outer(change, change) / curvature
 
 
 def _search(

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from labutils.multilevel.coordinates import Coordinates, orthogonalise
+from labutils.multilevel.curvature import expected_curvature
 from labutils.multilevel.descent import Descent, close_enough, descend
 from labutils.multilevel.design import Design
 from labutils.multilevel.deviance import (
@@ -28,7 +29,6 @@ Theta = Float[np.ndarray, " parameters"]
 STARTS = (1.0, 0.1)  # relative standard deviations from which descents begin
 NEAR_ZERO = 0.01  # relative variance at the end of the first descent, below which the second start is tried too
 ZERO_VARIANCE = 1e-8  # relative to the residual variance: what is below is zero (lme4 has 1e-4 for its square root)
-KKT_TOLERANCE = -1e-4  # a slope of the deviance into the cone of covariances that still counts as none
 MOST_RESTARTS = 8
 ABSORBED = 1e-10  # share of a random term that is left beside the fixed effects, below which nothing is left
 EXACT = (1e4, 1e-7)  # with this standard deviation of every random coefficient, a residual this small counts as none
@@ -72,6 +72,13 @@ class Problem:
             return float("inf"), np.zeros_like(theta)
         variance = residual_variance(found, self.products, self.reml)
         return profiled_deviance(found, self.products, self.reml), self.pull_back(theta, found, variance)
+
+    def curvature(self, theta: Theta) -> Float[np.ndarray, "parameters parameters"]:
+        """About the second derivative in θ: see `expected_curvature`."""
+        found = self.solve(theta)
+        slopes = covariance_gradients(found, self.reml, residual_variance(found, self.products, self.reml))
+        levels = [levels for levels, _ in self.products.sizes]
+        return expected_curvature(self.factors(theta), self.free, found.projected, slopes, levels)
 
     def pull_back(self, theta: Theta, found: Solution, variance: float) -> Theta:
         """The derivative in θ, from that in Ψ = ΛΛ' (chain rule): tr(G dΨ) = 2 <GΛ, dΛ>."""
@@ -169,27 +176,16 @@ def _lowest(problem: Problem) -> Descent:
 
 def _minimise(problem: Problem, start: Theta) -> Descent:
     """Descend, and go on from where a variance of zero, or a correlation of ±1, was reached too early."""
-    best = descend(problem.value_and_gradient, start, _curvature(problem, start))
+    best = descend(problem.value_and_gradient, start, problem.curvature)
     for _ in range(MOST_RESTARTS):
         inside = _descent_into_cone(problem, best.point)
         if inside is None:
             break
-        again = descend(problem.value_and_gradient, inside, _curvature(problem, inside))
+        again = descend(problem.value_and_gradient, inside, problem.curvature)
         if again.value > best.value - close_enough(best.value):
             break
         best = again
     return best
-
-
-def _curvature(problem: Problem, theta: Theta) -> Theta:
-    """About how fast the slope in each parameter grows near relative standard deviations of one."""
-    # tr(PZZ'PZZ') is the expected second derivative in a variance θ²; in θ it is 4θ² times that, and for a level's
-    # share a of Z'PZ it is about 4 a² per level.
-    found = []
-    for projected, (levels, _) in zip(problem.solve(theta).projected, problem.products.sizes, strict=True):
-        share = np.clip(np.diag(projected) / levels, 0.1, 10)
-        found.append(np.broadcast_to((4 * levels * share**2)[:, None], projected.shape))
-    return problem.theta(found)
 
 
 def _descent_into_cone(problem: Problem, theta: Theta) -> Theta | None:
@@ -198,12 +194,15 @@ def _descent_into_cone(problem: Problem, theta: Theta) -> Theta | None:
     found = problem.solve(theta)
     value = profiled_deviance(found, problem.products, problem.reml)
     gradients = covariance_gradients(found, problem.reml, residual_variance(found, problem.products, problem.reml))
-    for number, (slope, factor, mask) in enumerate(zip(gradients, factors, problem.free, strict=True)):
+    parts = zip(gradients, factors, problem.free, found.projected, problem.products.sizes, strict=True)
+    for number, (slope, factor, mask, projected, (levels, _)) in enumerate(parts):
         for block in _blocks(mask):
             # Karush–Kuhn–Tucker at a boundary of the cone: G must be positive semidefinite. Its lowest eigenvalue is
             # the steepest descent among the directions vv' that lead inside.
             values, vectors = np.linalg.eigh(slope[block, block])
-            if values[0] > KKT_TOLERANCE:
+            # What can be gained along vv' with slope s is about s²/2J(v'Av)²: see `expected_curvature`.
+            bent = float(vectors[:, 0] @ projected[block, block] @ vectors[:, 0]) ** 2 / levels
+            if values[0] > 0 or values[0] ** 2 / (2 * bent) < close_enough(value):
                 continue
             for step in np.logspace(-1, -7, 7):
                 inside = factor.copy()

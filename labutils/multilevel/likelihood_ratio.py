@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from labutils.multilevel.descent import close_enough
 from labutils.multilevel.model import MultilevelModel
@@ -82,7 +82,7 @@ def compare_models(a: MultilevelModel, b: MultilevelModel) -> ModelComparison:
         f"{new_variances} variances at once: the p-value is an upper bound" if new_variances > 1 else "",
         "the smaller model is singular: the p-value is approximate" if smaller.singular and new_variances else "",
     ]
-    p = float(np.mean([chi2.sf(statistic, k) if k else float(statistic <= 0) for k in degrees]))
+    p = float(np.mean([chdtrc(k, statistic) if k else float(statistic <= 0) for k in degrees]))
     method = "REML" if reml else "ML"
     return ModelComparison(_table(smaller, larger), statistic, degrees, p, method, "; ".join(filter(None, notes)))
 

@@ -25,7 +25,7 @@ class Products:
     n_fixed: int
     sizes: tuple[tuple[int, int], ...]
     own: Float[np.ndarray, "levels terms terms"]
-    cross: Float[np.ndarray, "levels terms rest"]
+    cross: Float[np.ndarray, "levels terms columns"]
     gram: Float[np.ndarray, "rest rest"]
     between: csr_array | None = None
 

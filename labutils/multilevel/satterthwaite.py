@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from labutils.multilevel.fit import Fit
 from labutils.multilevel.products import Solution
@@ -76,7 +76,7 @@ def t_table(uncertainty: Uncertainty, contrasts: Float[np.ndarray, "rows fixed"]
     degrees = np.array([uncertainty.degrees_of_freedom(contrast) for contrast in contrasts])
     ratios = estimates / errors
     return pd.DataFrame(
-        {"estimate": estimates, "se": errors, "df": degrees, "t": ratios, "p": 2 * student.sf(np.abs(ratios), degrees)},
+        {"estimate": estimates, "se": errors, "df": degrees, "t": ratios, "p": 2 * stdtr(degrees, -np.abs(ratios))},
         index=pd.Index(names, name="term"),
     )
 
