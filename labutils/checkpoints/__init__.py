@@ -1,8 +1,8 @@
 """Checkpoints of pruned models: saving, loading, a compact form, and pruning from disk to disk.
 
-`saving`, `compact` and `forms` are the forms of a model on disk; `streaming` prunes a folder into another with one
-block in memory, by a `walk` over a `streamed` model whose tensors lie in `shards`, and notes in a `journal` how far it
-has come.
+`saving` writes what is `storable` in the `dense` or the `compact` form and reads it, `forms` compares them;
+`streaming` prunes a folder into another with one block in memory, by a `walk` over a `streamed` model whose tensors lie
+in `shards`, and notes in a `journal` how far it has come.
 
 Imports `core`, `models` and `pruning`. A new form of a saved model is a file here with a reader and a writer.
 """
