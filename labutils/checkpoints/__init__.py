@@ -1,8 +1,8 @@
 """Checkpoints of pruned models: saving, loading, a compact form, and pruning from disk to disk.
 
-`saving`, `compact` and `forms` are the forms of a model on disk; `streaming` prunes a folder into another with one
-block in memory, by a `walk` over a `streamed` model whose tensors lie in `shards`, and notes in a `journal` how far it
-has come.
+`saving`, `compact`, `gguf` and `forms` are the forms of a model on disk; `streaming` prunes a folder into another with
+one block in memory, by a `walk` over a `streamed` model whose tensors lie in `shards`, and notes in a `journal` how far
+it has come.
 
 Imports `core`, `models` and `pruning`. A new form of a saved model is a file here with a reader and a writer.
 """
@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "forms": ["compare_forms", "fresh_folder", "save_dense"],
+        "gguf": ["save_gguf"],
         "saving": ["load_pruned", "save_pruned"],
         "streaming": ["prune_checkpoint"],
     },

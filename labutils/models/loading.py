@@ -51,7 +51,7 @@ def load_model(
             whose encoder cannot be had without its decoder.
         ValueError: weights that are not finite; the tensor is named. A GGUF file that is damaged.
     """
-    place = _locate(source)
+    place = locate(source)
     device = choose_device(device)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
@@ -138,7 +138,8 @@ def model_class(config: PreTrainedConfig) -> type:
     return AutoModelForTextEncoding
 
 
-def _locate(source: str) -> str:
+def locate(source: str) -> str:
+    """Where a model lies, as a path where it is on this machine, else the id of the hub; errors as `load_model`."""
     if (paths.MODELS / source / "config.json").exists():
         return str(paths.MODELS / source)
     if source.startswith("package:"):
