@@ -51,13 +51,13 @@ def find_gguf(place: str | Path) -> Path | None:
     return found[0] if found else None
 
 
-def load_gguf(path: Path, *, dtype: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_gguf(path: Path, *, dtype: str | torch.dtype = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and the tokenizer of a GGUF file, dequantised, on the CPU.
 
         model, tokenizer = load_gguf(Path("model.gguf"), dtype="float32")
 
     Args:
-        dtype: a torch dtype's name; "auto" takes the file's where its matrices are plain floats, else float32.
+        dtype: a torch dtype or its name; "auto" takes the file's where its matrices are plain floats, else float32.
 
     Returns:
         a model like one from a folder: it can be pruned, tuned and saved. Its attribute `labutils_origin` tells the

@@ -3,10 +3,11 @@
 A mask is a boolean matrix, True = keep. `n_drop` counts weights, so that a matrix reaches its budget to the weight; the
 reference codes round per row or drop one entry too many.
 
-Among equal scores the one goes first whose column has the lower sum of scores, then the one whose row has it: weights
-that were rounded to equal numbers were probably smaller where all weights are small. So the order of columns does not
-decide, as it does in a stable sort; weights from 4-bit blocks are equal in many groups of an N:M pattern. Only what is
-equal in these sums as well goes by position, the lower column first, then the lower row.
+Among equal scores the one goes first whose column has the larger sum of scores, then the one whose row has it: there it
+is the smaller part, as in relative importance (Zhang et al. 2024), and no input loses more than others for where it
+stands. In a stable sort the order of columns would decide, and weights from 4-bit blocks are equal in a seventh of the
+groups of a 2:4 pattern. Only what is equal in these sums as well goes by position, the lower column first, then the
+lower row.
 """
 
 import re
@@ -81,8 +82,8 @@ def mask_above(
     if int(ties.count_nonzero()) > cut.n_ties:
         whole = score if whole is None else whole
         column, row = ties.T.nonzero().T  # column by column: the order of what is equal in everything
-        order = _sums(whole, 1)[row].argsort(stable=True)
-        kept = order[_sums(whole, 0)[column[order]].argsort(stable=True)][cut.n_ties :]
+        order = _sums(whole, 1)[row].argsort(stable=True, descending=True)
+        kept = order[_sums(whole, 0)[column[order]].argsort(stable=True, descending=True)][cut.n_ties :]
         mask[row[kept], column[kept]] = True
     return mask
 
@@ -111,7 +112,7 @@ def _row_mask(score: Float[Tensor, "out in"], count: int) -> Bool[Tensor, "out i
     mask, ties = score > cut, score == cut
     must_go = count - (score < cut).sum(dim=1, keepdim=True)  # ties, the first ones of their row
     if (ties.sum(dim=1, keepdim=True) > must_go).any():
-        order = _sums(score, 0).argsort(stable=True)
+        order = _sums(score, 0).argsort(stable=True, descending=True)
         gone = ties[:, order].cumsum(dim=1) <= must_go
         mask |= ties & ~gone[:, order.argsort()]
     return mask
@@ -171,7 +172,7 @@ def n_of_m_mask(score: Float[Tensor, "out in"], keep_n: int, group_m: int) -> Bo
     tied = ordered[..., group_m - keep_n - 1] == ordered[..., group_m - keep_n]
     if tied.any():
         row, group = tied.nonzero().T
-        by_sum = _sums(score, 0).reshape(-1, group_m).argsort(dim=1, stable=True)[group]
+        by_sum = _sums(score, 0).reshape(-1, group_m).argsort(dim=1, stable=True, descending=True)[group]
         highest = grouped[row, group].gather(1, by_sum).argsort(dim=1, stable=True)[:, group_m - keep_n :]
         mask[row, group] = torch.zeros_like(by_sum, dtype=torch.bool).scatter_(1, by_sum.gather(1, highest), True)
     return mask.reshape(rows, columns)

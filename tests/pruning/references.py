@@ -54,12 +54,12 @@ def relative_importance(weight: np.ndarray, norms: np.ndarray | None, exponent: 
 
 
 def drop_order(entries: list[tuple[float, int, int]], score: np.ndarray) -> list[tuple[float, int, int]]:
-    """Entries `(score, row, column)`, first to be dropped first: lowest score, then the lower sum of the scores of the
+    """Entries `(score, row, column)`, first to be dropped first: lowest score, then the larger sum of the scores of the
     column, then of the row; what is equal in these too by the lower column, then row.
     """
     columns = [math.fsum(column) for column in score.T.tolist()]
     rows = [math.fsum(row) for row in score.tolist()]
-    return sorted(entries, key=lambda entry: (entry[0], columns[entry[2]], rows[entry[1]], entry[2], entry[1]))
+    return sorted(entries, key=lambda entry: (entry[0], -columns[entry[2]], -rows[entry[1]], entry[2], entry[1]))
 
 
 def unstructured_mask(score: np.ndarray, n_drop: int, group: str) -> np.ndarray:

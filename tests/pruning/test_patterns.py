@@ -58,7 +58,7 @@ def test_every_budget_is_met_exactly_and_drops_what_the_loop_drops(shape, group)
 
 @pytest.mark.parametrize("group", ["row", "matrix"])
 @pytest.mark.parametrize("name", TIED)
-def test_ties_drop_the_lower_sums_then_the_lower_places(name, group):
+def test_ties_drop_the_larger_sums_then_the_lower_places(name, group):
     score = TIED[name]
     for n_drop in range(score.numel() + 1):
         expected = references.unstructured_mask(references.float64(score), n_drop, group)
@@ -175,7 +175,7 @@ def test_n_of_m_keeps_exactly_n_of_m_with_the_best_total_score(keep_n, group_m):
 
 
 @pytest.mark.parametrize("name", ["all equal", "all zero", "few values"])
-def test_n_of_m_ties_drop_the_column_with_the_lower_sum(name):
+def test_n_of_m_ties_drop_the_column_with_the_larger_sum(name):
     score = TIED[name]
     for keep_n, group_m in ((1, 2), (2, 4), (1, 4), (3, 4)):
         if score.shape[1] % group_m == 0:
@@ -240,11 +240,11 @@ def test_the_order_of_columns_in_a_group_does_not_decide_among_ties(keep_n, grou
         assert torch.equal(n_of_m_mask(score[:, order], keep_n, group_m), mask[:, order])
 
 
-def test_among_ties_the_column_of_the_larger_sum_stays():
+def test_among_ties_the_column_of_the_smaller_sum_stays():
     score = torch.tensor([[2.0, 2.0, 2.0, 5.0], [9.0, 1.0, 4.0, 3.0]])
-    assert n_of_m_mask(score, 2, 4)[0].tolist() == [True, False, False, True]
-    assert unstructured_mask(score, 3)[0].tolist() == [True, False, False, True]
-    assert unstructured_mask(score, 4, group="row")[0].tolist() == [True, False, False, True]
+    assert n_of_m_mask(score, 2, 4)[0].tolist() == [False, True, False, True]
+    assert unstructured_mask(score, 3)[0].tolist() == [False, True, False, True]
+    assert unstructured_mask(score, 4, group="row")[0].tolist() == [False, True, False, True]
 
 
 def test_the_share_of_ties():
