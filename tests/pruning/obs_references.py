@@ -42,7 +42,10 @@ def select(weight: np.ndarray, damped: np.ndarray, columns: range, n_drop: int, 
     """The `n_drop` entries `(row, column)` of a sub-matrix whose loss costs least, on the weights as they are now."""
     cost = {column: remaining_inverse(damped, column)[0, 0] for column in columns}
     entries = [(weight[row, column] ** 2 / cost[column], row, column) for row in rows for column in columns]
-    return [(row, column) for _, row, column in drop_order(entries)[:n_drop]]
+    score = np.zeros(weight.shape)
+    for value, row, column in entries:
+        score[row, column] = value
+    return [(row, column) for _, row, column in drop_order(entries, score)[:n_drop]]
 
 
 def alive(weight: np.ndarray, dead: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ no lazy block update. A disagreement therefore means that one of the two misread
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -52,12 +53,13 @@ def relative_importance(weight: np.ndarray, norms: np.ndarray | None, exponent: 
 # ---- masks (True = keep) ----------------------------------------------------------------------------------------
 
 
-def drop_order(entries: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
-    """Entries `(score, row, column)`, first to be dropped first: lowest score, then the lower column, then row.
-
-    Within a row this is the order of a stable ascending sort, on which Wanda's published masks rest.
+def drop_order(entries: list[tuple[float, int, int]], score: np.ndarray) -> list[tuple[float, int, int]]:
+    """Entries `(score, row, column)`, first to be dropped first: lowest score, then the larger sum of the scores of the
+    column, then of the row; what is equal in these too by the lower column, then row.
     """
-    return sorted(entries, key=lambda entry: (entry[0], entry[2], entry[1]))
+    columns = [math.fsum(column) for column in score.T.tolist()]
+    rows = [math.fsum(row) for row in score.tolist()]
+    return sorted(entries, key=lambda entry: (entry[0], -columns[entry[2]], -rows[entry[1]], entry[2], entry[1]))
 
 
 def unstructured_mask(score: np.ndarray, n_drop: int, group: str) -> np.ndarray:
@@ -66,10 +68,10 @@ def unstructured_mask(score: np.ndarray, n_drop: int, group: str) -> np.ndarray:
     keep = np.ones(score.shape, dtype=bool)
     if group == "row":
         for i in range(rows):
-            ranked = drop_order([(score[i, j], i, j) for j in range(columns)])
+            ranked = drop_order([(score[i, j], i, j) for j in range(columns)], score)
             for _, row, column in ranked[: n_drop // rows]:
                 keep[row, column] = False
-    remaining = drop_order([(score[i, j], i, j) for i, j in np.ndindex(score.shape) if keep[i, j]])
+    remaining = drop_order([(score[i, j], i, j) for i, j in np.ndindex(score.shape) if keep[i, j]], score)
     already_dropped = keep.size - int(keep.sum())
     for _, row, column in remaining[: n_drop - already_dropped]:
         keep[row, column] = False
@@ -92,7 +94,7 @@ def n_of_m_mask(score: np.ndarray, keep_n: int, group_m: int) -> np.ndarray:
     keep = np.ones(score.shape, dtype=bool)
     for i in range(rows):
         for start in range(0, columns, group_m):
-            ranked = drop_order([(score[i, j], i, j) for j in range(start, start + group_m)])
+            ranked = drop_order([(score[i, j], i, j) for j in range(start, start + group_m)], score)
             for _, _, j in ranked[: group_m - keep_n]:
                 keep[i, j] = False
     return keep
