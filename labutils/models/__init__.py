@@ -1,7 +1,7 @@
 """Models: loading them, and what they are made of.
 
 `loading` turns a source into a model and its tokenizer, with the class that `classes` chooses and the weights that
-`exact` proves complete; `gguf` does so with a GGUF file (`gguf_header` looks it through, `gguf_config` and `gguf_tokens`
+`exact` proves complete; `gguf` does so with a GGUF file (`gguf_header` looks it through, `gguf_config`, `gguf_tokens`
 put right what transformers leaves out). `structure` finds blocks, prunable layers and the kind of head without looking
 at a name; `modes` puts a model into evaluation mode and back; `experts` reads fused experts; `positions` tells how many
 tokens a model takes.
