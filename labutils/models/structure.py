@@ -40,7 +40,7 @@ def check_causal(model: PreTrainedModel, what: str) -> None:
 
 
 def check_token_ids(
-    model: PreTrainedModel, tokens: Int64[Tensor, "..."] | Sequence[Sequence[int]], what: str = "token ids"
+    model: nn.Module, tokens: Int64[Tensor, "..."] | Sequence[Sequence[int]], what: str = "token ids"
 ) -> None:
     """ValueError when there are no tokens, or ids outside the model's vocabulary.
 
@@ -52,7 +52,7 @@ def check_token_ids(
     """
     if not isinstance(tokens, Tensor):
         tokens = torch.tensor([token for row in tokens for token in row], dtype=torch.int64)
-    embedding = model.get_input_embeddings()
+    embedding = _embedding(model)
     if not isinstance(getattr(embedding, "weight", None), Tensor):
         raise ValueError(f"{type(model).__name__} has no single embedding that reads token ids.")
     size = embedding.weight.shape[0]
@@ -108,14 +108,17 @@ def _are_alike(modules: nn.ModuleList) -> bool:
 
 def _embedding_name(model: nn.Module) -> str:
     """Of what token ids meet first; empty for a module that is no model of transformers, or reads none."""
-    try:
-        embedding = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
-    except NotImplementedError:
-        return ""
-    if embedding is None:
-        return ""
-    embedding = base_layer(embedding)
+    embedding = _embedding(model)
     return next((name for name, module in base_modules(model) if module is embedding), "")
+
+
+def _embedding(model: nn.Module) -> nn.Module | None:
+    """What token ids meet first, without its adapters."""
+    try:
+        found = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    except NotImplementedError:
+        return None
+    return found if found is None else base_layer(found)
 
 
 def _shared_path(name: str, other: str) -> int:

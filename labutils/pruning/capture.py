@@ -6,7 +6,7 @@ with, beside its hidden states, depends on them. `proof` tries that out on every
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -114,10 +114,25 @@ class BlockCalls:
 
     @contextmanager
     def ended_before_the_head(self) -> Iterator[None]:
-        """While this lasts, a forward pass that comes to the model's head over the vocabulary raises `StopForward`."""
-        head = self.model.get_output_embeddings()
-        with head.register_forward_pre_hook(_stop) if isinstance(head, nn.Module) else nullcontext():
+        """While this lasts, a forward pass raises `StopForward` where it comes to the head over the vocabulary.
+
+        Or to what has no weights in memory, which is after the blocks where their checkpoint is read block by block.
+        """
+        with ExitStack() as hooks:
+            for module in (self.model.get_output_embeddings(), *self._without_weights()):
+                if isinstance(module, nn.Module):
+                    hooks.enter_context(module.register_forward_pre_hook(_stop))
             yield
+
+    def _without_weights(self) -> Iterator[nn.Module]:
+        """Modules outside the blocks whose own weights are not in memory, in a model that has others there."""
+        if self.order or self.model.device.type == "meta":
+            return
+        inside = set(self.blocks.modules())
+        for module in self.model.modules():
+            own = module._parameters.values()
+            if module not in inside and any(weight is not None and weight.is_meta for weight in own):
+                yield module
 
 
 def _stop(*_: object) -> None:

@@ -6,7 +6,7 @@ import torch
 import transformers
 from torch import nn
 
-from labutils.models.structure import find_blocks, prunable_layers
+from labutils.models.structure import check_token_ids, find_blocks, prunable_layers
 from labutils.models.wrappers import bare_model, base_modules
 
 TEXT = {
@@ -64,3 +64,14 @@ def test_adapted_layers_are_their_base_by_its_own_name(tiny_llama: nn.Module) ->
     assert dict(base_modules(block)) == modules
     assert prunable_layers(block) == layers and list(prunable_layers(block)) == list(layers)
     assert find_blocks(tiny_llama)[0] == "model.layers"
+
+
+def test_token_ids_of_wrapped_and_of_odd_models(tiny_llama: nn.Module) -> None:
+    adapted = peft.get_peft_model(tiny_llama, peft.LoraConfig(r=2, target_modules=["embed_tokens", "q_proj"]))
+    for model in (tiny_llama, adapted):
+        check_token_ids(model, torch.arange(64))
+        with pytest.raises(ValueError, match="do not fit a vocabulary of 64"):
+            check_token_ids(model, torch.arange(65))
+    tiny_llama.get_input_embeddings = lambda: nn.ModuleList([nn.Embedding(4, 4)])
+    with pytest.raises(ValueError, match="LlamaForCausalLM has no single embedding"):
+        check_token_ids(tiny_llama, torch.arange(4))
