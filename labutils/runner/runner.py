@@ -6,6 +6,7 @@ A notebook has succeeded when its last cell's `conclude` wrote its result in thi
 import contextlib
 import datetime
 import json
+import os
 import shutil
 import threading
 import time
@@ -113,7 +114,7 @@ def run_studies(
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, not {jobs}")
     studies, skipped = plan_studies(names, profile=profile, overrides=parameters or {}, folder=folder)
-    run = Path(out).expanduser().resolve()
+    run = Path(os.path.expanduser(out)).resolve()
     check_run_folder(run, [study.stem for study in studies])
     for study in studies:
         check_named(study.parameters)
