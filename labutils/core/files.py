@@ -1,6 +1,5 @@
 """Fingerprints of files and atomic writes: what makes a run checkable and safe to interrupt."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -9,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +18,28 @@ IGNORED_FOLDERS = {"__pycache__", ".ipynb_checkpoints"}
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that readers, and a run killed half-way, see the old content or the new one, never a part."""
-    with replace_atomically(path) as fresh, fresh.open("wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
-
-
-@contextlib.contextmanager
-def replace_atomically(path: Path) -> Iterator[Path]:
-    """Give the place of a new file, empty so far, that takes the place of `path` when all is written to it.
+    """Write a file so that readers, and a run killed half-way, see the old content or the new one, never a part.
 
     What writers of this machine that were killed have left of earlier tries is removed.
-
-        with replace_atomically(Path("weights.safetensors")) as fresh: save_file(tensors, fresh)
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     machine = re.sub(r"\W", "_", platform.node())
     _remove_left_behind(path, machine)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{machine}-{os.getpid()}-")
-    os.close(handle)
-    fresh = Path(temporary)
     try:
-        yield fresh
-        with fresh.open("rb+") as stream:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
             os.fsync(stream.fileno())
-        fresh.chmod(0o644)
-        os.replace(fresh, path)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except BaseException:
-        fresh.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 
 def _remove_left_behind(path: Path, machine: str) -> None:
+    """Remove the unfinished files of this name whose writers have ended."""
     begin = f".{path.name}.{machine}-"
     for entry in path.parent.iterdir():
         number = entry.name.removeprefix(begin).partition("-")[0]

@@ -12,6 +12,7 @@ import yaml
 
 # Python refuses to write or read longer whole numbers in decimal digits.
 MOST_DIGITS = 1000
+DEEPEST = 50
 NULL, BOOL = r"~|null|Null|NULL|", r"true|True|TRUE|false|False|FALSE"
 INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
 FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -40,14 +41,27 @@ def parse_yaml(text: str, *, name: str = "", words: bool = False) -> Any:
         raise ValueError(f"{f'{name}, ' if name else 'not valid YAML: '}{place}: {told}") from None
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise ValueError(f"{name or 'not valid YAML'}: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ValueError(f"{name or 'not valid YAML'}: lists or mappings stand too deep inside each other") from None
 
 
 class _NumberLoader(yaml.SafeLoader):
     """Resolves the numbers of the core schema; PyYAML's own constructors read them by YAML 1.1."""
 
     yaml_implicit_resolvers: dict = {}
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        """Go into `[` or `{`. Each open one is looked at again at every token: many take time quadratic in them."""
+        self._refuse_depth(self.flow_level)
+        super().fetch_flow_collection_start(token)
+
+    def add_indent(self, column: int) -> bool:
+        """Go into a list or mapping that is told by its place in the line."""
+        self._refuse_depth(len(self.indents))
+        return super().add_indent(column)
+
+    def _refuse_depth(self, depth: int) -> None:
+        if depth >= DEEPEST:
+            told = f"more than {DEEPEST} lists or mappings stand inside each other"
+            raise yaml.scanner.ScannerError(None, None, told, self.get_mark())
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """A mapping, in which no key may stand twice: of two values one would be lost without a word."""

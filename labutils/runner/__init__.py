@@ -1,8 +1,8 @@
 """The strict runner of the studies: typed parameters, a kernel each, records that can be trusted, resumption.
 
 A notebook needs `conclude` alone, and not the runner that runs it. From a command to a page the files are, in this
-order: `parameters`, `planning`, `runner`, `kernels`, `conclusion`, `records`; `stored_outputs` brings a run back into
-the notebooks; `long_study`, `finished_runs` and `stored_rows` serve studies that take hours.
+order: `parameters`, `planning`, `runner`, `kernels`, `study_kernel`, `conclusion`, `records`; `stored_outputs` brings a
+run back into the notebooks; `long_study`, `finished_runs` and `stored_rows` serve studies that take hours.
 
 Imports `core` and `claims`. A new engine for sweeps is a file in `engines` and a line in `engines/choice.py`.
 """

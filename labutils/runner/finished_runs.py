@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from labutils.core.files import hash_json, replace_atomically, write_atomically
+from labutils.core.files import hash_json, write_atomically
 from labutils.runner.row_files import frame_to_parquet
 
 Key = dict[str, Any]
@@ -79,8 +79,8 @@ class FinishedRuns:
     def save_weights(self, key: Key, model: nn.Module, record: dict[str, Any]) -> None:
         """Keep weights until all runs that start from them are finished; a tied weight is stored once."""
         tensors = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
-        with replace_atomically(self._weights_file(key)) as fresh:
-            save_file(tensors, fresh, metadata={"record": json.dumps(record)})
+        # `save_file` writes beside the file first, and leaves that there when it is killed.
+        write_atomically(self._weights_file(key), save(tensors, metadata={"record": json.dumps(record)}))
 
     def drop_weights(self, key: Key) -> None:
         """Remove weights that no run needs any more."""

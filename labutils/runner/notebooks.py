@@ -1,6 +1,7 @@
 """Notebooks as documents: find them, read their parts, clean them, and turn executed ones into pages and figures."""
 
 import base64
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -43,11 +44,12 @@ def select_notebooks(names: Iterable[str], available: dict[str, Path]) -> dict[s
 
 
 def _find_stem(name: str, available: dict[str, Path]) -> str:
-    named, stem = Path(name).expanduser(), Path(name).name.removesuffix(".ipynb")
+    named, stem = Path(os.path.expanduser(name)), Path(name).name.removesuffix(".ipynb")
     file = named.with_name(f"{stem}.ipynb") if stem else named
-    by_path = len(named.parts) > 1 or (named.suffix == ".ipynb" and file.is_file())
-    if by_path and not (stem in available and file.resolve() == available[stem].resolve()):
-        if not file.is_file():
+    exists = os.path.isfile(file)  # False as well for what can be no name of a file
+    by_path = len(named.parts) > 1 or (named.suffix == ".ipynb" and exists)
+    if by_path and not (exists and stem in available and os.path.samefile(file, available[stem])):
+        if not exists:
             raise LookupError(f"there is no notebook {name!r}{name_known(stem, available)}")
         folder = without_paths(str(next(iter(available.values())).parent))
         raise LookupError(f"{name} is not in the folder of notebooks {folder}; use --notebooks {named.parent}")

@@ -98,7 +98,7 @@ def check_values(values: Mapping[str, Any], declared: Mapping[str, Parameter], n
     checked = {}
     for name, value in values.items():
         if name not in declared:
-            raise LookupError(f"{notebook}: unknown parameter {name!r}{name_known(name, declared)}")
+            raise LookupError(f"{notebook}: unknown parameter {reprlib.repr(name)}{name_known(name, declared)}")
         try:
             checked[name] = declared[name].convert(value)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """What a run will do, settled and checked before anything runs: which notebooks, with which parameters."""
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def load_profile(folder: Path, profile: str | Path) -> dict[str, dict[str, Any]]
         raise ValueError(f"{path.name} is no text in UTF-8: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(entry, dict | None) for entry in content.values()):
         raise ValueError(f"{path.name} must map each notebook's stem to its parameters, 'name: value' each")
-    values = {str(stem): dict(entry or {}) for stem, entry in content.items()}
+    values = {str(stem): {str(k): value for k, value in (entry or {}).items()} for stem, entry in content.items()}
     if path.parent == paths.NOTEBOOKS / "profiles" and folder != paths.NOTEBOOKS:
         return {stem: entry for stem, entry in values.items() if (folder / f"{stem}.ipynb").exists()}
     return values
@@ -77,9 +78,9 @@ def _find_profile(folder: Path, profile: str | Path) -> Path:
     available = {path.stem: path for path in sorted(place.glob("*.yaml"))}
     if str(profile) in available:
         return available[str(profile)]
-    path = Path(profile).expanduser()
+    path = Path(os.path.expanduser(profile))
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
+        if os.path.isfile(path):  # False as well for what can be no name of a file
             return path
         raise LookupError(f"there is no profile file {str(profile)!r}{name_known(path.stem, available)}")
     more = " One's own is given as a path that ends with .yaml."

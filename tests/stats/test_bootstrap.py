@@ -235,3 +235,9 @@ def test_intervals_are_written_for_readers(numbers: tuple[float, float, float], 
     estimate, low, high = numbers
     interval = stats.Interval(estimate, low, high, 0.95, 4, 2, 3, np.zeros(3))
     assert format(interval, form) == written and (form or str(interval) == written)
+
+
+def test_an_undefined_interval_says_why_and_makes_no_verdict() -> None:
+    interval = stats.Interval.undefined("there is one set")
+    assert not interval.defined and str(interval) == f"{interval:+.2f points}" == "not testable here (there is one set)"
+    assert stats.Interval.from_samples(0.5, np.zeros(3), level=0.95, n_items=4).defined

@@ -104,6 +104,43 @@ def test_a_sweep_survives_a_killed_worker(
     pd.testing.assert_frame_equal(found, own)
 
 
+REGISTERED_CELL = """\
+import labutils
+
+@labutils.register_score("mine", "row")
+def mine(weight, norms):
+    return weight.abs() * norms.sqrt()
+
+sizes = labutils.sweeps.SweepSizes(n_calibration=2, n_items=2, seq_len=16)
+given = {"arms": ["mine", "wanda"], "sparsities": [0.5], "n_draws": 2, "sizes": sizes}
+found = labutils.sweep("lab-llama", ["lab:review"], **given)
+found.drop(columns="seconds").to_parquet(lab / "found.parquet")
+of_tasks = labutils.sweeps.task_sweep(
+    "lab-llama", ["lab:qa/birthplaces"], calibrations=["lab:review"], methods=["mine"], sparsities=[0.5], n_draws=2,
+    sizes=sizes,
+)
+of_tasks.to_parquet(lab / "tasks.parquet")"""
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", ["processes:2", "slurm://local:2", "dask"])
+def test_a_score_that_a_notebook_registers_is_found_on_every_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, request: pytest.FixtureRequest
+) -> None:
+    engine = f"dask://{request.getfixturevalue('cluster').address}" if kind == "dask" else kind
+    monkeypatch.setenv("STUDY_FOLDER", str(tmp_path))
+    write_study(tmp_path, "01_mine", REGISTERED_CELL)
+    write_profile(tmp_path, "lab", **{"01_mine": {}})
+    frames = []
+    for place in (engine, None):
+        record = run_studies(out=tmp_path / "run", notebooks=tmp_path, engine=place)["01_mine"]
+        assert record["status"] == "succeeded", record["failure"]["message"]
+        frames.append([pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("found", "tasks")])
+    for there, here in zip(*frames, strict=True):
+        assert "mine" in set(here["method"])
+        pd.testing.assert_frame_equal(there, here)
+
+
 @pytest.mark.timeout(120)
 def test_a_task_that_the_cluster_gives_up_is_an_error(tmp_path: Path) -> None:
     """A task that takes its worker along; joblib itself would wait for its result for ever."""
