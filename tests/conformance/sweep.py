@@ -68,6 +68,7 @@ def check_candidate(candidate: Candidate) -> Row:
 
 def sweep(todo: Sequence[Candidate], results: Path, jobs: int) -> Iterator[Row]:
     """Check classes side by side; each row is in the file before it is handed on."""
+    _warm_up()
     context, waiting, running = get_context("fork"), list(reversed(todo)), {}
     with results.open("a", encoding="utf-8") as file:
         while waiting or running:
@@ -101,10 +102,22 @@ def read_rows(results: Path) -> dict[str, Row]:
     return rows
 
 
-def _child(candidate: Candidate, sender: connection.Connection) -> None:
+def _warm_up() -> None:
+    """Import here, once, what every check imports on its way: a process that is forked off has it."""
+    _be_quiet()
+    for candidate in candidates():
+        if candidate.name in ("BertModel", "MixtralForCausalLM"):
+            check_candidate(candidate)
+
+
+def _be_quiet() -> None:
     warnings.simplefilter("ignore")
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(1)
+
+
+def _child(candidate: Candidate, sender: connection.Connection) -> None:
+    _be_quiet()
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     sender.send(asdict(check_candidate(candidate)))
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from conformance.overrides import OVERRIDES
+from conformance.overrides import DEFAULTS, OVERRIDES
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, ResNetConfig, TimmBackboneConfig
 
 VOCABULARY = 64
 FIRST_SPECIAL = 44  # ids from here on stand for images and the like
@@ -25,8 +25,9 @@ Rule = int | Callable[[int], int]
 # The first pattern that matches a field's name decides; a function gets the default.
 RULES: list[tuple[str, Rule]] = [
     (r"(image|frame|input|patch|window|kernel|chunk|block|tile|stride|grid)(_size|_width|_height)?s?$", lambda old: old),
-    (r"vocab_size|vocab_size_per_layer_input|vocabulary_size|n_vocab", VOCABULARY),
-    (r"type_vocab_size|pretraining_tp|conv_kernel|d_conv|expand|n_shared_experts|num_shared_experts", lambda old: old),
+    (r"type_vocab_size", lambda old: old),
+    (r"(\w+_)?vocab(ulary)?_size(_per_layer_input)?|n_vocab", VOCABULARY),
+    (r"pretraining_tp|conv_kernel|d_conv|expand|n_shared_experts|num_shared_experts", lambda old: old),
     (r"(n|topk)_group|num_expert_group|mamba_n_groups|n_groups", 1),
     (r"(num_|n_)?(\w+_)?(experts_per_tok(en)?|experts_top_k)|moe_topk|top_k|moe_top_k|num_selected_experts|topk_experts", 2),
     (r"(moe_)?(num|n)_(\w+_)?experts", 4),
@@ -67,9 +68,9 @@ def tiny_model(model_class: type, config_class: type, ids: Tensor) -> TinyModel:
         NotBuilt: with the error of the first recipe.
     """
     built, errors = None, []
-    for recipe in (tiny_config, shallow_config, config_class):
+    for recipe in (tiny_config, shallow_config, default_config):
         try:
-            config = recipe() if recipe is config_class else recipe(config_class)
+            config = recipe(config_class)
             model = random_model(model_class, config)
         except Exception as error:  # whatever a class of transformers raises on a configuration it cannot use
             errors.append(f"{type(error).__name__}: {error}")
@@ -119,29 +120,39 @@ def tiny_config(
     config_class: type, default: PreTrainedConfig | None = None, rules: list[tuple[str, Rule]] = RULES
 ) -> PreTrainedConfig:
     """A configuration of the class, or like the given one, with everything small."""
-    return config_class(**_shrunk(default or config_class(), rules))
+    return config_class(**_shrunk(default or default_config(config_class), rules))
+
+
+def default_config(config_class: type) -> PreTrainedConfig:
+    """The configuration that a class has without arguments, or with as few as it can do with."""
+    return config_class(**DEFAULTS.get(config_class.model_type, {}))
 
 
 def shallow_config(config_class: type) -> PreTrainedConfig:
     """The default configuration with few layers and words only: widths that must agree do."""
     kept = [rule for rule in RULES if "layers" in rule[0] or "vocab" in rule[0] or "first_k" in rule[0]]
-    return config_class(**_shrunk(config_class(), kept))
+    return config_class(**_shrunk(default_config(config_class), kept))
 
 
 def _shrunk(default: PreTrainedConfig, rules: list[tuple[str, Rule]]) -> dict[str, Any]:
     special = iter(range(VOCABULARY - 1, FIRST_SPECIAL, -1))
     options: dict[str, Any] = {}
     for name, old in _fields(default):
-        if isinstance(old, PreTrainedConfig):
-            options[name] = tiny_config(type(old), old, rules)
+        if isinstance(old, TimmBackboneConfig):
+            options[name] = ResNetConfig(embedding_size=16, hidden_sizes=[16] * 4, depths=[1] * 4, out_indices=[1, 2, 3, 4])
+        elif isinstance(old, PreTrainedConfig):
+            inner = _shrunk(old, rules) | OVERRIDES.get(default.model_type, {}).get(name, {})
+            options[name] = type(old)(**inner)
         elif isinstance(old, int) and not isinstance(old, bool):
             new = _shrink_number(name, old, rules, special)
             if new != old:
                 options[name] = new
-    options |= _short_lists(default, options)
-    if "num_key_value_heads" in options and default.num_key_value_heads < default.num_attention_heads:
+    options |= DEFAULTS.get(default.model_type, {}) | _short_lists(default, options)
+    own = OVERRIDES.get(default.model_type, {})
+    values = dict(_fields(default))
+    if (values.get("num_key_value_heads") or 0) < (values.get("num_attention_heads") or 0):
         options["num_key_value_heads"] = 2
-    return options | OVERRIDES.get(default.model_type, {})
+    return options | {name: value for name, value in own.items() if name not in default.sub_configs}
 
 
 def _fields(config: PreTrainedConfig) -> Iterator[tuple[str, Any]]:
