@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from conformance.sweep import candidates, read_rows, sweep
+from conformance.table import PAGE, TABLE, make_table, write_all
 
 
 def main() -> int:
@@ -25,7 +26,12 @@ def main() -> int:
             print(f"{row.name}: {row.outcome}: {row.reason}")
         if number % 25 == 0 or number == len(todo):
             print(f"{number} of {len(todo)} classes, {left / 60:.1f} minutes left", flush=True)
-    return 0
+    rows = read_rows(options.results)
+    if {one.name for one in known} <= rows.keys() and not options.names:
+        table = make_table(rows[one.name] for one in known)
+        write_all(table)
+        print(f"{dict(table['outcome'].value_counts())}; the table is in {TABLE}, the page in {PAGE}")
+    return int(any(row.outcome == "wrong" for row in rows.values()))
 
 
 if __name__ == "__main__":

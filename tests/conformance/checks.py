@@ -43,7 +43,6 @@ class Row:
     """
 
     name: str
-    configuration: str
     mappings: str
     outcome: str = "right"
     reason: str = ""
@@ -57,11 +56,11 @@ class Row:
     seconds: float = 0.0
 
 
-def check_class(name: str, model_class: type, config_class: type, mappings: str, folder: Path) -> Row:
+def check_class(name: str, model_class: type, config_classes: list[type], mappings: str, folder: Path) -> Row:
     """Build a tiny model of a class and try everything on it."""
-    started, row = time.perf_counter(), Row(name, config_class.__name__, mappings)
+    started, row = time.perf_counter(), Row(name, mappings)
     try:
-        built = tiny_model(model_class, config_class, IDS)
+        built = tiny_model(model_class, config_classes, IDS)
     except NotBuilt as error:
         row.outcome, row.reason = "not built", one_line(error)
         return row

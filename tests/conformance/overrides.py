@@ -21,9 +21,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "time_series_transformer": {"prediction_length": 4},
 }
 
+# What one class needs that others of its configuration do not.
+OF_CLASS: dict[str, dict[str, Any]] = {
+    "T5GemmaEncoderModel": {"is_encoder_decoder": False},
+}
+
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
-    "align_vision": {"width_coefficient": 0.1, "depth_coefficient": 0.1},
+    "align_vision_model": {"width_coefficient": 0.1, "depth_coefficient": 0.1},
     "blenderbot": {"encoder_layers": 3},
     "blt": {"encoder_hash_byte_group_vocab": 100, "cross_attn_k": 2},
     "blt_global_transformer": {"hidden_size": 64},
@@ -49,10 +54,14 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "diffusion_gemma_text": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 24},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "ernie4_5_moe": {"moe_k": 2},
-    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse", "sparse"], "num_experts_per_tok": 2},
+    "dots3_note_text": {
+        "per_layer_config": {2: {"num_attention_heads": 8, "num_key_value_heads": 8, "kv_lora_rank": 24, "head_dim": 16}}
+    },
     "efficientnet": {"width_coefficient": 0.1, "depth_coefficient": 0.1},
     "esm": {"vocab_size": 64, "pad_token_id": 1, "mask_token_id": 2},
     "fsmt": {"src_vocab_size": 64, "tgt_vocab_size": 64},
+    "gemma3n_text": {"intermediate_size": [48] * 4, "hidden_size_per_layer_input": 8},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
     "glm4v_moe_text": HALF_MULTIMODAL_ROPE,
     "glm4v_text": MULTIMODAL_ROPE,
@@ -63,14 +72,17 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
     "jamba": {**FOUR_LAYERS, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
+    "layoutlmv3": {"coordinate_size": 4, "shape_size": 8},
     "led": {"max_encoder_position_embeddings": 1024, "attention_window": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"], "num_dense_layers": 1},
+    "lilt": {"hidden_size": 48},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
     "mimi": {"upsample_groups": 32},
     "mimo_v2_flash": {"head_dim": 24, "v_head_dim": 8},
     "ministral": {"head_dim": 8, "num_key_value_heads": 2},
     "moonshine_streaming": {"num_key_value_heads": 4},
     "muse_spark_audio": {"hidden_sizes": [16, 16, 16, 16], "hidden_size": 16},
+    "neomme": {"head_dim": 16},
     "nemotron": {"num_key_value_heads": 2, "head_dim": 8},
     "paddleocr_vl_text": MULTIMODAL_ROPE,
     "perceiver": {"d_latents": 32, "num_latents": 16},
@@ -86,6 +98,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "axial_pos_embds_dim": [8, 24], "attention_head_size": 8, "max_position_embeddings": 64,
     },
     "step3p5": {"sliding_window": 8},
+    "t5gemma2_encoder": {"text_config": {"dropout_rate": 0.0}},
     "vibevoice_acoustic_tokenizer": {"num_filters": 1},
     "vibevoice_acoustic_tokenizer_encoder": {"num_filters": 1},
     "vibevoice_acoustic_tokenizer_decoder": {"num_filters": 1},

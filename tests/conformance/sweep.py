@@ -55,13 +55,14 @@ def check_candidate(candidate: Candidate) -> Row:
     model_class = getattr(transformers, candidate.name, None)
     if model_class is None:
         return Row(
-            candidate.name, candidate.model_type, candidate.mappings, "not built",
+            candidate.name, candidate.mappings, "not built",
             "named in transformers' mapping, but not among its classes",
         )  # fmt: skip
-    config_class = model_class.config_class or CONFIG_MAPPING[candidate.model_type]
+    named = CONFIG_MAPPING[candidate.model_type]
+    config_classes = list(dict.fromkeys([model_class.config_class or named, named]))
     folder = Path(tempfile.mkdtemp(prefix="conformance-"))
     try:
-        return check_class(candidate.name, model_class, config_class, candidate.mappings, folder)
+        return check_class(candidate.name, model_class, config_classes, candidate.mappings, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -97,7 +98,7 @@ def read_rows(results: Path) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for line in results.read_text(encoding="utf-8").splitlines() if results.exists() else ():
         if line.endswith("}"):
-            row = Row(**json.loads(line))
+            row = Row(**{k: v for k, v in json.loads(line).items() if k != "configuration"})
             rows[row.name] = row
     return rows
 
@@ -130,7 +131,7 @@ def _received(receiver: connection.Connection, candidate: Candidate) -> Row:
 
 
 def _wrong(candidate: Candidate, reason: str) -> Row:
-    return Row(candidate.name, candidate.model_type, candidate.mappings, "wrong", reason)
+    return Row(candidate.name, candidate.mappings, "wrong", reason)
 
 
 def _noted(row: Row, file) -> Row:  # noqa: ANN001 (an open text file)

@@ -8,10 +8,11 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import torch
-from conformance.overrides import DEFAULTS, OVERRIDES
+from conformance.overrides import DEFAULTS, OF_CLASS, OVERRIDES
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, ResNetConfig, TimmBackboneConfig
 
@@ -61,16 +62,21 @@ class TinyModel:
     failure: str | None
 
 
-def tiny_model(model_class: type, config_class: type, ids: Tensor) -> TinyModel:
+def tiny_model(model_class: type, config_classes: list[type], ids: Tensor) -> TinyModel:
     """The first recipe by which a model can be built that also reads token ids, else the first that can be built.
+
+    Args:
+        config_classes: those that may be the model's; the first that works is taken.
 
     Raises:
         NotBuilt: with the error of the first recipe.
     """
     built, errors = None, []
-    for recipe in (tiny_config, shallow_config, default_config):
+    for config_class, recipe in product(config_classes, (tiny_config, shallow_config, default_config)):
         try:
             config = recipe(config_class)
+            for name, value in OF_CLASS.get(model_class.__name__, {}).items():
+                setattr(config, name, value)
             model = random_model(model_class, config)
         except Exception as error:  # whatever a class of transformers raises on a configuration it cannot use
             errors.append(f"{type(error).__name__}: {error}")
@@ -102,7 +108,7 @@ def forward_failure(model: PreTrainedModel, ids: Tensor) -> str | None:
 
 
 def random_model(model_class: type, config: PreTrainedConfig) -> PreTrainedModel:
-    """The same random model at every call; matrices that a class initialises at zero are random too."""
+    """The same random model at every call; what a class initialises at a constant is random too."""
     with torch.device("meta"):
         size = sum(parameter.numel() for parameter in model_class(config).parameters())
     if size > MOST_WEIGHTS:
@@ -113,6 +119,11 @@ def random_model(model_class: type, config: PreTrainedConfig) -> PreTrainedModel
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.copy_(0.15 * torch.randn(parameter.shape))
+            elif parameter.is_floating_point():  # a scale of zero would hide what it scales
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+        for name, table in model.named_buffers():
+            if name.endswith("tid2eid"):  # which experts a word is routed to: any that differ from each other
+                table.copy_(torch.stack([torch.randperm(4)[: table.shape[1]] for _ in table]))
     return model
 
 
@@ -149,9 +160,9 @@ def _shrunk(default: PreTrainedConfig, rules: list[tuple[str, Rule]]) -> dict[st
                 options[name] = new
     options |= DEFAULTS.get(default.model_type, {}) | _short_lists(default, options)
     own = OVERRIDES.get(default.model_type, {})
-    values = dict(_fields(default))
-    if (values.get("num_key_value_heads") or 0) < (values.get("num_attention_heads") or 0):
-        options["num_key_value_heads"] = 2
+    groups, heads = (dict(_fields(default)).get(name) for name in ("num_key_value_heads", "num_attention_heads"))
+    if isinstance(groups, int) and isinstance(heads, int) and groups < heads:
+        options["num_key_value_heads"] = min(groups, 2)
     return options | {name: value for name, value in own.items() if name not in default.sub_configs}
 
 
