@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from labutils.core import paths
 from labutils.runner.commands import finish_command
 
 
@@ -38,12 +39,12 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     parameters.add_argument("notebook", help="stem or file name")
     _add_notebooks(parameters)
     store = _add(commands, "store", _store, "copy a run's outputs into the notebooks and the README")
-    store.add_argument("run", type=Path, help="folder of a run with the profile full")
+    store.add_argument("run", type=paths.expand, help="folder of a run with the profile full")
     _add(commands, "check", _check, "verify that stored outputs and the README's table are up to date")
     ledger = _add(commands, "ledger", _ledger, "print the verdicts of a run folder")
-    ledger.add_argument("run", type=Path, help="run folder")
+    ledger.add_argument("run", type=paths.expand, help="run folder")
     record = _add(commands, "record", _record, "keep a run's verdicts for the page docs/also_seen_on.md")
-    record.add_argument("run", type=Path, help="run folder")
+    record.add_argument("run", type=paths.expand, help="run folder")
     record.add_argument("name", help="name of its column, for instance the model and the text")
     train = _add(commands, "train", _train, "train the lab models")
     if words[:1] == ["train"]:
@@ -64,7 +65,7 @@ def _add_run(commands) -> None:
     run = _add(commands, "run", _run, "run notebooks headless, with records, pages and figures")
     run.add_argument("names", nargs="*", metavar="notebook", help="stem or file name; all of the profile when none")
     run.add_argument("--profile", default="lab", help="smoke, lab, full, hub or paper (default: %(default)s)")
-    run.add_argument("--out", type=Path, help="run folder (default: results/<profile>)")
+    run.add_argument("--out", type=paths.expand, help="run folder (default: results/<profile>)")
     run.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default: %(default)s)")
     run.add_argument("--resume", action="store_true", help="keep what is complete and has the same inputs")
     run.add_argument("-p", dest="parameters", action="append", default=[], metavar="name=value", help="one parameter")
@@ -75,7 +76,9 @@ def _add_run(commands) -> None:
 
 
 def _add_notebooks(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--notebooks", type=Path, help="folder of the notebooks (default: those of the repository)")
+    parser.add_argument(
+        "--notebooks", type=paths.expand, help="folder of the notebooks (default: those of the repository)"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -101,7 +104,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parameters(options: argparse.Namespace) -> int:
-    from labutils.core import paths
     from labutils.runner.notebooks import find_notebooks, read_notebook, select_notebooks
     from labutils.runner.planning import read_declarations
 

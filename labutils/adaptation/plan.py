@@ -71,7 +71,7 @@ class StudyPlan(LongStudy):
         """Draw the samples and do all runs; see `run_study` for the rows, `folder` and `n_jobs`."""
         return run_study(
             self.model, self.draw(), self.pairs(), adaptations=self.adaptations, finetunings=self.finetunings,
-            heldout=self.heldout, setting=self.setting, folder=None if folder is None else Path(folder),
+            heldout=self.heldout, setting=self.setting, folder=None if folder is None else paths.expand(folder),
             revision=self.revision, n_jobs=n_jobs,
         )  # fmt: skip
 

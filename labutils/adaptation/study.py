@@ -23,6 +23,7 @@ from labutils.adaptation.jobs import (
     unfinished,
 )
 from labutils.adaptation.samples import Sample, describe_samples
+from labutils.core import paths
 from labutils.core.progress import progress
 from labutils.data.sources import short_source
 from labutils.data.tasks import Task
@@ -90,7 +91,7 @@ def run_study(
         if not given or len(set(given)) < len(given):
             raise ValueError(f"a study needs at least one {what} and none twice, not {', '.join(map(str, given))}")
     with tempfile.TemporaryDirectory() as temporary:
-        finished = FinishedRuns(Path(folder or temporary), FORMAT)
+        finished = FinishedRuns(paths.expand(folder or temporary), FORMAT)
         inputs = gather_inputs(source, task, heldout=heldout, setting=setting, finished=finished, revision=revision)
         jobs = plan_jobs(inputs, samples, ways, tunings)
         _finish(inputs, [job for job in (unfinished(inputs, job) for job in jobs) if job.runs], n_jobs)

@@ -5,7 +5,6 @@ weights are zero, 53 % of the room with float32 and 56 % with bfloat16. It saves
 the model is dense again once it is loaded.
 """
 
-import copy
 import json
 from pathlib import Path
 
@@ -14,29 +13,27 @@ import torch
 from jaxtyping import Bool, Shaped, UInt8
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from labutils.checkpoints.shards import read_metadata, write_shard
+from labutils.checkpoints.storable import Storable
+from labutils.models.loading import COMPACT
 
-COMPACT = "model.compact.safetensors"
 MASK, VALUES = "::mask", "::values"
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def write_compact(model: PreTrainedModel, folder: Path) -> None:
-    """Write configuration and compact weights of a model into a folder.
+def write_compact(storable: Storable, folder: Path) -> None:
+    """Write configuration and compact weights of a model into a folder, and read back every tensor.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: they cannot be written, or are not what was written.
     """
-    config = copy.deepcopy(model.config)
-    config.architectures = [type(model).__name__]
-    config.dtype = model.dtype
-    config.save_pretrained(folder)
-    if getattr(model, "generation_config", None) is not None:
-        model.generation_config.save_pretrained(folder)
+    storable.config.save_pretrained(folder)
+    if getattr(storable.model, "generation_config", None) is not None:
+        storable.model.generation_config.save_pretrained(folder)
     tensors, shapes = {}, {}
-    for name, tensor in _state_to_save(model).items():
+    for name, tensor in storable.state.items():
+        tensor = tensor.cpu().contiguous()
         if saves_room(tensor):
             tensors[name + MASK], tensors[name + VALUES] = pack(tensor)
             shapes[name] = list(tensor.shape)
@@ -92,11 +89,3 @@ def unpack(mask: UInt8[Tensor, " bytes"], values: Shaped[Tensor, " kept"], shape
 def _is_kept(tensor: Shaped[Tensor, "..."]) -> Bool[Tensor, "..."]:
     """All but positive zero, told by the bits: a negative zero is kept as it is."""
     return tensor.contiguous().view(INTEGERS[tensor.element_size()]) != 0
-
-
-def _state_to_save(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The model's state on the CPU; of entries that share their memory, the first."""
-    state: dict[int, tuple[str, Tensor]] = {}
-    for name, tensor in model.state_dict().items():
-        state.setdefault(tensor.data_ptr(), (name, tensor))
-    return {name: tensor.cpu().contiguous() for name, tensor in state.values()}

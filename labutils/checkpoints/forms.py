@@ -10,11 +10,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 from jaxtyping import Int64
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from labutils.checkpoints.dense import write_dense
 from labutils.checkpoints.saving import check_new, load_pruned
-from labutils.models.loading import without_progress_bar
+from labutils.checkpoints.shards import explain_failed_write
+from labutils.checkpoints.storable import Storable
+from labutils.core.files import folder_when_complete
+from labutils.core.paths import expand
 
 
 def compare_forms(
@@ -39,7 +44,7 @@ def compare_forms(
         started = time.perf_counter()
         loaded = load_pruned(folder, device=model.device.type, dtype=str(model.dtype).removeprefix("torch."))
         seconds = time.perf_counter() - started
-        size = sum(path.stat().st_size for path in Path(folder).glob("model*.safetensors")) / 1e6
+        size = sum(path.stat().st_size for path in expand(folder).glob("model*.safetensors")) / 1e6
         difference = (_outputs(loaded.model, tokens) - expected).abs().max().item()
         sparsity = loaded.report.sparsity
         rows.append(
@@ -54,12 +59,18 @@ def save_dense(model: PreTrainedModel, folder: str | Path) -> Path:
         lab.checkpoints.save_dense(model, "dense")
 
     Raises:
-        ValueError: the folder exists and is not empty.
+        ValueError: the folder exists and is not empty, or nothing could load the model again.
+        OSError: it cannot be written; nothing is left of it.
     """
-    check_new(Path(folder))
-    with without_progress_bar():
-        model.save_pretrained(folder)
-    return Path(folder)
+    folder = expand(folder)
+    check_new(folder)
+    storable = Storable(model)
+    try:
+        with folder_when_complete(folder) as unfinished:
+            write_dense(storable, unfinished)
+    except (OSError, SafetensorError) as error:
+        raise explain_failed_write(folder, error) from error
+    return folder
 
 
 def fresh_folder() -> Path:

@@ -5,10 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
-from torch import Tensor
-
 from labutils.checkpoints.records import LAYERS, RECORD
-from labutils.checkpoints.shards import INDEX, tensor_shapes, write_shard
+from labutils.checkpoints.shards import INDEX, read_header, write_shard
 from labutils.checkpoints.streamed import StreamedModel
 from labutils.core.files import write_atomically
 
@@ -55,7 +53,7 @@ class Layout:
 
     def check_room(self) -> None:
         """Raises an OSError where the pruned model cannot fit beside what is written already."""
-        whole = sum(shape.numel() for shape in self.model.shards.shapes.values()) * self.model.model.dtype.itemsize
+        whole = self.model.stored_bytes()
         needed = whole - sum(path.stat().st_size for path in self.shards if path.exists())
         free = shutil.disk_usage(self.target).free
         if needed > free:
@@ -68,11 +66,7 @@ class Layout:
         """Write what lies outside the blocks, where that is not there yet."""
         for keys, path in zip(self.others, self.shards, strict=False):
             if not path.exists():
-                write_shard(path, {key: self._converted(key) for key in keys}, scratch=self.scratch)
-
-    def _converted(self, key: str) -> Tensor:
-        tensor = self.model.shards.read(key)
-        return tensor.to(self.model.model.dtype) if tensor.is_floating_point() else tensor
+                write_shard(path, {key: self.model.other_tensor(key) for key in keys}, scratch=self.scratch)
 
     def finish(self) -> None:
         """Write what makes the shards a model: configuration, tokenizer and other small files, and the index."""
@@ -81,10 +75,11 @@ class Layout:
             small = path.is_file() and path.suffix not in WEIGHT_SUFFIXES and not path.name.endswith(".index.json")
             if small and path.name not in LEFT_OUT and not path.name.startswith("."):
                 shutil.copyfile(path, self.target / path.name)
-        config = json.loads((source / "config.json").read_text())
-        config.pop("torch_dtype", None)
-        config["dtype"] = str(self.model.model.dtype).removeprefix("torch.")
-        write_atomically(self.target / "config.json", json.dumps(config, indent=2) + "\n")
-        places = {key: path.name for path in self.shards for key in tensor_shapes(path)}
+        if not self.model.keeps_dtypes:
+            config = json.loads((source / "config.json").read_text())
+            config.pop("torch_dtype", None)
+            config["dtype"] = str(self.model.model.dtype).removeprefix("torch.")
+            write_atomically(self.target / "config.json", json.dumps(config, indent=2) + "\n")
+        places = {key: path.name for path in self.shards for key in read_header(path)}
         index = {"metadata": {"total_size": sum(path.stat().st_size for path in self.shards)}, "weight_map": places}
         write_atomically(self.target / INDEX, json.dumps(index, indent=1, sort_keys=True) + "\n")

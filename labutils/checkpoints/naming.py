@@ -62,6 +62,19 @@ class Group:
         return found
 
 
+def match_all(shapes: Mapping[str, torch.Size], model: PreTrainedModel, needed: set[str]) -> list[Group]:
+    """Groups for the tensors of a checkpoint: by their names, or where these leave out an entry, by conversions.
+
+    Args:
+        shapes: of the checkpoint's tensors, by their names.
+        needed: entries of the model's state that should be found.
+    """
+    groups = match_names(shapes, model)
+    if needed <= {name for group in groups for name in group.names}:
+        return groups
+    return match_conversions(shapes, model)
+
+
 def match_names(keys: Iterable[str], model: PreTrainedModel) -> list[Group]:
     """Groups of one tensor and one entry each, for all names that can be matched directly."""
     names, prefix, found = set(model.state_dict()), f"{model.base_model_prefix}.", {}

@@ -1,21 +1,22 @@
 """Save and load pruned models: a folder that transformers can load, with the report and provenance beside it."""
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.checkpoints.compact import COMPACT, read_compact, write_compact
+from labutils.checkpoints.compact import read_compact, write_compact
+from labutils.checkpoints.dense import read_dense, write_dense
 from labutils.checkpoints.journal import FOLDER
-from labutils.checkpoints.records import read_report, write_report
-from labutils.checkpoints.shards import explain_failed_write, open_shards
-from labutils.checkpoints.skeleton import build_with_state, parse_dtype
+from labutils.checkpoints.records import read_identity, read_report, write_report
+from labutils.checkpoints.shards import explain_failed_write
+from labutils.checkpoints.skeleton import build_with_state
+from labutils.checkpoints.storable import Storable
+from labutils.core.files import folder_when_complete
+from labutils.core.paths import expand
 from labutils.core.provenance import provenance
-from labutils.models.loading import choose_device, model_class, without_progress_bar
+from labutils.models.loading import COMPACT, choose_device, parse_dtype
 from labutils.models.structure import check_finite
 from labutils.pruning.report import PruneReport
 
@@ -51,26 +52,18 @@ def save_pruned(
         ValueError: the folder exists and is not empty, or the model's weights are not finite.
         OSError: it cannot be written; nothing is left of it.
     """
-    folder = Path(folder)
+    folder = expand(folder)
     check_new(folder)
+    storable = Storable(model)
     check_finite(model)
-    unfinished = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        if compact:
-            write_compact(model, unfinished)
-        else:
-            with without_progress_bar():
-                model.save_pretrained(unfinished)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(unfinished)
-        write_report(unfinished, report, provenance(model, tokenizer))
-        unfinished.chmod(0o755)  # mkdtemp makes it private
-        os.replace(unfinished, folder)
+        with folder_when_complete(folder) as unfinished:
+            (write_compact if compact else write_dense)(storable, unfinished)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(unfinished)
+            write_report(unfinished, report, provenance(model, tokenizer))
+            read_report(unfinished)
     except (OSError, SafetensorError) as error:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
         raise explain_failed_write(folder, error) from error
     return folder
 
@@ -97,19 +90,16 @@ def load_pruned(folder: str | Path, *, device: str = "auto", dtype: str = "auto"
         LookupError: no such folder or no report in it, a file that is missing, or a pruning that has not finished.
         ValueError: a damaged file, or weights that are not finite.
     """
-    folder = Path(folder)
+    folder, wanted = expand(folder), parse_dtype(dtype)
     if (folder / FOLDER).exists():
         raise LookupError(f"{folder} is not complete; call `prune_checkpoint` again with the same arguments.")
     report = read_report(folder)
     if (folder / COMPACT).exists():
-        model = build_with_state(folder, parse_dtype(dtype), read_compact(folder))
+        model = build_with_state(folder, wanted, read_compact(folder))
         if (folder / GENERATION).exists():
             model.generation_config = GenerationConfig.from_pretrained(folder)
     else:
-        open_shards(folder)  # says clearly what is missing or damaged
-        with without_progress_bar():
-            kind = model_class(AutoConfig.from_pretrained(folder))
-            model = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        model = read_dense(folder, wanted, as_loaded=bool(read_identity(folder)))
     check_finite(model)
     has_tokenizer = any((folder / name).exists() for name in ("tokenizer_config.json", "tokenizer.json"))
     tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer else None

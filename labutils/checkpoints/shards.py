@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,12 @@ from labutils.core.progress import progress
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PIECE = 2**24  # numbers that are read together
 GIVE_BACK_BYTES = 2**26  # read and freed before the allocator is asked to give its gaps back
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "C64": torch.complex64,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "BOOL": torch.bool, "U8": torch.uint8,
+    "I8": torch.int8, "U16": torch.uint16, "I16": torch.int16, "U32": torch.uint32, "I32": torch.int32,
+    "U64": torch.uint64, "I64": torch.int64,
+}  # fmt: skip
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -34,12 +41,29 @@ class Shards:
 
     Attributes:
         files: the file of every tensor, by the tensor's name in the checkpoint.
-        shapes: the shape of every tensor.
+        shapes, dtypes: of every tensor.
     """
 
     folder: Path
     files: dict[str, Path]
     shapes: dict[str, torch.Size]
+    dtypes: dict[str, torch.dtype]
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[str], Tensor]]:
+        """What gives one tensor after the other, with all files open; what was read is not to be kept.
+
+        Raises:
+            ValueError: a damaged file.
+        """
+        with ExitStack() as stack:
+            files = {path: stack.enter_context(_Opened(path)) for path in {*self.files.values()}}
+            yield lambda key: files[self.files[key]].get_tensor(key)
+
+    def first_dtype(self) -> torch.dtype:
+        """The dtype by which transformers knows a checkpoint whose configuration names none."""
+        floats = (dtype for dtype in self.dtypes.values() if dtype.is_floating_point)
+        return next(floats, torch.float32)
 
     def read(self, key: str) -> Tensor:
         """One tensor, in memory of its own."""
@@ -79,14 +103,15 @@ def open_shards(folder: Path) -> Shards:
             f"{folder} lacks {len(missing)} of the files that {INDEX} lists: {', '.join(missing)}. "
             "Download or copy them again; what has been pruned so far is kept."
         )
-    shapes, files = {}, {}
+    headers, files = {}, {}
     for name in sorted({*listed.values()} or {SINGLE}):
-        found = tensor_shapes(folder / name)
-        shapes |= found
+        found = read_header(folder / name)
+        headers |= found
         files |= dict.fromkeys(found, folder / name)
     if absent := sorted(set(listed) - set(files)):
         raise LookupError(f"{folder}: {INDEX} lists {absent[0]!r}, which is in none of its files. Download them again.")
-    return Shards(folder, files, shapes)
+    shapes = {key: shape for key, (shape, _) in headers.items()}
+    return Shards(folder, files, shapes, {key: dtype for key, (_, dtype) in headers.items()})
 
 
 def _listed_files(folder: Path) -> dict[str, str]:
@@ -101,10 +126,16 @@ def _listed_files(folder: Path) -> dict[str, str]:
     return {}
 
 
-def tensor_shapes(path: Path) -> dict[str, torch.Size]:
-    """The shape of each tensor of a file, from its header; LookupError and ValueError as `read_tensor`."""
+def read_header(path: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and dtype of each tensor of a file, from its header; LookupError and ValueError as `read_tensor`."""
+    found = {}
     with _Opened(path) as file:
-        return {key: torch.Size(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        for key in file.keys():  # noqa: SIM118 (not a mapping)
+            entry = file.get_slice(key)
+            if entry.get_dtype() not in DTYPES:
+                raise ValueError(f"{key} in {path} is of the type {entry.get_dtype()}, which is not read here.")
+            found[key] = torch.Size(entry.get_shape()), DTYPES[entry.get_dtype()]
+    return found
 
 
 def read_tensor(path: Path, key: str) -> Tensor:
@@ -138,24 +169,40 @@ def check_finite_tensor(tensor: Tensor, key: str, path: Path) -> None:
 
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor], *, scratch: Path, metadata: dict | None = None) -> None:
-    """Write a safetensors file that appears under its name only when it is complete.
+    """Write a safetensors file that appears under its name only when it is complete and was read back.
 
     Args:
         scratch: folder on the same disk for the unfinished file.
 
     Raises:
-        OSError: it cannot be written, with what to do about it; nothing is left of it.
+        OSError: it cannot be written, with what to do about it, or is not what was written; nothing is left of it.
     """
     unfinished = scratch / path.name
     try:
         save_file(dict(tensors), unfinished, metadata={"format": "pt", **(metadata or {})})
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
+        with _Opened(unfinished) as file:
+            for name, tensor in tensors.items():
+                check_same(name, file.get_tensor(name), tensor, path)
         unfinished.chmod(0o644)  # safetensors makes it private
         os.replace(unfinished, path)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        raise explain_failed_write(path, error) from error
+        if isinstance(error, OSError | SafetensorError):
+            raise explain_failed_write(path, error) from error
+        raise
+
+
+def check_same(name: str, written: Tensor, expected: Tensor, path: Path) -> None:
+    """OSError unless a tensor that was read back has the bits of the one that was to be written."""
+    expected = expected.detach().cpu()
+    same = written.dtype == expected.dtype and written.shape == expected.shape
+    if not (same and torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (written, expected)))):
+        raise OSError(
+            errno.EIO, f"{name} was read back from {path.name} otherwise than it was written; the disk, or the way to "
+            "it, is at fault",
+        )  # fmt: skip
 
 
 def explain_failed_write(path: Path, error: Exception) -> OSError:
@@ -207,5 +254,7 @@ class _Opened:
             ) from error
         return self.file.__enter__()
 
-    def __exit__(self, *error: object) -> None:
-        self.file.__exit__(*error)
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> None:
+        self.file.__exit__(kind, error, traceback)
+        if isinstance(error, SafetensorError):
+            raise ValueError(f"{self.path} is damaged ({error}). Download or copy it again.") from error

@@ -1,5 +1,7 @@
 """A model whose weights stay on disk: one block in memory at a time."""
 
+import functools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from labutils.checkpoints.naming import Group, match_conversions, match_names
+from labutils.checkpoints.naming import Group, match_all
 from labutils.checkpoints.shards import Shards, check_finite_tensor, read_tensor
-from labutils.checkpoints.skeleton import build_without_weights, parse_dtype
+from labutils.checkpoints.skeleton import build_without_weights
 from labutils.core.profiling import trim_malloc
+from labutils.models.loading import parse_dtype
 from labutils.models.structure import find_blocks
 
 
@@ -34,24 +37,19 @@ class StreamedModel:
             LookupError: the checkpoint lacks a weight of a block.
         """
         self.shards, self.device = shards, torch.device(device)
-        self.model = build_without_weights(shards.folder, parse_dtype(dtype))
+        self.keeps_dtypes = parse_dtype(dtype) is None
+        self.model = build_without_weights(shards.folder, parse_dtype(dtype), stored=shards.first_dtype())
         self.prefix, self.blocks = find_blocks(self.model)
-        self.groups = match_names(shards.files, self.model)
-        if self._missing():
-            self.groups = match_conversions(shards.shapes, self.model)
-        if missing := self._missing():
+        inside = [name for name, _ in self.blocks.named_parameters(prefix=self.prefix)]
+        self.groups = match_all(shards.shapes, self.model, set(inside))
+        found = {name for group in self.groups for name in group.names}
+        if missing := [name for name in inside if name not in found]:
             raise LookupError(f"{shards.folder} holds no tensor for {missing[0]}; it is not a complete checkpoint.")
-        self._files = dict(shards.files)
+        self._files, self._aliases = dict(shards.files), _tied_names(self.model)
         self._resident: int | None = None
         for module in self.model.modules():
             for name, buffer in module._buffers.items():
                 module._buffers[name] = buffer if buffer is None else buffer.to(self.device)
-
-    def _missing(self) -> list[str]:
-        """Parameters of blocks that no tensor of the checkpoint makes up."""
-        found = {name for group in self.groups for name in group.names}
-        inside = [name for name, _ in self.blocks.named_parameters(prefix=self.prefix)]
-        return [name for name in inside if name not in found]
 
     def block_groups(self, index: int) -> list[Group]:
         """What makes up the state of a block."""
@@ -91,13 +89,54 @@ class StreamedModel:
         self.leave()
 
     def block_state(self, index: int) -> dict[str, Tensor]:
-        """The state of the block in memory, under the checkpoint's names."""
+        """The state of the block in memory, under the checkpoint's names and, if dtypes are kept, in its dtypes."""
         start = f"{self.prefix}.{index}."
         state = {start + name: tensor.detach() for name, tensor in self.blocks[index].state_dict().items()}
         tensors: dict[str, Tensor] = {}
         for group in self.block_groups(index):
             tensors |= group.to_checkpoint(state, self.model)
-        return {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+        tensors = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+        if not self.keeps_dtypes:
+            return tensors
+        return {key: self._in_stored_dtype(key, tensor) for key, tensor in tensors.items()}
+
+    def other_tensor(self, key: str) -> Tensor:
+        """A tensor of the checkpoint that belongs to no block, in the dtype in which it is to be stored."""
+        tensor = self.shards.read(key)
+        if self.keeps_dtypes or not tensor.is_floating_point():
+            return tensor
+        return tensor.to(self._dtypes.get(key, self.model.dtype))
+
+    def dtype_in_words(self) -> str:
+        """In which dtype is computed, and whether others are kept as they are stored."""
+        return f"{self.model.dtype}{', others as stored' if self.keeps_dtypes else ''}"
+
+    def stored_bytes(self) -> int:
+        """How much room the pruned checkpoint takes at most."""
+        shards, wanted = self.shards, self.model.dtype.itemsize
+        kept = self.keeps_dtypes
+        sizes = {key: max(dtype.itemsize, wanted) if kept else wanted for key, dtype in shards.dtypes.items()}
+        return sum(shape.numel() * sizes[key] for key, shape in shards.shapes.items())
+
+    @functools.cached_property
+    def _dtypes(self) -> dict[str, torch.dtype]:
+        """Of the model's entries, by the checkpoint's names."""
+        own = self.model.state_dict()
+        return {key: own[group.names[0]].dtype for group in self.groups for key in group.keys}
+
+    def _in_stored_dtype(self, key: str, tensor: Tensor) -> Tensor:
+        """A tensor as it is to be stored: what pruning has left alone has the very bits of the checkpoint.
+
+        What it has changed comes in a dtype that holds both the stored numbers and the computed ones.
+        """
+        if self.shards.dtypes[key] == tensor.dtype:
+            return tensor
+        stored = self.shards.read(key)
+        kept = stored.to(tensor.dtype) == tensor
+        if kept.all() and tensor.shape == stored.shape:
+            return stored
+        common = torch.promote_types(stored.dtype, tensor.dtype)
+        return torch.where(kept & (tensor != 0), stored.to(common), tensor.to(common))
 
     @contextmanager
     def outside(self) -> Iterator[None]:
@@ -141,10 +180,19 @@ class StreamedModel:
             self._assign(name, state[name].to("meta"))
 
     def _assign(self, name: str, tensor: Tensor) -> None:
-        owner, _, entry = name.rpartition(".")
-        self.model.get_submodule(owner).load_state_dict({entry: tensor}, strict=False, assign=True)
+        for alias in self._aliases.get(name, (name,)):
+            owner, _, entry = alias.rpartition(".")
+            self.model.get_submodule(owner).load_state_dict({entry: tensor}, strict=False, assign=True)
 
     def _read(self, key: str) -> Tensor:
         tensor = read_tensor(self._files[key], key)
         check_finite_tensor(tensor, key, self._files[key])
         return tensor
+
+
+def _tied_names(model: nn.Module) -> dict[str, list[str]]:
+    """The names of every parameter that has several, by each of them."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, entry in model.state_dict(keep_vars=True).items():
+        names[id(entry)].append(name)
+    return {name: found for found in names.values() if len(found) > 1 for name in found}

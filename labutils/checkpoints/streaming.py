@@ -7,7 +7,6 @@ kill, what is done is read back to bring the hidden states to where the work goe
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -32,7 +31,7 @@ from labutils.pruning.dense_statistics import DenseStatistics, block_sizes
 from labutils.pruning.matrices import MatrixMethod
 from labutils.pruning.methods import Request
 from labutils.pruning.report import PruneReport, make_report
-from labutils.pruning.requests import check_widths, make_request
+from labutils.pruning.requests import AllocationName, check_widths, make_request
 
 
 def prune_checkpoint(
@@ -42,7 +41,7 @@ def prune_checkpoint(
     *,
     method: str = "optiprune",
     sparsity: float,
-    allocation: str | Sequence[float] | None = None,
+    allocation: AllocationName = None,
     pattern: str = "unstructured",
     permute: bool = False,
     seed: int = 0,
@@ -75,13 +74,13 @@ def prune_checkpoint(
     """
     request = make_request(method, sparsity, allocation, pattern, permute, seed, options)
     _check_streamable(request)
-    source, target = find_source(source), Path(target)
+    source, target = find_source(source), paths.expand(target)
     check_target(target)
     model = StreamedModel(open_shards(source), device=choose_device(device), dtype=dtype)
     inputs = check_calibration(calibration, model.model)
     identity = {
         "source": model.shards.fingerprint(), "calibration": hash_tensors(inputs), **request.record(),
-        "dtype": str(model.model.dtype), "device": model.device.type, "torch": torch.__version__,
+        "dtype": model.dtype_in_words(), "device": model.device.type, "torch": torch.__version__,
         "labutils": hash_tree(Path(pruning.__file__).parent, "*.py"),
     }  # fmt: skip
     if (target / RECORD).exists() and not (target / FOLDER).exists():
@@ -192,7 +191,7 @@ def _check_streamable(request: Request) -> None:
 
 def find_source(source: str | Path) -> Path:
     """The folder of a model, given itself or by a lab model's name; a LookupError where there is none."""
-    for candidate in (Path(source), paths.MODELS / source):
+    for candidate in (paths.expand(source), paths.MODELS / source):
         if (candidate / "config.json").exists():
             return candidate.resolve()
     raise LookupError(

@@ -61,12 +61,15 @@ class StreamedWalk(BlockWalk):
 
     A block's outputs take the place of its inputs batch by batch, in memory or in a file. Going back to the first
     block therefore embeds the calibration anew.
+
+    That the replay of the blocks is what the model computes cannot be tried out, as it is in memory: the model never
+    runs as a whole. What its blocks are called with, in which order, and that every matrix reads tokens is checked.
     """
 
     def __init__(self, source: StreamedModel, calibration: Calibration, *, batch_size: int, spill: Path | None):
         """As `BlockWalk`; with `spill`, hidden states are kept in that file."""
         self.source, self.spill = source, spill
-        super().__init__(source.model, calibration, batch_size=batch_size)
+        super().__init__(source.model, calibration, batch_size=batch_size, prove=False)
 
     def _begin(self) -> None:
         with self.source.outside():

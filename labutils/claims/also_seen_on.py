@@ -32,7 +32,7 @@ def record_elsewhere(run: str | Path, name: str) -> Path:
     Raises:
         LookupError: the run holds no ledger.
     """
-    ledger = Path(run) / FILE
+    ledger = paths.expand(run) / FILE
     if not ledger.exists():
         raise LookupError(f"{run} holds no {FILE}; run a study into this folder first")
     target = LEDGERS / f"{name}.jsonl"

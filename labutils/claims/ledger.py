@@ -14,6 +14,7 @@ from pandas.io.formats.style import Styler
 
 from labutils.claims.registry import claim, load_claims, tensions
 from labutils.claims.verdicts import Verdict, plural
+from labutils.core import paths
 from labutils.core.files import write_atomically
 from labutils.stats.bootstrap import expected_false_contradictions, holm
 
@@ -79,7 +80,7 @@ def ledger(folder: str | Path) -> pd.DataFrame:
     kept in `.attrs["interrupted"]`. Raises LookupError without any ledger or for a claim that is not in the registry,
     ValueError for any other line that is not a verdict.
     """
-    folder = Path(folder)
+    folder = paths.expand(folder)
     files = [folder] if folder.is_file() else _find_ledgers(folder)
     if not files:
         raise LookupError(f"no {FILE} in {folder} or below: run a study into this folder first")

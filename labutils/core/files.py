@@ -1,11 +1,13 @@
 """Fingerprints of files and atomic writes: what makes a run checkable and safe to interrupt."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,40 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def folder_when_complete(folder: Path) -> Iterator[Path]:
+    """A folder that appears under its name when all of it is written, and of which nothing is left after an exception.
+
+        with folder_when_complete(Path("results/model")) as unfinished:
+            (unfinished / "notes.txt").write_text("done")
+
+    Yields a hidden folder beside it. After any exception, an interruption too, neither that one stays nor a parent
+    that was made for it.
+
+    Args:
+        folder: new or empty; a link to an empty folder is followed.
+
+    Raises:
+        OSError: it cannot be made, or holds something.
+    """
+    place = folder.resolve()
+    made = [parent for parent in place.parents if not parent.exists()]  # the innermost first
+    unfinished = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+        yield unfinished
+        unfinished.chmod(0o755)  # mkdtemp makes it private
+        os.replace(unfinished, place)
+    except BaseException:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
         raise
 
 

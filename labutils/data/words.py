@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from labutils.core import paths
+
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -81,7 +83,7 @@ def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
         LookupError: no such file.
         ValueError: another ending or structure, or a concept without words.
     """
-    path = Path(path)
+    path = paths.expand(path)
     if not path.is_file():
         raise LookupError(f"there is no file {path}; give a .yaml, .json or .txt file of concept words")
     text = path.read_text(encoding="utf-8-sig")  # a byte-order mark is no text

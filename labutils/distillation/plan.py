@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pandas as pd
 
+from labutils.core import paths
 from labutils.core.provenance import hash_weights
 from labutils.distillation.arms import DistillSetting, arms_along
 from labutils.distillation.matchers import find_method
@@ -74,7 +75,7 @@ class DistillPlan(LongStudy):
             find_method(method)
         sweep = distill_sweep(
             self.model, self.tasks, arms=self.arms, learning_rates=self.rates, setting=self.setting,
-            folder=None if folder is None else Path(folder), revision=self.revision, n_jobs=n_jobs,
+            folder=None if folder is None else paths.expand(folder), revision=self.revision, n_jobs=n_jobs,
         )  # fmt: skip
         shown = {*self.methods, *self.controls, *self.studied, REFERENCE, "teacher", "untrained"}
         layers = (_of_arms(sweep.probes, shown), _of_arms(sweep.clusters, shown))

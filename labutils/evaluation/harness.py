@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from labutils.core import paths
 from labutils.core.extras import import_optional
 from labutils.data.tasks import Task
 from labutils.models.structure import check_causal
@@ -111,7 +112,7 @@ def write_harness_task(task: Task, folder: str | Path) -> str:
     """
     if task.kind != "choice":
         raise ValueError(f"{task.name} is a {task.kind} task without choices; the harness's format needs them.")
-    folder = Path(folder).resolve()
+    folder = paths.expand(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"\W+", "_", task.name).strip("_")
     records = task.items[["prompt", "choices", "gold"]].to_dict("records")

@@ -1,9 +1,8 @@
 """The command `python -m labutils train`."""
 
 import argparse
-from pathlib import Path
 
-from labutils.core.paths import MODELS
+from labutils.core.paths import MODELS, expand
 from labutils.lab_models.card import write_card
 from labutils.lab_models.loop import find_spec, train_lab_model
 from labutils.lab_models.specs import SPECS
@@ -19,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU where there is one"
     )
-    parser.add_argument("--out", type=Path, help="folder to write (default: data/models/<name>)")
+    parser.add_argument("--out", type=expand, help="folder to write (default: data/models/<name>)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the folder")
     parser.add_argument("--card-only", action="store_true", help="measure a trained model again and rewrite its card")
 
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train a model, measure it, write its card; returns the exit status."""
     spec = find_spec(args.name)
-    folder = Path(args.out or MODELS / spec.name)
+    folder = expand(args.out or MODELS / spec.name)
     if not args.card_only:
         train_lab_model(spec, tokens=args.tokens, seed=args.seed, device=args.device, out=folder, resume=args.resume)
     card = write_card(folder, name=spec.name)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from labutils.core.paths import MODELS
+from labutils.core.paths import MODELS, expand
 from labutils.core.progress import progress
 from labutils.lab_models.corpus import SHARD_SEQUENCES, load_shard, train_tokenizer
 from labutils.lab_models.specs import SEQUENCE_LENGTH, SPECS, ModelSpec
@@ -107,7 +107,7 @@ def train_lab_model(
     options = options or Options(
         tokens=spec.tokens if tokens is None else tokens, learning_rate=spec.learning_rate, seed=seed
     )
-    folder = Path(out or MODELS / spec.name)
+    folder = expand(out or MODELS / spec.name)
     place = torch.device(choose_device(device))
     tokenizer = train_tokenizer(options.seed)
     special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}

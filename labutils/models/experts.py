@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from labutils.models.wrappers import base_layer, base_modules
+
 DESCRIPTION = ("num_experts", "has_gate", "has_bias", "is_transposed", "_apply_gate")  # of a module of fused experts
 
 
@@ -50,7 +52,7 @@ class ExpertMatrix:
 
 def holds_fused_experts(module: nn.Module) -> bool:
     """Whether a module keeps all experts of a block in 3-d parameters, in the form that transformers describes."""
-    return all(hasattr(module, attribute) for attribute in DESCRIPTION)
+    return "num_experts" in vars(module) and all(hasattr(module, attribute) for attribute in DESCRIPTION)
 
 
 def expert_matrices(experts: nn.Module) -> list[ExpertMatrix]:
@@ -86,10 +88,11 @@ def find_routers(block: nn.Module) -> set[nn.Module]:
     expert that all tokens share). Routers that are no linear layers of their own are not prunable in any case.
     """
     routers = set()
-    for owner in block.modules():
-        counts = {count for child in owner.children() if (count := _count_experts(child))}
-        for child in owner.children() if counts else ():
-            linear = [module for module in child.modules() if isinstance(module, nn.Linear)]
+    for _, owner in base_modules(block):
+        children = [base_layer(child) for child in owner.children()]
+        counts = {count for child in children if (count := _count_experts(child))}
+        for child in children if counts else ():
+            linear = [module for _, module in base_modules(child) if isinstance(module, nn.Linear)]
             if len(linear) == 1 and linear[0].out_features in counts | {1}:
                 routers.add(linear[0])
     return routers
@@ -97,7 +100,12 @@ def find_routers(block: nn.Module) -> set[nn.Module]:
 
 def holds_experts(block: nn.Module) -> bool:
     """Whether a block is, or may be, a mixture of experts, so that some of its matrices may see no token."""
-    return any(_count_experts(module) for module in block.modules())
+    return bool(expert_containers(block))
+
+
+def expert_containers(block: nn.Module) -> list[str]:
+    """The names of what holds a block's experts; nothing outside these may see no token."""
+    return [name for name, module in base_modules(block) if _count_experts(module)]
 
 
 def check_fused_parameters(block: nn.Module, name: str) -> None:
@@ -106,7 +114,7 @@ def check_fused_parameters(block: nn.Module, name: str) -> None:
     Raises:
         LookupError: naming the parameter, its shape and the class of its module.
     """
-    for path, module in block.named_modules():
+    for path, module in base_modules(block):
         if holds_fused_experts(module) or isinstance(module, nn.modules.conv._ConvNd):
             continue
         for parameter_name, parameter in module.named_parameters(prefix=f"{name}.{path}", recurse=False):
@@ -138,6 +146,6 @@ def _count_experts(module: nn.Module) -> int:
         return module.num_experts
     if not isinstance(module, nn.ModuleList | nn.ModuleDict) or len(module) < 2:
         return 0
-    members = list(module.children())
+    members = [base_layer(child) for child in module.children()]
     linear = all(any(isinstance(part, nn.Linear) for part in member.modules()) for member in members)
     return len(members) if linear and len({type(member) for member in members}) == 1 else 0

@@ -1,34 +1,30 @@
-"""Load models, and find what can be pruned in them by structure, never by a model's name."""
+"""Load models from where they are: the lab's own, folders, installed packages, the hub."""
 
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import (
-    MODEL_FOR_TEXT_ENCODING_MAPPING,
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForTextEncoding,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.core import paths
 from labutils.core.options import suggest
-from labutils.models.structure import CAUSAL_HEADS, check_finite
+from labutils.models.classes import check_not_quantised, model_class
+from labutils.models.exact import load_weights
+from labutils.models.structure import check_finite
+
+COMPACT = "model.compact.safetensors"  # the weights of a form that `load_pruned` reads
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def load_model(
-    source: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None
+    source: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer, ready for evaluation.
 
@@ -38,31 +34,33 @@ def load_model(
         source: the name of a lab model (`lab-llama`), a local folder in the Hugging Face format (also inside
             `LABUTILS_DATA`), `package:<name>` for a model that an installed Python package carries, or a hub id.
         device: "auto" takes the GPU where there is one.
-        dtype: a torch dtype's name; "auto" keeps the checkpoint's on a GPU and takes float32 on a CPU.
+        dtype: a floating-point dtype or its name; "auto" keeps the checkpoint's on a GPU and takes float32 on a CPU.
         revision: branch, tag or commit of a hub id.
 
     Returns:
         the model in evaluation mode (a causal LM, or an encoder without a head; of T5 the encoder) and its tokenizer.
+        A head that is left out is told in the log.
 
     Raises:
-        LookupError: nothing of that name, a hub id that is not stored here while the hub is out of reach, or a model
-            whose encoder cannot be had without its decoder.
-        ValueError: weights that are not finite; the tensor is named.
+        LookupError: nothing of that name, a hub id that is not stored here while the hub is out of reach, a model
+            whose encoder cannot be had without its decoder, a tensor that the checkpoint lacks or has too many.
+        ValueError: no such dtype or device, a quantised checkpoint, tensors of other shapes than the configuration
+            asks for, a damaged file, or weights that are not finite; the tensor is named.
     """
+    source = os.fspath(source)
     place = _locate(source)
-    device = choose_device(device)
-    if dtype == "auto" and device == "cpu":
-        dtype = "float32"
+    device, wanted = choose_device(device), parse_dtype(dtype)
+    if wanted is None:
+        wanted = torch.float32 if device == "cpu" else "auto"
+    if os.path.exists(os.path.join(place, COMPACT)):
+        raise ValueError(f"{place} holds a pruned model in the compact form; `lab.load_pruned` reads it.")
+    config = _ask(AutoConfig, source, place, revision)
+    check_not_quantised(config, source)
     try:
-        config = AutoConfig.from_pretrained(place, revision=revision)
-        with without_progress_bar():
-            model, found = model_class(config).from_pretrained(
-                place, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
-            )
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
-    except (OSError, ValueError) as error:  # a ValueError tells of a configuration that names no model
+        model = load_weights(model_class(config), place, config, source=source, revision=revision, dtype=wanted)
+    except OSError as error:
         raise LookupError(_unreachable(source, place, error)) from error
-    _check_complete(source, found["missing_keys"])
+    tokenizer = _ask(AutoTokenizer, source, place, revision)
     check_finite(model)
     return model.to(device).eval(), tokenizer
 
@@ -80,13 +78,13 @@ def list_lab_models() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "architecture", "megabytes"])
 
 
-def model_name(source: str) -> str:
+def model_name(source: str | os.PathLike[str]) -> str:
     """The last part of a model's source, for tables.
 
     >>> model_name("meta-llama/Llama-3.2-1B")
     'Llama-3.2-1B'
     """
-    return source.rstrip("/").rsplit("/", 1)[-1]
+    return os.fspath(source).rstrip("/").rsplit("/", 1)[-1]
 
 
 def choose_device(name: str) -> str:
@@ -105,30 +103,32 @@ def choose_device(name: str) -> str:
     return name
 
 
-@contextmanager
-def without_progress_bar() -> Iterator[None]:
-    """Loading shards draws a bar of its own, which only clutters a log; downloads keep theirs."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+def parse_dtype(name: str | torch.dtype) -> torch.dtype | None:
+    """The floating-point dtype of that name, None for "auto".
+
+    >>> parse_dtype("bfloat16")
+    torch.bfloat16
+
+    Raises:
+        ValueError: another name; a model cannot be computed in every type that torch has.
+    """
+    text = str(name).removeprefix("torch.")
+    if text == "auto":
+        return None
+    if text not in DTYPES:
+        raise ValueError(
+            f'dtype={text!r} is not a floating-point dtype that models are computed in; give "auto", '
+            + ", ".join(f'"{known}"' for known in DTYPES) + f".{suggest(text, list(DTYPES))}"
+        )  # fmt: skip
+    return getattr(torch, text)
+
+
+def _ask(auto: type, source: str, place: str, revision: str | None) -> PreTrainedConfig | PreTrainedTokenizerBase:
+    """What an automatic class reads from a place; a LookupError where it cannot."""
     try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
-def model_class(config: PreTrainedConfig) -> type:
-    """With the head that predicts tokens, or without one; of a model with encoder and decoder, the encoder."""
-    if (config.architectures or [""])[0].endswith(CAUSAL_HEADS):
-        return AutoModelForCausalLM
-    if not config.is_encoder_decoder:
-        return AutoModel
-    if type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        raise LookupError(
-            f"{config.model_type!r} is a model with encoder and decoder, and transformers cannot load its encoder "
-            "alone; labutils takes causal LMs, encoders, and the encoders of T5 and its kin."
-        )
-    return AutoModelForTextEncoding
+        return auto.from_pretrained(place, revision=revision)
+    except (OSError, ValueError) as error:  # a ValueError tells of a configuration that names no model
+        raise LookupError(_unreachable(source, place, error)) from error
 
 
 def _locate(source: str) -> str:
@@ -155,16 +155,6 @@ def _package_folder(name: str) -> Path:
     if not folders & weights:
         raise LookupError(f"The Python package {name!r} carries no folder with config.json and safetensors weights.")
     return min(folders & weights, key=lambda folder: len(folder.parts))
-
-
-def _check_complete(source: str, missing: Iterable[str]) -> None:
-    """Raises a LookupError that names a tensor which is missing; a pooler, which nothing reads, may be random."""
-    if lacking := sorted(name for name in missing if not name.removeprefix("bert.").startswith("pooler.")):
-        raise LookupError(
-            f"The checkpoint of {source!r} does not belong to its configuration: it has no tensor {lacking[0]!r} "
-            f"({len(lacking)} are missing in all), which would be left random. Look whether its names carry a "
-            "prefix, or take the config.json that was saved with it."
-        )
 
 
 def _unreachable(source: str, place: str, error: Exception) -> str:

@@ -1,5 +1,6 @@
 """What a model is made of, found by structure and never by its name: blocks, prunable layers, the kind of head."""
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from labutils.models.experts import ExpertMatrix, expert_matrices, find_routers, holds_fused_experts
+from labutils.models.wrappers import base_layer, base_modules
 
 CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 
@@ -60,38 +62,70 @@ def check_token_ids(
 
 
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The stack of transformer blocks: the longest `ModuleList` of same-class modules, the outermost among nested ones.
+    """The stack of transformer blocks that token ids run through.
 
         name, blocks = lab.models.find_blocks(model)  # "model.layers", of a Llama
+
+    It is the `ModuleList` of same-class modules that stands nearest to the embedding of token ids (a vision tower's
+    stands elsewhere), the longest among equally near ones, the outermost among nested ones.
 
     Raises:
         LookupError: the model has no such list.
     """
-    found: list[tuple[str, nn.ModuleList]] = []
-    for name, module in model.named_modules():
-        nested = any(name.startswith(f"{outer}.") for outer, _ in found)
-        if not isinstance(module, nn.ModuleList) or nested:
-            continue
-        if len({type(member) for member in module}) == 1 and any(prunable_layers(member) for member in module):
-            found.append((name, module))
+    found = block_lists(model)
     if not found:
         raise LookupError(
             f"{type(model).__name__} has no ModuleList of same-class modules with linear layers, so its blocks cannot "
             "be found. "
             "labutils prunes transformers that keep their blocks in such a list."
         )
-    return max(found, key=lambda item: (len(item[1]), sum(p.numel() for p in item[1].parameters())))
+    embedding = _embedding_name(model)
+    return max(found.items(), key=lambda item: (_shared_path(item[0], embedding), len(item[1]), _count(item[1])))
+
+
+def block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """The outermost lists of same-class modules with linear layers, by their name."""
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in base_modules(model):
+        nested = any(name.startswith(f"{outer}.") for outer in found)
+        if not isinstance(module, nn.ModuleList) or nested:
+            continue
+        if len({type(member) for member in module}) == 1 and any(prunable_layers(member) for member in module):
+            found[name] = module
+    return found
+
+
+def _embedding_name(model: nn.Module) -> str:
+    """Of what token ids meet first; empty for a module that is no model of transformers, or reads none."""
+    try:
+        embedding = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    except NotImplementedError:
+        return ""
+    if embedding is None:
+        return ""
+    embedding = base_layer(embedding)
+    return next((name for name, module in base_modules(model) if module is embedding), "")
+
+
+def _shared_path(name: str, other: str) -> int:
+    """How many modules two names pass through together."""
+    return len(os.path.commonprefix([name.split("."), other.split(".")]))
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def prunable_layers(block: nn.Module) -> dict[str, Layer]:
     """What is pruned in a block, by its name in it: linear layers, GPT-2's transposed `Conv1D`, and fused experts.
 
     A linear layer that computes several projections at once (query, key and value; gate and up) is one matrix. Each
-    expert's slice of a fused parameter is one, named as in `mlp.experts.down_proj[3]`. Routers stay out.
+    expert's slice of a fused parameter is one, named as in `mlp.experts.down_proj[3]`. Routers stay out, and so do
+    adapters: an adapted layer is its base layer, by the name it has without them.
     """
     found: dict[str, Layer] = {}
     routers = find_routers(block)
-    for name, module in block.named_modules():
+    for name, module in base_modules(block):
         if isinstance(module, nn.Linear | Conv1D) and module not in routers:
             found[name] = module
         elif holds_fused_experts(module):

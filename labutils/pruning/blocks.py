@@ -12,7 +12,7 @@ from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.matrices import MatrixMethod, output_error, prune_matrix
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.report import PruneReport, layer_row, make_report
+from labutils.pruning.report import PruneReport, count_sparsities, layer_row, make_report
 
 
 def prune_walk(
@@ -45,7 +45,8 @@ def prune_block(
     inputs = walk.inputs_of(index, move_on=not options.sequential)
     statistics = inputs.statistics(hessian=method.needs_hessian)
     factors = inputs.factors(options.damping) if method.needs_hessian else {}
-    for name, layer in prunable_layers(walk.block(index)).items():
+    block = walk.block(index)
+    for name, layer in prunable_layers(block).items():
         started = time.perf_counter()
         own, weight, full_name = statistics[name], weight_matrix(layer), f"{walk.prefix}.{index}.{name}"
         result = prune_matrix(
@@ -59,6 +60,7 @@ def prune_block(
         rows.append(
             layer_row(full_name, index, result, own, factors.get(id(own)), budgets[index, name], error, started)
         )
+    count_sparsities(rows, block)
     return rows, permutations
 
 

@@ -7,25 +7,24 @@ walk does not depend on the architecture. Padding is left out of the statistics,
 but the last digits. Protocol: SparseGPT, Wanda and their successors.
 """
 
-import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
 
-import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from labutils.models.experts import check_fused_parameters, holds_experts
+from labutils.models.experts import check_fused_parameters
 from labutils.models.modes import eval_mode
-from labutils.models.structure import check_token_ids, find_blocks, prunable_layers
+from labutils.models.structure import find_blocks, prunable_layers
+from labutils.models.wrappers import bare_model
+from labutils.pruning.capture import BlockCalls, Call, hidden_of, patched_forwards
+from labutils.pruning.inputs import Calibration, check_calibration
 from labutils.pruning.output_divergence import read_output
-from labutils.pruning.refusals import check_prunable
+from labutils.pruning.proof import check_outputs, check_replay
+from labutils.pruning.refusals import check_prunable, check_read
 from labutils.pruning.statistics import BlockInputs, Collector, Statistics, StopForward
-
-Calibration = Tensor | Mapping[str, Tensor]
 
 
 class BlockWalk:
@@ -35,22 +34,26 @@ class BlockWalk:
         blocks: the model's blocks; `prefix` is their name in the model.
         inputs: the checked calibration.
         hidden: per batch, the inputs of the block that comes next.
-        calls: per batch and block, the arguments and keywords that the block gets beside its hidden states.
+        calls: per batch and block, the arguments and keywords that the block gets beside its hidden states, once for
+            each time that it is applied.
     """
 
-    def __init__(self, model: PreTrainedModel, calibration: Calibration, *, batch_size: int = 8):
+    def __init__(self, model: nn.Module, calibration: Calibration, *, batch_size: int = 8, prove: bool = True):
         """Check the calibration and bring its hidden states to the first block.
 
         Args:
             calibration: int64 token ids [n, seq_len], or a mapping with `input_ids` and, for padding, `attention_mask`.
             batch_size: sequences that run together; a matter of memory and speed only.
+            prove: try out on one sequence that the replay of the blocks is what the model computes; False where that
+                is known, or where the model cannot be run as a whole.
 
         Raises:
-            ValueError: no sequences, ids outside the vocabulary, wrong shape or type.
-            ValueError: adapters, computed weights, or a decoder behind an encoder (`check_prunable`).
-            LookupError: the model's blocks cannot be found, or hold weights in a form that is not known.
+            ValueError: no sequences, ids outside the vocabulary, wrong shape or type, too many tokens.
+            ValueError: what cannot be pruned as it is (`check_prunable`), or a matrix that nothing is seen to read.
+            LookupError: the model's blocks cannot be found, or hold weights in a form that is not known; or their
+                replay is not what the model computes (`check_replay`).
         """
-        self.model = model
+        self.model: PreTrainedModel = (model := bare_model(model))
         self._kept: dict[int, BlockInputs] = {}
         self.prefix, self.blocks = find_blocks(model)
         check_prunable(model, self.prefix, self.blocks)
@@ -58,20 +61,21 @@ class BlockWalk:
             check_fused_parameters(block, f"{self.prefix}.{index}")
         self.inputs = check_calibration(calibration, model)
         self.n_sequences = len(self.inputs["input_ids"])
-        self._n_beside = 0  # values that a block returns beside the hidden states
-        takes = inspect.signature(model.forward).parameters
-        self._no_cache = {"use_cache": False} if "use_cache" in takes else {}  # a cache would grow with every replay
-        self._returns_tuple: bool | None = None  # learnt by running the first block once
-        self._batch_size = batch_size
+        self._block_calls = BlockCalls(model, self.prefix, self.blocks)
+        self._batch_size, self._prove = batch_size, prove
         self._begin()
 
     def _begin(self) -> None:
         """Embed the calibration and bring its hidden states to the first block."""
         self.hidden = self._empty_states()
         self._start: list[Tensor] = []
-        self.calls: list[list[tuple[tuple, dict]]] = []
+        self.calls: list[list[list[Call]]] = []
         self._masks: list[Tensor | None] = []
         with eval_mode(self.model):
+            if self._prove:
+                check_replay(self._block_calls, self._one_sequence())
+            elif not self._block_calls.order:
+                self._block_calls.capture(self._one_sequence())
             for number in range(-(-self.n_sequences // self._batch_size)):
                 self._capture(self.batch_inputs(number))
 
@@ -88,39 +92,22 @@ class BlockWalk:
         rows = slice(number * self._batch_size, (number + 1) * self._batch_size)
         return {key: value[rows].to(self.model.device) for key, value in self.inputs.items()}
 
+    def _one_sequence(self) -> dict[str, Tensor]:
+        """The first batch's first sequence; with padding, its first among the longest."""
+        batch = self.batch_inputs(0)
+        row = int(batch["attention_mask"].sum(dim=1).argmax()) if "attention_mask" in batch else 0
+        return {key: value[row : row + 1] for key, value in batch.items()}
+
     def _capture(self, batch: dict[str, Tensor]) -> None:
-        """Record what every block is called with; the blocks themselves hand their input on, at no cost."""
-        calls: list[tuple[tuple, dict]] = []
-        first: list[Tensor] = []
-        beside: tuple = ()  # what the first block returns beside the hidden states: T5's hand on their position bias
-        first_block = self.blocks[0].forward
-
-        def record(args: tuple, kwargs: dict) -> Any:
-            nonlocal beside
-            args, kwargs = _without_cache(args, kwargs)
-            if not calls and self._returns_tuple is not False:
-                output = first_block(*args, **kwargs)
-                self._returns_tuple = isinstance(output, tuple)
-                beside = output[1:] if self._returns_tuple else ()
-            hidden, args, kwargs = _split(args, kwargs)
-            first.append(hidden)
-            calls.append((args, kwargs))
-            if len(calls) == len(self.blocks):
-                raise StopForward
-            return (hidden, *beside) if self._returns_tuple else hidden
-
-        with patched_forwards(self.blocks, record), suppress(StopForward):
-            self.model(**batch, **self._no_cache)
-        if len(calls) != len(self.blocks):
-            raise LookupError(
-                f"Only {len(calls)} of the {len(self.blocks)} blocks in {self.prefix!r} were reached by a forward pass."
-            )
-        self.hidden.append(first[0])
-        self._start.append(first[0])
+        """Keep what the blocks are called with on a batch, and the hidden states that enter the first."""
+        hidden, calls = self._block_calls.capture(batch)
+        self.hidden.append(hidden)
+        self._start.append(hidden)
         self.calls.append(calls)
-        self._n_beside = len(beside)  # the values may be large, and what blocks read of them is in the calls
         mask = batch.get("attention_mask")
-        self._masks.append(mask.bool() if mask is not None and not mask.all() else None)
+        if mask is not None:
+            mask = None if mask.all() else (mask.T if self._block_calls.length_first else mask).bool()
+        self._masks.append(mask)
 
     def collect(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """Run block `index` as it is and return the statistics of its matrices, by their name in the block.
@@ -138,14 +125,9 @@ class BlockWalk:
 
     def _results(self, index: int, collector: Collector) -> dict[str, Statistics]:
         """Statistics of a block; only an expert may have read no token."""
-        found = collector.results(f"{self.prefix}.{index}", self.n_sequences)
-        unread = [name for name, statistics in found.items() if not statistics.n_tokens]
-        if unread and not holds_experts(self.block(index)):
-            raise ValueError(
-                f"{self.prefix}.{index}.{unread[0]} was not seen to read a single token ({len(unread)} of {len(found)} "
-                "matrices of its block). A compiled block hides its layers: prune the model before compiling it. Or "
-                "the attention mask leaves no token."
-            )
+        name = f"{self.prefix}.{index}"
+        found = collector.results(name, self.n_sequences)
+        check_read(self.block(index), name, found, {own for own, statistics in found.items() if statistics.n_tokens})
         return found
 
     def inputs_of(self, index: int, *, move_on: bool = False) -> BlockInputs:
@@ -202,9 +184,17 @@ class BlockWalk:
         with eval_mode(self.model):
             for later in range(index, len(self.blocks)):
                 hidden = self._run(later, batch, hidden)
-            value = (hidden, *[None] * self._n_beside) if self._returns_tuple else hidden
+            value = self._block_calls.as_returned(hidden)
             with patched_forwards(self.blocks, lambda *_: value):
-                return read_output(self.model, self.model(**inputs, **self._no_cache), inputs)
+                return read_output(self.model, self._block_calls.forward(inputs), inputs)
+
+    def check_outputs(self) -> None:
+        """A LookupError for a model whose head reads more than `outputs_from` gives it; one sequence tells."""
+        sequence = self._one_sequence()
+        one = BlockWalk(self.model, sequence, prove=False)
+        with eval_mode(self.model):
+            own = read_output(self.model, self._block_calls.forward(sequence), sequence)
+        check_outputs(self.model, one.outputs_from(0, 0), own)
 
     def rewind(self) -> None:
         """Back to the first block."""
@@ -226,63 +216,19 @@ class BlockWalk:
         """One by one, of all batches."""
         with eval_mode(self.block(index)):
             for batch, hidden in enumerate(self.hidden):
-                if collector:
-                    collector.start(self._masks[batch])
                 with suppress(StopForward):
-                    yield self._run(index, batch, hidden)
+                    yield self._run(index, batch, hidden, collector)
 
-    def _run(self, index: int, batch: int, hidden: Tensor) -> Tensor:
-        args, kwargs = self.calls[batch][index]
-        output = self.block(index)(hidden, *args, **kwargs)
-        return output[0] if isinstance(output, tuple) else output
+    def _run(self, index: int, batch: int, hidden: Tensor, collector: Collector | None = None) -> Tensor:
+        """What a block makes of hidden states, applied as often as the model applies it."""
+        block, calls = self.block(index), self.calls[batch][index]
+        for number, (args, kwargs) in enumerate(calls, start=1):
+            if collector:
+                collector.start(self._masks[batch], last=number == len(calls))
+            hidden = hidden_of(block(hidden, *args, **kwargs))
+        return hidden
 
 
 def _gather_late(index: int, *, hessian: bool) -> dict[str, Statistics]:
     """In place of a pass over a model that may not be dense any more."""
     raise RuntimeError(f"What block {index} reads of the dense model was not gathered with hessian={hessian}.")
-
-
-def check_calibration(calibration: Calibration, model: PreTrainedModel) -> dict[str, Int64[Tensor, "n seq_len"]]:
-    """The calibration as a dictionary of tensors on the CPU, or a ValueError that says what is wrong with it."""
-    inputs = dict(calibration) if isinstance(calibration, Mapping) else {"input_ids": calibration}
-    ids = inputs.get("input_ids")
-    if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.dtype != torch.int64:
-        raise ValueError(
-            "The calibration must be an int64 tensor [sequences, length], or a mapping with such `input_ids`."
-        )
-    check_token_ids(model, ids, "the calibration")
-    return {key: value.cpu() for key, value in inputs.items()}
-
-
-def _without_cache(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """The arguments of a block with no past: a cache would grow with every replay, and change what is replayed."""
-    args = tuple(None if isinstance(value, Cache) else value for value in args)
-    return args, {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
-
-
-def _split(args: tuple, kwargs: dict) -> tuple[Tensor, tuple, dict]:
-    """Separate the hidden states, which the walk replaces, from everything else that a block receives."""
-    if args:
-        return args[0], args[1:], kwargs
-    kwargs = dict(kwargs)
-    return kwargs.pop("hidden_states"), (), kwargs
-
-
-@contextmanager
-def patched_forwards(blocks: nn.ModuleList, record: Any) -> Iterator[None]:
-    """Blocks hand what they are called with, arguments and keywords, to `record`, and return what it returns."""
-    own = [block.__dict__.get("forward") for block in blocks]  # set where another library wrapped the block
-    for block in blocks:
-        block.forward = lambda *args, **kwargs: record(args, kwargs)
-    try:
-        yield
-    finally:
-        for block, forward in zip(blocks, own, strict=True):
-            _set_forward(block, forward)
-
-
-def _set_forward(block: nn.Module, forward: Any) -> None:
-    if forward is None:
-        block.__dict__.pop("forward", None)
-    else:
-        block.forward = forward

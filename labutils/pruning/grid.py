@@ -5,31 +5,33 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import pandas as pd
+from torch import nn
 from transformers import PreTrainedModel
 
 from labutils.core.profiling import keep_freed_memory
 from labutils.core.progress import progress
 from labutils.models.structure import check_finite
+from labutils.models.wrappers import bare_model
 from labutils.pruning.calibration import BlockWalk, Calibration
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.forecast.advice import explain_out_of_memory
 from labutils.pruning.grid_entries import GridEntries
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.requests import check_widths, fits_pattern, make_request, request_kinds
+from labutils.pruning.requests import AllocationName, check_widths, fits_pattern, make_request, request_kinds
 from labutils.pruning.restoring import WeightSnapshot
 
 Evaluate = Callable[[PreTrainedModel], Mapping[str, object] | pd.DataFrame]
 
 
 def prune_grid(
-    model: PreTrainedModel,
+    model: nn.Module,
     calibration: Calibration,
     *,
     methods: Sequence[str],
     sparsities: Sequence[float],
     evaluate: Evaluate,
-    allocations: Sequence[str | None] = (None,),
+    allocations: Sequence[AllocationName] = (None,),
     patterns: Sequence[str] = ("unstructured",),
     permute: bool = False,
     seed: int = 0,
@@ -73,7 +75,7 @@ def prune_grid(
 
 
 def expand_requests(
-    combinations: Iterable[tuple[str, str | None, str]],
+    combinations: Iterable[tuple[str, AllocationName, str]],
     sparsities: Sequence[float],
     *,
     permute: bool = False,
@@ -102,7 +104,7 @@ def expand_requests(
 
 
 def run_requests(
-    model: PreTrainedModel, calibration: Calibration, requests: Sequence[Request], evaluate: Evaluate
+    model: nn.Module, calibration: Calibration, requests: Sequence[Request], evaluate: Evaluate
 ) -> Iterator[list[dict]]:
     """Carry out requests as `prune_grid` does, all with the same options; yields the rows of each, in the order given.
 
@@ -111,21 +113,24 @@ def run_requests(
     """
     if not requests:
         return
-    check_finite(model)
-    walk = BlockWalk(model, calibration, batch_size=requests[0].options.batch_size)
+    bare = bare_model(model)
+    check_finite(bare)
+    walk = BlockWalk(bare, calibration, batch_size=requests[0].options.batch_size)
     for pattern in dict.fromkeys(request.pattern for request in requests):
         check_widths(walk, pattern)
     unstructured = {request.sparsity for request in requests if request.pattern == "unstructured"}
     with WeightSnapshot(walk.blocks) as dense, keep_freed_memory(), ExitStack() as stack:
-        with explain_out_of_memory(model, walk.inputs, requests[0]):
+        with explain_out_of_memory(bare, walk.inputs, requests[0]):
             entries = GridEntries(DenseStatistics(walk, sorted(unstructured)), requests)
             started = time.perf_counter()
             stack.enter_context(walk.inputs_kept(hessian=entries.read_of_dense_model))
         entries.count_shared(time.perf_counter() - started)
-        yield from _evaluated_rows(entries, dense, evaluate)
+        yield from _evaluated_rows(entries, dense, lambda: evaluate(model))
 
 
-def _evaluated_rows(entries: GridEntries, dense: WeightSnapshot, evaluate: Evaluate) -> Iterator[list[dict]]:
+def _evaluated_rows(
+    entries: GridEntries, dense: WeightSnapshot, evaluate: Callable[[], Mapping[str, object] | pd.DataFrame]
+) -> Iterator[list[dict]]:
     walk, rows_of = entries.statistics.walk, {}
     last = {entry: number for number, (_, entry) in enumerate(entries)}
     shown = progress(entries, total=len(entries), description="prune grid", unit="pruning")
@@ -135,7 +140,7 @@ def _evaluated_rows(entries: GridEntries, dense: WeightSnapshot, evaluate: Evalu
             with explain_out_of_memory(walk.model, walk.inputs, request):
                 reached = entries.carry_out(entry)
             seconds = entry.planning_seconds + time.perf_counter() - started
-            found = evaluate(walk.model)
+            found = evaluate()
             dense.restore()
             rows = found.to_dict("records") if isinstance(found, pd.DataFrame) else [dict(found)]
             rows_of[entry] = [{"reached": reached, "seconds": seconds, **row} for row in rows]

@@ -4,8 +4,9 @@ import time
 from dataclasses import dataclass, field
 
 import pandas as pd
-from torch import Tensor
+from torch import Tensor, nn
 
+from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.matrices import MatrixResult
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import count_zeros
@@ -27,7 +28,7 @@ class PruneReport:
             without a Hessian), dead input columns, relative squared error of the layer's output on the calibration
             tokens, seconds, calibration tokens that reached the matrix (of an expert, those routed to it; with none it
             lost its smallest weights, whatever the method, and has no error).
-        sparsity: share of zeros over all pruned matrices.
+        sparsity: share of zeros over all pruned matrices, counted in the model's weights after the pruning.
         strategy: the method that pruned each block.
         candidates: what a method tried that chooses by trying, with the damage that decided; None for others.
         options: everything that `prune` was called with, the options of the method and the allocation included.
@@ -61,7 +62,11 @@ def layer_row(
     error: float,
     started: float,
 ) -> dict:
-    """One row of `PruneReport.layers`; `started` is the perf_counter reading at which work on the matrix began."""
+    """One row of `PruneReport.layers`, but for its sparsity, which is counted in the model.
+
+    Args:
+        started: the perf_counter reading at which work on the matrix began.
+    """
     rows, columns = result.weight.shape
     return {
         "name": name,
@@ -69,13 +74,20 @@ def layer_row(
         "rows": rows,
         "cols": columns,
         "target": n_drop / result.weight.numel(),
-        "sparsity": count_zeros(result.weight) / result.weight.numel(),
+        "sparsity": float("nan"),
         "damping": factor.damping if factor else float("nan"),
         "dead_columns": int((statistics.norms == 0).sum()),
         "relative_error": error,
         "seconds": time.perf_counter() - started,
         "tokens": statistics.n_tokens,
     }
+
+
+def count_sparsities(rows: list[dict], block: nn.Module) -> None:
+    """Fill in the sparsities of a block's rows, counted in the weights that the block now has."""
+    for row, layer in zip(rows, prunable_layers(block).values(), strict=True):
+        weight = weight_matrix(layer)
+        row["sparsity"] = count_zeros(weight) / weight.numel()
 
 
 def make_report(

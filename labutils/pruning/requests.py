@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from labutils.core.options import suggest
 from labutils.models.structure import prunable_layers, weight_matrix
@@ -17,7 +19,7 @@ from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.registry import check_values, option_names
 from labutils.pruning.selection import OptiPruneAuto  # noqa: F401 (registers itself)
 
-AllocationName = str | Sequence[float] | None
+AllocationName = str | Sequence[float] | Mapping[int, float] | pd.Series | np.ndarray | Tensor | None
 Kinds = tuple[Callable[..., Method], Callable[..., Allocation]]
 Result = TypeVar("Result")
 
@@ -40,6 +42,7 @@ def make_request(
     Args:
         beside: methods and allocations of the same grid; their options are passed over.
     """
+    allocation = _in_order(allocation)
     kinds = request_kinds(method, allocation, pattern)
     check_options(options, [kinds, *beside], asked=f"method={method!r}, allocation={allocation!r}")
     _check_request(sparsity, pattern, permute, allocation)
@@ -65,10 +68,28 @@ def request_kinds(method: str, allocation: AllocationName, pattern: str) -> Kind
     if allocation is None:
         return kind, getattr(kind, "default_allocation", Uniform)  # what makes a score's method is no class
     if not isinstance(allocation, str):
-        return kind, partial(Given, allocation)
+        return kind, partial(Given, _in_order(allocation))
     if allocation not in ALLOCATIONS:
         raise LookupError(ALLOCATIONS.explain_unknown(allocation, ALLOCATIONS, ", or one number per block"))
     return kind, ALLOCATIONS[allocation]
+
+
+def _in_order(allocation: AllocationName) -> str | list | None:
+    """A name as it is; numbers as a list, in the order of the blocks that a mapping or a Series gives them to."""
+    if allocation is None or isinstance(allocation, str):
+        return allocation
+    if isinstance(allocation, Mapping | pd.Series):
+        shares = dict(allocation.items())
+        if set(shares) != set(range(len(shares))) or len(shares) != len(allocation):
+            raise ValueError(
+                f"allocation gives numbers to {list(allocation.keys())}; it must give one to each block, by its number "
+                "from 0 on."
+            )
+        return [shares[block] for block in range(len(shares))]
+    try:
+        return list(allocation)
+    except TypeError as error:
+        raise ValueError(f"allocation={allocation!r} must be a name, or one number per block.") from error
 
 
 def fits_pattern(allocation: AllocationName) -> bool:

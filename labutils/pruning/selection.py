@@ -148,6 +148,7 @@ class _Reader:
         tokens_per_batch = walk.batch_inputs(0)["input_ids"].numel()
         self.batches = order[: max(1, READ_TOKENS // tokens_per_batch)]
         walk.rewind()
+        walk.check_outputs()
         self.dense = [DenseOutput(walk.outputs_from(0, batch), walk.batch_inputs(batch)) for batch in self.batches]
 
     def damage(self) -> float:
@@ -170,7 +171,8 @@ def _measure(statistics: DenseStatistics, request: Request) -> Tensor:
     # a probe runs the blocks from the pruned one on: half of them on average
     n_probe = max(1, round(PROBE_COST * walk.n_sequences / len(walk.blocks)))
     order = torch.randperm(walk.n_sequences, generator=torch.Generator().manual_seed(request.seed))[:n_probe]
-    probes = BlockWalk(walk.model, {key: value[order] for key, value in walk.inputs.items()}, batch_size=n_probe)
+    chosen = {key: value[order] for key, value in walk.inputs.items()}
+    probes = BlockWalk(walk.model, chosen, batch_size=n_probe, prove=False)
     dense = DenseOutput(probes.outputs_from(0, 0), probes.batch_inputs(0))
     for index, norms in enumerate(statistics.norms):
         for row in _each_level(walk, index, norms, levels):

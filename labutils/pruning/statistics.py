@@ -65,6 +65,14 @@ class _Accumulator:
             self.sample = torch.cat([self.sample, inputs[: SAMPLE_TOKENS - len(self.sample)]])
         self.n_tokens += len(inputs)
 
+    def plus(self, other: "_Accumulator") -> "_Accumulator":
+        """The sums over what both have seen."""
+        both = _Accumulator(self.sample.shape[1], self.products.device, self.products.dim() == 2)
+        both.products = self.products + other.products
+        both.sample = torch.cat([self.sample, other.sample])[:SAMPLE_TOKENS]
+        both.n_tokens = self.n_tokens + other.n_tokens
+        return both
+
     def result(self, n_sequences: int) -> Statistics:
         if self.products.dim() == 1:
             return Statistics(None, self.products.sqrt(), self.sample, self.n_tokens)
@@ -82,9 +90,10 @@ class Collector:
     def __init__(self, layers: Mapping[str, Layer], hessian: bool, stop_early: bool):
         self.layers, self.hessian, self.stop_early = layers, hessian, stop_early
         self.sums: dict[str, _Accumulator] = {}
+        self.again: dict[str, _Accumulator] = {}  # of layers called more than once in a pass: what they then read
         self.reads: dict[str, str] = {}  # layer → the layer that accumulates their common input
         self.reached: set[nn.Module] = set()
-        self.n_batches, self.may_stop = 0, False
+        self.n_batches, self.may_stop, self.called_once = 0, False, False
 
     def __enter__(self) -> "Collector":
         watched: dict[nn.Module, Callable] = {}
@@ -105,12 +114,18 @@ class Collector:
     def __exit__(self, *error: object) -> None:
         self.hooks.close()
 
-    def start(self, mask: Tensor | None) -> None:
-        """A new batch begins; the mask is False on its padding."""
+    def start(self, mask: Tensor | None, *, last: bool = True) -> None:
+        """A new batch begins, or the block is applied to it once more; the mask is False on its padding.
+
+        Args:
+            last: whether this is the last time for the batch, so that the block's output is not needed.
+        """
         if self.n_batches == 1:
-            self.may_stop = self.stop_early and self.n_calls == len(self.reached) == self.n_watched
+            self.called_once = self.n_calls == len(self.reached) == self.n_watched
+        self.may_stop = self.stop_early and last and self.called_once
         self.mask = mask
         self.seen: dict[str, Tensor] = {}  # the inputs of layers that no earlier batch has reached
+        self.called: set[str] = set()
         self.n_batches += 1
         self.n_calls = 0
 
@@ -120,8 +135,11 @@ class Collector:
             if name not in self.reads:
                 self.reads[name] = next((other for other, tensor in self.seen.items() if tensor is inputs), name)
                 self.seen[name] = inputs
-            if self.reads[name] == name:
-                self._add(name, *self._without_padding(name, inputs))
+            if name in self.called:  # DeBERTa's keys, of tokens and of distances: others may not read this too
+                self._add(self.again, name, *self._without_padding(name, inputs))
+            elif self.reads[name] == name:
+                self._add(self.sums, name, *self._without_padding(name, inputs))
+            self.called.add(name)
             self._count(layer)
 
         return collect
@@ -132,7 +150,7 @@ class Collector:
             for own_name, inputs in expert_inputs(experts, tokens, chosen):
                 name = names[own_name]
                 self.reads[name] = name
-                self._add(name, inputs)
+                self._add(self.sums, name, inputs)
             self._count(experts)
 
         return collect
@@ -155,10 +173,10 @@ class Collector:
             )
         return [tokens[self.mask.reshape(-1)] for tokens in flat]
 
-    def _add(self, name: str, tokens: Float[Tensor, "tokens in"]) -> None:
-        if name not in self.sums:
-            self.sums[name] = _Accumulator(tokens.shape[-1], tokens.device, self.hessian)
-        self.sums[name].add(tokens)
+    def _add(self, sums: dict[str, _Accumulator], name: str, tokens: Float[Tensor, "tokens in"]) -> None:
+        if name not in sums:
+            sums[name] = _Accumulator(tokens.shape[-1], tokens.device, self.hessian)
+        sums[name].add(tokens)
 
     def results(self, block: str, n_sequences: int) -> dict[str, Statistics]:
         """The statistics of every layer; those that no token has reached share what says so, one for each width.
@@ -166,14 +184,15 @@ class Collector:
         Raises:
             ValueError: inputs that are not finite; the layer is named.
         """
-        found = {}
-        for name, sums in self.sums.items():
+        for name, sums in [*self.sums.items(), *self.again.items()]:
             if not all_finite(sums.products):
                 raise ValueError(
                     f"The inputs of {block}.{name} contain NaN or infinite values on the calibration tokens."
                 )
-            found[name] = sums.result(n_sequences)
+        found = {name: sums.result(n_sequences) for name, sums in self.sums.items()}
         results = {name: found[source] for name, source in self.reads.items()}
+        for name, again in self.again.items():
+            results[name] = self.sums[self.reads[name]].plus(again).result(n_sequences)
         unreached: dict[int, Statistics] = {}
         for name in [name for name in self.layers if name not in results]:
             weight = weight_matrix(self.layers[name])

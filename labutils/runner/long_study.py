@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replac
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from labutils.core import paths
 from labutils.runner.records import portable
 from labutils.runner.stored_rows import Tables, load_rows, store_rows
 
@@ -57,7 +58,7 @@ class LongStudy(ABC):
     def save(self, rows: Any, folder: Path | str) -> dict[str, Any]:
         """Store the study's rows and their origin in a folder; the origin is returned."""
         return store_rows(
-            self.to_tables(rows), Path(folder), plan=self.described(), single=self.single,
+            self.to_tables(rows), paths.expand(folder), plan=self.described(), single=self.single,
             model_sha256=self.hash_model(), processor_seconds=round(self.count_seconds(rows)),
         )  # fmt: skip
 

@@ -104,12 +104,12 @@ def run_studies(
 
         run_studies(["01_layerwise_sparsity"], profile="smoke", out="results/trial", resume=True)
     """
-    folder = Path(notebooks) if notebooks is not None else paths.NOTEBOOKS
+    folder = paths.expand(notebooks) if notebooks is not None else paths.NOTEBOOKS
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, not {jobs}")
     studies, skipped = plan_studies(names, profile=profile, overrides=parameters or {}, folder=folder)
     where = check_engine(engine) if engine is not None else None
-    run = Path(out).resolve()
+    run = paths.expand(out).resolve()
     board = Board(studies)
     threads = max(1, joblib.cpu_count() // jobs)
     session = Session(run, studies, resume, threads, engine, cell_timeout, board, shared_inputs())

@@ -45,12 +45,13 @@ def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme:
         ValueError: a notebook failed, ran with another profile or with other cells than it has now, or lacks a markdown
             cell tagged `answer`. Nothing is written then.
     """
-    records = read_records(Path(run))
+    run = paths.expand(run)
+    records = read_records(run)
     if not records:
         raise LookupError(f"{run} holds no run: no record of a notebook was found in it")
     hashes = present_hashes(notebooks)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    stored = {stem: _store_one(Path(run), record, notebooks, hashes, today) for stem, record in records.items()}
+    stored = {stem: _store_one(run, record, notebooks, hashes, today) for stem, record in records.items()}
     for stem, notebook in stored.items():
         write_atomically(notebooks / f"{stem}.ipynb", write_notebook(notebook))
     write_readme(notebooks=notebooks, readme=readme)

@@ -126,4 +126,4 @@ def _to_parquet(table: pd.DataFrame, single: Sequence[str]) -> bytes:
 
 def _place(source: str | Path) -> Path:
     name = str(source)
-    return paths.DATA / name.removeprefix("data:") if name.startswith("data:") else Path(name)
+    return paths.DATA / name.removeprefix("data:") if name.startswith("data:") else paths.expand(name)

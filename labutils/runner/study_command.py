@@ -44,16 +44,17 @@ def run_study(words: Sequence[str], study: type[LongStudy], *, description: str)
 
 
 def _study_parser(name: str, description: str) -> argparse.ArgumentParser:
+    path = paths.expand
     parser = argparse.ArgumentParser(
         prog=f"python -m labutils.{name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--profile", default="full", help="profile of the notebook's parameters (default: %(default)s)")
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="name=value", help="one of them")
-    parser.add_argument("--plan", type=Path, help="JSON file with a plan, in place of the notebook's parameters")
+    parser.add_argument("--plan", type=path, help="JSON file with a plan, in place of the notebook's parameters")
     parser.add_argument("--show", action="store_true", help="print the plan as JSON and stop")
-    parser.add_argument("--runs", type=Path, default=Path("results") / name, help="where finished runs are kept")
+    parser.add_argument("--runs", type=path, default=Path("results") / name, help="where finished runs are kept")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=paths.DATA / f"{name}_runs", help="folder of the stored rows")
+    parser.add_argument("--out", type=path, default=paths.DATA / f"{name}_runs", help="folder of the stored rows")
     return parser
 
 

@@ -19,7 +19,8 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from labutils.core.progress import clock
-from labutils.models.loading import choose_device, model_class
+from labutils.models.classes import model_class
+from labutils.models.loading import choose_device
 from labutils.pruning.calibration import Calibration
 from labutils.pruning.forecast.memory import gigabytes, stage_memory
 from labutils.pruning.forecast.plan import Plan
@@ -27,7 +28,7 @@ from labutils.pruning.forecast.probe import measure_pruning, measure_speed
 from labutils.pruning.forecast.seconds import beginning_seconds, stage_seconds
 from labutils.pruning.forecast.trace import trace_block
 from labutils.pruning.methods import Request
-from labutils.pruning.requests import make_request
+from labutils.pruning.requests import AllocationName, make_request
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def forecast(
     *positional: str,
     method: str = "optiprune",
     sparsity: float,
-    allocation: str | Sequence[float] | None = None,
+    allocation: AllocationName = None,
     pattern: str = "unstructured",
     permute: bool = False,
     seed: int = 0,

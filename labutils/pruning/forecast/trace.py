@@ -77,7 +77,7 @@ def trace_block(model: PreTrainedModel, batch: tuple[int, int]) -> tuple[BlockCo
     shares = _replace_experts(model)
     try:
         with _Answers():
-            walk = BlockWalk(model, torch.zeros(batch, dtype=torch.int64), batch_size=batch[0])
+            walk = BlockWalk(model, torch.zeros(batch, dtype=torch.int64), batch_size=batch[0], prove=False)
         block, hidden = walk.blocks[0], walk.hidden[0]
         reads = _Reads(prunable_layers(block), shares)
         with torch.no_grad(), reads.watching(), _Counter() as counter, _Attention(counter):
