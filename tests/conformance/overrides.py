@@ -38,7 +38,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0}},
     "emu3": {"vocabulary_map": IMAGE_WORDS},
     "ernie4_5_vl_moe_text": {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}, "moe_k": 2,
+        **MULTIMODAL_ROPE, "moe_k": 2, "moe_intermediate_size": [24, 24],
     },
     "florence_vision": {"embed_dim": [16, 16, 16, 16], "num_heads": [2] * 4, "num_groups": [2] * 4, "depths": [1] * 4},
     "fun_asr_nano": {"adaptor_config": {"intermediate_size": 8}},
@@ -47,7 +47,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "bridgetower_text_model": {"hidden_size": 64},
     "bridgetower_vision_model": {"hidden_size": 64},
     "cohere_compass_text": {
-        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}}
+        "rope_parameters": {"full_attention": MULTIMODAL_ROPE["rope_parameters"]}
     },
     "cosmos3_edge_text": MULTIMODAL_ROPE,
     "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4, "n_group": 1, "topk_group": 1},
@@ -56,7 +56,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "ernie4_5_moe": {"moe_k": 2},
     "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse", "sparse"], "num_experts_per_tok": 2},
     "dots3_note_text": {
-        "per_layer_config": {2: {"num_attention_heads": 8, "num_key_value_heads": 8, "kv_lora_rank": 24, "head_dim": 16}}
+        "per_layer_config": {
+            2: {"num_attention_heads": 8, "num_key_value_heads": 8, "kv_lora_rank": 24, "head_dim": 16}
+        }
     },
     "efficientnet": {"width_coefficient": 0.1, "depth_coefficient": 0.1},
     "esm": {"vocab_size": 64, "pad_token_id": 1, "mask_token_id": 2},

@@ -5,7 +5,7 @@ take part.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+# transformers 5.23 makes their cache from a number of layers that their configuration does not have.
+WITHOUT_CACHE = ("BltModel", "BltForCausalLM")
 PRODUCTS = {torch.nn.functional.linear: (0, 1), torch.matmul: (0, 1), Tensor.matmul: (0, 1), Tensor.__matmul__: (0, 1)}
 
 
@@ -66,10 +68,11 @@ def plain_reads(model: PreTrainedModel, batches: list[Tensor], slices: dict[str,
     ]
     products = Products({(matrix.data_ptr(), matrix.shape): name for name, matrix in slices.items()})
     try:
-        with torch.no_grad(), _literal_experts(model) if slices else nullcontext(), products if slices else nullcontext():
+        with ExitStack() as stack:
+            for context in (_literal_experts(model), products) if slices else ():
+                stack.enter_context(context)
             for batch in batches:
-                torch.manual_seed(0)
-                model(input_ids=batch)
+                plain_output(model, batch)
     finally:
         for hook in hooks:
             hook.remove()
@@ -77,10 +80,11 @@ def plain_reads(model: PreTrainedModel, batches: list[Tensor], slices: dict[str,
 
 
 def plain_output(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """The first output of a plain forward pass."""
+    """The first output of a plain forward pass of token ids alone."""
     torch.manual_seed(0)
+    options = {"use_cache": False} if type(model).__name__ in WITHOUT_CACHE else {}
     with torch.no_grad():
-        return model(input_ids=ids)[0]
+        return model(input_ids=ids, **options)[0]
 
 
 def _watch(reads: Reads):

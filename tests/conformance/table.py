@@ -19,8 +19,9 @@ OUTCOMES = ("right", "refused", "wrong", "not built")
 
 # What readers call the architectures that most of them look for; README names those that the table finds right.
 FAMILIES = {
-    "LlamaForCausalLM": "Llama", "MistralForCausalLM": "Mistral", "Qwen2ForCausalLM": "Qwen2", "Qwen3ForCausalLM": "Qwen3",
-    "Gemma2ForCausalLM": "Gemma 2", "Gemma3ForCausalLM": "Gemma 3", "Phi3ForCausalLM": "Phi-3",
+    "LlamaForCausalLM": "Llama", "MistralForCausalLM": "Mistral", "Qwen2ForCausalLM": "Qwen2",
+    "Qwen3ForCausalLM": "Qwen3", "Gemma2ForCausalLM": "Gemma 2", "Gemma3ForCausalLM": "Gemma 3",
+    "Phi3ForCausalLM": "Phi-3",
     "Olmo2ForCausalLM": "OLMo 2", "StableLmForCausalLM": "StableLM", "GraniteMoeHybridForCausalLM": "Granite 4",
     "DeepseekV3ForCausalLM": "DeepSeek-V3", "MixtralForCausalLM": "Mixtral", "Qwen3MoeForCausalLM": "Qwen3-MoE",
     "GptOssForCausalLM": "GPT-OSS", "MambaForCausalLM": "Mamba", "OPTForCausalLM": "OPT", "GPT2LMHeadModel": "GPT-2",
@@ -56,13 +57,13 @@ def page(table: pd.DataFrame) -> str:
         "",
         f"Written by `make conformance` from [conformance.csv](conformance.csv), for transformers {version}.",
         "",
-        "Every class that transformers names for a causal language model, a base model or a text encoder is built with a",
-        "tiny random configuration. It is *right* where all of this holds, and *refused* where `lab.prune` says why it",
-        "cannot be done and leaves the model as it was:",
+        "Every class that transformers names for a causal language model, a base model or a text encoder is built with",
+        "a tiny random configuration. It is *right* where all of this holds, and *refused* where `lab.prune` says why",
+        "it cannot be done and leaves the model as it was:",
         "",
-        "- the statistics of every matrix are those that hooks see in plain forward passes, of the dense model and behind",
-        "  blocks whose weights have changed; experts that are fused in one parameter are watched at the products of",
-        "  torch in which they take part, one by one",
+        "- the statistics of every matrix are those that hooks see in plain forward passes, of the dense model and",
+        "  behind blocks whose weights have changed; experts that are fused in one parameter are watched at the",
+        "  products of torch in which they take part, one by one",
         "- `wanda` at 50 % leaves half of the entries of every block matrix zero, and everything else as it was",
         "- `sparsegpt` gives finite weights with as many zeros",
         "- both saved forms load back as the same class, with the same state and the same output, bit for bit",
@@ -130,8 +131,10 @@ def _remarks(table: pd.DataFrame) -> list[str]:
     disk = right[~right["disk to disk"].isin(["equal", ""])]
     lines = ["### Remarks on the right ones", ""]
     for row in unseen.itertuples():
-        lines.append(f"- `{row[1]}`: {row.experts} matrices of fused experts were compared; no token reached the others, "
-                     "or no product shows them.")  # fmt: skip
+        lines.append(
+            f"- `{row[1]}`: {row.experts} matrices of fused experts were compared; no token reached the others, or no "
+            "product shows them."
+        )
     for name, left in zip(dense["class"], dense["stays dense"], strict=True):
         lines.append(f"- `{name}`: beside the blocks, {', '.join(f'`{one}`' for one in left.split())} stay dense.")
     for reason, rows in disk.groupby("disk to disk"):

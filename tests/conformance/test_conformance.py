@@ -12,8 +12,8 @@ from conformance.plain_passes import plain_reads
 from conformance.tiny_configs import forward_failure, tiny_model
 from torch import nn
 
-# What each stands for: plain decoders, fused projections, transposed layers, experts in four forms, hybrids of attention
-# and recurrence, hashed experts, two widths of heads, encoders, a text part of many, and what must be refused.
+# What each stands for: plain decoders, fused projections, transposed layers, experts in four forms, hybrids of
+# attention and recurrence, hashed experts, two widths of heads, encoders, and what must be refused.
 SAMPLE = [
     "LlamaForCausalLM", "Gemma3nForCausalLM", "GPT2LMHeadModel", "BloomForCausalLM", "FalconForCausalLM",
     "MixtralForCausalLM", "GptOssForCausalLM", "DeepseekV3ForCausalLM", "DeepseekV4ForCausalLM", "DbrxForCausalLM",

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from conformance.overrides import DEFAULTS, OF_CLASS, OVERRIDES
+from conformance.plain_passes import plain_output
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, ResNetConfig, TimmBackboneConfig
 
@@ -25,12 +26,12 @@ Rule = int | Callable[[int], int]
 
 # The first pattern that matches a field's name decides; a function gets the default.
 RULES: list[tuple[str, Rule]] = [
-    (r"(image|frame|input|patch|window|kernel|chunk|block|tile|stride|grid)(_size|_width|_height)?s?$", lambda old: old),
+    (r"(image|frame|input|patch|window|kernel|chunk|block|tile|grid)(_size|_width|_height)s?", lambda old: old),
     (r"type_vocab_size", lambda old: old),
     (r"(\w+_)?vocab(ulary)?_size(_per_layer_input)?|n_vocab", VOCABULARY),
     (r"pretraining_tp|conv_kernel|d_conv|expand|n_shared_experts|num_shared_experts", lambda old: old),
     (r"(n|topk)_group|num_expert_group|mamba_n_groups|n_groups", 1),
-    (r"(num_|n_)?(\w+_)?(experts_per_tok(en)?|experts_top_k)|moe_topk|top_k|moe_top_k|num_selected_experts|topk_experts", 2),
+    (r"(num_|n_)?(\w+_)?experts_(per_tok(en)?|top_k)|(moe_)?top_?k|num_selected_experts|topk_experts", 2),
     (r"(moe_)?(num|n)_(\w+_)?experts", 4),
     (r"first_k_dense_replace|num_dense_layers|num_kv_shared_layers", lambda old: min(old, 1)),
     (r"qk_head_dim", 16),
@@ -98,8 +99,7 @@ def reads_token_ids(model: PreTrainedModel) -> bool:
 def forward_failure(model: PreTrainedModel, ids: Tensor) -> str | None:
     """The error of a forward pass of token ids alone, or None."""
     try:
-        with torch.no_grad():
-            first = model(input_ids=ids)[0]
+        first = plain_output(model, ids)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     if not isinstance(first, Tensor):
@@ -150,7 +150,9 @@ def _shrunk(default: PreTrainedConfig, rules: list[tuple[str, Rule]]) -> dict[st
     options: dict[str, Any] = {}
     for name, old in _fields(default):
         if isinstance(old, TimmBackboneConfig):
-            options[name] = ResNetConfig(embedding_size=16, hidden_sizes=[16] * 4, depths=[1] * 4, out_indices=[1, 2, 3, 4])
+            options[name] = ResNetConfig(
+                embedding_size=16, hidden_sizes=[16] * 4, depths=[1] * 4, out_indices=[1, 2, 3, 4]
+            )
         elif isinstance(old, PreTrainedConfig):
             inner = _shrunk(old, rules) | OVERRIDES.get(default.model_type, {}).get(name, {})
             options[name] = type(old)(**inner)
