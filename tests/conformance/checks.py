@@ -19,6 +19,7 @@ from labutils.core import paths
 from labutils.models import find_blocks, prunable_layers, weight_matrix
 from labutils.models.experts import find_routers
 from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.report import PruneReport
 
 BATCH = 2
 IDS = torch.randint(3, FIRST_SPECIAL, (4, 12), generator=torch.Generator().manual_seed(1))
@@ -88,7 +89,7 @@ def _check_model(model: PreTrainedModel, row: Row, folder: Path) -> None:
         raise Wrong(f"pruned, although a plain forward pass fails: {row.forward}")
     pruned = snapshot(model)
     row.matrices = len(report.layers)
-    check_zeros(model, dense, report.sparsity)
+    check_zeros(model, report)
     check_nothing_else_changed(model, dense)
     restore(model, dense)
     check_statistics(model, row)
@@ -98,13 +99,19 @@ def _check_model(model: PreTrainedModel, row: Row, folder: Path) -> None:
     check_disk(model, pruned, row, folder)
 
 
-def check_zeros(model: PreTrainedModel, dense: dict[str, Tensor], told: float) -> None:
-    """Half of the entries of every block matrix are zero, and the report says so."""
-    counts = {name: (int((matrix == 0).sum()), matrix.numel()) for name, matrix in matrices(model).items()}
+def check_zeros(model: PreTrainedModel, report: PruneReport) -> None:
+    """Half of the entries of every block matrix are zero, and the report says so.
+
+    A reconstruction may set more to zero, in columns whose input is zero on all tokens.
+    """
+    found, told = matrices(model), report.layers.set_index("name")
+    require(found.keys() == set(told.index), "the report does not name the model's matrices")
+    counts = {name: (int((matrix == 0).sum()), matrix.numel()) for name, matrix in found.items()}
     for name, (zeros, size) in counts.items():
-        require(abs(zeros - 0.5 * size) <= 1, f"{zeros} of {size} entries of {name} are zero")
+        dead = told.loc[name, "dead_columns"] * told.loc[name, "rows"]
+        require(-1 <= zeros - 0.5 * size <= 1 + dead, f"{zeros} of {size} entries of {name} are zero")
     share = sum(zeros for zeros, _ in counts.values()) / sum(size for _, size in counts.values())
-    require(abs(share - told) < 1e-6, f"the report says {told:.4f} zeros, the model has {share:.4f}")
+    require(abs(share - report.sparsity) < 1e-6, f"the report says {report.sparsity:.4f} zeros, there are {share:.4f}")
 
 
 def check_nothing_else_changed(model: PreTrainedModel, dense: dict[str, Tensor]) -> None:
@@ -172,7 +179,7 @@ def check_reconstruction(model: PreTrainedModel, folder: Path) -> None:
     """SparseGPT gives finite weights, and both forms of the saved model load back as they were."""
     report = lab.prune(model, IDS, method="sparsegpt", sparsity=0.5, batch_size=BATCH)
     require(all(tensor.isfinite().all() for tensor in matrices(model).values()), "sparsegpt: weights are not finite")
-    check_zeros(model, {}, report.sparsity)
+    check_zeros(model, report)
     expected, state = plain_output(model, IDS), snapshot(model)
     for compact in (False, True):
         form = "compact" if compact else "dense"
@@ -181,7 +188,8 @@ def check_reconstruction(model: PreTrainedModel, folder: Path) -> None:
         loaded = attempt_only(f"load {form}", lambda: lab.load_pruned(saved)).model  # noqa: B023
         require(type(loaded) is type(model), f"{form}: loaded as {type(loaded).__name__}")
         require_same(state, loaded, form)
-        require(torch.equal(plain_output(loaded, IDS), expected), f"{form}: the loaded model's output differs")
+        off = float((plain_output(loaded, IDS) - expected).abs().max() / expected.abs().max())
+        require(off < 1e-5, f"{form}: the loaded model's output is off by {off:.1%}")
 
 
 def check_disk(model: PreTrainedModel, pruned: dict[str, Tensor], row: Row, folder: Path) -> None:

@@ -37,6 +37,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "chameleon": {"vocabulary_map": {"<image>": 63, "IMGIMGA": 62}},
     "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0}},
     "emu3": {"vocabulary_map": IMAGE_WORDS},
+    "emu3_vqgan": {"base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1},
     "ernie4_5_vl_moe_text": {
         **MULTIMODAL_ROPE, "moe_k": 2, "moe_intermediate_size": [24, 24],
     },

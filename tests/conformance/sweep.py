@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from conformance.checks import Row, check_class
+from conformance.checks import Row, check_class, one_line
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -26,7 +26,7 @@ MAPPINGS = {
     "base": MODEL_MAPPING_NAMES,
     "text": MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 }
-SECONDS, BYTES = 60.0, 8 * 2**30
+CPU_SECONDS, SECONDS, BYTES = 90, 900.0, 8 * 2**30
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,12 @@ def candidates() -> list[Candidate]:
 
 def check_candidate(candidate: Candidate) -> Row:
     """One class, checked in this process."""
-    model_class = getattr(transformers, candidate.name, None)
-    if model_class is None:
-        return Row(
-            candidate.name, candidate.mappings, "not built",
-            "named in transformers' mapping, but not among its classes",
-        )  # fmt: skip
     named = CONFIG_MAPPING[candidate.model_type]
-    config_classes = list(dict.fromkeys([model_class.config_class or named, named]))
+    try:
+        model_class = getattr(transformers, candidate.name)
+        config_classes = list(dict.fromkeys([model_class.config_class or named, named]))
+    except (AttributeError, ImportError) as error:  # it needs a package that is not here, or is not there at all
+        return Row(candidate.name, candidate.mappings, "not built", one_line(error))
     folder = Path(tempfile.mkdtemp(prefix="conformance-"))
     try:
         return check_class(candidate.name, model_class, config_classes, candidate.mappings, folder)
@@ -120,6 +118,7 @@ def _be_quiet() -> None:
 def _child(candidate: Candidate, sender: connection.Connection) -> None:
     _be_quiet()
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))  # of its own: others may keep it waiting
     sender.send(asdict(check_candidate(candidate)))
 
 
@@ -127,7 +126,7 @@ def _received(receiver: connection.Connection, candidate: Candidate) -> Row:
     try:
         return Row(**receiver.recv())
     except EOFError:
-        return _wrong(candidate, "its process ended without a result")
+        return _wrong(candidate, f"its process ended without a result, perhaps after {CPU_SECONDS} seconds of work")
 
 
 def _wrong(candidate: Candidate, reason: str) -> Row:

@@ -66,8 +66,11 @@ def test_refusals_are_those_of_our_own_documented_kinds() -> None:
 def test_the_checks_see_faults(tiny_llama: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each check fails where what it looks for is broken: otherwise it would prove nothing."""
     dense = snapshot(tiny_llama)
+    report = checks.lab.prune(tiny_llama, checks.IDS, method="wanda", sparsity=0.5)
+    checks.check_zeros(tiny_llama, report)
+    checks.restore(tiny_llama, dense)
     with pytest.raises(Wrong, match="0 of .* entries of model.layers.0"):
-        checks.check_zeros(tiny_llama, dense, 0.5)
+        checks.check_zeros(tiny_llama, report)
     with torch.no_grad():
         tiny_llama.model.norm.weight.add_(1)
     with pytest.raises(Wrong, match="model.norm.weight is no matrix"):
