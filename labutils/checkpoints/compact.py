@@ -11,15 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Shaped, UInt8
-from safetensors.torch import load_file
 from torch import Tensor
 
-from labutils.checkpoints.shards import read_metadata, write_shard
+from labutils.checkpoints.shards import bits, opened, read_metadata, write_shard
 from labutils.checkpoints.storable import Storable
 from labutils.models.loading import COMPACT
 
 MASK, VALUES = "::mask", "::values"
-INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def write_compact(storable: Storable, folder: Path) -> None:
@@ -49,11 +47,31 @@ def read_compact(folder: Path) -> dict[str, Tensor]:
         LookupError: no compact weights in the folder.
         ValueError: the file is damaged.
     """
-    shapes = json.loads(read_metadata(folder / COMPACT)["shapes"])
-    state = load_file(folder / COMPACT)
-    for name, shape in shapes.items():
-        state[name] = unpack(state.pop(name + MASK), state.pop(name + VALUES), torch.Size(shape))
+    path = folder / COMPACT
+    shapes, state = _packed_shapes(path), {}
+    with opened(path) as file:
+        for key in file.keys():  # noqa: SIM118 (not a mapping)
+            name = key.removesuffix(MASK).removesuffix(VALUES)
+            if name == key or name not in shapes:
+                state[key] = file.get_tensor(key)
+        for name, shape in shapes.items():
+            mask, values = file.get_tensor(name + MASK), file.get_tensor(name + VALUES)
+            if mask.dtype != torch.uint8 or mask.shape != (-(-shape.numel() // 8),) or values.dim() != 1:
+                raise ValueError(f"The mask of {name} in {path} is not that of a tensor {tuple(shape)}: it is damaged.")
+            state[name] = unpack(mask, values, shape)
     return state
+
+
+def _packed_shapes(path: Path) -> dict[str, torch.Size]:
+    """The shapes of the tensors that are stored as masks and values, from what the file says about itself."""
+    try:
+        shapes = json.loads(read_metadata(path)["shapes"])
+        sound = all(type(size) is int and size >= 0 for shape in shapes.values() for size in shape)
+        if sound:
+            return {name: torch.Size(shape) for name, shape in shapes.items()}
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError, OverflowError) as error:
+        raise ValueError(f"{path} does not tell the shapes of its tensors ({error!r}): the file is damaged.") from error
+    raise ValueError(f"{path} tells shapes that are none: the file is damaged.")
 
 
 def saves_room(tensor: Shaped[Tensor, "..."]) -> bool:
@@ -88,4 +106,4 @@ def unpack(mask: UInt8[Tensor, " bytes"], values: Shaped[Tensor, " kept"], shape
 
 def _is_kept(tensor: Shaped[Tensor, "..."]) -> Bool[Tensor, "..."]:
     """All but positive zero, told by the bits: a negative zero is kept as it is."""
-    return tensor.contiguous().view(INTEGERS[tensor.element_size()]) != 0
+    return bits(tensor) != 0

@@ -58,7 +58,7 @@ def _keep_dtypes(model: PreTrainedModel, shards: Shards) -> None:
 def _check_written(storable: Storable, folder: Path) -> None:
     shards, left = open_shards(folder), set(storable.state)
     left -= set(storable.model._keys_to_ignore_on_save or ())
-    with shards.opened() as read:
+    with shards.reading() as read:
         for group in match_all(shards.shapes, storable.skeleton, left):
             for name, tensor in group.to_model(read, storable.skeleton).items():
                 if name in storable.state:

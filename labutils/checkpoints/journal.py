@@ -9,6 +9,8 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from labutils.checkpoints.records import RECORD
 from labutils.checkpoints.shards import explain_failed_write
-from labutils.core.files import hash_file, write_atomically
+from labutils.core.files import hash_file, read_json, write_atomically
 
 FOLDER = ".pruning"
 
@@ -91,10 +93,11 @@ class Journal:
 
     def plan(self) -> Plan | None:
         """The plan, if it was made."""
-        if (found := self._read("plan")) is None:
-            return None
-        budgets = {(index, name): count for index, name, count in found["budgets"]}
-        return Plan(budgets, found["seconds"])
+        with self._sound("plan"):
+            if (found := self._read("plan")) is None:
+                return None
+            return Plan({(int(index), str(name)): int(count) for index, name, count in found["budgets"]},
+                        float(found["seconds"]))  # fmt: skip
 
     def write_plan(self, plan: Plan) -> None:
         budgets = [[index, name, count] for (index, name), count in plan.budgets.items()]
@@ -102,11 +105,13 @@ class Journal:
 
     def block(self, index: int, shard: Path) -> BlockRecord | None:
         """The record of a block that is done."""
-        found = self._read(f"block-{index:05d}")
-        if found is None or not shard.exists() or hash_file(shard) != found["shard"]:
-            return None
-        orders = {name: torch.tensor(order) for name, order in found["permutations"].items()}
-        return BlockRecord(found["rows"], orders, found["seconds"])
+        name = f"block-{index:05d}"
+        with self._sound(name):
+            found = self._read(name)
+            if found is None or not shard.exists() or hash_file(shard) != found["shard"]:
+                return None
+            orders = {layer: torch.tensor(order) for layer, order in found["permutations"].items()}
+            return BlockRecord([dict(row) for row in found["rows"]], orders, float(found["seconds"]))
 
     def write_block(self, index: int, shard: Path, record: BlockRecord) -> None:
         orders = {name: order.tolist() for name, order in record.permutations.items()}
@@ -120,7 +125,18 @@ class Journal:
 
     def _read(self, name: str) -> dict | None:
         path = self.folder / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() else None
+
+    @contextmanager
+    def _sound(self, name: str) -> Iterator[None]:
+        """A record that is not what was written is a ValueError that names it."""
+        try:
+            yield
+        except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.folder / name}.json is damaged ({error!r}). Remove {self.folder} and the shards beside it, and "
+                "begin anew."
+            ) from error
 
     def _write(self, name: str, content: dict) -> None:
         path = self.folder / f"{name}.json"

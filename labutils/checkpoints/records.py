@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file
+from torch import Tensor
 
-from labutils.checkpoints.shards import write_shard
-from labutils.core.files import write_atomically
+from labutils.checkpoints.shards import read_header, read_tensor, write_shard
+from labutils.core.files import read_json, write_atomically
 from labutils.pruning.report import PruneReport
 
+UNREADABLE = (ValueError, TypeError, AttributeError, NotImplementedError, OSError)  # pyarrow's errors are such
 RECORD, LAYERS, ORDERS = "pruning.json", "pruning_layers.parquet", "pruning_permutations.safetensors"
 
 
@@ -39,26 +40,39 @@ def read_report(folder: Path) -> PruneReport:
     """The report that lies beside a pruned model.
 
     Raises:
-        LookupError: there is none.
+        LookupError: there is none, or no table of matrices.
+        ValueError: a file is damaged.
     """
     if not (folder / RECORD).exists():
         raise LookupError(
             f"{folder} holds no {RECORD}: it was not written by `save_pruned` or `prune_checkpoint`, or a "
             "`prune_checkpoint` into it has not finished. A model without a report is loaded with `load_model`."
         )
-    record = json.loads((folder / RECORD).read_text())
-    candidates = record["candidates"]
-    return PruneReport(
-        layers=pd.read_parquet(folder / LAYERS),
-        sparsity=record["sparsity"],
-        strategy=pd.DataFrame(record["strategy"]),
-        options=record["options"],
-        permutations=load_file(folder / ORDERS) if (folder / ORDERS).exists() else {},
-        seconds=record["seconds"],
-        candidates=None if candidates is None else pd.DataFrame(candidates),
-    )
+    record = read_json(folder / RECORD)
+    try:
+        candidates = record["candidates"]
+        return PruneReport(
+            layers=pd.read_parquet(folder / LAYERS),
+            sparsity=record["sparsity"],
+            strategy=pd.DataFrame(record["strategy"]),
+            options=record["options"],
+            permutations=_read_orders(folder / ORDERS),
+            seconds=record["seconds"],
+            candidates=None if candidates is None else pd.DataFrame(candidates),
+        )
+    except FileNotFoundError as error:
+        raise LookupError(f"{folder} lacks {LAYERS}, the report's table of matrices.") from error
+    except (*UNREADABLE, KeyError) as error:
+        raise ValueError(f"The report in {folder} is damaged ({error!r}).") from error
+
+
+def _read_orders(path: Path) -> dict[str, Tensor]:
+    return {key: read_tensor(path, key) for key in read_header(path)} if path.exists() else {}
 
 
 def read_identity(folder: Path) -> dict:
     """What a pruned checkpoint depends on, as `prune_checkpoint` wrote it; empty for one by `save_pruned`."""
-    return json.loads((folder / RECORD).read_text()).get("identity", {})
+    identity = read_json(folder / RECORD).get("identity", {})
+    if not isinstance(identity, dict):
+        raise ValueError(f"{folder / RECORD} is damaged: its 'identity' is no object.")
+    return identity

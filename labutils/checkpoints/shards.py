@@ -6,7 +6,6 @@ tensors it asked for and no more.
 
 import errno
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from labutils.core.files import read_json
 from labutils.core.profiling import trim_malloc
 from labutils.core.progress import progress
 
@@ -31,6 +32,7 @@ DTYPES = {
     "I8": torch.int8, "U16": torch.uint16, "I16": torch.int16, "U32": torch.uint32, "I32": torch.int32,
     "U64": torch.uint64, "I64": torch.int64,
 }  # fmt: skip
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -50,14 +52,14 @@ class Shards:
     dtypes: dict[str, torch.dtype]
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[str], Tensor]]:
+    def reading(self) -> Iterator[Callable[[str], Tensor]]:
         """What gives one tensor after the other, with all files open; what was read is not to be kept.
 
         Raises:
             ValueError: a damaged file.
         """
         with ExitStack() as stack:
-            files = {path: stack.enter_context(_Opened(path)) for path in {*self.files.values()}}
+            files = {path: stack.enter_context(opened(path)) for path in {*self.files.values()}}
             yield lambda key: files[self.files[key]].get_tensor(key)
 
     def first_dtype(self) -> torch.dtype:
@@ -117,7 +119,10 @@ def open_shards(folder: Path) -> Shards:
 def _listed_files(folder: Path) -> dict[str, str]:
     """The index's file of every tensor; empty for a single file, which has no index."""
     if (folder / INDEX).exists():
-        return json.loads((folder / INDEX).read_text())["weight_map"]
+        listed = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(listed, dict) or not all(_is_name(name) for name in listed.values()):
+            raise ValueError(f"{folder / INDEX} does not tell the file of every tensor in its 'weight_map'.")
+        return listed
     if not (folder / SINGLE).exists():
         raise LookupError(
             f"{folder} holds neither {SINGLE} nor {INDEX}. Only safetensors weights are read; other formats can be "
@@ -126,10 +131,15 @@ def _listed_files(folder: Path) -> dict[str, str]:
     return {}
 
 
+def _is_name(name: object) -> bool:
+    """Whether it is the name of a file in the same folder."""
+    return isinstance(name, str) and Path(name).name == name
+
+
 def read_header(path: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Shape and dtype of each tensor of a file, from its header; LookupError and ValueError as `read_tensor`."""
     found = {}
-    with _Opened(path) as file:
+    with opened(path) as file:
         for key in file.keys():  # noqa: SIM118 (not a mapping)
             entry = file.get_slice(key)
             if entry.get_dtype() not in DTYPES:
@@ -158,7 +168,7 @@ def read_tensor(path: Path, key: str) -> Tensor:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says about itself; LookupError and ValueError as `read_tensor`."""
-    with _Opened(path) as file:
+    with opened(path) as file:
         return file.metadata() or {}
 
 
@@ -182,7 +192,7 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor], *, scratch: Path, met
         save_file(dict(tensors), unfinished, metadata={"format": "pt", **(metadata or {})})
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
-        with _Opened(unfinished) as file:
+        with opened(unfinished) as file:
             for name, tensor in tensors.items():
                 check_same(name, file.get_tensor(name), tensor, path)
         unfinished.chmod(0o644)  # safetensors makes it private
@@ -194,11 +204,16 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor], *, scratch: Path, met
         raise
 
 
+def bits(tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    """A tensor's numbers as integers of the same bits, so that NaN equals itself, and the two zeros differ."""
+    return tensor.contiguous().view(INTEGERS[tensor.element_size()])
+
+
 def check_same(name: str, written: Tensor, expected: Tensor, path: Path) -> None:
     """OSError unless a tensor that was read back has the bits of the one that was to be written."""
     expected = expected.detach().cpu()
     same = written.dtype == expected.dtype and written.shape == expected.shape
-    if not (same and torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (written, expected)))):
+    if not (same and torch.equal(bits(written), bits(expected))):
         raise OSError(
             errno.EIO, f"{name} was read back from {path.name} otherwise than it was written; the disk, or the way to "
             "it, is at fault",
@@ -220,23 +235,23 @@ def _pieces(path: Path, key: str) -> Iterator[Tensor]:
     """A tensor's rows, some at a time; a piece is to be used before the next one is asked for."""
     shape = _shape(path, key)
     if shape.numel() <= PIECE:
-        with _Opened(path) as file:
+        with opened(path) as file:
             yield file.get_tensor(key)
         return
     rows = max(1, PIECE * shape[0] // shape.numel())
     for start in range(0, shape[0], rows):
-        with _Opened(path) as file:
+        with opened(path) as file:
             yield file.get_slice(key)[start : start + rows]
 
 
 def _shape(path: Path, key: str) -> torch.Size:
-    with _Opened(path) as file:
+    with opened(path) as file:
         if key not in file.keys():  # noqa: SIM118 (not a mapping)
             raise LookupError(f"{path} holds no tensor {key!r}.")
         return torch.Size(file.get_slice(key).get_shape())
 
 
-class _Opened:
+class opened:  # noqa: N801 (used like a function, as `open` is)
     """A safetensors file, opened for reading; errors say which file and what to do."""
 
     def __init__(self, path: Path):

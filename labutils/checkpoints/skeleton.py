@@ -29,14 +29,17 @@ def build_without_weights(
     """
     config = read_config(folder)
     check_not_quantised(config, folder)
-    return build_from_config(choose(config), config, dtype or config.dtype or stored)
+    try:
+        return build_from_config(choose(config), config, dtype or config.dtype or stored)
+    except ValueError as error:
+        raise LookupError(f"{folder} cannot be built by transformers: {error}") from error
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
     """The configuration of a folder; a LookupError where there is none, or none that can be read."""
     try:
         return AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # on a damaged file transformers raises whatever comes
         raise LookupError(f"{folder} has no configuration that names an architecture: {error}") from error
 
 

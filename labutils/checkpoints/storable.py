@@ -73,13 +73,21 @@ def _stored_config(model: PreTrainedModel) -> PreTrainedConfig:
     for entry in ("quantization_config", "compression_config"):
         if hasattr(config, entry):
             delattr(config, entry)
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    if isinstance(getattr(inputs, "weight", None), Tensor) and isinstance(getattr(outputs, "weight", None), Tensor):
-        tied = inputs.weight is outputs.weight
-        for owner in {id(owner): owner for owner in (config, config.get_text_config())}.values():
+    if (tied := _are_tied(model)) is not None:
+        for owner in (config, config.get_text_config()):
             if getattr(owner, "tie_word_embeddings", tied) != tied:
                 owner.tie_word_embeddings = tied
     return config
+
+
+def _are_tied(model: PreTrainedModel) -> bool | None:
+    """Whether the output matrix is the embeddings' own; None where the model has not both."""
+    try:
+        tables = model.get_input_embeddings(), model.get_output_embeddings()
+    except NotImplementedError:  # a model of images or sound
+        return None
+    inputs, outputs = (getattr(table, "weight", None) for table in tables)
+    return inputs is outputs if isinstance(inputs, Tensor) and isinstance(outputs, Tensor) else None
 
 
 def _common_dtype(model: PreTrainedModel) -> torch.dtype:

@@ -67,6 +67,24 @@ def folder_when_complete(folder: Path) -> Iterator[Path]:
         raise
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    >>> read_json(Path("pruned/config.json"))["model_type"]
+
+    Raises:
+        ValueError: the file holds no JSON, or another value than an object.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no UTF-8, or no JSON
+        raise ValueError(f"{path} is damaged: it holds no JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds a {type(content).__name__} instead of an object.")
+    return content
+
+
 def hash_bytes(data: bytes) -> str:
     """SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

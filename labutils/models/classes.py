@@ -1,12 +1,14 @@
 """Which of transformers' classes a configuration asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import transformers
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_TEXT_ENCODING_MAPPING,
+    MODEL_MAPPING,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForTextEncoding,
@@ -18,29 +20,43 @@ from labutils.models.structure import CAUSAL_HEADS
 
 
 def model_class(config: PreTrainedConfig) -> type:
-    """The automatic class by which `load_model` loads: a causal LM, an encoder, or the encoder of T5 and its kin.
+    """The class by which `load_model` loads: a causal LM's, an encoder's, or that of the encoder of T5 and its kin.
 
     >>> model_class(AutoConfig.from_pretrained("data/models/lab-llama"))  # AutoModelForCausalLM
 
     The first of the configuration's `architectures` decides. Where there is none, a type that has a causal LM is one,
     unless it also has a masked LM, as BERT has, and does not call itself a decoder.
 
+    Returns:
+        an automatic class of transformers where one knows the configuration, else the model's own.
+
     Raises:
         LookupError: a model with encoder and decoder whose encoder cannot be had alone.
     """
-    name, encoder = named_architecture(config), MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
-    if name.endswith(CAUSAL_HEADS) or (not name and _is_causal_type(config)):
-        return AutoModelForCausalLM
-    if encoder is not None and name == encoder.__name__:  # T5's encoder, saved alone, no longer calls itself a half
+    name = named_architecture(config)
+    if name.endswith(CAUSAL_HEADS) or name in _names(MODEL_FOR_CAUSAL_LM_MAPPING, config) or _is_causal_type(config):
+        return _automatic(AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING, config)
+    encoders = _names(MODEL_FOR_TEXT_ENCODING_MAPPING, config)
+    if name in encoders:  # T5's encoder, saved alone, no longer calls itself a half
         return AutoModelForTextEncoding
     if not config.is_encoder_decoder:
-        return AutoModel
-    if encoder is None:
+        return _automatic(AutoModel, MODEL_MAPPING, config)
+    if not encoders:
         raise LookupError(
             f"{config.model_type!r} is a model with encoder and decoder, and transformers cannot load its encoder "
             "alone; labutils takes causal LMs, encoders, and the encoders of T5 and its kin."
         )
     return AutoModelForTextEncoding
+
+
+def _names(mapping: Mapping[type, Any], config: PreTrainedConfig) -> list[str]:
+    """What an automatic class makes of a configuration."""
+    found = mapping.get(type(config), ())
+    return [kind.__name__ for kind in (found if isinstance(found, tuple) else (found,))]
+
+
+def _automatic(auto: type, mapping: Mapping[type, Any], config: PreTrainedConfig) -> type:
+    return auto if type(config) in mapping else find_class(named_architecture(config)) or auto
 
 
 def saved_class(config: PreTrainedConfig) -> type:
@@ -86,6 +102,6 @@ def check_not_quantised(config: PreTrainedConfig, where: object) -> None:
 
 
 def _is_causal_type(config: PreTrainedConfig) -> bool:
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
+    if named_architecture(config) or config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return False
     return type(config) not in MODEL_FOR_MASKED_LM_MAPPING or getattr(config, "is_decoder", False)

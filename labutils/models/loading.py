@@ -127,7 +127,7 @@ def _ask(auto: type, source: str, place: str, revision: str | None) -> PreTraine
     """What an automatic class reads from a place; a LookupError where it cannot."""
     try:
         return auto.from_pretrained(place, revision=revision)
-    except (OSError, ValueError) as error:  # a ValueError tells of a configuration that names no model
+    except Exception as error:  # on a damaged file transformers and tokenizers raise whatever comes
         raise LookupError(_unreachable(source, place, error)) from error
 
 

@@ -37,8 +37,8 @@ def _tables(model: nn.Module) -> Iterator[tuple[Tensor, int]]:
     A table stands beside the embedding of token ids, as a layer (GPT-2, BERT) or a buffer (CTRL); GPT-J has a copy of
     it in every block. Those of images and of relative distances stand elsewhere.
     """
-    tokens = model.get_input_embeddings()
-    shared = [tokens.weight, *([] if (head := model.get_output_embeddings()) is None else [head.weight])]
+    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+    shared = [weight for layer in embeddings if isinstance(weight := getattr(layer, "weight", None), Tensor)]
     for parent in model.modules():
         children = dict(parent.named_children())
         beside = any(

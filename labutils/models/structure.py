@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
 from labutils.models.experts import ExpertMatrix, expert_matrices, find_routers, holds_fused_experts
@@ -51,7 +52,10 @@ def check_token_ids(
     """
     if not isinstance(tokens, Tensor):
         tokens = torch.tensor([token for row in tokens for token in row], dtype=torch.int64)
-    size = model.get_input_embeddings().weight.shape[0]
+    embedding = model.get_input_embeddings()
+    if not isinstance(getattr(embedding, "weight", None), Tensor):
+        raise ValueError(f"{type(model).__name__} has no single embedding that reads token ids.")
+    size = embedding.weight.shape[0]
     if tokens.numel() == 0:
         raise ValueError(f"{what}: empty (shape {list(tokens.shape)}); give at least one sequence of two tokens")
     low, high = int(tokens.min()), int(tokens.max())
@@ -66,8 +70,9 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
         name, blocks = lab.models.find_blocks(model)  # "model.layers", of a Llama
 
-    It is the `ModuleList` of same-class modules that stands nearest to the embedding of token ids (a vision tower's
-    stands elsewhere), the longest among equally near ones, the outermost among nested ones.
+    It is the `ModuleList` of blocks (modules of one class, or that transformers marks as such) that stands nearest to
+    the embedding of token ids (a vision tower's stands elsewhere), the longest among equally near ones, the outermost
+    among nested ones.
 
     Raises:
         LookupError: the model has no such list.
@@ -75,24 +80,30 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     found = block_lists(model)
     if not found:
         raise LookupError(
-            f"{type(model).__name__} has no ModuleList of same-class modules with linear layers, so its blocks cannot "
-            "be found. "
-            "labutils prunes transformers that keep their blocks in such a list."
+            f"{type(model).__name__} has no ModuleList of blocks (modules of one class, with linear layers). labutils "
+            "prunes transformers that keep their blocks in such a list."
         )
     embedding = _embedding_name(model)
     return max(found.items(), key=lambda item: (_shared_path(item[0], embedding), len(item[1]), _count(item[1])))
 
 
 def block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
-    """The outermost lists of same-class modules with linear layers, by their name."""
+    """The outermost lists of blocks with linear layers, by their name."""
     found: dict[str, nn.ModuleList] = {}
     for name, module in base_modules(model):
         nested = any(name.startswith(f"{outer}.") for outer in found)
         if not isinstance(module, nn.ModuleList) or nested:
             continue
-        if len({type(member) for member in module}) == 1 and any(prunable_layers(member) for member in module):
+        if _are_alike(module) and any(prunable_layers(member) for member in module):
             found[name] = module
     return found
+
+
+def _are_alike(modules: nn.ModuleList) -> bool:
+    """Of one class; or blocks by transformers' own mark, of several kinds that take turns (Jamba, Zamba)."""
+    return len({type(module) for module in modules}) == 1 or (
+        len(modules) > 0 and all(isinstance(module, GradientCheckpointingLayer) for module in modules)
+    )
 
 
 def _embedding_name(model: nn.Module) -> str:

@@ -105,9 +105,7 @@ class BlockWalk:
         self._start.append(hidden)
         self.calls.append(calls)
         mask = batch.get("attention_mask")
-        if mask is not None:
-            mask = None if mask.all() else (mask.T if self._block_calls.length_first else mask).bool()
-        self._masks.append(mask)
+        self._masks.append(mask.bool() if mask is not None and not mask.all() else None)
 
     def collect(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """Run block `index` as it is and return the statistics of its matrices, by their name in the block.

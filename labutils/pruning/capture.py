@@ -19,19 +19,17 @@ Inputs = dict[str, Tensor]
 
 
 class BlockCalls:
-    """How a model calls its blocks, learnt from the first inputs that are captured: best from one sequence.
+    """How a model calls its blocks, learnt from the first inputs that are captured.
 
     Attributes:
         order: which block each call is for. A block may be called several times in a row (ALBERT).
         kind: what a block returns: `tuple` or `list`, with the hidden states first, or `Tensor`.
-        length_first: whether hidden states are [length, sequences, width] (XLNet).
     """
 
     def __init__(self, model: PreTrainedModel, prefix: str, blocks: nn.ModuleList):
         self.model, self.prefix, self.blocks = model, prefix, blocks
         self.order: list[int] = []
         self.kind: type = Tensor
-        self.length_first = False
         self._n_beside = 0  # values that a block returns beside the hidden states
         takes = inspect.signature(model.forward).parameters
         self._no_cache = {"use_cache": False} if "use_cache" in takes else {}  # a cache would grow with every replay
@@ -80,8 +78,6 @@ class BlockCalls:
             self.forward(inputs)
         if not self.order:
             self.order = self._checked_order(order)
-            n, length = inputs["input_ids"].shape
-            self.length_first = n != length and states[0].dim() == 3 and states[0].shape[:2] == (length, n)
         return states[0], calls
 
     def as_returned(self, hidden: Tensor, beside: tuple | list | None = None) -> Any:

@@ -24,16 +24,6 @@ def test_weights_that_are_computed_are_refused(tiny_llama) -> None:
         lab.prune(tiny_llama, IDS, method="wanda", sparsity=0.5)
 
 
-def test_adapters_are_no_weights(tiny_llama) -> None:
-    peft = pytest.importorskip("peft")
-    adapted = peft.get_peft_model(tiny_llama, peft.LoraConfig(r=2, target_modules=["q_proj"]))
-    before = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
-    with pytest.raises(ValueError, match=r"layers\.0\.self_attn\.q_proj holds adapters.*merge_and_unload"):
-        lab.prune(tiny_llama, IDS, method="wanda", sparsity=0.5)
-    assert all(tensor.equal(before[name]) for name, tensor in adapted.state_dict().items())
-    assert lab.prune(adapted.merge_and_unload(), IDS, method="wanda", sparsity=0.5).sparsity == pytest.approx(0.5)
-
-
 def test_half_of_an_encoder_decoder_is_refused() -> None:
     config = BartConfig(
         vocab_size=64, d_model=16, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=24, decoder_ffn_dim=24,

@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from labutils.core.progress import clock
-from labutils.models.classes import model_class
+from labutils.models.classes import builder, model_class
 from labutils.models.loading import choose_device
 from labutils.pruning.calibration import Calibration
 from labutils.pruning.forecast.memory import gigabytes, stage_memory
@@ -161,5 +161,5 @@ def build_on_meta(model_or_config: PreTrainedModel | PreTrainedConfig, dtype: to
         kind, config = None, model_or_config
     config = copy.deepcopy(config)
     with torch.device("meta"):
-        model = kind(config) if kind else model_class(config).from_config(config)
+        model = kind(config) if kind else builder(model_class(config))(config)
     return model.to(dtype).eval()
