@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from labutils.models.experts import check_fused_parameters
 from labutils.models.modes import eval_mode
-from labutils.models.structure import find_blocks, prunable_layers
+from labutils.models.structure import check_reads_tokens, find_blocks, prunable_layers
 from labutils.models.wrappers import bare_model
 from labutils.pruning.capture import BlockCalls, Call, hidden_of, patched_forwards
 from labutils.pruning.inputs import Calibration, check_calibration
@@ -55,6 +55,7 @@ class BlockWalk:
         """
         self.model: PreTrainedModel = (model := bare_model(model))
         self._kept: dict[int, BlockInputs] = {}
+        check_reads_tokens(model)
         self.prefix, self.blocks = find_blocks(model)
         check_prunable(model, self.prefix, self.blocks)
         for index, block in enumerate(self.blocks):

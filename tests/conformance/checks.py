@@ -41,6 +41,7 @@ class Row:
         experts: how many slices of fused experts were compared, of how many there are; empty without any.
         dense: linear layers inside the stacks that read tokens and stay dense, numbers as `*`.
         disk: equal, or why pruning from disk to disk was refused.
+        origin: which transformers and which labutils it was found with.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Row:
     dense: list[str] = field(default_factory=list)
     disk: str = ""
     seconds: float = 0.0
+    origin: str = ""
 
 
 def check_class(name: str, model_class: type, config_classes: list[type], mappings: str, folder: Path) -> Row:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import connection, get_context
 from pathlib import Path
+from typing import TextIO
 
 import torch
 import transformers
@@ -20,6 +21,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
     MODEL_MAPPING_NAMES,
 )
+
+from labutils.core import paths
+from labutils.core.files import hash_tree
 
 MAPPINGS = {
     "causal": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -36,6 +40,11 @@ class Candidate:
     name: str
     model_type: str
     mappings: str
+
+
+def current_origin() -> str:
+    """The transformers and the labutils that are imported here."""
+    return f"transformers {transformers.__version__}, labutils {hash_tree(paths.PACKAGE, '*.py')[:12]}"
 
 
 def candidates() -> list[Candidate]:
@@ -68,6 +77,7 @@ def check_candidate(candidate: Candidate) -> Row:
 def sweep(todo: Sequence[Candidate], results: Path, jobs: int) -> Iterator[Row]:
     """Check classes side by side; each row is in the file before it is handed on."""
     _warm_up()
+    origin = current_origin()
     context, waiting, running = get_context("fork"), list(reversed(todo)), {}
     with results.open("a", encoding="utf-8") as file:
         while waiting or running:
@@ -82,22 +92,25 @@ def sweep(todo: Sequence[Candidate], results: Path, jobs: int) -> Iterator[Row]:
                 candidate, process, _ = running.pop(receiver)
                 row = _received(receiver, candidate)
                 process.join()
-                yield _noted(row, file)
+                yield _noted(row, origin, file)
             for receiver, (candidate, process, started) in list(running.items()):
                 if time.monotonic() - started > SECONDS:
                     process.kill()
                     process.join()
                     del running[receiver]
-                    yield _noted(_wrong(candidate, f"not done after {SECONDS:.0f} seconds"), file)
+                    yield _noted(_wrong(candidate, f"not done after {SECONDS:.0f} seconds"), origin, file)
 
 
 def read_rows(results: Path) -> dict[str, Row]:
-    """What a file holds, the last row of each class; a line that a kill cut short is passed over."""
-    rows: dict[str, Row] = {}
+    """What a file holds that was found with this code, the last row of each class.
+
+    A line that a kill cut short is passed over.
+    """
+    rows, origin = {}, current_origin()
     for line in results.read_text(encoding="utf-8").splitlines() if results.exists() else ():
         if line.endswith("}"):
-            row = Row(**{k: v for k, v in json.loads(line).items() if k != "configuration"})
-            rows[row.name] = row
+            row = Row(**json.loads(line))
+            rows |= {row.name: row} if row.origin == origin else {}
     return rows
 
 
@@ -133,7 +146,8 @@ def _wrong(candidate: Candidate, reason: str) -> Row:
     return Row(candidate.name, candidate.mappings, "wrong", reason)
 
 
-def _noted(row: Row, file) -> Row:  # noqa: ANN001 (an open text file)
+def _noted(row: Row, origin: str, file: TextIO) -> Row:
+    row.origin = origin
     file.write(json.dumps(asdict(row)) + "\n")
     file.flush()
     return row
