@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from jaxtyping import Int64
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from labutils.checkpoints.dense import write_dense
@@ -53,7 +53,7 @@ def compare_forms(
     return pd.DataFrame(rows)
 
 
-def save_dense(model: PreTrainedModel, folder: str | Path) -> Path:
+def save_dense(model: nn.Module, folder: str | Path) -> Path:
     """Write a model as it is, for instance as the source of `prune_checkpoint`.
 
         lab.checkpoints.save_dense(model, "dense")

@@ -101,7 +101,7 @@ def match_conversions(shapes: Mapping[str, torch.Size], model: PreTrainedModel) 
     parts: dict[str, list[tuple[str, str | None]]] = {}
     for key in sorted(shapes, key=dot_natural_key):
         name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, names)
-        if name not in names and key in names:  # a rule for one name, which has met another
+        if name not in names and key in names:  # as transformers does: a rule for inner names is not for this one
             name, pattern = key, None
         if name in names:
             parts.setdefault(name, []).append((key, pattern))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.checkpoints.compact import read_compact, write_compact
@@ -32,7 +33,7 @@ class PrunedModel(NamedTuple):
 
 
 def save_pruned(
-    model: PreTrainedModel,
+    model: nn.Module,
     folder: str | Path,
     report: PruneReport,
     *,
@@ -43,14 +44,18 @@ def save_pruned(
 
         lab.save_pruned(model, "pruned", report, tokenizer=tokenizer)
 
+    Every tensor keeps its own dtype, and is read back from the disk and compared before this returns.
+
     Args:
+        model: of a class of transformers, with any head; `load_pruned` gives that class back.
         report: what `prune` returned.
         compact: store each matrix as a bit mask and the kept values where that is smaller. Only `load_pruned` reads
             this form; otherwise the folder is one that transformers loads like any other.
 
     Raises:
-        ValueError: the folder exists and is not empty, or the model's weights are not finite.
-        OSError: it cannot be written; nothing is left of it.
+        ValueError: the folder exists and is not empty; the model's weights are not finite; or nothing could load the
+            model again, as with adapters, quantised weights, or a configuration that is not the model's.
+        OSError: it cannot be written, or what is read back differs. After any exception nothing is left of it.
     """
     folder = expand(folder)
     check_new(folder)
@@ -81,14 +86,16 @@ def load_pruned(folder: str | Path, *, device: str = "auto", dtype: str = "auto"
 
     Args:
         device: "auto" takes the GPU where there is one.
-        dtype: a torch dtype's name; "auto" keeps the checkpoint's.
+        dtype: a torch dtype's name; "auto" keeps that of every tensor that was saved, and of a checkpoint pruned from
+            disk to disk what transformers takes.
 
     Returns:
         model in evaluation mode, tokenizer or None, and report.
 
     Raises:
-        LookupError: no such folder or no report in it, a file that is missing, or a pruning that has not finished.
-        ValueError: a damaged file, or weights that are not finite.
+        LookupError: no such folder or no report in it, a file or tensor that is missing or foreign, or a pruning that
+            has not finished.
+        ValueError: a damaged file, tensors of another shape, or weights that are not finite.
     """
     folder, wanted = expand(folder), parse_dtype(dtype)
     if (folder / FOLDER).exists():

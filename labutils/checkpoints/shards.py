@@ -226,6 +226,8 @@ def explain_failed_write(path: Path, error: Exception) -> OSError:
     code = getattr(error, "errno", None) or (int(found[1]) if found else errno.EIO)
     if code in NO_ROOM:
         return OSError(code, f"No room left for {path}. Free some space and call again with the same arguments")
+    if file := next((parent for parent in path.parents if parent.is_file()), None):
+        return OSError(code, f"{path} cannot be written: {file} is a file. Choose another folder")
     if code in NO_ACCESS:
         return OSError(code, f"{path.parent} cannot be written to. Choose a folder with write access")
     return OSError(code, f"{path} could not be written: {error}")

@@ -25,7 +25,7 @@ class Storable:
             memory otherwise is written for itself.
     """
 
-    def __init__(self, model: PreTrainedModel):
+    def __init__(self, model: nn.Module):
         """Raises: ValueError: nothing could load it again; the message says why, and what to do."""
         _check_class(model)
         self.model, self.config = model, _stored_config(model)
@@ -45,9 +45,9 @@ class Storable:
             self.model.__dict__.update(hidden)
 
 
-def _check_class(model: PreTrainedModel) -> None:
+def _check_class(model: nn.Module) -> None:
     kind = type(model).__name__
-    for name, module in model.named_modules() if isinstance(model, nn.Module) else ():
+    for name, module in model.named_modules():
         if type(module).__module__.startswith("peft."):
             raise ValueError(
                 f"{name or kind} is of peft: the model holds adapters beside its weights. `model.save_pretrained(...)` "

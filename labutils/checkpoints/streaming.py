@@ -52,6 +52,9 @@ def prune_checkpoint(
 ) -> PruneReport:
     """Prune a model from disk to disk; its weights are never in memory together.
 
+    The model is the one that `load_model` loads, so of T5 the encoder is pruned; all else is copied as it is. Every
+    file is read back and compared before it counts.
+
     The same call after a kill goes on with the block at which it was; on a finished target it returns the report.
 
     >>> lab.prune_checkpoint("downloads/Llama-3-8B", "pruned", tokens, method="sparsegpt", sparsity=0.5)
@@ -63,7 +66,8 @@ def prune_checkpoint(
         calibration, method, sparsity, allocation, pattern, permute, seed, **options: as for `prune`. Methods and
             allocations that look at all weights together, as `optiprune-auto` and `global`, are not supported.
         device: where blocks are computed; "auto" takes the GPU where there is one.
-        dtype: in which they are computed and stored; "auto" keeps the checkpoint's.
+        dtype: in which they are computed and stored; "auto" computes in the checkpoint's, and keeps the dtype of every
+            tensor as it is stored.
         spill: keep the calibration's hidden states in a file in the target folder instead of in memory.
 
     Raises:

@@ -74,7 +74,7 @@ def request_kinds(method: str, allocation: AllocationName, pattern: str) -> Kind
     return kind, ALLOCATIONS[allocation]
 
 
-def _in_order(allocation: AllocationName) -> str | list | None:
+def _in_order(allocation: AllocationName) -> str | list[float] | None:
     """A name as it is; numbers as a list, in the order of the blocks that a mapping or a Series gives them to."""
     if allocation is None or isinstance(allocation, str):
         return allocation
@@ -85,10 +85,10 @@ def _in_order(allocation: AllocationName) -> str | list | None:
                 f"allocation gives numbers to {list(allocation.keys())}; it must give one to each block, by its number "
                 "from 0 on."
             )
-        return [shares[block] for block in range(len(shares))]
+        allocation = [shares[block] for block in range(len(shares))]
     try:
-        return list(allocation)
-    except TypeError as error:
+        return [float(value) for value in allocation]
+    except (TypeError, ValueError) as error:
         raise ValueError(f"allocation={allocation!r} must be a name, or one number per block.") from error
 
 

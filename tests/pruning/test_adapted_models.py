@@ -15,7 +15,9 @@ IDS = torch.randint(3, 64, (4, 8), generator=torch.Generator().manual_seed(1))
 KINDS = {
     "lora": peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False),
     "dora": peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, use_dora=True),
-    "ia3": peft.IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], init_ia3_weights=False),
+    "ia3": peft.IA3Config(
+        target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], init_ia3_weights=False
+    ),
     "causal lm": peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"),
 }  # fmt: skip
 
