@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +78,13 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type | None, *details: object) -> None:
+        """Leave the journal for the next call; of a pruning that was refused before it had a plan, nothing is left."""
         self.lock.release()
+        if kind is not None and issubclass(kind, ValueError | LookupError) and self.plan() is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):  # it held something else before
+                self.target.rmdir()
 
     def _identify(self) -> None:
         found = self._read("identity")

@@ -74,11 +74,15 @@ class BlockWalk:
         self._masks: list[Tensor | None] = []
         with eval_mode(self.model):
             if self._prove:
-                check_replay(self._block_calls, self._one_sequence())
+                self._check_replay()
             elif not self._block_calls.order:
                 self._block_calls.capture(self._one_sequence())
             for number in range(-(-self.n_sequences // self._batch_size)):
                 self._capture(self.batch_inputs(number))
+
+    def _check_replay(self) -> None:
+        """Try out on one sequence that the replay of the blocks is what the model computes."""
+        check_replay(self._block_calls, self._one_sequence())
 
     def _empty_states(self) -> list[Tensor]:
         """What hidden states are kept in."""

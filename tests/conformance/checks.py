@@ -86,6 +86,7 @@ def _check_model(model: PreTrainedModel, row: Row, folder: Path) -> None:
     if isinstance(report, str):
         row.outcome, row.reason = "refused", report
         require_same(dense, model, "refused, and yet changed")
+        check_refused_on_disk(model, row, folder)
         return
     if row.forward:
         raise Wrong(f"pruned, although a plain forward pass fails: {row.forward}")
@@ -203,12 +204,25 @@ def check_disk(model: PreTrainedModel, pruned: dict[str, Tensor], row: Row, fold
     )
     if isinstance(done, str):
         row.disk = done
-        require(not target.exists() or not any(target.rglob("*.safetensors")), "disk to disk: refused, files are left")
+        require(not target.exists(), "disk to disk: refused, and something is left")
         return
     loaded = attempt_only("load from disk to disk", lambda: lab.load_pruned(target)).model
     require(type(loaded) is type(model), f"disk to disk: loaded as {type(loaded).__name__}")
     require_same(pruned, loaded, "disk to disk")
     row.disk = "equal"
+
+
+def check_refused_on_disk(model: PreTrainedModel, row: Row, folder: Path) -> None:
+    """What is refused in memory is refused from disk to disk, and nothing of it is left."""
+    if not row.reads_tokens or not isinstance(attempt("save", lambda: save_dense(model, folder / "source")), Path):
+        return
+    done = attempt(
+        "prune_checkpoint",
+        lambda: lab.prune_checkpoint(folder / "source", folder / "target", IDS, method="wanda", sparsity=0.5),
+    )
+    require(isinstance(done, str), f"refused in memory ({row.reason[:80]}), and yet pruned from disk to disk")
+    require(not (folder / "target").exists(), "disk to disk: refused, and something is left")
+    row.disk = done
 
 
 def attempt(what: str, action: Callable[[], object]) -> object:
