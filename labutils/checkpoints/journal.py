@@ -61,6 +61,7 @@ class Journal:
             OSError: the folder cannot be written to.
         """
         self.target, self.folder, self.identity = target, target / FOLDER, identity
+        self.was_there = target.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock = FileLock(self.folder / "lock")
@@ -83,8 +84,9 @@ class Journal:
         self.lock.release()
         if kind is not None and issubclass(kind, ValueError | LookupError) and self.plan() is None:
             shutil.rmtree(self.folder, ignore_errors=True)
-            with suppress(OSError):  # it held something else before
-                self.target.rmdir()
+            if not self.was_there:
+                with suppress(OSError):  # something was put there since
+                    self.target.rmdir()
 
     def _identify(self) -> None:
         found = self._read("identity")
