@@ -8,7 +8,7 @@ JOBS ?= 2
 MODELS ?= lab-llama lab-gpt2 lab-opt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab smoke full notebooks test benchmark lint train clean
+.PHONY: help lab smoke full notebooks test benchmark conformance lint train clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -30,6 +30,9 @@ test: $(READY)  ## run the tests
 
 benchmark: $(READY)  ## time pruning against bare forward passes, into benchmarks/results
 	$(RUN) benchmarks/prune_against_forward.py
+
+conformance: $(READY)  ## prune every class of transformers as a tiny model (minutes), into docs/conformance.md
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(RUN) -m conformance --jobs $(JOBS) --results results/conformance.jsonl
 
 lint: $(READY)  ## check the style of package, tests and notebooks
 	$(RUN) -m ruff check .

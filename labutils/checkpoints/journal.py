@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class Journal:
             OSError: the folder cannot be written to.
         """
         self.target, self.folder, self.identity = target, target / FOLDER, identity
+        self.was_there = target.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock = FileLock(self.folder / "lock")
@@ -78,8 +79,14 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type | None, *details: object) -> None:
+        """Leave the journal for the next call; of a pruning that was refused before it had a plan, nothing is left."""
         self.lock.release()
+        if kind is not None and issubclass(kind, ValueError | LookupError) and self.plan() is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.was_there:
+                with suppress(OSError):  # something was put there since
+                    self.target.rmdir()
 
     def _identify(self) -> None:
         found = self._read("identity")

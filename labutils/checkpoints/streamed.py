@@ -140,13 +140,28 @@ class StreamedModel:
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """What comes before the blocks (embeddings above all), in memory while the context lasts."""
+        """What comes before the blocks (embeddings above all), in memory while the context lasts.
+
+        What the checkpoint has no tensor for, as BERT's pooler, which nothing reads behind the blocks, is zero.
+        """
         groups = self._groups_before_blocks()
         self._fill(groups)
+        own, known = self.model.state_dict(), {name for group in self.groups for name in group.names}
+        absent = [name for name in own if own[name].is_meta and name not in known and not self._is_head(name)]
+        for name in absent:
+            self._assign(name, torch.zeros_like(own[name], device=self.device))
         try:
             yield
         finally:
             self._empty(groups)
+            for name in absent:
+                self._assign(name, own[name])
+
+    def _is_head(self, name: str) -> bool:
+        """Whether an entry belongs to the head over the vocabulary, which a walk through the blocks never reaches."""
+        head = self.model.get_output_embeddings()
+        own, _, entry = name.rpartition(".")
+        return head is not None and self.model.get_submodule(own) is head and entry in head._parameters
 
     def _groups_before_blocks(self) -> list[Group]:
         """All of the model's state but the blocks and the head, which a walk through the blocks never reaches."""

@@ -107,8 +107,8 @@ class _Run:
     def complete(self) -> PruneReport:
         """Prune what is not pruned yet and make the target a model folder; returns the report on everything."""
         self.layout.check_room()
-        self.layout.copy_others()
         plan, done = self._prune_blocks()
+        self.layout.copy_others()
         report = self._report(plan, done)
         try:
             self.layout.finish()
@@ -122,7 +122,9 @@ class _Run:
         plan, done, n_blocks = self.journal.plan(), self._done(), len(self.model.blocks)
         if len(done) == n_blocks:
             return plan, done
-        walk = StreamedWalk(self.model, self.inputs, batch_size=self.request.options.batch_size, spill=self.spill)
+        walk = StreamedWalk(
+            self.model, self.inputs, batch_size=self.request.options.batch_size, spill=self.spill, prove=plan is None
+        )
         plan = plan or self._make_plan(walk)
         walk.rewind()
         sequential = self.request.options.sequential

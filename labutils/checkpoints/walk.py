@@ -1,7 +1,8 @@
 """The block walk of a model whose weights stay on disk."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,20 +63,31 @@ class StreamedWalk(BlockWalk):
     A block's outputs take the place of its inputs batch by batch, in memory or in a file. Going back to the first
     block therefore embeds the calibration anew.
 
-    That the replay of the blocks is what the model computes cannot be tried out, as it is in memory: the model never
-    runs as a whole. What its blocks are called with, in which order, and that every matrix reads tokens is checked.
+    That the replay of the blocks is what the model computes is tried out once, on the dense model, whose blocks are
+    then read one after the other, each when it is called.
     """
 
-    def __init__(self, source: StreamedModel, calibration: Calibration, *, batch_size: int, spill: Path | None):
+    def __init__(
+        self, source: StreamedModel, calibration: Calibration, *, batch_size: int, spill: Path | None,
+        prove: bool = True,
+    ):  # fmt: skip
         """As `BlockWalk`; with `spill`, hidden states are kept in that file."""
         self.source, self.spill = source, spill
-        super().__init__(source.model, calibration, batch_size=batch_size, prove=False)
+        super().__init__(source.model, calibration, batch_size=batch_size, prove=prove)
 
     def _begin(self) -> None:
         with self.source.outside():
             self.source.visit(0)
             super()._begin()
-        self._moved = False
+        self._prove = self._moved = False
+
+    def _check_replay(self) -> None:
+        with ExitStack() as hooks:
+            for index, block in enumerate(self.blocks):
+                visit = partial(_visit, self.source, index)
+                hooks.enter_context(block.register_forward_pre_hook(visit, prepend=True))
+            super()._check_replay()
+        self.source.visit(0)
 
     def _empty_states(self) -> list[Tensor] | SpilledActivations:
         return [] if self.spill is None else SpilledActivations(self.spill)
@@ -94,3 +106,8 @@ class StreamedWalk(BlockWalk):
     def _replace(self, batch: int, output: Tensor) -> None:
         self._moved = True
         self.hidden[batch] = output
+
+
+def _visit(source: StreamedModel, index: int, *_: object) -> None:
+    """Read a block when it is called."""
+    source.visit(index)

@@ -1,5 +1,6 @@
 """Fingerprints of files and atomic writes: what makes a run checkable and safe to interrupt."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 

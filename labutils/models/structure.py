@@ -1,5 +1,6 @@
 """What a model is made of, found by structure and never by its name: blocks, prunable layers, the kind of head."""
 
+import inspect
 import os
 from collections.abc import Sequence
 
@@ -52,16 +53,34 @@ def check_token_ids(
     """
     if not isinstance(tokens, Tensor):
         tokens = torch.tensor([token for row in tokens for token in row], dtype=torch.int64)
-    embedding = _embedding(model)
-    if not isinstance(getattr(embedding, "weight", None), Tensor):
-        raise ValueError(f"{type(model).__name__} has no single embedding that reads token ids.")
-    size = embedding.weight.shape[0]
+    check_reads_tokens(model)
+    size = _embedding(model).weight.shape[0]
     if tokens.numel() == 0:
         raise ValueError(f"{what}: empty (shape {list(tokens.shape)}); give at least one sequence of two tokens")
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high >= size:
         raise ValueError(
             f"{what}: ids from {low} to {high} do not fit a vocabulary of {size}; use the model's own tokenizer"
+        )
+
+
+def check_reads_tokens(model: nn.Module) -> None:
+    """ValueError unless the model's forward pass takes token ids, which one embedding turns into vectors.
+
+    >>> check_reads_tokens(model)  # of images: "ViTModel reads no token ids: its forward pass takes pixel_values, …"
+    """
+    takes = inspect.signature(model.forward).parameters
+    named = [name for name, one in takes.items() if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    if "input_ids" not in named and (named or not takes):  # nothing but *args and **kwargs may be a wrapper
+        raise ValueError(
+            f"{type(model).__name__} reads no token ids: its forward pass takes {', '.join(named[:3]) or 'nothing'}"
+            f"{', …' if len(named) > 3 else ''}. labutils prunes models of text."
+        )
+    weight = getattr(_embedding(model), "weight", None)
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise ValueError(
+            f"{type(model).__name__} has no single embedding of token ids. labutils prunes models of text; of a model "
+            "of several kinds of data, prune the part that reads text."
         )
 
 
@@ -84,7 +103,7 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
             "prunes transformers that keep their blocks in such a list."
         )
     embedding = _embedding_name(model)
-    return max(found.items(), key=lambda item: (_shared_path(item[0], embedding), len(item[1]), _count(item[1])))
+    return max(found.items(), key=lambda item: (*_nearness(item[0], embedding), len(item[1]), _count(item[1])))
 
 
 def block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
@@ -116,14 +135,15 @@ def _embedding(model: nn.Module) -> nn.Module | None:
     """What token ids meet first, without its adapters."""
     try:
         found = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
-    except NotImplementedError:
+    except NotImplementedError:  # transformers' word for a class that names none
         return None
     return found if found is None else base_layer(found)
 
 
-def _shared_path(name: str, other: str) -> int:
-    """How many modules two names pass through together."""
-    return len(os.path.commonprefix([name.split("."), other.split(".")]))
+def _nearness(name: str, other: str) -> tuple[int, int]:
+    """How many modules two names pass through together, and the fewer on their own way from there, the nearer."""
+    shared = len(os.path.commonprefix([name.split("."), other.split(".")]))
+    return shared, shared - len(name.split("."))
 
 
 def _count(module: nn.Module) -> int:

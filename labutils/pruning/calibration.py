@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from labutils.models.experts import check_fused_parameters
 from labutils.models.modes import eval_mode
-from labutils.models.structure import find_blocks, prunable_layers
+from labutils.models.structure import check_reads_tokens, find_blocks, prunable_layers
 from labutils.models.wrappers import bare_model
 from labutils.pruning.capture import BlockCalls, Call, hidden_of, patched_forwards
 from labutils.pruning.inputs import Calibration, check_calibration
@@ -55,6 +55,7 @@ class BlockWalk:
         """
         self.model: PreTrainedModel = (model := bare_model(model))
         self._kept: dict[int, BlockInputs] = {}
+        check_reads_tokens(model)
         self.prefix, self.blocks = find_blocks(model)
         check_prunable(model, self.prefix, self.blocks)
         for index, block in enumerate(self.blocks):
@@ -73,11 +74,15 @@ class BlockWalk:
         self._masks: list[Tensor | None] = []
         with eval_mode(self.model):
             if self._prove:
-                check_replay(self._block_calls, self._one_sequence())
+                self._check_replay()
             elif not self._block_calls.order:
                 self._block_calls.capture(self._one_sequence())
             for number in range(-(-self.n_sequences // self._batch_size)):
                 self._capture(self.batch_inputs(number))
+
+    def _check_replay(self) -> None:
+        """Try out on one sequence that the replay of the blocks is what the model computes."""
+        check_replay(self._block_calls, self._one_sequence())
 
     def _empty_states(self) -> list[Tensor]:
         """What hidden states are kept in."""
