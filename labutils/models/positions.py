@@ -1,8 +1,12 @@
 """How many positions a model takes: the rows of its table of positions, or what its configuration says."""
 
+import logging
 from collections.abc import Iterator
+from functools import cache
 
 from torch import Tensor, nn
+
+logger = logging.getLogger("labutils")
 
 
 def context_length(model: nn.Module) -> int | None:
@@ -29,6 +33,32 @@ def has_learned_positions(model: nn.Module) -> bool:
     (True, False)
     """
     return any(True for _ in _tables(model))
+
+
+def check_context(model: nn.Module, length: int, what: str) -> None:
+    """Refuse sequences longer than a table of positions; say once where the model was only trained on shorter ones.
+
+        check_context(model, tokens.shape[1], "perplexity")
+
+    Args:
+        length: tokens of the longest sequence.
+        what: is done with them, for the message.
+
+    Raises:
+        ValueError: the model has a table of positions, with fewer rows.
+    """
+    limit = context_length(model)
+    if limit is None or length <= limit:
+        return
+    told = f"{what}: the sequences have {length} tokens, {type(model).__name__} has {limit} positions"
+    if has_learned_positions(model):
+        raise ValueError(f"{told}; give sequences of at most {limit} tokens (seq_len={limit})")
+    _warn_once(f"{told}: it reads them, but was not trained on such distances")
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s", message)
 
 
 def _tables(model: nn.Module) -> Iterator[tuple[Tensor, int]]:

@@ -1,11 +1,13 @@
 """How many tokens a model reads: tried out, on models of every way to number positions."""
 
+import logging
+
 import pytest
 import torch
 import transformers
 from torch import nn
 
-from labutils.models.positions import context_length, has_learned_positions
+from labutils.models.positions import check_context, context_length, has_learned_positions
 
 ROWS = 24
 SIZES = {
@@ -66,3 +68,21 @@ def test_of_a_wrapped_model_the_limit_is_that_of_its_base(tiny_gpt2: nn.Module) 
     peft = pytest.importorskip("peft")
     adapted = peft.get_peft_model(tiny_gpt2, peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
     assert context_length(adapted) == 64 and has_learned_positions(adapted)
+
+
+def test_longer_sequences_are_refused_or_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    gpt2, llama, bloom = (
+        build(*known[name][:3]) for known, name in ((LEARNED, "gpt2"), (OPEN, "llama"), (OPEN, "bloom"))
+    )
+    for model in (gpt2, llama, bloom):
+        check_context(model, ROWS, "a test")
+    with pytest.raises(ValueError, match=f"a test: the sequences have {ROWS + 1} tokens, GPT2Model has {ROWS} .*=24"):
+        check_context(gpt2, ROWS + 1, "a test")
+    check_context(bloom, 10**6, "a test")
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING, "labutils"):
+        for length in (ROWS + 1, ROWS + 1, ROWS + 2):
+            check_context(llama, length, "a test of what is told once")
+    told = [record.message for record in caplog.records]
+    assert [f"{ROWS + n} tokens, LlamaModel has {ROWS} positions" in told[n - 1] for n in (1, 2)] == [True, True]
+    assert len(told) == 2
