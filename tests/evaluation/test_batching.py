@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from labutils.evaluation.batching import padded_batches
-from labutils.evaluation.choices import encode_choices
+from labutils.evaluation.choice_tokens import encode_choices
 
 
 def test_batches_are_padded_on_the_right_longest_first():
