@@ -35,7 +35,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_run(commands)
     parameters = _add(commands, "parameters", _parameters, "list a notebook's parameters: name, type, default, help")
-    parameters.add_argument("notebook", help="stem or file name")
+    parameters.add_argument("notebook", help="stem, file name or path")
     _add_notebooks(parameters)
     store = _add(commands, "store", _store, "copy a run's outputs into the notebooks and the README")
     store.add_argument("run", type=Path, help="folder of a run with the profile full")
@@ -62,8 +62,8 @@ def _add(commands, name: str, command, help: str) -> argparse.ArgumentParser:
 
 def _add_run(commands) -> None:
     run = _add(commands, "run", _run, "run notebooks headless, with records, pages and figures")
-    run.add_argument("names", nargs="*", metavar="notebook", help="stem or file name; all of the profile when none")
-    run.add_argument("--profile", default="lab", help="smoke, lab, full, hub or paper (default: %(default)s)")
+    run.add_argument("names", nargs="*", metavar="notebook", help="stem, file name or path; all of the profile when none")
+    run.add_argument("--profile", default="lab", help="smoke, lab, full, hub, paper, or a .yaml file (default: lab)")
     run.add_argument("--out", type=Path, help="run folder (default: results/<profile>)")
     run.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default: %(default)s)")
     run.add_argument("--resume", action="store_true", help="keep what is complete and has the same inputs")
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     from labutils.runner.parameters import parse_assignment
     from labutils.runner.runner import run_studies
 
-    out = options.out or Path("results") / options.profile
+    out = options.out or Path("results") / Path(options.profile).stem
     records = run_studies(
         options.names,
         profile=options.profile,

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 
 from labutils.claims.verdicts import Verdict
 from labutils.core.options import suggest
 from labutils.core.paths import DATA
+from labutils.core.yaml_text import parse_yaml
 from labutils.stats.bootstrap import UNITS, Interval, Statistic, crossed_bootstrap, p_value
 
 REGISTRY = DATA / "claims.yaml"
@@ -179,7 +179,7 @@ def not_testable(claim_id: str, reason: str, *, scope: Mapping[str, Any]) -> Ver
 
 def read_registry(path: Path) -> tuple[dict[str, Claim], list[dict[str, Any]]]:
     """Claims by id, and tensions, of a registry file; ValueError names the entry that breaks its rules."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = parse_yaml(path.read_text(encoding="utf-8"), name=path.name)
     claims = {name: _read_claim(name, entry) for name, entry in content["claims"].items()}
     for entry in content["tensions"]:
         unknown = [name for side in entry["pair"] for name in side if _is_id(name) and name not in claims]

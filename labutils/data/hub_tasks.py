@@ -6,9 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from labutils.core.paths import DATA
+from labutils.core.yaml_text import parse_yaml
 
 REGISTRY = DATA / "hub_tasks.yaml"
 
@@ -105,7 +104,7 @@ def list_hub_tasks(family: str | None = None) -> list[str]:
 def read_hub_tasks(path: Path) -> dict[str, HubTask]:
     """The entries of a registry file; ValueError names the one that breaks the rules."""
     tasks = {}
-    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+    for name, entry in parse_yaml(path.read_text(encoding="utf-8"), name=path.name).items():
         plain = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
         try:
             tasks[name] = HubTask(name, **plain)

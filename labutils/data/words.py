@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import yaml
+from labutils.core.yaml_text import parse_yaml
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
@@ -75,7 +75,7 @@ def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
         concepts = lab.data.read_concepts("concepts.yaml")
 
     ``.yaml`` or ``.json``: an object whose values are lists of words, or one string of words between blanks. ``.txt``:
-    one word or term per line, a single concept named after the file.
+    one word or term per line, a single concept named after the file. In YAML, `no`, `on`, `true` and `null` are words.
 
     Raises:
         LookupError: no such file.
@@ -88,7 +88,7 @@ def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
     if path.suffix == ".txt":
         content = {path.stem: [line.strip() for line in text.splitlines() if line.strip()]}
     elif path.suffix in (".yaml", ".yml", ".json"):
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if path.suffix == ".json" else parse_yaml(text, name=path.name, words=True)
     else:
         raise ValueError(f"{path.name}: concept words are read from .yaml, .json or .txt files")
     if not isinstance(content, dict) or not content:

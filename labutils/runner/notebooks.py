@@ -8,7 +8,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from labutils.core.files import hash_json
+from labutils.core.files import hash_json, without_paths
 from labutils.runner.parameters import name_known
 
 GENERATED_TAGS = {"answer", "injected-parameters"}
@@ -32,16 +32,28 @@ def find_notebooks(folder: Path) -> dict[str, Path]:
 
 
 def select_notebooks(names: Iterable[str], available: dict[str, Path]) -> dict[str, Path]:
-    """Those of `available` that are named, by stem or by file name; all of them when none is named.
+    """Those of `available` that are named, by stem, by file name or by path; all of them when none is named.
 
     Raises:
-        LookupError: a name is unknown; the message names the nearest one.
+        LookupError: a name is unknown, and the message names the nearest one; or a path names another file than the one
+            in the folder of notebooks, which would run in its place.
     """
-    stems = [Path(name).name.removesuffix(".ipynb") for name in names]
-    for stem in stems:
-        if stem not in available:
-            raise LookupError(f"unknown notebook {stem!r}{name_known(stem, available)}")
+    stems = [_find_stem(name, available) for name in names]
     return {stem: path for stem, path in available.items() if stem in stems or not stems}
+
+
+def _find_stem(name: str, available: dict[str, Path]) -> str:
+    named, stem = Path(name).expanduser(), Path(name).name.removesuffix(".ipynb")
+    file = named.with_name(f"{stem}.ipynb") if stem else named
+    by_path = len(named.parts) > 1 or (named.suffix == ".ipynb" and file.is_file())
+    if by_path and not (stem in available and file.resolve() == available[stem].resolve()):
+        if not file.is_file():
+            raise LookupError(f"there is no notebook {name!r}{name_known(stem, available)}")
+        folder = without_paths(str(next(iter(available.values())).parent))
+        raise LookupError(f"{name} is not in the folder of notebooks {folder}; use --notebooks {named.parent}")
+    if stem not in available:
+        raise LookupError(f"unknown notebook {stem!r}{name_known(stem, available)}")
+    return stem
 
 
 def read_notebook(path: Path) -> NotebookNode:

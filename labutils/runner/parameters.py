@@ -6,20 +6,22 @@ of unknown names; here every value is checked against its declaration before any
 
 import ast
 import io
-import re
+import reprlib
+import sys
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
 from nbformat import NotebookNode
 
 from labutils.core.options import suggest
+from labutils.core.yaml_text import parse_yaml
 
 SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 TYPES = (*SCALARS, "list[int]", "list[float]", "list[str]")
 NULLS = ("", "~", "null", "Null", "NULL")  # of YAML 1.2's core schema
+LARGEST = int(sys.float_info.max)  # whole number that a float can hold
 
 
 class Written(str):
@@ -62,7 +64,7 @@ class Parameter:
         else:
             converted = None
         if converted is None:
-            given = f"{value!r} ({type(value).__name__})"
+            given = f"{reprlib.repr(value)} ({type(value).__name__})"
             raise ValueError(f"parameter {self.name!r} is declared {self.annotation} but was given {given}")
         return converted
 
@@ -129,44 +131,24 @@ def parse_assignment(text: str) -> tuple[str, Written]:
     return name.strip(), Written(value)
 
 
-def parse_yaml(text: str) -> Any:
-    """Parse YAML 1.2 scalars and collections, in which `no` is a word and `1e-3` a number.
-
-    Raises:
-        ValueError: the text is no YAML.
-    """
-    try:
-        return yaml.load(text, Loader=_CoreLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"not valid YAML: {error}") from None
-
-
-class _CoreLoader(yaml.SafeLoader):
-    """Resolves the YAML 1.2 core schema; PyYAML alone reads YAML 1.1 (`no` = False, `1e-3` = text, `1:30` = 90)."""
-
-    yaml_implicit_resolvers: dict = {}
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
-    ("int", r"[-+]?[0-9]+", [*"-+0123456789"]),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", [*"-+.0123456789"]),
-):
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-
-
-# PyYAML would read a number with a leading zero as octal, as YAML 1.1 does.
-_CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-
-
 def _convert_scalar(value: Any, wanted: type) -> Any:
     """The value as `wanted`, or None when it is something else."""
     if isinstance(value, bool):
         return value if wanted is bool else None
     if wanted is float and isinstance(value, int):
-        return float(value)
+        return float(value) if abs(value) <= LARGEST else None
+    if isinstance(value, str) and not _is_text(value):
+        return None
     return value if isinstance(value, wanted) else None
+
+
+def _is_text(value: str) -> bool:
+    """Whether UTF-8 can hold it; what a shell passes on may be no text at all."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _comments_by_line(source: str) -> dict[int, str]:

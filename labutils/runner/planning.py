@@ -1,5 +1,6 @@
 """What a run will do, settled and checked before anything runs: which notebooks, with which parameters."""
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 from nbformat import NotebookNode
 
+from labutils.core import paths
+from labutils.core.yaml_text import parse_yaml
 from labutils.runner.notebooks import count_code_cells, find_notebooks, read_notebook, runs_last, select_notebooks
-from labutils.runner.parameters import Parameter, check_values, name_known, parse_yaml, read_parameters
+from labutils.runner.parameters import Parameter, check_values, name_known, read_parameters
 
 
 @dataclass(frozen=True)
@@ -32,30 +35,65 @@ class Study:
         return count_code_cells(self.notebook)
 
 
-def load_profile(folder: Path, profile: str) -> dict[str, dict[str, Any]]:
-    """Read `profiles/<profile>.yaml` in a folder of notebooks: the parameters by notebook stem.
+def load_profile(folder: Path, profile: str | Path) -> dict[str, dict[str, Any]]:
+    """Read a profile: the parameters by notebook stem.
+
+    Args:
+        folder: the folder of notebooks, for profiles by name; one without `profiles` uses the collection's for those
+            of its notebooks that they list.
+        profile: name of a file in its `profiles`, or the path of a file of one's own, which ends with .yaml.
 
     Raises:
         LookupError: there is no such profile.
-        ValueError: the file is no mapping of notebooks to mappings of parameters.
+        ValueError: the file is no YAML, or no mapping of notebooks to mappings of parameters; it names file and line.
+
+        load_profile(paths.NOTEBOOKS, "my/profile.yaml")  # {"01_a": {"seed": 3}}
     """
-    available = sorted(path.stem for path in (folder / "profiles").glob("*.yaml"))
-    if profile not in available:
-        raise LookupError(f"unknown profile {profile!r}{name_known(profile, available)}")
-    content = parse_yaml((folder / "profiles" / f"{profile}.yaml").read_text())
+    path = _find_profile(folder, profile)
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"), name=path.name)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is no text in UTF-8: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(entry, dict | None) for entry in content.values()):
-        raise ValueError(f"profile {profile!r} must map each notebook's stem to its parameters, 'name: value' each")
-    return {str(stem): dict(entry or {}) for stem, entry in content.items()}
+        raise ValueError(f"{path.name} must map each notebook's stem to its parameters, 'name: value' each")
+    values = {str(stem): dict(entry or {}) for stem, entry in content.items()}
+    if path.parent == paths.NOTEBOOKS / "profiles" and folder != paths.NOTEBOOKS:
+        return {stem: entry for stem, entry in values.items() if (folder / f"{stem}.ipynb").exists()}
+    return values
+
+
+def name_profile(profile: str | Path) -> str:
+    """A profile as records and messages call it: its name, or the name of its file without the folder.
+
+    >>> name_profile("my/profile.yaml")
+    'profile.yaml'
+    """
+    return Path(profile).name
+
+
+def _find_profile(folder: Path, profile: str | Path) -> Path:
+    own = folder / "profiles"
+    place = own if own.is_dir() else paths.NOTEBOOKS / "profiles"
+    available = {path.stem: path for path in sorted(place.glob("*.yaml"))}
+    if str(profile) in available:
+        return available[str(profile)]
+    path = Path(profile).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise LookupError(f"there is no profile file {str(profile)!r}{name_known(path.stem, available)}")
+    more = " One's own is given as a path that ends with .yaml."
+    raise LookupError(f"unknown profile {str(profile)!r}{name_known(str(profile), available)}{more}")
 
 
 def plan_studies(
-    names: Iterable[str], *, profile: str, overrides: Mapping[str, Any], folder: Path
+    names: Iterable[str], *, profile: str | Path, overrides: Mapping[str, Any], folder: Path
 ) -> tuple[list[Study], list[str]]:
     """Check a run as a whole and return its studies, and the stems that the profile leaves out.
 
     Args:
         names: notebooks by stem or file name; all of the folder when empty.
-        profile: name of a file in `folder/profiles`.
+        profile: name of a file in `folder/profiles`, or the path of a file of one's own.
         overrides: parameters by name, for every selected notebook that declares them.
         folder: where the notebooks are.
 
@@ -66,7 +104,7 @@ def plan_studies(
         (study,), _ = plan_studies(["01_a"], profile="lab", overrides={"seed": 3}, folder=paths.NOTEBOOKS)
     """
     available = find_notebooks(folder)
-    values = load_profile(folder, profile)
+    values, profile = load_profile(folder, profile), name_profile(profile)
     for stem in values:
         if stem not in available:
             raise LookupError(f"profile {profile!r} lists an unknown notebook {stem!r}{name_known(stem, available)}")
@@ -81,6 +119,21 @@ def plan_studies(
         _plan_study(stem, profile, notebook, declared[stem], values[stem], overrides)
         for stem, notebook in notebooks.items()
     ], skipped
+
+
+def find_untaken(studies: Iterable[Study], overrides: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Which studies do not declare an override, and the parameter of theirs whose name is nearest, or "".
+
+    >>> find_untaken(studies, ["model"])
+    {'model': {'03_c': 'models', '99_last': ''}}
+    """
+    untaken: dict[str, dict[str, str]] = {}
+    for name in overrides:
+        for study in studies:
+            if name not in study.parameters:
+                nearest = difflib.get_close_matches(name, study.parameters, n=1)
+                untaken.setdefault(name, {})[study.stem] = nearest[0] if nearest else ""
+    return untaken
 
 
 def read_declarations(stem: str, notebook: NotebookNode) -> dict[str, Parameter]:

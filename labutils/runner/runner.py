@@ -33,7 +33,7 @@ from labutils.runner.notebooks import (
     write_html,
     write_notebook,
 )
-from labutils.runner.planning import Study, plan_studies
+from labutils.runner.planning import Study, find_untaken, name_profile, plan_studies
 from labutils.runner.progress_board import Board
 from labutils.runner.records import (
     find_changes,
@@ -73,7 +73,7 @@ class Session:
 def run_studies(
     names: Iterable[str] = (),
     *,
-    profile: str = "lab",
+    profile: str | Path = "lab",
     out: str | Path = "results/lab",
     jobs: int = 1,
     resume: bool = False,
@@ -87,8 +87,8 @@ def run_studies(
     Each record has `status` ("succeeded" or "failed"), `answer` or `failure`, and all that `manifest.json` says of it.
 
     Args:
-        names: notebooks by stem or file name; all that the profile lists when empty.
-        profile: name of a file in the notebooks' folder `profiles`.
+        names: notebooks by stem, file name or path; all that the profile lists when empty.
+        profile: name of a file in the notebooks' folder `profiles`, or the path of a file of one's own.
         out: the run folder.
         jobs: how many notebooks run at a time.
         resume: keep what is complete in the run folder and has the same inputs.
@@ -116,7 +116,10 @@ def run_studies(
     if where is not None:
         board.note(f"sweeps run on {where}")
     for stem in skipped:
-        board.note(f"{stem} is skipped: profile {profile!r} does not list it")
+        board.note(f"{stem} is skipped: profile {name_profile(profile)!r} does not list it")
+    for name, stems in find_untaken(studies, parameters or {}).items():
+        told = (f"{stem} (did you mean {nearest!r}?)" if nearest else stem for stem, nearest in stems.items())
+        board.note(f"parameter {name!r} is not taken by {', '.join(told)}")
     try:
         with papermill_silenced():
             return _run_all(session, jobs)

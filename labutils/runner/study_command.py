@@ -47,7 +47,7 @@ def _study_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m labutils.{name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--profile", default="full", help="profile of the notebook's parameters (default: %(default)s)")
+    parser.add_argument("--profile", default="full", help="profile of parameters, or a .yaml file (default: full)")
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="name=value", help="one of them")
     parser.add_argument("--plan", type=Path, help="JSON file with a plan, in place of the notebook's parameters")
     parser.add_argument("--show", action="store_true", help="print the plan as JSON and stop")
