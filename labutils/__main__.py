@@ -62,7 +62,9 @@ def _add(commands, name: str, command, help: str) -> argparse.ArgumentParser:
 
 def _add_run(commands) -> None:
     run = _add(commands, "run", _run, "run notebooks headless, with records, pages and figures")
-    run.add_argument("names", nargs="*", metavar="notebook", help="stem, file name or path; all of the profile when none")
+    run.add_argument(
+        "names", nargs="*", metavar="notebook", help="stem, file name or path; all of the profile when none"
+    )
     run.add_argument("--profile", default="lab", help="smoke, lab, full, hub, paper, or a .yaml file (default: lab)")
     run.add_argument("--out", type=Path, help="run folder (default: results/<profile>)")
     run.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default: %(default)s)")

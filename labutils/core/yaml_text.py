@@ -1,7 +1,7 @@
 """YAML as its version 1.2 reads it, for parameters, profiles, registries and lists of words.
 
-PyYAML resolves YAML 1.1, in which `no` is False, `1:30` is 90, `010` is 8 and `1e-3` is a text. Here scalars are those of
-the core schema (YAML 1.2.2, section 10.3.2).
+PyYAML resolves YAML 1.1, in which `no` is False, `1:30` is 90, `010` is 8 and `1e-3` is a text. Here scalars are those
+of the core schema (YAML 1.2.2, section 10.3.2).
 """
 
 import re
