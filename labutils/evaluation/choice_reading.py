@@ -1,13 +1,13 @@
 """The log-likelihoods of an item's choices, read in the fastest way that a model takes.
 
-Nothing is looked up by a model's name: a fast way is tried on one item, and must give what whole forward passes give.
+Nothing is looked up by a model's name: a fast way is tried on one text, and must give what a whole forward pass gives.
 """
 
 import logging
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -18,7 +18,8 @@ from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_token_ids
 
 WAYS = {"prompt once": (packed_rows, True), "choice by choice": (list, True), "all logits": (list, False)}
-WINDOWS = ("sliding_window", "attention_window_size", "attention_chunk_size")  # of attention, as configurations say
+# Of attention, as configurations say.
+WINDOWS = ("sliding_window", "attention_window_size", "attention_chunk_size", "window_size", "local_attention")
 
 logger = logging.getLogger("labutils")
 
@@ -36,7 +37,7 @@ def choice_log_likelihoods(
 
     The ways, fastest first: the prompt of an item once, under a mask by which its choices do not see each other, the
     head where tokens are predicted ("prompt once"); a row for each choice, the head likewise ("choice by choice");
-    whole forward passes ("all logits"). The first that gives on one item what the last gives there reads all others.
+    whole forward passes ("all logits"). The first that gives on one text what the last gives there reads all others.
 
     Raises:
         ValueError: ids outside the vocabulary, or logits that are NaN or infinite (the item is named).
@@ -48,11 +49,12 @@ def choice_log_likelihoods(
     sums = torch.zeros(len(names), dtype=torch.float64)
     with eval_mode(model):
         trial, packs = _trial_item(model, plain)
-        wanted = torch.cat([read_rows(model, tokenizer, [row], narrow=False) for row in plain[trial]])
-        _add(sums, plain[trial], wanted, names)
-        way = _fastest_way(model, tokenizer, plain[trial], wanted, packs)
+        way, found = _fastest_way(model, tokenizer, plain[trial], names, packs)
         form, narrow = WAYS[way]
-        rows = [row for place, found in enumerate(plain) if place != trial for row in form(found)]
+        if found is not None:
+            _add(sums, form(plain[trial]), found, names)
+        done = trial if found is not None else -1
+        rows = [row for place, texts in enumerate(plain) if place != done for row in form(texts)]
         for packed in (True, False):  # they need other masks
             some = [row for row in rows if bool(row.branches) == packed]
             most = max((len(row.reads) if narrow else len(row.ids) for row in some), default=1)
@@ -77,7 +79,8 @@ def _trial_item(model: PreTrainedModel, plain: Sequence[list[Row]]) -> tuple[int
     It is the one with the longest packed row, on which whatever depends on distance shows; without such, the shortest.
     """
     config = model.config.get_text_config()
-    window = min((size for name in WINDOWS if (size := getattr(config, name, None))), default=None)
+    sizes = [getattr(config, name, None) for name in WINDOWS]
+    window = min((size for size in sizes if isinstance(size, int) and size > 0), default=None)
     packed = [sum(len(row.ids) for row in packed_rows(rows) if row.branches) for rows in plain]
     fits = max(packed) > 0 and (window is None or max(packed) <= window)
     if fits:
@@ -87,17 +90,21 @@ def _trial_item(model: PreTrainedModel, plain: Sequence[list[Row]]) -> tuple[int
 
 
 def _fastest_way(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[Row], wanted: Float32[Tensor, " reads"],
-    packs: bool,
-) -> str:  # fmt: skip
-    """The first way that reads `wanted` off the item; `packs` says whether reading its prompt once is among them."""
-    order = _read_order(rows)
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[Row], names: Sequence[object], packs: bool
+) -> tuple[str, Float32[Tensor, " reads"] | None]:
+    """The first way that reads off an item's last text what a whole forward pass gives, and what it read of the item.
+
+    The last text stands furthest from its own place in a packed row. `packs` says whether reading the prompt once is
+    among the ways; where it is the one, all reads of the item's packed row come back, else None.
+    """
+    wanted = read_rows(model, tokenizer, rows[-1:], narrow=False)
+    check_finite_values(wanted, [names[index] for _, _, index in rows[-1].reads], "item")
     for way in list(WAYS)[0 if packs else 1 : -1]:
         form, narrow = WAYS[way]
-        tried = form(rows)
+        tried = form(rows)[-1:]
         try:
             found = read_rows(model, tokenizer, tried, narrow=narrow)
-            error = (found[_read_order(tried)] - wanted[order]).abs().max().item()
+            error = (found[-len(wanted) :] - wanted).abs().max().item()
             # Rounding alone hides much in half precision, such as positions that a model does not listen to.
             limit = 2 * torch.finfo(model.dtype).eps ** 0.5  # 0.0007 nats a token in float32, 0.18 in bfloat16
             if way == "prompt once" and limit > 0.01:
@@ -107,11 +114,6 @@ def _fastest_way(
             logger.info("%s: choices cannot be read by %r: %s", type(model).__name__, way, problem)
             continue
         if error <= limit:
-            return way
+            return way, found if way == "prompt once" else None
         logger.info("%s: by %r log-likelihoods are off by %.2g nats a token", type(model).__name__, way, error)
-    return list(WAYS)[-1]
-
-
-def _read_order(rows: Sequence[Row]) -> Int64[Tensor, " reads"]:
-    """Where each read stands when they are ordered by candidate, and by token within it, however the rows hold them."""
-    return torch.tensor([index for row in rows for _, _, index in row.reads]).argsort(stable=True)
+    return list(WAYS)[-1], None

@@ -116,7 +116,7 @@ def test_choices_of_one_token_take_one_pass_over_the_prompt(tiny_llama, tokenize
         lambda module, args, kwargs, output: seen.append(kwargs["input_ids"].shape), with_kwargs=True
     )
     score_task(tiny_llama, tokenizer, Task("one", "qa", "choice", items), batch_size=8)
-    assert [tuple(shape) for shape in seen] == [(1, 4), (1, 4), (4, 4)]  # one item twice, to prove the way
+    assert [tuple(shape) for shape in seen] == [(1, 4), (1, 4), (5, 4)]  # one text twice, to prove the way
 
 
 def test_rows_hold_a_shared_beginning_once_and_read_every_token():
@@ -155,7 +155,7 @@ def test_batches_hold_at_most_so_many_rows_and_tokens(monkeypatch):
 @pytest.mark.parametrize("way", choice_reading.WAYS)
 def test_a_broken_item_is_named_in_every_way(way, tiny_llama, tokenizer, monkeypatch):
     poison(tiny_llama, 50, math.nan)
-    monkeypatch.setattr(choice_reading, "_fastest_way", lambda *_: way)
+    monkeypatch.setattr(choice_reading, "_fastest_way", lambda *_: (way, None))
     sound = [
         [replace(choice, ids=[3 if token == 50 else token for token in choice.ids]) for choice in item]
         for item in random_items(5)
