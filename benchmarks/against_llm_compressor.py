@@ -21,7 +21,6 @@ same, and begins them anew where not.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import tempfile
 from pathlib import Path
 
 from common import RESULTS, describe_machine, random_tokens, timed, write_result
+from workers import Worker, answer
 
 from labutils.core.profiling import peak_resident_megabytes
 
@@ -41,36 +41,6 @@ AIMS = {"wanda": 0.6, "sparsegpt": 0.5}
 TOKENS, BATCH, SPARSITY = (32, 256), 8, 0.5
 WARM_UP = 4  # sequences of the first pruning, where the entry is gone on with
 CLOCKS = ("wall", "processor")
-MARK = "RESULT "
-
-
-class Worker:
-    """One side, in a process of its own that answers requests one by one."""
-
-    def __init__(self, side: str, python: str, folder: Path):
-        command = [python, __file__, "--worker", side, "--model", str(folder)]
-        own = Path(__file__).resolve().parent.parent
-        environment = {**os.environ, "PYTHONPATH": str(own), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=environment,
-        )  # fmt: skip
-        self.about = self.answer()
-
-    def ask(self, **request: object) -> dict:
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-    def answer(self) -> dict:
-        for line in self.process.stdout:
-            if line.startswith(MARK):
-                return json.loads(line.removeprefix(MARK))
-        raise RuntimeError(f"The worker {self.process.args} has ended with code {self.process.wait()}.")
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
 
 
 def main() -> None:
@@ -101,8 +71,8 @@ def make_model(size: str, folder: Path) -> None:
 def compare(method: str, size: str, place: Path, peer: str, repeats: int) -> None:
     """Interleaved prunings of both sides, until the entry has as many pairs as asked for; written after each pair."""
     workers = {
-        "ours": Worker("ours", sys.executable, place / "model"),
-        "theirs": Worker("theirs", peer, place / "model"),
+        side: Worker(__file__, python, ["--worker", side, "--model", str(place / "model")])
+        for side, python in (("ours", sys.executable), ("theirs", peer))
     }
     about = {
         **describe_machine(), "versions": {side: worker.about for side, worker in workers.items()}, "size": size,
@@ -180,7 +150,7 @@ def serve(side: str, folder: Path) -> None:
     prune = prune_ours if side == "ours" else prune_theirs
     tokens = random_tokens(*TOKENS, vocabulary=vocabulary)
     prune(None, tokens, versions)
-    print(MARK + json.dumps(versions), flush=True)
+    answer(versions)
     for line in sys.stdin:
         request = json.loads(line)
         model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -190,7 +160,7 @@ def serve(side: str, folder: Path) -> None:
         if request.get("save"):
             layers = {name: p.data.contiguous() for name, p in model.named_parameters() if "proj" in name}
             save_file(layers, request["save"])
-        print(MARK + json.dumps(found), flush=True)
+        answer(found)
 
 
 def prune_ours(model, tokens, method) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from labutils.core.profiling import CLEAR
@@ -25,11 +25,23 @@ def can_reset_peak() -> bool:
 
 
 def word_tokenizer(words: list[str] = WORDS, **special: str) -> PreTrainedTokenizerFast:
-    """One token per word; special tokens come first in the vocabulary. Newlines are no tokens."""
+    """One token per word; special tokens come first in the vocabulary. Newlines are no tokens.
+
+    It puts its bos token before a text, or its cls and sep token around it, as tokenizers of such models do.
+    """
     vocabulary = {token: index for index, token in enumerate([*dict.fromkeys(special.values()), "<unk>", *words])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", **special)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", **special)
+    frame_with(tokenizer, special.get("cls_token", special.get("bos_token")), special.get("sep_token"))
+    return tokenizer
+
+
+def frame_with(tokenizer: PreTrainedTokenizerFast, first: str | None, last: str | None) -> None:
+    """Let a tokenizer put these tokens before and after every text."""
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (first, last) if token]
+    template = [*([first] if first else []), "$A", *([last] if last else [])]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> str:

@@ -1,4 +1,4 @@
-"""Gradient-based attribution with captum: integrated gradients of tokens, conductance of neurons and of whole blocks.
+"""Gradient-based attribution: integrated gradients of tokens (captum), conductance of neurons and of whole blocks.
 
 - Integrated gradients (Sundararajan, Taly & Yan 2017): a token's share; shares add up to F(text) − F(baseline).
 - Conductance (Dhamdhere, Sundararajan & Yan 2018): the part of that difference that flows through a neuron. It adds up
@@ -21,9 +21,9 @@ from labutils.attribution.integration import (
     Batch,
     check_sums,
     frozen_weights,
+    layer_conductance,
     log_likelihood,
     path_batches,
-    probed_module,
 )
 from labutils.attribution.neurons import find_mlp_layers
 from labutils.attribution.passages import Passage
@@ -88,8 +88,8 @@ def neuron_conductance(
 
         neuron_conductance(model, tokenizer, passages)
 
-    Positive: the neuron makes the targets likelier. One path per block and passage. Whether the path is fine enough for
-    a model is what `block_conductance` checks.
+    Positive: the neuron makes the targets likelier. One path per passage serves all blocks. Whether it is fine enough
+    for a model is what `block_conductance` checks.
 
     Returns:
         one row per neuron: ``block, neuron, score``.
@@ -138,25 +138,15 @@ def _conductance(
     modules: Sequence[tuple[nn.Module, str]], n_steps: int, memory: int, tolerance: float | None,
 ) -> list[tuple[Float[Tensor, " units"], float]]:  # fmt: skip
     """Per module the conductance of its units, summed over tokens and passages, and the largest error of a sum."""
-    from captum.attr import LayerConductance  # heavy, and needed here only
-
     score = log_likelihood(model)
     totals: list[Tensor | int] = [0] * len(modules)
     errors = [0.0] * len(modules)
     with frozen_weights(model):
         for batch in path_batches(model, tokenizer, passages, n_steps, memory, "conductance"):
-            for index, (module, side) in enumerate(modules):
-                with probed_module(module, side, batch.ids.shape[1]) as probe:
-                    # The trapezoidal rule's points reach both ends of the path, between which the layer's steps are.
-                    found = LayerConductance(score, probe).attribute(
-                        batch.embeddings, batch.baseline, additional_forward_args=batch.fixed, n_steps=n_steps,
-                        method="riemann_trapezoid", internal_batch_size=batch.rows_at_once,
-                    )  # fmt: skip
-                found = found.detach().double()
-                totals[index] = totals[index] + found.sum((0, 1)).cpu()
+            for index, found in enumerate(layer_conductance(score, batch, modules, n_steps)):
+                totals[index] = totals[index] + found.sum(0).cpu()
                 if tolerance is not None:
-                    what = f"output of block {index}"
-                    error = check_sums(found.sum((1, 2)), score, batch, tolerance, what)
+                    error = check_sums(found.sum(1), score, batch, tolerance, f"output of block {index}")
                     errors[index] = max(errors[index], error)
     return list(zip(totals, errors, strict=True))
 

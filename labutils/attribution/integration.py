@@ -6,12 +6,12 @@ models with a norm before each layer hardly notice the size of an embedding, so 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -29,7 +29,7 @@ FLOOR = 0.1  # nats; errors are not measured against smaller differences
 
 @dataclass(frozen=True)
 class Batch:
-    """Passages of similar length as captum takes them: both ends of the path, and what the log-likelihood needs."""
+    """Passages of similar length: both ends of the path, and what the log-likelihood needs."""
 
     passages: list[int]
     embeddings: Float[Tensor, "rows length hidden"]
@@ -70,13 +70,13 @@ def probed_module(module: nn.Module, side: str, length: int) -> Iterator[nn.Iden
 def row_bytes(model: PreTrainedModel, length: int) -> int:
     """About how much memory a row of `length` tokens takes on the way forward and back.
 
-    Counted per token: a dozen hidden vectors and four inner vectors of every block, and the logits three times; per
+    Counted per token: a dozen hidden vectors and five inner vectors of every block, and the logits three times; per
     pair of tokens the attention weights of every head, twice.
     """
     config = model.config.get_text_config()
     hidden, n_blocks = config.hidden_size, len(find_blocks(model)[1])
     inner = sum(layer.width for layer in find_mlp_layers(model))
-    per_token = (12 * hidden * n_blocks + 4 * inner) * model.dtype.itemsize + 3 * config.vocab_size * 4
+    per_token = (12 * hidden * n_blocks + 5 * inner) * model.dtype.itemsize + 3 * config.vocab_size * 4
     pairs = 2 * n_blocks * config.num_attention_heads * length * model.dtype.itemsize
     return length * (per_token + pairs)
 
@@ -95,6 +95,56 @@ def log_likelihood(model: PreTrainedModel) -> Callable[..., Float[Tensor, " rows
         return torch.zeros(len(ids), device=ids.device).index_add(0, rows, -losses)
 
     return score
+
+
+def layer_conductance(
+    score: Callable[..., Float[Tensor, " rows"]], batch: Batch, modules: Sequence[tuple[nn.Module, str]], n_steps: int
+) -> list[Float64[Tensor, "rows units"]]:
+    """Conductance of the units that enter or leave each module, summed over the tokens, one row per passage.
+
+    With h_k the module's tensor at point k of the path, Σ_k ∂F/∂h_k · (h_{k+1} − h_k), k = 0 … n_steps − 1: captum's
+    `LayerConductance` by the trapezoidal rule's points, which reach both ends of the path, but one way forward and one
+    back for all modules together instead of one for each.
+    """
+    n_rows, length = batch.ids.shape
+    points = torch.linspace(0, 1, n_steps + 1).tolist()
+    step = max(1, batch.rows_at_once // n_rows)
+    totals: list[Tensor | float] = [0.0] * len(modules)
+    last: list[tuple[Tensor, Tensor]] = []
+    for start in range(0, len(points), step):
+        shares = torch.tensor(points[start : start + step], device=batch.ids.device).to(batch.baseline.dtype)
+        path = batch.baseline + shares.view(-1, 1, 1, 1) * (batch.embeddings - batch.baseline)
+        seen = _states_and_gradients(score, path, batch, modules)
+        for index, (states, gradients) in enumerate(seen):
+            if last:
+                states, gradients = (
+                    torch.cat([old, new]) for old, new in zip(last[index], (states, gradients), strict=True)
+                )
+            steps = gradients[:-1] * (states[1:] - states[:-1])
+            totals[index] = totals[index] + steps.double().sum((0, 2))
+            seen[index] = (states[-1:], gradients[-1:])
+        last = seen
+    return totals
+
+
+def _states_and_gradients(
+    score: Callable, path: Float[Tensor, "points rows length hidden"], batch: Batch,
+    modules: Sequence[tuple[nn.Module, str]],
+) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
+    """Each module's tensor at every point, [points, rows, length, units], and the gradient of the score there."""
+    seen: dict[nn.Module, Tensor] = {}
+    n_points, n_rows, length, _ = path.shape
+    with ExitStack() as hooks:
+        probes = [hooks.enter_context(probed_module(module, side, length)) for module, side in modules]
+        for probe in probes:
+            probe.register_forward_hook(lambda probe, args, output: seen.update({probe: output}))
+        values = score(path.flatten(0, 1).requires_grad_(), *(fixed.repeat(n_points, 1) for fixed in batch.fixed))
+    states = [seen[probe] for probe in probes]
+    gradients = torch.autograd.grad(values.sum(), states)
+    return [
+        (state.detach().unflatten(0, (n_points, n_rows)), gradient.unflatten(0, (n_points, n_rows)))
+        for state, gradient in zip(states, gradients, strict=True)
+    ]
 
 
 @contextmanager

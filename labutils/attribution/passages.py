@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,8 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from labutils.core.progress import progress
 from labutils.data.tasks import Task
 from labutils.data.tokens import special_frame, tokenize
-from labutils.evaluation.batching import context_length, finite_logits, padded_batches, rows_at_once
-from labutils.evaluation.choices import encode_choices
+from labutils.evaluation.batching import context_length, padded_batches, rows_at_once
+from labutils.evaluation.choice_tokens import encode_choices
+from labutils.evaluation.readout import check_finite_values, log_likelihoods
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_causal, check_token_ids
 
@@ -28,7 +28,7 @@ class Passage(NamedTuple):
 def gold_passage(tokenizer: PreTrainedTokenizerBase, item: dict, limit: int) -> tuple[Passage, bool]:
     """The gold choice of a task's item after its prompt, and whether the prompt lost its beginning to fit in `limit`.
 
-    Tokens and errors are those of `labutils.evaluation.choices.encode_choices`.
+    Tokens and errors are those of `labutils.evaluation.choice_tokens.encode_choices`.
     """
     candidates, shortened = encode_choices(tokenizer, item, limit)
     gold = candidates[item["gold"]]
@@ -87,8 +87,11 @@ def target_log_likelihoods(
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             for position, index in enumerate(chosen):
                 first, last = passages[index].first_target, len(rows[index])
-                scores = finite_logits(logits[position, first - 1 : last - 1], f"passage {index}")
-                found[index] = -F.cross_entropy(scores, ids[position, first:last], reduction="none").cpu()
+                places = torch.arange(last - first, device=ids.device)
+                found[index] = log_likelihoods(
+                    logits[position, first - 1 : last - 1], places, ids[position, first:last]
+                ).cpu()
+                check_finite_values(found[index], [index] * len(found[index]), "passage")
     return [found[index] for index in range(len(rows))]
 
 

@@ -34,13 +34,15 @@ class HubTask:
         kinds = [self.label is not None, self.choices is not None, self.score is not None]
         rules = {
             "one of label, choices and score says where the answer is": sum(kinds) == 1,
-            "a prompt needs a template, similarity has none": (self.template is None) == (self.score is not None),
+            "similarity has no prompt, and so no template": self.template is None or self.score is None,
             "a label needs the spelling of at least two classes": self.label is None or len(self.labels) > 1,
+            "labels are words": all(isinstance(label, str) and label.strip() for label in self.labels),
+            "fields are a mapping of columns": isinstance(self.fields, Mapping),
             "values are as many as labels": not self.values or len(self.values) == len(self.labels),
             "choices need the column of the answer": (self.choices is None) == (self.answer is None),
         }
         if broken := [rule for rule, holds in rules.items() if not holds]:
-            raise ValueError(f"hub task {self.name}: {broken[0]}")
+            raise ValueError(f"task {self.name}: {broken[0]}")
 
     def read(self, record: Mapping[str, Any]) -> dict[str, Any] | None:
         """A record in the columns of `labutils.data.tasks`; None where its answer is hidden.
@@ -61,7 +63,7 @@ class HubTask:
         if answer in (-1, "", None):
             return None
         if answer not in values:
-            raise ValueError(f"hub task {self.name}: the answer {answer!r} is none of {', '.join(map(str, values))}")
+            raise ValueError(f"task {self.name}: the answer {answer!r} is none of {', '.join(map(str, values))}")
         return row | {"choices": choices, "answer": values.index(answer)}
 
     def _list(self, record: Mapping[str, Any]) -> list[str]:
@@ -74,8 +76,8 @@ class HubTask:
         for part in place.split("."):
             if part not in found:
                 raise ValueError(
-                    f"hub task {self.name}: there is no column {place!r} among {', '.join(record)}; the data set has "
-                    f"changed: correct {REGISTRY.name}, or take an earlier revision"
+                    f"task {self.name}: there is no column {place!r} among {', '.join(record)}; correct its "
+                    "entry, or, where the data set has changed, take an earlier revision"
                 )
             found = found[part]
         return found
@@ -103,14 +105,39 @@ def list_hub_tasks(family: str | None = None) -> list[str]:
 
 def read_hub_tasks(path: Path) -> dict[str, HubTask]:
     """The entries of a registry file; ValueError names the one that breaks the rules."""
-    tasks = {}
-    for name, entry in parse_yaml(path.read_text(encoding="utf-8"), name=path.name).items():
-        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-        try:
-            tasks[name] = HubTask(name, **plain)
-        except TypeError as error:
-            raise ValueError(f"{path.name}, {name}: a field is missing or unknown: {error}") from error
-    return tasks
+    entries = parse_yaml(path.read_text(encoding="utf-8"), name=path.name)
+    return {name: _read_entry(name, entry, path) for name, entry in entries.items()}
+
+
+def find_file_task(path: Path) -> HubTask | None:
+    """What ``<name>.task.yaml`` beside ``<name>.jsonl`` says about it, or None where there is no such file.
+
+        find_file_task(Path("trec.jsonl"))  # of trec.task.yaml: {template: question-type, labels: [place, person]}
+
+    Its fields are those of the registry. Without `label`, `choices` and `score` the answer is where the formats of
+    `labutils.data.tasks` have it: in `label` where there are `labels`, else in `choices` and `answer`. Without
+    `template` and `family` they are the default for the columns.
+
+    Raises:
+        ValueError: the file is no mapping, has an unknown field, or breaks the rules of the registry.
+    """
+    place = path.with_suffix(".task.yaml")
+    if not place.is_file():
+        return None
+    entry = parse_yaml(place.read_text(encoding="utf-8"), name=place.name)
+    if not isinstance(entry, dict) or {"test", "revision"} & entry.keys():
+        raise ValueError(f"{place.name}: fields such as template and labels are needed, but no test or revision")
+    if not {"label", "choices", "score"} & entry.keys():
+        entry |= {"label": "label"} if "labels" in entry else {"choices": "choices", "answer": "answer"}
+    return _read_entry(place.name, {"family": "", **entry}, place)
+
+
+def _read_entry(name: str, entry: dict[str, Any], path: Path) -> HubTask:
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    try:
+        return HubTask(name, **plain)
+    except TypeError as error:
+        raise ValueError(f"{path.name}, {name}: a field is missing or unknown: {error}") from error
 
 
 @cache

@@ -9,20 +9,22 @@ Formats of ``file:<path>.jsonl`` and ``hub:<data set>`` (columns; others are ign
   passage) or ``relation`` (cause or effect) where there is one, or with ``label, label_name`` for the answer.
 - similarity: ``sentence1, sentence2, score``.
 
-Sources, splits and ``#all`` are those of `labutils.data.corpora`. `TEMPLATES` lists the prompts. Hub data sets with
-other columns are read as the registry says (`labutils.data.hub_tasks`).
+Sources, splits and ``#all`` are those of `labutils.data.corpora`. Prompts and label words are in
+`labutils.data.prompts`; ``<name>.task.yaml`` beside ``<name>.jsonl`` gives a file its own. Data sets with other columns
+are read as the registry (`labutils.data.hub_tasks`), or that file, says.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from labutils import world
-from labutils.core.options import suggest
+from labutils.core import paths
 from labutils.data.corpora import draw_order, read_units
-from labutils.data.hub_tasks import HubTask, find_hub_task
+from labutils.data.hub_tasks import HubTask, find_file_task, find_hub_task
+from labutils.data.prompts import choose_template, fill_prompt
 from labutils.data.sources import parse_source
 
 KINDS = ("choice", "similarity")
@@ -48,74 +50,6 @@ class Task:
             raise ValueError(f"kind {self.kind!r} is not one of {', '.join(KINDS)}")
         if len(self.items) == 0:
             raise ValueError(f"task {self.name!r} has no items")
-
-
-@dataclass(frozen=True)
-class Template:
-    """A prompt with named columns, the family its tasks belong to, and the label names it is the default for."""
-
-    family: str
-    prompt: str
-    labels: frozenset[str] = frozenset()
-
-
-TEMPLATES = {
-    "sentiment": Template(
-        "sentiment",
-        "Review: {text}\nSentiment:",
-        frozenset({"positive", "negative", "neutral", "very positive", "very negative", "pos", "neg"}),
-    ),
-    "topic": Template("topic", "Article: {text}\nTopic:", frozenset({"world", "sports", "business", "sci/tech"})),
-    "style": Template("topic", "Sentence: {text}\nStyle:", frozenset({"subjective", "objective"})),
-    "question-type": Template(
-        "topic", "Question: {text}\nType:", frozenset({"abbr", "desc", "enty", "hum", "loc", "num"})
-    ),
-    "label": Template("topic", "Text: {text}\nLabel:"),
-    "inference": Template("inference", "Premise: {premise}\nHypothesis: {hypothesis}\nLabel:"),
-    "paraphrase": Template("inference", "Sentence 1: {sentence1}\nSentence 2: {sentence2}\nLabel:"),
-    "question": Template("qa", "Question: {question}\nAnswer:"),
-    "reading": Template("qa", "Context: {context}\nQuestion: {question}\nAnswer:"),
-    "cause-effect": Template("qa", "{question} {connective}"),
-}
-CONNECTIVES = {"cause": "because", "effect": "so"}
-
-
-def _choose_template(name: str | None, columns: Iterable[str], labels: list[str], source: str) -> Template:
-    """The template called `name`, or the default: by the columns, then, for single texts, by the set of label names."""
-    if name is not None:
-        if name not in TEMPLATES:
-            raise ValueError(f"template {name!r} is not one of {', '.join(TEMPLATES)}.{suggest(name, TEMPLATES)}")
-        return TEMPLATES[name]
-    columns = set(columns)
-    if "question" in columns:
-        if columns & {"context", "support", "contexts"}:
-            return TEMPLATES["reading"]
-        return TEMPLATES["cause-effect" if "relation" in columns else "question"]
-    if {"premise", "hypothesis"} <= columns:
-        return TEMPLATES["inference"]
-    if {"sentence1", "sentence2"} <= columns:
-        return TEMPLATES["paraphrase"]
-    if "text" in columns:
-        names = {label.lower() for label in labels}
-        return next((t for t in TEMPLATES.values() if names <= t.labels), TEMPLATES["label"])
-    raise ValueError(f"{source}: no task format has the columns {', '.join(sorted(columns))}; see labutils.data.tasks")
-
-
-def _prompt(record: dict, template: Template, source: str) -> str:
-    fields = dict(record)
-    if "support" in record:
-        fields.setdefault("context", record["support"])
-    if "contexts" in record:
-        fields.setdefault("context", " ".join(record["contexts"]))
-    if "relation" in record:
-        fields["connective"] = CONNECTIVES.get(record["relation"], record["relation"])
-    try:
-        return template.prompt.format(**fields)
-    except KeyError as error:
-        raise ValueError(
-            f"{source}: the prompt {template.prompt!r} needs the column {error}; found {', '.join(record)}. "
-            f"Name another template: {', '.join(TEMPLATES)}"
-        ) from error
 
 
 def _label_names(records: list[dict], source: str) -> dict[int, str]:
@@ -150,19 +84,26 @@ def _choice_items(rows: list[dict], order: list[int], template: str | None, sour
     multiple = all("choices" in row and "answer" in row for row in rows)
     labels = {} if multiple else _label_names(rows, source)
     shared = list(labels.values())
-    chosen = _choose_template(template, rows[0], shared, source)
+    chosen = choose_template(template, rows[0], shared or [str(choice) for choice in rows[0]["choices"]], source)
     position = {label: index for index, label in enumerate(labels)}
     items = []
     for index in order:
         row = rows[index]
-        choices = list(row["choices"]) if multiple else shared
+        choices = _choice_texts(row["choices"], source, index) if multiple else shared
         gold = row["answer"] if multiple else position[row["label"]]
         if not isinstance(gold, int) or not 0 <= gold < len(choices) or len(choices) < 2:
             raise ValueError(
                 f"{source}, item {index}: answer {gold!r} is no position among {len(choices)} choices (≥ 2)"
             )
-        items.append({"item": index, "prompt": _prompt(row, chosen, source), "choices": choices, "gold": gold})
+        items.append({"item": index, "prompt": fill_prompt(row, chosen, source), "choices": choices, "gold": gold})
     return chosen.family, pd.DataFrame(items)
+
+
+def _choice_texts(choices: Any, source: str, index: int) -> list[str]:
+    """The choices of an item as texts; numbers are written out."""
+    if not isinstance(choices, list) or not all(type(choice) in (str, int, float) for choice in choices):
+        raise ValueError(f"{source}, item {index}: choices must be a list of texts, not {choices!r}")
+    return [str(choice) for choice in choices]
 
 
 def _similarity_items(rows: list[dict] | dict[int, dict], order: list[int], source: str) -> pd.DataFrame:
@@ -185,10 +126,10 @@ def _registered_task(
             "or take another split with '#<split>'"
         )
     order, rows = [index for index, _ in drawn], [row for _, row in drawn]
-    if entry.template is None:
+    if entry.score is not None:
         return Task(source, entry.family, "similarity", _similarity_items(dict(drawn), order, source))
-    _, items = _choice_items(rows, list(range(len(rows))), template or entry.template, source)
-    return Task(source, entry.family, "choice", items.assign(item=order))
+    family, items = _choice_items(rows, list(range(len(rows))), template or entry.template, source)
+    return Task(source, entry.family or family, "choice", items.assign(item=order))
 
 
 def _load_lab_task(name: str, n_items: int, seed: int, split: str) -> Task:
@@ -203,6 +144,7 @@ def load_task(
     seed: int = 0,
     split: str = "test",
     template: str | None = None,
+    labels: Sequence[str] | None = None,
     revision: str | None = None,
 ) -> Task:
     """`n_items` items of a task, drawn by `seed` from a split.
@@ -214,19 +156,29 @@ def load_task(
         n_items: how many; None takes the whole split of a file or hub data set, and `LAB_ITEMS` of a lab task.
         seed: decides which items, and their order.
         split: "train" or "test".
-        template: name of the prompt in `TEMPLATES`; None infers it from the columns and the set of label names.
+        template: name of the prompt in `labutils.data.prompts.TEMPLATES`, or a prompt with columns in braces, such as
+            ``"{text} It was"``; None infers it from the columns and the set of label names.
+        labels: words for the classes 0, 1, … of the column `label`, instead of its names.
         revision: branch, tag or commit of a hub data set.
 
     Raises:
-        ValueError: no items, fewer than asked for, an unknown template, or rows in none of the formats.
+        ValueError: no items, fewer than asked for, an unknown template, labels where there are no classes, or rows in
+            none of the formats.
         LookupError: no such file, data set or lab task.
     """
     if n_items is not None and n_items < 1:
         raise ValueError(f"n_items must be at least 1, not {n_items}")
     parsed = parse_source(source)
     if parsed.scheme == "lab":
+        if template is not None or labels is not None:
+            raise ValueError(f"{source} writes its own prompts and choices: leave template and labels out")
         return _load_lab_task(parsed.name, n_items or LAB_ITEMS, seed, split)
-    entry = find_hub_task(parsed.name) if parsed.scheme == "hub" else None
+    entry = find_hub_task(parsed.name) if parsed.scheme == "hub" else find_file_task(paths.find_file(parsed.name))
+    if labels is not None:
+        if entry is not None and entry.label is None:
+            raise ValueError(f"{source} has choices of its own in every item: leave labels out")
+        words = {"label": "label", "labels": tuple(labels)}
+        entry = HubTask(source, "", **words) if entry is None else replace(entry, labels=tuple(labels))
     own_test = f"#{entry.test}" if entry and entry.test and split == "test" and not parsed.part else ""
     records, indices = read_units(source + own_test, split, revision=revision or (entry and entry.revision))
     if n_items is not None and n_items > len(indices):

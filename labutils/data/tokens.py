@@ -9,10 +9,18 @@ from transformers import PreTrainedTokenizerBase
 
 
 def special_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Token ids before and after every sequence: ([CLS], [SEP]) of encoders, ([bos], []) of decoders, or nothing."""
-    if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
-        return [tokenizer.cls_token_id], [tokenizer.sep_token_id]
-    return ([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]), []
+    """Token ids that the tokenizer itself puts before and after a text: ([CLS], [SEP]) of BERT, ([bos], []) of Llama.
+
+        prefix, suffix = special_frame(tokenizer)
+
+    What it puts there is what the model was trained with. A tokenizer may know a bos token and put none, as those of
+    GPT-2, Qwen and chat models whose bos begins a turn: then both are empty.
+    """
+    framed, bare = tokenizer("a")["input_ids"], tokenize(tokenizer, ["a"])[0]
+    for start in range(len(framed) - len(bare) + 1):
+        if bare and framed[start : start + len(bare)] == bare:
+            return framed[:start], framed[start + len(bare) :]
+    return framed, []  # a vocabulary without this letter
 
 
 def text_room(tokenizer: PreTrainedTokenizerBase, seq_len: int) -> int:

@@ -1,13 +1,16 @@
-"""From token sequences of unequal length to a model and back: batches, context length, evaluation mode, checks."""
+"""From token sequences of unequal length to a model and back: batches, and how long a sequence may be."""
 
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Int64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from labutils.models import positions
+
 LOGITS_AT_ONCE = 2**27  # half a GiB in float32; a batch is cut so that its logits are no more than this
+TOKENS_AT_ONCE = 1024  # of a processor: with more, what lies between the layers leaves its caches
 
 
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -15,8 +18,7 @@ def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
     Models without a limit of positions (ALiBi) are bounded by the tokenizer alone, whose default is endless.
     """
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
+    return min(tokenizer.model_max_length, positions.context_length(model) or tokenizer.model_max_length)
 
 
 def rows_at_once(model: PreTrainedModel, batch_size: int, length: int) -> int:
@@ -27,25 +29,34 @@ def rows_at_once(model: PreTrainedModel, batch_size: int, length: int) -> int:
     return max(1, min(batch_size, LOGITS_AT_ONCE // (length * vocabulary)))
 
 
+def batches_of(lengths: list[int], rows_per_batch: int, device: torch.device) -> Iterator[list[int]]:
+    """Places of rows that run together, longest first: at most so many, and on a processor `TOKENS_AT_ONCE` tokens.
+
+    list(batches_of([3, 1, 2], 2, torch.device("cpu")))  # [[0, 2], [1]]
+    """
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    while order:
+        fitting = TOKENS_AT_ONCE // lengths[order[0]] if device.type == "cpu" else rows_per_batch
+        size = max(1, min(rows_per_batch, fitting))
+        yield order[:size]
+        order = order[size:]
+
+
 def padded_batches(
     rows: list[list[int]], rows_per_batch: int, tokenizer: PreTrainedTokenizerBase, device: torch.device
 ) -> Iterator[tuple[list[int], Int64[Tensor, "batch longest"], Int64[Tensor, "batch longest"]]]:
     """Batches of rows of similar length, longest first: their positions in `rows`, right-padded ids, and mask."""
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0  # any id serves: the mask hides it
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     for start in range(0, len(order), rows_per_batch):
         chosen = order[start : start + rows_per_batch]
-        ids = torch.full((len(chosen), len(rows[chosen[0]])), padding, dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for position, index in enumerate(chosen):
-            ids[position, : len(rows[index])] = torch.tensor(rows[index])
-            mask[position, : len(rows[index])] = 1
+        ids = pad_rows([rows[index] for index in chosen], tokenizer)
+        lengths = torch.tensor([len(rows[index]) for index in chosen])
+        mask = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).long()
         yield chosen, ids.to(device), mask.to(device)
 
 
-def finite_logits(logits: Float[Tensor, "positions vocabulary"], what: str) -> Float32[Tensor, "positions vocabulary"]:
-    """The logits in float32; ValueError naming `what` when one is NaN or infinite."""
-    logits = logits.float()
-    if not torch.isfinite(logits).all():
-        raise ValueError(f"the logits of {what} are NaN or infinite; check the model's weights and its precision")
-    return logits
+def pad_rows(rows: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> Int64[Tensor, "batch longest"]:
+    """Rows of token ids side by side, filled up on the right."""
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0  # any id serves: a mask hides it
+    longest = max(map(len, rows))
+    return torch.tensor([row + [padding] * (longest - len(row)) for row in rows])

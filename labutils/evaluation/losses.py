@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -13,9 +12,11 @@ from labutils import world
 from labutils.data.corpora import load_tokens, read_units
 from labutils.data.sources import parse_source
 from labutils.data.tasks import SIMILARITY_COLUMNS, load_task
-from labutils.evaluation.batching import finite_logits, rows_at_once
+from labutils.evaluation.batching import batches_of, rows_at_once
+from labutils.evaluation.readout import check_finite_values, log_likelihoods
 from labutils.evaluation.similarity import rank_losses, score_similarity
 from labutils.models.modes import device_of, eval_mode
+from labutils.models.positions import check_context
 from labutils.models.structure import check_causal, check_token_ids
 
 TEXT_UNIT = "nats per token"
@@ -30,27 +31,28 @@ def sequence_losses(
         losses = lab.sequence_losses(model, tokens)
 
     The first token of a sequence is context only; the mean is over its seq_len − 1 predicted tokens. Logits are turned
-    into log-probabilities in float32, sequence by sequence; batches are cut where their logits would not fit
-    (`labutils.evaluation.batching.LOGITS_AT_ONCE`). The model's training mode is restored.
+    into log-probabilities in float32; batches are cut where their logits would not fit, or where a processor is slower
+    with more (`labutils.evaluation.batching`). The model's training mode is restored.
 
     Raises:
-        ValueError: no tokens or fewer than two per sequence, ids outside the vocabulary, an encoder, or logits that are
-            NaN or infinite (the sequence is named).
+        ValueError: no tokens or fewer than two per sequence, more than a table of positions has rows, ids outside the
+            vocabulary, an encoder, or logits that are NaN or infinite (the sequence is named).
     """
     check_causal(model, "the loss of a text")
     check_token_ids(model, tokens)
     n, length = tokens.shape
     if length < 2:
         raise ValueError(f"sequences of {length} token have nothing to predict; seq_len must be at least 2")
-    losses = torch.empty(n, dtype=torch.float32)
-    step = rows_at_once(model, batch_size, length)
+    check_context(model, length, "the loss of a text")
+    losses, device = torch.empty(n, dtype=torch.float32), device_of(model)
+    places = torch.arange(length - 1, device=device)
     with eval_mode(model):
-        for start in range(0, n, step):
-            batch = tokens[start : start + step].to(device_of(model))
+        for chosen in batches_of([length] * n, rows_at_once(model, batch_size, length), device):
+            batch = tokens[chosen].to(device)
             logits = model(input_ids=batch, use_cache=False).logits
-            for row in range(len(batch)):
-                scores = finite_logits(logits[row, :-1], f"sequence {start + row}")
-                losses[start + row] = F.cross_entropy(scores, batch[row, 1:])
+            found = [log_likelihoods(row[:-1], places, ids[1:]) for row, ids in zip(logits, batch, strict=True)]
+            losses[chosen] = -torch.stack(found).double().mean(1).float().cpu()
+            check_finite_values(losses[chosen], chosen, "sequence")
     return losses
 
 

@@ -81,7 +81,8 @@ def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: flo
     >>> task_overview(rows, sparsity=0.5, title="All data sets at 50 % zeros")
 
     Args:
-        rows: of `task_sweep`. A data set on which the dense model's interval includes chance has its name in brackets.
+        rows: of `task_sweep`. A data set on which the dense model is not above guessing and the most frequent label has
+            its name in brackets.
     """
     check = task_check(rows, level=level).set_index("task")
     pruned = add_drops(rows[rows["sparsity"].isin([0.0, sparsity])])
@@ -93,7 +94,14 @@ def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: flo
     figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False)
     for axis, family in zip(axes.flat, families, strict=False):
         part = check[check["family"] == family]
-        axis.scatter(part["chance"], range(len(part)), marker="|", s=160, color="0.55", label="guessing")
+        axis.scatter(
+            part[["chance", "majority"]].max(axis=1),
+            range(len(part)),
+            marker="|",
+            s=160,
+            color="0.55",
+            label="guessing, or the most frequent label",
+        )
         axis.scatter(part["dense"], range(len(part)), marker="D", s=24, color=PALETTE["dense"], label="dense", zorder=3)
         for number, method in enumerate(methods):
             lost = table[table["method"] == method].set_index("task").loc[part.index]

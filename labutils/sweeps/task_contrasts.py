@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, paired_differences
 from labutils.stats.pairing import pair_with_dense
@@ -18,17 +18,28 @@ def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     >>> task_check(rows).query("usable")["task"]
 
     Returns:
-        ``task, family, items, dense`` (mean score), ``low, high`` (normal interval of the mean, at most 1), ``chance``,
-        ``usable`` (the interval lies above chance).
+        ``task, family, items, dense`` (mean score), ``low, high`` (of an accuracy the exact interval of Clopper &
+        Pearson 1934, of a similarity the normal one, at most 1), ``chance``, ``majority`` (what always giving the most
+        frequent label scores), ``usable`` (the interval lies above both).
     """
     dense = rows[rows["method"] == "dense"]
-    table = dense.groupby(["task", "family"], sort=False).agg(
-        items=("item", "size"), dense=("score", "mean"), spread=("score", "std"), chance=("chance", "mean")
+    groups = dense.groupby(["task", "family"], sort=False)
+    table = groups.agg(
+        items=("item", "size"), dense=("score", "mean"), chance=("chance", "mean"), majority=("majority", "mean")
     )
-    half = norm.ppf((1 + level) / 2) * table.pop("spread") / np.sqrt(table["items"])
-    table = table.assign(low=table["dense"] - half, high=(table["dense"] + half).clip(upper=1)).reset_index()
-    table["usable"] = table["low"] > table["chance"]
-    return table[["task", "family", "items", "dense", "low", "high", "chance", "usable"]]
+    intervals = [_mean_interval(part["score"].to_numpy(dtype=float), level) for _, part in groups]
+    table[["low", "high"]] = np.reshape(intervals, (-1, 2))
+    table["usable"] = table["low"] > table[["chance", "majority"]].max(axis=1)
+    columns = ["task", "family", "items", "dense", "low", "high", "chance", "majority", "usable"]
+    return table.reset_index()[columns]
+
+
+def _mean_interval(scores: Float[np.ndarray, " items"], level: float) -> tuple[float, float]:
+    """Of a mean of zeros and ones the exact interval, which all right or all wrong do not bring to width zero."""
+    if np.isin(scores, (0, 1)).all():
+        return tuple(binomtest(int(scores.sum()), len(scores)).proportion_ci(level, method="exact"))
+    half = norm.ppf((1 + level) / 2) * scores.std(ddof=1) / np.sqrt(len(scores))
+    return scores.mean() - half, min(1.0, scores.mean() + half)
 
 
 def add_drops(rows: pd.DataFrame) -> pd.DataFrame:

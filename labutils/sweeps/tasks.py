@@ -34,24 +34,35 @@ from labutils.sweeps.losses import SweepSizes
 def score_items(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task], *, batch_size: int = 64
 ) -> pd.DataFrame:
-    """The score of every item of every task: ``task, family, item, score, chance``, items numbered within their task.
+    """The score of every item of every task: ``task, family, item, score, chance, majority``, numbered in their task.
 
     >>> score_items(model, tokenizer, [lab.load_task("lab:qa/birthplaces", n_items=50)])
 
-    ``chance`` is what guessing is expected to score: one over the number of choices, 0 for similarity.
+    ``chance`` is what guessing is expected to score: one over the number of choices, 0 for similarity. ``majority`` is
+    what always giving the most frequent label of these items scores; chance where items have choices of their own.
     """
     frames = []
     for task in tasks:
         if task.kind == "choice":
             scores = score_task(model, tokenizer, task, batch_size=batch_size)["correct"].to_numpy(dtype=float)
             chance = 1 / task.items["choices"].map(len).to_numpy()
+            majority = majority_share(task) or chance
         else:
             scored = score_similarity(model, tokenizer, task.items, batch_size=batch_size)
             scores = 1 - rank_losses(scored["gold"].to_numpy(), scored["predicted"].to_numpy()).numpy()
-            chance = 0.0
+            chance = majority = 0.0
         about = {"task": task.name, "family": task.family, "item": range(len(scores))}
-        frames.append(pd.DataFrame({**about, "score": scores, "chance": chance}))
+        frames.append(pd.DataFrame({**about, "score": scores, "chance": chance, "majority": majority}))
     return pd.concat(frames, ignore_index=True)
+
+
+def majority_share(task: Task) -> float | None:
+    """The share of the most frequent label of a task whose items have all the same choices; None of other tasks.
+
+    >>> majority_share(lab.load_task("file:qa/boolq_validation.jsonl"))  # 0.62
+    """
+    choices = task.items["choices"].map(tuple)
+    return float(task.items["gold"].value_counts(normalize=True).max()) if choices.nunique() == 1 else None
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:
@@ -104,8 +115,8 @@ def task_sweep(
 
     Returns:
         one row per calibration, draw, method, sparsity, task and item: ``model, calibration, draw, method, sparsity,
-        task, family, item, score, chance``. The dense model is the method "dense", with sparsity 0, draw −1 and the
-        calibration "none".
+        task, family, item, score, chance, majority``. The dense model is the method "dense", with sparsity 0, draw −1
+        and the calibration "none".
 
     Raises:
         ValueError, LookupError: as the loaders and `prune` do.
@@ -131,7 +142,19 @@ def task_sweep(
         for calibration, draw in jobs
     )
     frames = [dense, *progress(run, total=len(jobs), description=f"task sweep {name}", unit="draw")]
-    columns = ["model", "calibration", "draw", "method", "sparsity", "task", "family", "item", "score", "chance"]
+    columns = [
+        "model",
+        "calibration",
+        "draw",
+        "method",
+        "sparsity",
+        "task",
+        "family",
+        "item",
+        "score",
+        "chance",
+        "majority",
+    ]
     return pd.concat(frames, ignore_index=True).assign(model=name)[columns]
 
 
@@ -147,7 +170,7 @@ def _one_draw(
             calibration, tokenizer, n_sequences=sizes.n_calibration, seq_len=sizes.seq_len, seed=draw
         )
     done = kept.rows_of(model, tokens, requests, lambda pruned: score_items(pruned, tokenizer, tasks))
-    frame = pd.DataFrame(sum(done, []))[["method", "sparsity", "task", "family", "item", "score", "chance"]]
+    frame = pd.DataFrame(sum(done, []))[["method", "sparsity", "task", "family", "item", "score", "chance", "majority"]]
     return frame.assign(calibration=calibration, draw=draw)
 
 

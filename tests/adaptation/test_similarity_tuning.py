@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import poison
+from helpers import frame_with, poison
 from scipy.stats import pearsonr
 from sklearn.model_selection import KFold
 from small_models import causal_base, masked_base, pairs, same, state_of
@@ -125,7 +125,7 @@ def test_bad_pairs_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             tune(base, bad, "head", n_folds=n_folds)
-    base.tokenizer.bos_token = None
+    frame_with(base.tokenizer, None, None)
     with pytest.raises(ValueError, match="no tokens"):
         tune(base, items.assign(sentence1=""), "head")
 

@@ -1,16 +1,26 @@
 """captum on causal language models: completeness, literal conductance, chunks, tuples and bfloat16."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerConductance
 from planted import planted_llama
 
 from labutils.attribution.gradients import attribute_tokens, block_conductance, neuron_conductance
-from labutils.attribution.integration import probed_module, row_bytes
+from labutils.attribution.integration import (
+    frozen_weights,
+    layer_conductance,
+    log_likelihood,
+    path_batches,
+    probed_module,
+    row_bytes,
+)
 from labutils.attribution.neurons import find_mlp_layers, hooked_neurons
 from labutils.attribution.passages import Passage, text_passages
+from labutils.models.structure import find_blocks
 
 NAMES = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
 PASSAGES = [Passage([0, 5, 9, 3, 7, 8], 4), Passage([0, 8, 2, 4], 3)]
@@ -71,6 +81,28 @@ def _inner(layers, score, point):
     with hooked_neurons(layers, lambda block, inner: shown.append(inner) or inner):
         value = score(point.requires_grad_())
     return [inner.detach() for inner in shown], torch.autograd.grad(value, shown)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_one_path_for_all_modules_gives_what_captum_gives_for_each(name, side, request, tokenizer):
+    model = request.getfixturevalue(name).double()
+    known = [layer.down for layer in find_mlp_layers(model)] if side == "input" else list(find_blocks(model)[1])
+    modules, score, calls = [(module, side) for module in known], log_likelihood(model), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    with frozen_weights(model):
+        (whole,) = path_batches(model, tokenizer, PASSAGES, 12, 2**30, "test")
+        for points in (2, 3, 13, 100):  # together, however the path is cut
+            batch, before = replace(whole, rows_at_once=2 * points), len(calls)
+            found = layer_conductance(score, batch, modules, 12)
+            assert len(calls) - before == math.ceil(13 / points)
+            for (module, _), mine in zip(modules, found, strict=True):
+                with probed_module(module, side, batch.ids.shape[1]) as probe:
+                    theirs = LayerConductance(score, probe).attribute(
+                        batch.embeddings, batch.baseline, additional_forward_args=batch.fixed, n_steps=12,
+                        method="riemann_trapezoid",
+                    )  # fmt: skip
+                np.testing.assert_allclose(mine, theirs.sum(1).detach(), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)

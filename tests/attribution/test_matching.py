@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import poison
+from helpers import frame_with, poison
 from planted import PLANTED
 
 from labutils.attribution import activations, neuron_words
@@ -48,7 +48,7 @@ def test_units_that_answer_all_words_alike_have_no_words(planted_model, tokenize
 def test_matching_equals_a_slow_loop_at_every_batch_size(name, value, request, tokenizer, texts):
     model = request.getfixturevalue(name)
     if name == "tiny_bert":
-        tokenizer.cls_token, tokenizer.sep_token = "<s>", "</s>"
+        frame_with(tokenizer, "<s>", "</s>")
     texts, words = texts[:12], ["w3", "w8", "w12 w30", "w21", "w2"]
     found = [measure_words(model, tokenizer, texts, words, value=value, batch_size=size) for size in (1, 5)]
     sums, counts, everything = _slow_sums(model.double(), tokenizer, texts, words, value, name == "tiny_bert")

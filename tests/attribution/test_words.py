@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers import TINY_WORDS, word_tokenizer
+from helpers import TINY_WORDS, frame_with, word_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -16,7 +16,9 @@ def piece_tokenizer() -> PreTrainedTokenizerFast:
     pieces = ["<s>", "</s>", "<unk>", "un", "##happy", "happy", "chest", "pain", "bed", "##s", ".", ","]
     core = Tokenizer(models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    frame_with(tokenizer, "<s>", None)
+    return tokenizer
 
 
 def test_words_are_runs_of_letters_and_digits_whatever_their_case():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import WORDS, word_tokenizer, write_jsonl
+from helpers import WORDS, frame_with, word_tokenizer, write_jsonl
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -155,6 +155,7 @@ def test_windows_of_the_controlled_language_hold_its_documents_in_order():
     core = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    frame_with(tokenizer, "<s>", None)
     lengths = [len(document.split()) for document in world.write_documents("narrative", 80, split="test")]
     seq_len = 1 + sum(lengths) + len(lengths)
     tokens = load_tokens("lab:narrative", tokenizer, n_sequences=1, seq_len=seq_len, split="test")

@@ -7,7 +7,8 @@ import yaml
 
 from labutils import world
 from labutils.data.hub_tasks import REGISTRY, find_hub_task, list_hub_tasks, read_hub_tasks
-from labutils.data.tasks import TEMPLATES, load_task
+from labutils.data.prompts import TEMPLATES
+from labutils.data.tasks import load_task
 from labutils.sweeps import expand_tasks
 from labutils.sweeps.calibration_sets import task_texts
 
@@ -36,7 +37,9 @@ RECORDS = {
     ),
     "allenai/ai2_arc/ARC-Easy": ("test", {"id": "1"} | MULTIPLE, QUESTION),
     "allenai/ai2_arc/ARC-Challenge": ("test", {"id": "1"} | MULTIPLE, QUESTION),
-    "allenai/openbookqa/main": ("test", {"question_stem": "q r", "choices": KEYED, "answerKey": "B"}, QUESTION),
+    "allenai/openbookqa/main": (
+        "test", {"question_stem": "q r", "choices": KEYED, "answerKey": "B"}, ("q r", *QUESTION[1:]),
+    ),
     "tau/commonsense_qa": ("validation", {"question_concept": "c"} | MULTIPLE, QUESTION),
     "cais/mmlu/clinical_knowledge": (
         "test", {"question": "q r", "subject": "s", "choices": ["one", "two"], "answer": 1}, QUESTION,
@@ -159,7 +162,7 @@ def test_entries_that_break_the_rules_are_refused(tmp_path):
     bad = {
         "one of label, choices and score": "{family: qa, template: question}",
         "at least two classes": "{family: qa, template: question, label: label, labels: [a]}",
-        "similarity has none": "{family: topic, score: score, template: label}",
+        "similarity has no prompt": "{family: topic, score: score, template: label}",
         "values are as many": "{family: qa, template: label, label: label, labels: [a, b], values: [1]}",
         "the column of the answer": "{family: qa, template: question, choices: choices}",
         "missing or unknown": "{family: qa, templet: question}",

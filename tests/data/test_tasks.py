@@ -5,7 +5,8 @@ import pytest
 from helpers import write_jsonl
 
 from labutils import world
-from labutils.data.tasks import LAB_ITEMS, TEMPLATES, load_task
+from labutils.data.prompts import TEMPLATES
+from labutils.data.tasks import LAB_ITEMS, load_task
 
 
 def test_lab_tasks():
@@ -100,6 +101,83 @@ def test_a_named_template_overrides_the_default(tmp_path):
     with pytest.raises(ValueError, match="needs the column 'premise'"):
         load_task(source, template="inference")
     assert {template.family for template in TEMPLATES.values()} <= set(world.FAMILIES)
+
+
+CLASSES = [{"text": "x", "label": place % 3, "label_name": name} for place, name in enumerate(["A", "B", "C"] * 4)]
+QUESTIONS = [{"question": f"q{place}", "choices": ["a", "b"], "answer": place % 2} for place in range(6)]
+
+
+def test_a_prompt_and_label_words_of_ones_own(tmp_path):
+    source = write_jsonl(tmp_path / "t.jsonl", CLASSES) + "#all"
+    task = load_task(source, template="Question: {text}\nKind:", labels=["place", "person", "number"])
+    assert set(task.items["prompt"]) == {"Question: x\nKind:"} and task.family == "topic"
+    assert task.items["choices"].tolist() == [["place", "person", "number"]] * 12
+    assert all(row.gold == CLASSES[row.item]["label"] for row in task.items.itertuples())
+    own = load_task(source, template="{text} It was")
+    assert set(own.items["prompt"]) == {"x It was"} and own.items["choices"].tolist() == [["A", "B", "C"]] * 12
+    for options, message in (
+        ({"template": "{text} It was "}, "ends with a blank"),
+        ({"template": "{body}:"}, "needs the column 'body'"),
+        ({"template": "{text} {"}, "is no format"),
+        ({"template": "{} {text}"}, "is no format"),
+        ({"labels": ["one"]}, "at least two classes"),
+        ({"labels": ["one", "two"]}, "the answer 2 is none of 0, 1"),
+        ({"labels": ["one", "two", ""]}, "labels are words"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_task(source, **options)
+    questions = write_jsonl(tmp_path / "q.jsonl", QUESTIONS) + "#all"
+    assert load_task(questions, template="continuation").items["prompt"].str.fullmatch("q[0-5]").all()
+    with pytest.raises(ValueError, match="class|label"):
+        load_task(questions, labels=["one", "two"])
+    for options in ({"labels": ["a", "b"]}, {"template": "label"}):
+        with pytest.raises(ValueError, match="leave template and labels out"):
+            load_task("lab:sentiment/products", **options)
+
+
+def test_a_file_beside_the_task_says_how_it_is_asked(tmp_path):
+    source, beside = write_jsonl(tmp_path / "t.jsonl", CLASSES) + "#all", tmp_path / "t.task.yaml"
+    beside.write_text("template: question-type\nlabels: [no, on, 'null']\n")
+    task = load_task(source)
+    assert set(task.items["prompt"]) == {"Question: x\nType:"} and task.items["choices"][0] == ["no", "on", "null"]
+    assert load_task(source, template="label", labels=["p", "q", "r"]).items["choices"][0] == ["p", "q", "r"]
+    beside.write_text("{family: sentiment, label: label_name, values: [B, A, C], labels: [x, y, z]}")
+    task = load_task(source)
+    assert task.family == "sentiment" and set(task.items["prompt"]) == {"Text: x\nLabel:"}
+    assert [task.items["choices"][0][row.gold] for row in task.items.itertuples()] == [
+        {"A": "y", "B": "x", "C": "z"}[CLASSES[row.item]["label_name"]] for row in task.items.itertuples()
+    ]
+    questions, beside_questions = write_jsonl(tmp_path / "q.jsonl", QUESTIONS), tmp_path / "q.task.yaml"
+    beside_questions.write_text("template: continuation")
+    task = load_task(questions + "#all", n_items=3, seed=1)
+    assert task.family == "qa" and [f"q{place}" for place in task.items["item"]] == task.items["prompt"].tolist()
+    with pytest.raises(ValueError, match="choices of its own"):
+        load_task(questions + "#all", labels=["one", "two"])
+    for text, message in (
+        ("- a", "t.task.yaml: fields such as"),
+        ("test: validation", "no test or revision"),
+        ("labels: [yes, 1]", "labels are words"),
+        ("labls: [a, b]", "missing or unknown"),
+        ("a: b: c", "t.task.yaml, line 1"),
+        ("template: nothing\nlabels: [a, b, c]", "template 'nothing' is not one of"),
+        ("{score: s, template: label}", "similarity has no prompt"),
+    ):
+        beside.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            load_task(source)
+
+
+def test_what_is_null_or_no_text_is_refused_with_its_place(tmp_path):
+    for change, message in (
+        ({"question": None}, "column 'question', which the prompt needs, is null"),
+        ({"choices": ["a", None]}, r"item 1: choices must be a list of texts, not \['a', None\]"),
+        ({"choices": "ab"}, "item 1: choices must be"),
+    ):
+        rows = [QUESTIONS[0], QUESTIONS[1] | change]
+        with pytest.raises(ValueError, match=message):
+            load_task(write_jsonl(tmp_path / "n.jsonl", rows) + "#all")
+    numbers = [{"question": "q", "choices": [4, 5.5], "answer": 1}] * 2
+    assert load_task(write_jsonl(tmp_path / "n.jsonl", numbers) + "#all").items["choices"][0] == ["4", "5.5"]
 
 
 def test_every_real_task_file_is_read_or_refused_with_a_reason(real_data):

@@ -1,12 +1,12 @@
 """Which tokens belong to a choice, and how rows are padded."""
 
 import torch
-from helpers import TINY_WORDS, word_tokenizer
+from helpers import TINY_WORDS, frame_with, word_tokenizer
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from labutils.evaluation.batching import padded_batches
-from labutils.evaluation.choices import encode_choices
+from labutils.evaluation.choice_tokens import encode_choices
 
 
 def test_batches_are_padded_on_the_right_longest_first():
@@ -22,6 +22,7 @@ def test_a_token_across_the_boundary_belongs_to_the_choice():
     vocabulary = {"<s>": 0, "x": 1, " ": 2, "y": 3, "z": 4, "x ": 5, "x y": 6}
     core = Tokenizer(models.BPE(vocabulary, [("x", " "), ("x ", "y")]))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
+    frame_with(tokenizer, "<s>", None)
     row = {"item": 0, "prompt": "zx", "choices": ["y", "z"], "gold": 0}
     (merged, apart), _ = encode_choices(tokenizer, row, 64)
     assert (merged.ids, merged.n_choice) == ([0, 4, 6], 1)

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from helpers import frame_with
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import labutils as lab
@@ -81,6 +83,35 @@ def test_a_lab_task_is_scored_alike(harness: None, network: tuple, tmp_path: Pat
     found = evaluate_outside(model, tokenizer, [name], task_folder=tmp_path, n_items=30).set_index("metric")
     ours = lab.score_task(model, tokenizer, task)["correct"][:30].mean()
     assert found.loc["acc", "value"] == pytest.approx(ours) and found.loc["acc", "n_items"] == 30
+
+
+@pytest.mark.parametrize("name", ["lab-llama", "lab-gpt2", "lab-opt"])
+def test_log_likelihoods_and_accuracies_are_the_harnesses(harness: None, name: str, tmp_path: Path) -> None:
+    """The same items, sum by sum, with the tokens before a text that the tokenizer puts there, or without any."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model, tokenizer = lab.load_model(name)
+    generator = np.random.default_rng(0)
+    lab_tasks = [lab.load_task(f"lab:{task}", n_items=12) for task in ("sentiment/products", "qa/birthplaces")]
+    odd = pd.DataFrame({"item": range(8), "prompt": [" ".join(generator.choice(PROMPTS, 1 + i)) for i in range(8)]})
+    odd = odd.assign(choices=[["one", "two three four", "one two", "Ünüsual wörds!"]] * 8, gold=[0, 1, 2, 3] * 2)
+    odd["prompt"] += ["", " ", "\n", ":", "", "  ", ".", ""]  # blanks at the end count with the choice
+    for framed in (True, False):
+        if not framed:
+            frame_with(tokenizer, None, None)
+        wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
+        for task in (*lab_tasks, Task("odd", "qa", "choice", odd)):
+            records = task.items.to_dict("records")
+            requests = [(row["prompt"], f" {choice}") for row in records for choice in row["choices"]]
+            asked = [Instance("loglikelihood", {}, request, place) for place, request in enumerate(requests)]
+            theirs = [total for total, _ in wrapped.loglikelihood(asked, disable_tqdm=True)]
+            ours = lab.score_task(model, tokenizer, task)
+            assert np.concatenate(ours["log_likelihoods"].to_numpy()) == pytest.approx(theirs, abs=1e-4)
+            written = write_harness_task(task, tmp_path)
+            found = evaluate_outside(model, tokenizer, [written], task_folder=tmp_path).set_index("metric")["value"]
+            for metric, column in (("acc", "correct_sum"), ("acc_norm", "correct_character")):
+                assert found[metric] == pytest.approx(ours[column].mean())
 
 
 def test_unknown_tasks_and_encoders(harness: None, network: tuple, tiny_bert, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from helpers import poison
+from helpers import frame_with, poison
 
 from labutils.evaluation.similarity import rank_losses, score_similarity
 
@@ -18,7 +18,7 @@ CAUSAL = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
 def test_similarity_equals_a_slow_loop_at_every_batch_size(name, request, tokenizer, pairs):
     model = request.getfixturevalue(name)
     if name == "tiny_bert":
-        tokenizer.cls_token, tokenizer.sep_token = "<s>", "</s>"
+        frame_with(tokenizer, "<s>", "</s>")
     frames = [score_similarity(model, tokenizer, pairs, batch_size=size) for size in (1, 4, 32)]
     tokenizer.pad_token = "w3"
     frames.append(score_similarity(model, tokenizer, pairs))
@@ -50,7 +50,7 @@ def test_similarity_edge_cases(tiny_bert, tokenizer, pairs):
         score_similarity(
             tiny_bert, tokenizer, pd.DataFrame([{"item": 0, "sentence1": "w1", "sentence2": "w2 w39", "score": 1}])
         )
-    tokenizer.bos_token = None
+    frame_with(tokenizer, None, None)
     with pytest.raises(ValueError, match="no tokens"):
         score_similarity(tiny_bert, tokenizer, pairs.assign(sentence1=""))
 

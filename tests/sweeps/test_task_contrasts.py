@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import beta, spearmanr
 
 from labutils.sweeps.task_contrasts import (
     add_drops,
@@ -85,14 +85,28 @@ def test_a_gain_is_paired_item_by_item():
 
 
 def test_tasks_at_chance_are_told():
-    rows = make_rows(dict.fromkeys(("sentiment", "qa", "inference"), 0.2)).assign(chance=0.5)
-    check = task_check(rows.assign(chance=np.where(rows["task"] == "q1", 0.58, 0.5))).set_index("task")
-    assert check["usable"].to_dict() == {"s1": True, "s2": True, "q1": False, "q2": True, "i1": True}
+    rows = make_rows(dict.fromkeys(("sentiment", "qa", "inference"), 0.2)).assign(chance=0.5, majority=0.5)
+    bars = {"chance": np.where(rows["task"] == "q1", 0.58, 0.5), "majority": np.where(rows["task"] == "q2", 0.68, 0.5)}
+    check = task_check(rows.assign(**bars)).set_index("task")
+    assert check["usable"].to_dict() == {"s1": True, "s2": True, "q1": False, "q2": False, "i1": True}
     dense = rows[(rows["method"] == "dense") & (rows["task"] == "s1")]["score"]
-    half = 1.959964 * dense.std() / 20
-    assert check.loc["s1", ["dense", "low", "high"]].tolist() == pytest.approx(
-        [dense.mean(), dense.mean() - half, dense.mean() + half]
-    )
+    right, n = int(dense.sum()), len(dense)
+    exact = beta.ppf(0.025, right, n - right + 1), beta.ppf(0.975, right + 1, n - right)
+    assert check.loc["s1", ["dense", "low", "high"]].tolist() == pytest.approx([dense.mean(), *exact])
+
+
+@pytest.mark.parametrize("right, low, high", [(8, 0.6306, 1.0), (0, 0.0, 0.3694), (4, 0.1570, 0.8430)])
+def test_few_items_do_not_make_a_sure_accuracy(right, low, high):
+    scores = [1.0] * right + [0.0] * (8 - right)
+    rows = pd.DataFrame({"method": "dense", "task": "t", "family": "qa", "item": range(8), "score": scores})
+    check = task_check(rows.assign(chance=0.5, majority=0.62)).iloc[0]
+    assert (check["low"], check["high"]) == pytest.approx((low, high), abs=1e-4)  # of Clopper and Pearson's tables
+    assert check["usable"] == (right == 8)
+    assert not task_check(rows.assign(chance=0.5, majority=0.64)).iloc[0]["usable"]
+    similar = rows.assign(score=np.linspace(0.2, 0.9, 8), chance=0.0, majority=0.0)
+    half = 1.959964 * similar["score"].std() / np.sqrt(8)
+    found = task_check(similar).iloc[0]
+    assert (found["low"], found["high"]) == pytest.approx((0.55 - half, 0.55 + half))
 
 
 def test_knowledge_is_weighed_against_loss_in_units_of_noise():

@@ -1,0 +1,194 @@
+"""How long do tasks and texts take to score beside lm-evaluation-harness, and beside an earlier commit of this package?
+
+The same model (a folder, float32), the same items, the same windows of tokens, one thread. The harness has an
+environment of its own; an earlier commit is a clone of this repository at it:
+
+    python -m venv peer && peer/bin/pip install torch==2.13.0 "lm-eval[hf]==0.4.13"
+    git clone . before && git -C before checkout 726999b
+    LABUTILS_DATA=… python benchmarks/task_scoring.py --model FOLDER --peer peer/bin/python --before before
+
+Each side runs in a process that stays alive, and they alternate: the clock of a shared machine drifts, and only
+neighbours in time compare. Before anything is said about speed, the log-likelihoods of every choice and every window
+are compared with the harness's, and the share of right answers. The earlier commit put bos before every prompt, whether
+the tokenizer does or not, so its answers may be others.
+
+The figures go into `benchmarks/results/task_scoring.json`, after every pair.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import math
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from common import RESULTS, describe_machine, random_tokens, timed, write_result
+from workers import Worker, answer
+
+OUT = RESULTS / "task_scoring.json"
+ITEMS = {  # of each file
+    "piqa": ("d_tasks/qa/piqa_validation.jsonl", 24),
+    "arc_challenge": ("d_tasks/qa/arc_challenge_validation.jsonl", 16),
+    "sst2": ("d_tasks/sentiment/sst2_dev.jsonl", 40),
+    "boolq": ("d_tasks/qa/boolq_validation.jsonl", 10),
+    "ag_news": ("d_tasks/topic/ag_news.jsonl", 16),
+    "trec": ("d_tasks/topic/trec_test.jsonl", 24),
+}
+HARNESS_FOUR = ("piqa", "arc_challenge", "sst2", "boolq")
+WINDOWS = (12, 256)
+BATCH = 8  # rows at once, for the harness; ours decides by tokens
+SIDES = ("ours", "theirs", "before")
+CLOCKS = ("wall", "processor")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="folder of a causal language model")
+    parser.add_argument("--peer", default="peer/bin/python", help="Python of the environment with lm-eval")
+    parser.add_argument("--before", type=Path, default=Path("before"), help="clone at the earlier commit")
+    parser.add_argument("--repeats", type=int, default=3, help="timed rounds (default 3)")
+    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--items", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        serve(options.worker, options.model, options.items)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        items = Path(place) / "items.json"
+        items.write_text(json.dumps(draw_items(options.model)))
+        sources = {"ours": None, "theirs": None, "before": options.before.resolve()}
+        workers = {
+            side: Worker(
+                __file__, options.peer if side == "theirs" else sys.executable,
+                ["--worker", side, "--model", options.model, "--items", str(items)], sources[side],
+            )
+            for side in SIDES
+        }  # fmt: skip
+        measure(workers, options.model, options.repeats)
+        for worker in workers.values():
+            worker.close()
+
+
+def draw_items(model: str) -> dict:
+    """Prompts, choices and right answers of every task, and windows of random tokens."""
+    from labutils.data.tasks import load_task
+    from labutils.models.loading import load_model
+
+    tasks = {
+        name: load_task(f"file:{file}#all", n_items=n).items.to_dict("records") for name, (file, n) in ITEMS.items()
+    }
+    vocabulary = load_model(model)[0].config.vocab_size
+    return {**tasks, "perplexity": random_tokens(*WINDOWS, vocabulary=vocabulary).tolist()}
+
+
+def measure(workers: dict[str, Worker], model: str, repeats: int) -> None:
+    about = {
+        **describe_machine(), "model": Path(model).name, "versions": {side: w.about for side, w in workers.items()},
+        "items": {name: n for name, (_, n) in ITEMS.items()}, "windows": list(WINDOWS), "batch_size": BATCH,
+    }  # fmt: skip
+    entries: dict[str, dict] = {name: {"pairs": []} for name in [*ITEMS, "perplexity"]}
+    for worker in workers.values():
+        worker.ask(name="sst2")  # warm-up
+    for _ in range(repeats):
+        for name, entry in entries.items():
+            found = {side: worker.ask(name=name) for side, worker in workers.items()}
+            entry |= compare(found)
+            entry["pairs"].append({side: {clock: run[clock] for clock in CLOCKS} for side, run in found.items()})
+            print(name, {side: round(run["processor"], 2) for side, run in found.items()}, flush=True)
+            write_result(OUT, {**about, **summary(entries), "tasks": entries})
+
+
+def compare(found: dict[str, dict]) -> dict:
+    """Largest difference of a log-likelihood from the harness's, in nats, and the shares of right answers."""
+    pairs = list(zip(found["ours"]["sums"], found["theirs"]["sums"], strict=True))
+    difference = max(abs(a - b) for mine, other in pairs for a, b in zip(mine, other, strict=True))
+    return {
+        "largest_difference_of_a_log_likelihood": difference,
+        "accuracy_by_sum": {side: found[side]["accuracy"] for side in ("ours", "theirs")},
+        "read": found["ours"]["read"],
+    }
+
+
+def summary(entries: dict[str, dict]) -> dict:
+    """Per task the median ratio of the processor's seconds, and its geometric mean over four tasks."""
+    done = {name: entry for name, entry in entries.items() if entry["pairs"]}
+    for entry in done.values():
+        for other in ("theirs", "before"):
+            entry[f"ratio_to_{other}"] = statistics.median(
+                pair["ours"]["processor"] / pair[other]["processor"] for pair in entry["pairs"]
+            )
+    means = {}
+    if all(name in done for name in HARNESS_FOUR):
+        for other in ("theirs", "before"):
+            logs = [math.log(done[name][f"ratio_to_{other}"]) for name in HARNESS_FOUR]
+            means[f"geometric_mean_ratio_to_{other}"] = math.exp(statistics.mean(logs))
+    return means
+
+
+def serve(side: str, model: str, items: Path) -> None:
+    """Score what is asked for, and answer with seconds, log-likelihoods and the share of right answers."""
+    torch.set_num_threads(1)
+    known = json.loads(items.read_text())
+    score = score_theirs(model) if side == "theirs" else score_ours(model)
+    package = "lm_eval" if side == "theirs" else "transformers"
+    answer({"torch": torch.__version__, package: importlib.metadata.version(package)})
+    for line in sys.stdin:
+        name, kept = json.loads(line)["name"], {}
+        clocks = timed(lambda: kept.update(score(name, known[name])))  # noqa: B023
+        sums, golds = kept["sums"], kept["golds"]
+        right = [row.index(max(row)) == gold for row, gold in zip(sums, golds, strict=True)]
+        answer({**clocks, "sums": sums, "accuracy": statistics.mean(right), "read": kept.get("read", "")})
+
+
+def score_ours(folder: str):
+    """This package, or the one at an earlier commit, which gives no log-likelihoods."""
+    import pandas as pd
+
+    import labutils as lab
+    from labutils.data.tasks import Task
+
+    model, tokenizer = lab.load_model(folder)
+
+    def score(name: str, items: list) -> dict:
+        if name == "perplexity":
+            tokens = torch.tensor(items)
+            losses = lab.sequence_losses(model, tokens)
+            return {"sums": [[-float(loss) * (tokens.shape[1] - 1)] for loss in losses], "golds": [0] * len(items)}
+        found = lab.score_task(model, tokenizer, Task(name, "qa", "choice", pd.DataFrame(items)))
+        sums = found.get("log_likelihoods", pd.Series([[0.0, 0.0]] * len(found))).tolist()
+        return {"sums": sums, "golds": found["gold"].tolist(), "read": found.attrs.get("read", "")}
+
+    return score
+
+
+def score_theirs(folder: str):
+    """The harness: `loglikelihood` of every choice after a blank; of windows, of all tokens after the first."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    harness = HFLM(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(folder), batch_size=BATCH)
+
+    def score(name: str, items: list) -> dict:
+        if name == "perplexity":
+            requests = [(("", str(place)), ids[:1], ids[1:]) for place, ids in enumerate(items)]
+            found = harness._loglikelihood_tokens(requests, disable_tqdm=True)
+            return {"sums": [[total] for total, _ in found], "golds": [0] * len(items)}
+        asked = [(item, choice) for item in items for choice in item["choices"]]
+        requests = [
+            Instance("loglikelihood", {}, (item["prompt"], f" {choice}"), place)
+            for place, (item, choice) in enumerate(asked)
+        ]
+        found = iter(harness.loglikelihood(requests, disable_tqdm=True))
+        sums = [[next(found)[0] for _ in item["choices"]] for item in items]
+        return {"sums": sums, "golds": [item["gold"] for item in items]}
+
+    return score
+
+
+if __name__ == "__main__":
+    main()
