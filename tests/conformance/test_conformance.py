@@ -49,7 +49,7 @@ def test_page_and_readme_are_written_from_the_table() -> None:
     assert readme == table.with_sentence(readme, stored)
 
 
-def test_refusals_are_those_of_our_own_documented_kinds() -> None:
+def test_refusals_are_those_of_our_own_documented_kinds(tiny_llama: nn.Module) -> None:
     def foreign() -> None:
         torch.ones(2) @ torch.ones(3)
 
@@ -59,8 +59,8 @@ def test_refusals_are_those_of_our_own_documented_kinds() -> None:
     for action in (foreign, slip):
         with pytest.raises(Wrong, match="prune: (RuntimeError|KeyError) at"):
             checks.attempt("prune", action)
-    message = checks.attempt("prune", lambda: checks.lab.prune(nn.Linear(2, 2), checks.IDS, method="x", sparsity=0.5))
-    assert "'x'" in message
+    message = checks.attempt("prune", lambda: checks.lab.prune(tiny_llama, checks.IDS, method="wanda", sparsity=2.0))
+    assert "sparsity=2.0 must be a share" in message
 
 
 def test_the_checks_see_faults(tiny_llama: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,16 +77,16 @@ def test_the_checks_see_faults(tiny_llama: nn.Module, monkeypatch: pytest.Monkey
         checks.check_nothing_else_changed(tiny_llama, dense)
     with pytest.raises(Wrong, match="saved: 1 tensors differ"):
         require_same(dense, tiny_llama, "saved")
-    monkeypatch.setattr(checks, "IDS", checks.IDS.clone())
-    block = tiny_llama.model.layers[1]
-    forward, calls = block.forward, []
 
-    def twice_as_much(hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        calls.append(None)
-        return forward(hidden * (1 + len(calls) % 2), *args, **kwargs)
+    class OffWalk(checks.BlockWalk):
+        def collect(self, index: int, *, hessian: bool) -> dict:
+            found = super().collect(index, hessian=hessian)
+            for own in found.values():
+                own.hessian *= 1.1
+            return found
 
-    block.forward = twice_as_much
-    with pytest.raises(Wrong, match=r"model\.layers\.1\.\S+ \(.*\): the Hessian is off by"):
+    monkeypatch.setattr(checks, "BlockWalk", OffWalk)
+    with pytest.raises(Wrong, match=r"model\.layers\.0\.\S+ \(behind changed blocks\): the Hessian is off by"):
         check_statistics(tiny_llama, Row("Llama", "causal"))
 
 
