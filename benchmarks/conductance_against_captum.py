@@ -1,4 +1,4 @@
-"""How long does the conductance of all blocks take from one path, in units of captum's `LayerConductance` one by one?
+"""How long does the conductance of all blocks take from one path, in units of captum's `LayerConductance` for each?
 
 The outputs of all blocks and the neurons of all MLPs, on the model given and on texts of the controlled language. Both
 ways alternate over the same batches, on one thread; their values are compared before anything is said about speed.

@@ -91,7 +91,7 @@ def measure(workers: dict[str, Worker], model: str, repeats: int) -> None:
     }  # fmt: skip
     entries: dict[str, dict] = {name: {"pairs": []} for name in [*ITEMS, "perplexity"]}
     for worker in workers.values():
-        worker.ask(name="sst2")  # warm-up
+        worker.ask(name="trec", n=2)  # warm-up
     for _ in range(repeats):
         for name, entry in entries.items():
             found = {side: worker.ask(name=name) for side, worker in workers.items()}
@@ -136,8 +136,9 @@ def serve(side: str, model: str, items: Path) -> None:
     package = "lm_eval" if side == "theirs" else "transformers"
     answer({"torch": torch.__version__, package: importlib.metadata.version(package)})
     for line in sys.stdin:
-        name, kept = json.loads(line)["name"], {}
-        clocks = timed(lambda: kept.update(score(name, known[name])))  # noqa: B023
+        request, kept = json.loads(line), {}
+        name, items = request["name"], known[request["name"]][: request.get("n")]
+        clocks = timed(lambda: kept.update(score(name, items)))  # noqa: B023
         sums, golds = kept["sums"], kept["golds"]
         right = [row.index(max(row)) == gold for row, gold in zip(sums, golds, strict=True)]
         answer({**clocks, "sums": sums, "accuracy": statistics.mean(right), "read": kept.get("read", "")})

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from labutils.models import positions
 
 LOGITS_AT_ONCE = 2**27  # half a GiB in float32; a batch is cut so that its logits are no more than this
-TOKENS_AT_ONCE = 1024  # of a processor: with more, what lies between the layers leaves its caches
+TOKENS_AT_ONCE = 512  # of a processor: more leave its caches between layers, and hold more padding
 
 
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
