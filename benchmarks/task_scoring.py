@@ -96,6 +96,8 @@ def measure(workers: dict[str, Worker], model: str, repeats: int) -> None:
         for name, entry in entries.items():
             found = {side: worker.ask(name=name) for side, worker in workers.items()}
             entry |= compare(found)
+            if name == "perplexity":  # has no choices
+                del entry["accuracy_by_sum"], entry["read"]
             entry["pairs"].append({side: {clock: run[clock] for clock in CLOCKS} for side, run in found.items()})
             print(name, {side: round(run["processor"], 2) for side, run in found.items()}, flush=True)
             write_result(OUT, {**about, **summary(entries), "tasks": entries})

@@ -1,7 +1,8 @@
 """What a model scores: next-token losses, choices after a prompt, similarities of sentences.
 
-`batching` forms padded batches within the context; `losses`, `choices` and `similarity` read one measure each;
-`harness` hands a model to lm-evaluation-harness.
+`losses`, `choices` and `similarity` read one measure each; `batching` forms padded batches within the context,
+`readout` turns logits into log-likelihoods, and `choice_tokens` and `choice_reading` share the prompt of an item among
+its choices; `harness` hands a model to lm-evaluation-harness.
 
 Imports `core`, `world`, `models` and `data`. A new measure of a model is a file here that returns one row per item.
 """

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from labutils import world
 from labutils.data.tasks import Task, load_task
-from labutils.evaluation import batching
+from labutils.evaluation import batching, readout
 from labutils.evaluation.choice_tokens import encode_choices
 from labutils.evaluation.choices import score_task
 from labutils.evaluation.losses import (
@@ -25,6 +25,7 @@ from labutils.evaluation.losses import (
     sequence_losses,
 )
 from labutils.evaluation.similarity import score_similarity
+from labutils.models import positions
 from labutils.models.loading import load_model
 
 CAUSAL = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
@@ -121,6 +122,32 @@ def test_bad_tokens_are_refused(tiny_llama, tiny_bert, tokens):
         sequence_losses(tiny_bert, tokens)
 
 
+def test_sequences_beyond_the_positions_are_refused_or_told_once(tiny_gpt2, tiny_llama, caplog):
+    long = torch.randint(64, (2, 70), generator=torch.Generator().manual_seed(2))
+    with pytest.raises(ValueError, match="the sequences have 70 tokens, GPT2LMHeadModel has 64 positions; give"):
+        perplexity(tiny_gpt2, long)
+    assert sequence_losses(tiny_gpt2, long[:, :64]).shape == (2,)
+    positions._warn_once.cache_clear()
+    with caplog.at_level("WARNING", "labutils"):
+        assert perplexity(tiny_llama, long) == perplexity(tiny_llama, long)
+    assert sum("70 tokens, LlamaForCausalLM has 64" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_log_likelihoods_of_tokens(dtype, monkeypatch):
+    logits = (10 * torch.randn(7, 50, generator=torch.Generator().manual_seed(0))).to(dtype)
+    places, tokens = torch.tensor([0, 6, 6, 3]), torch.tensor([49, 0, 1, 7])
+    wanted = logits.double().log_softmax(-1)[places, tokens]
+    for at_once in (1, 120, 2**19):
+        monkeypatch.setattr(readout, "LOGITS_IN_CACHE", at_once)
+        found = readout.log_likelihoods(logits, places, tokens)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
+    for value in (math.nan, math.inf):  # anywhere in the vocabulary
+        logits[6, 20] = value
+        assert torch.isfinite(readout.log_likelihoods(logits, places, tokens)).tolist() == [True, False, False, True]
+
+
 # Choice tasks
 
 
@@ -205,6 +232,24 @@ def test_broken_logits_name_the_item(tiny_llama, tokenizer, task):
     poison(tiny_llama, tokenizer.convert_tokens_to_ids("w39"), math.nan)
     with pytest.raises(ValueError, match="item 60 are NaN or infinite"):
         score_task(tiny_llama, tokenizer, Task("broken", "qa", "choice", items))
+
+
+def test_normalisations_stand_side_by_side(tiny_llama, tokenizer, task):
+    frames = {by: score_task(tiny_llama, tokenizer, task, by=by) for by in ("token", "sum", "character", "byte")}
+    for by, frame in frames.items():
+        for row, scored in zip(task.items.to_dict("records"), frame.to_dict("records"), strict=True):
+            sizes = {"token": lambda text: len(text.split()), "sum": lambda text: 1, "character": len}
+            size = sizes.get(by, lambda text: len(text.encode()))
+            scores = [n / size(text) for n, text in zip(scored["log_likelihoods"], row["choices"], strict=True)]
+            assert scored["prediction"] == int(np.argmax(scores))
+            assert scored["correct"] == scored[f"correct_{by}"] == (scored["prediction"] == row["gold"])
+            others = scores[: row["gold"]] + scores[row["gold"] + 1 :]
+            assert scored["margin"] == pytest.approx(scores[row["gold"]] - max(others))
+    shared = [f"correct_{by}" for by in frames]
+    assert all(frame[shared].equals(frames["token"][shared]) for frame in frames.values())
+    assert not frames["sum"]["prediction"].equals(frames["token"]["prediction"])  # lengths differ, so it matters
+    with pytest.raises(ValueError, match="by='mean' is not one of token, sum, character, byte"):
+        score_task(tiny_llama, tokenizer, task, by="mean")
 
 
 # Evaluations

@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import torch
 from helpers import frame_with, poison
+from transformers import RobertaConfig, RobertaModel
 
 from labutils.evaluation.similarity import rank_losses, score_similarity
 
@@ -53,6 +54,20 @@ def test_similarity_edge_cases(tiny_bert, tokenizer, pairs):
     frame_with(tokenizer, None, None)
     with pytest.raises(ValueError, match="no tokens"):
         score_similarity(tiny_bert, tokenizer, pairs.assign(sentence1=""))
+
+
+def test_sentences_are_cut_at_the_rows_that_a_table_of_positions_has(tokenizer, pairs):
+    """RoBERTa leaves the rows of its table up to the padding token's number unused."""
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    model = RobertaModel(config).eval()
+    cut = pairs.assign(sentence1=" ".join((["w7", "w9"] * 16)[:31]))
+    frame = score_similarity(model, tokenizer, pairs.assign(sentence1="w7 w9 " * 40))
+    assert frame.attrs["truncated_sentences"] == 1  # bos and 31 tokens of text are left
+    pd.testing.assert_series_equal(frame["predicted"], score_similarity(model, tokenizer, cut)["predicted"])
 
 
 @pytest.mark.parametrize("levels", [3, 10, 10**6])
