@@ -6,6 +6,7 @@ calibration tokens, what is evaluated, and every argument of `prune`.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
@@ -25,7 +26,7 @@ from labutils.pruning.requests import has_own_registrations
 from labutils.runner.finished_runs import FinishedRuns
 
 FOLDER, FORMAT = "prunings", 1  # in the run's folder; raise FORMAT when the same key comes to give other rows
-ROWS = "rows"
+ROWS, TIME = "rows", "time"
 
 
 class KeptPrunings:
@@ -60,14 +61,17 @@ class KeptPrunings:
             }
         self._remembered: dict[str, list[dict]] = {}
 
-    def dense_rows(self, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """What `compute` finds of the dense model, unless it is kept."""
+    def dense_rows(self, compute: Callable[[], pd.DataFrame]) -> tuple[pd.DataFrame, float]:
+        """What `compute` finds of the dense model, and in how many seconds, unless it is kept."""
         key = {**self._common, "request": None}
-        if not self._runs.has(key):
-            rows = compute()
-            self._runs.write_frames(key, {ROWS: rows})
-            return rows
-        return self._runs.read_frames(key)[ROWS]
+        if self._runs.has(key):
+            kept = self._runs.read_frames(key)
+            return kept[ROWS], float(kept[TIME]["seconds"].iloc[0])
+        started = time.perf_counter()
+        rows = compute()
+        seconds = time.perf_counter() - started
+        self._runs.write_frames(key, {ROWS: rows, TIME: pd.DataFrame({"seconds": [seconds]})})
+        return rows, seconds
 
     def rows_of(
         self, model: PreTrainedModel, calibration: Calibration, requests: Sequence[Request], evaluate: Evaluate

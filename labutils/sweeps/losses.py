@@ -7,7 +7,6 @@ Threads, which would share the model, are refused.
 """
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -83,19 +82,18 @@ def sweep(
     model, tokenizer = loaded or load_model(source, revision=revision, dtype=dtype)
     about = {"model": model_name(source), "architecture": model.config.model_type}
     readings = _load_readings(texts, model, tokenizer, sizes, about)
-    started = time.perf_counter()
-    frames = [reading.dense_rows(model, tokenizer) for reading in readings]
-    evaluation_seconds = (time.perf_counter() - started) / len(readings)
+    frames, times = zip(*(reading.dense_rows(model, tokenizer) for reading in readings), strict=True)
     jobs = [(reading, draw) for reading in readings for draw in range(n_draws)]
     requests = sum(expand_requests(map(split_arm, arms), sparsities, options=options), [])
     shape = (sizes.n_calibration, sizes.seq_len)
+    evaluation_seconds = sum(times) / len(times)
     announce_sweep(about["model"], model, shape, requests, n_draws=len(jobs), evaluation_seconds=evaluation_seconds)
     one_draw = with_registrations(_one_draw)
     run = parallel(
         delayed(one_draw)(model, tokenizer, reading, draw, arms, sparsities, sizes, options) for reading, draw in jobs
     )
-    frames += progress(run, total=len(jobs), description=f"sweep {about['model']}", unit="draw")
-    return pd.concat(frames, ignore_index=True)
+    pruned = progress(run, total=len(jobs), description=f"sweep {about['model']}", unit="draw")
+    return pd.concat([*frames, *pruned], ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,9 @@ class _Readings:
             frames.append(pd.DataFrame(rows))
         return pd.concat(frames, ignore_index=True)
 
-    def dense_rows(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
-        return self.named(self.kept.dense_rows(partial(self.item_rows, model, tokenizer)).assign(**DENSE))
+    def dense_rows(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[pd.DataFrame, float]:
+        rows, seconds = self.kept.dense_rows(partial(self.item_rows, model, tokenizer))
+        return self.named(rows.assign(**DENSE)), seconds
 
     def named(self, rows: pd.DataFrame) -> pd.DataFrame:
         names = pd.DataFrame(self.names).loc[rows["reading"]].set_index(rows.index)

@@ -5,7 +5,6 @@ standardised ranks)² for a similarity pair (Spearman's ρ). Calibration draws r
 `labutils.sweeps`.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -126,9 +125,7 @@ def task_sweep(
     items = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
     name = model_name(source)
     kept = KeptPrunings(model, {"tasks": [[task.name, task.family, hash_frame(task.items)] for task in items]})
-    started = time.perf_counter()
-    dense = kept.dense_rows(partial(score_items, model, tokenizer, items))
-    evaluation_seconds = time.perf_counter() - started
+    dense, evaluation_seconds = kept.dense_rows(partial(score_items, model, tokenizer, items))
     dense = dense.assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
     jobs = [(calibration, draw) for calibration in calibrations for draw in range(n_draws)]
     requests = _requests(methods, sparsities, options)
