@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labutils.core.paths import DATA
+from labutils.core.text_files import read_text
 from labutils.core.yaml_text import parse_yaml
 
 REGISTRY = DATA / "hub_tasks.yaml"
@@ -31,13 +32,22 @@ class HubTask:
     score: str | None = None
 
     def __post_init__(self) -> None:
+        places = [self.template, self.test, self.revision, self.label, self.keys, self.answer, self.score]
+        columns = [self.choices] if isinstance(self.choices, str | None) else list(self.choices)
         kinds = [self.label is not None, self.choices is not None, self.score is not None]
         rules = {
             "one of label, choices and score says where the answer is": sum(kinds) == 1,
             "similarity has no prompt, and so no template": self.template is None or self.score is None,
-            "a label needs the spelling of at least two classes": self.label is None or len(self.labels) > 1,
-            "labels are words": all(isinstance(label, str) and label.strip() for label in self.labels),
-            "fields are a mapping of columns": isinstance(self.fields, Mapping),
+            "a label needs the spelling of at least two classes": self.label is None
+            or (isinstance(self.labels, tuple) and len(self.labels) > 1),
+            "labels are words": isinstance(self.labels, tuple)
+            and all(isinstance(label, str) and label.strip() for label in self.labels),
+            "labels and values are lists": isinstance(self.labels, tuple) and isinstance(self.values, tuple),
+            "fields are a mapping of columns": isinstance(self.fields, Mapping)
+            and all(isinstance(name, str) for pair in self.fields.items() for name in pair),
+            "a template and the names of columns are texts": all(
+                isinstance(each, str | None) for each in [self.family, *places, *columns]
+            ),
             "values are as many as labels": not self.values or len(self.values) == len(self.labels),
             "choices need the column of the answer": (self.choices is None) == (self.answer is None),
         }
@@ -50,15 +60,15 @@ class HubTask:
         ValueError naming the column that the record lacks, or an answer that is none of the choices.
         """
         found = {name: self._find(record, place) for name, place in self.fields.items()}
-        row = dict(record) | {name: " ".join(text) if isinstance(text, list) else text for name, text in found.items()}
+        row = dict(record) | {name: _joined(text) for name, text in found.items()}
         if self.score is not None:
             return row | {"score": self._find(record, self.score)}
         if self.label is not None:
             choices, values = list(self.labels), list(self.values) or list(range(len(self.labels)))
             answer = self._find(record, self.label)
         else:
-            choices = self._list(record)
-            values = list(self._find(record, self.keys)) if self.keys else list(range(len(choices)))
+            choices = self._choices(record)
+            values = self._list(record, self.keys) if self.keys else list(range(len(choices)))
             answer = self._find(record, self.answer)
         if answer in (-1, "", None):
             return None
@@ -66,15 +76,20 @@ class HubTask:
             raise ValueError(f"task {self.name}: the answer {answer!r} is none of {', '.join(map(str, values))}")
         return row | {"choices": choices, "answer": values.index(answer)}
 
-    def _list(self, record: Mapping[str, Any]) -> list[str]:
+    def _choices(self, record: Mapping[str, Any]) -> list:
         if isinstance(self.choices, str):
-            return list(self._find(record, self.choices))
+            return self._list(record, self.choices)
         return [self._find(record, column) for column in self.choices]
+
+    def _list(self, record: Mapping[str, Any], place: str) -> list:
+        if not isinstance(found := self._find(record, place), list):
+            raise ValueError(f"task {self.name}: the column {place!r} holds {found!r:.40} instead of a list")
+        return found
 
     def _find(self, record: Mapping[str, Any], place: str) -> Any:
         found: Any = record
         for part in place.split("."):
-            if part not in found:
+            if not isinstance(found, Mapping) or part not in found:
                 raise ValueError(
                     f"task {self.name}: there is no column {place!r} among {', '.join(record)}; correct its "
                     "entry, or, where the data set has changed, take an earlier revision"
@@ -91,6 +106,11 @@ class HubTask:
             if (row := self.read(records[index])) is not None:
                 found += 1
                 yield index, row
+
+
+def _joined(text: Any) -> Any:
+    """A list of texts as one."""
+    return " ".join(text) if isinstance(text, list) and all(isinstance(part, str) for part in text) else text
 
 
 def find_hub_task(name: str) -> HubTask | None:
@@ -124,7 +144,7 @@ def find_file_task(path: Path) -> HubTask | None:
     place = path.with_suffix(".task.yaml")
     if not place.is_file():
         return None
-    entry = parse_yaml(place.read_text(encoding="utf-8"), name=place.name)
+    entry = parse_yaml(read_text(place), name=place.name)
     if not isinstance(entry, dict) or {"test", "revision"} & entry.keys():
         raise ValueError(f"{place.name}: fields such as template and labels are needed, but no test or revision")
     if not {"label", "choices", "score"} & entry.keys():

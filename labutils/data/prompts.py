@@ -92,9 +92,10 @@ def fill_prompt(record: dict, template: Template, source: str) -> str:
     if "support" in record:
         fields.setdefault("context", record["support"])
     if "contexts" in record:
-        fields.setdefault("context", " ".join(record["contexts"]))
+        fields.setdefault("context", _join_contexts(record["contexts"], source))
     if "relation" in record:
-        fields["connective"] = CONNECTIVES.get(record["relation"], record["relation"])
+        relation = record["relation"]
+        fields["connective"] = CONNECTIVES.get(relation, relation) if isinstance(relation, str) else relation
     try:
         written = template.prompt.format(**fields)
         named = [name for _, name, _, _ in Formatter().parse(template.prompt) if name]
@@ -111,3 +112,9 @@ def fill_prompt(record: dict, template: Template, source: str) -> str:
     if empty := [name for name in named if fields.get(name, "") is None]:
         raise ValueError(f"{source}: the column {empty[0]!r}, which the prompt needs, is null in {record!r}")
     return written
+
+
+def _join_contexts(contexts: object, source: str) -> str:
+    if not isinstance(contexts, list) or not all(isinstance(part, str) for part in contexts):
+        raise ValueError(f"{source}: contexts must be a list of texts, not {contexts!r:.40}")
+    return " ".join(contexts)

@@ -14,6 +14,7 @@ Sources, splits and ``#all`` are those of `labutils.data.corpora`. Prompts and l
 are read as the registry (`labutils.data.hub_tasks`), or that file, says.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -84,7 +85,7 @@ def _choice_items(rows: list[dict], order: list[int], template: str | None, sour
     multiple = all("choices" in row and "answer" in row for row in rows)
     labels = {} if multiple else _label_names(rows, source)
     shared = list(labels.values())
-    chosen = choose_template(template, rows[0], shared or [str(choice) for choice in rows[0]["choices"]], source)
+    chosen = choose_template(template, rows[0], shared or _choice_texts(rows[0]["choices"], source, 0), source)
     position = {label: index for index, label in enumerate(labels)}
     items = []
     for index in order:
@@ -107,13 +108,22 @@ def _choice_texts(choices: Any, source: str, index: int) -> list[str]:
 
 
 def _similarity_items(rows: list[dict] | dict[int, dict], order: list[int], source: str) -> pd.DataFrame:
-    columns = ("sentence1", "sentence2", "score")
-    items = pd.DataFrame([{"item": index} | {column: rows[index].get(column) for column in columns} for index in order])
-    items["score"] = pd.to_numeric(items["score"], errors="coerce")
-    if items.isna().any(axis=None):
-        bad = items["item"][items.isna().any(axis=1)].iloc[0]
-        raise ValueError(f"{source}, item {bad}: sentence1, sentence2 and a numeric score are needed")
-    return items
+    items = []
+    for index in order:
+        row = rows[index]
+        sentences, score = [row.get("sentence1"), row.get("sentence2")], _as_number(row.get("score"))
+        if not all(isinstance(sentence, str) for sentence in sentences) or not math.isfinite(score):
+            raise ValueError(f"{source}, item {index}: sentence1, sentence2 and a numeric score are needed")
+        items.append({"item": index, "sentence1": sentences[0], "sentence2": sentences[1], "score": score})
+    return pd.DataFrame(items)
+
+
+def _as_number(value: Any) -> float:
+    """A number, also one that is written as text; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def _registered_task(
