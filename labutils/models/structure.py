@@ -99,8 +99,8 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     found = block_lists(model)
     if not found:
         raise LookupError(
-            f"{type(model).__name__} has no ModuleList of blocks (modules of one class, with linear layers). labutils "
-            "prunes transformers that keep their blocks in such a list."
+            f"{type(model).__name__} has no ModuleList of same-class modules with linear layers, so its blocks cannot "
+            "be found. labutils prunes transformers that keep their blocks in such a list."
         )
     embedding = _embedding_name(model)
     return max(found.items(), key=lambda item: (*_nearness(item[0], embedding), len(item[1]), _count(item[1])))

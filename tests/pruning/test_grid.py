@@ -137,10 +137,10 @@ def test_nothing_is_computed_twice(
 def test_a_grid_on_the_dense_model_runs_it_once_for_each_kind_of_statistics(
     tiny_llama: nn.Module, tokens: torch.Tensor
 ) -> None:
-    """Beside the pass of every grid in which blocks are asked what they are called with."""
+    """Beside the pass of every grid in which blocks are asked what they are called with, and those of one sequence."""
     runs: list[int] = []
     for index, block in enumerate(find_blocks(tiny_llama)[1]):
-        block.register_forward_pre_hook(lambda *_, index=index: runs.append(index))
+        block.register_forward_pre_hook(lambda _, args, index=index: runs.extend([index] * (len(args[0]) > 1)))
 
     def passes(*methods: str) -> int:
         runs.clear()

@@ -313,7 +313,7 @@ def test_a_model_without_blocks_is_refused(tokens: torch.Tensor) -> None:
     class Flat(PreTrainedModel):
         def __init__(self):
             super().__init__(PretrainedConfig())
-            self.only = nn.Linear(4, 4)
+            self.embed_tokens, self.only = nn.Embedding(64, 4), nn.Linear(4, 4)
 
     with pytest.raises(LookupError, match="blocks cannot be found"):
         prune(Flat(), tokens, method="magnitude", sparsity=0.5)
