@@ -101,5 +101,17 @@ def test_the_makefile_explains_itself() -> None:
     text = (paths.REPOSITORY / "Makefile").read_text()
     targets = [line for line in text.splitlines() if "##" in line and line[0].isalpha()]
     names = {line.partition(":")[0] for line in targets}
-    assert names == {"help", "lab", "smoke", "full", "notebooks", "test", "benchmark", "lint", "train", "clean"}
+    assert names == {
+        "help",
+        "lab",
+        "smoke",
+        "full",
+        "notebooks",
+        "test",
+        "benchmark",
+        "conformance",
+        "lint",
+        "train",
+        "clean",
+    }
     assert f"MODELS ?= {' '.join(SPECS)}\n" in text

@@ -156,8 +156,11 @@ def _table_kept() -> Iterator[list[str]]:
         kept.append(record.getMessage())
         return record.levelno >= logging.ERROR
 
+    level = logger.level
     logger.addFilter(keep)
+    logger.setLevel(logging.WARNING)  # it may have been told to say less
     try:
         yield kept
     finally:
+        logger.setLevel(level)
         logger.removeFilter(keep)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy.stats import binomtest, norm
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, paired_differences
-from labutils.stats.pairing import pair_with_dense
+from labutils.stats.pairing import pair_with_dense, require_columns
 from labutils.stats.ranks import unit_ranks
 
 
@@ -22,6 +22,7 @@ def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
         Pearson 1934, of a similarity the normal one, at most 1), ``chance``, ``majority`` (what always giving the most
         frequent label scores), ``usable`` (the interval lies above both).
     """
+    require_columns(rows, ["method", "task", "family", "item", "score", "chance", "majority"])
     dense = rows[rows["method"] == "dense"]
     groups = dense.groupby(["task", "family"], sort=False)
     table = groups.agg(

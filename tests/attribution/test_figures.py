@@ -53,7 +53,7 @@ def test_the_overview_shows_every_data_set_and_brackets_those_at_chance():
     rows = []
     for task, share in solved.items():
         family = "qa" if task.startswith("lab") else "topic"
-        about = {"model": "m", "task": task, "family": family, "item": range(40), "chance": 0.5}
+        about = {"model": "m", "task": task, "family": family, "item": range(40), "chance": 0.5, "majority": 0.5}
         dense = (np.arange(40) < share * 40).astype(float)
         arms = {("dense", 0.0, -1): dense}
         arms |= {("wanda", s, d): dense * (generator.random(40) < 1 - s) for s in (0.3, 0.6) for d in range(3)}

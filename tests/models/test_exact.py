@@ -129,14 +129,21 @@ def test_a_block_too_many_is_no_head(store: Callable) -> None:
         lab.load_model(folder)
 
 
+@pytest.mark.parametrize("quiet", [False, True])
 @pytest.mark.parametrize("lost", ["experts.2", "experts.2.w1"])
-def test_an_expert_that_is_missing(lost: str, store: Callable) -> None:
+def test_an_expert_that_is_missing(lost: str, quiet: bool, store: Callable) -> None:
+    verbosity = transformers.utils.logging.get_verbosity()
     folder = store(build("MixtralForCausalLM", "MixtralConfig", **EXPERTS))
     edit_weights(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if lost in name])
-    with pytest.raises(
-        (LookupError, ValueError), match=r"model\.layers\.(0|\{0, 1\})\.mlp\.experts\.(gate_up|down)_proj"
-    ):
-        lab.load_model(folder)
+    if quiet:
+        transformers.utils.logging.set_verbosity_error()
+    try:
+        with pytest.raises(
+            (LookupError, ValueError), match=r"model\.layers\.(0|\{0, 1\})\.mlp\.experts\.(gate_up|down)_proj"
+        ):
+            lab.load_model(folder)
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
 
 
 @pytest.mark.parametrize(
