@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from labutils.core import paths
 from labutils.models.gguf import find_gguf, import_gguf, open_gguf, parameter_names, processor_of
 from labutils.models.gguf_config import ROPE_FACTORS
 from labutils.models.gguf_header import Header, StoredTensor
@@ -52,7 +53,7 @@ def save_gguf(model: PreTrainedModel, path: str | Path, *, like: str | Path, kin
         ValueError: another type, a file that exists, weights that are not finite or do not fit the type.
         OSError: the file cannot be written; nothing is left of it.
     """
-    path = Path(path)
+    path = paths.expand(path)
     if kind not in TYPES:
         raise ValueError(
             f"kind={kind!r}: give one of {', '.join(TYPES)}, in which a pruned weight stays zero; types with a minimum "

@@ -10,10 +10,8 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch import Tensor
 
-from labutils import pruning
 from labutils.checkpoints.journal import FOLDER, BlockRecord, Journal, Plan, check_target, differences
 from labutils.checkpoints.layout import Layout
 from labutils.checkpoints.records import RECORD, read_identity, read_report, write_report
@@ -21,9 +19,9 @@ from labutils.checkpoints.shards import explain_failed_write, open_shards
 from labutils.checkpoints.streamed import StreamedModel
 from labutils.checkpoints.walk import StreamedWalk
 from labutils.core import paths
-from labutils.core.files import hash_tree, without_paths
+from labutils.core.files import hash_json, hash_tree, without_paths
 from labutils.core.progress import progress
-from labutils.core.provenance import hash_tensors, provenance
+from labutils.core.provenance import find_versions, hash_tensors, provenance
 from labutils.models.gguf import find_gguf
 from labutils.models.loading import choose_device
 from labutils.pruning.blocks import prune_block, strategy_table
@@ -32,7 +30,7 @@ from labutils.pruning.dense_statistics import DenseStatistics, block_sizes
 from labutils.pruning.matrices import MatrixMethod
 from labutils.pruning.methods import Request
 from labutils.pruning.report import PruneReport, make_report
-from labutils.pruning.requests import AllocationName, check_widths, make_request
+from labutils.pruning.requests import AllocationName, Whole, check_widths, make_request
 
 
 def prune_checkpoint(
@@ -45,7 +43,7 @@ def prune_checkpoint(
     allocation: AllocationName = None,
     pattern: str = "unstructured",
     permute: bool = False,
-    seed: int = 0,
+    seed: Whole = 0,
     device: str = "auto",
     dtype: str = "auto",
     spill: bool = False,
@@ -85,8 +83,9 @@ def prune_checkpoint(
     inputs = check_calibration(calibration, model.model)
     identity = {
         "source": model.shards.fingerprint(), "calibration": hash_tensors(inputs), **request.record(),
-        "dtype": model.dtype_in_words(), "device": model.device.type, "torch": torch.__version__,
-        "labutils": hash_tree(Path(pruning.__file__).parent, "*.py"),
+        "config": hash_json(model.model.config.to_dict()), "dtype": model.dtype_in_words(), "device": model.device.type,
+        **find_versions("torch", "transformers"),
+        "labutils": [hash_tree(paths.PACKAGE / room, "*.py") for room in ("models", "pruning", "checkpoints")],
     }  # fmt: skip
     if (target / RECORD).exists() and not (target / FOLDER).exists():
         return _finished_report(target, identity)

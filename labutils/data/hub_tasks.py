@@ -24,9 +24,9 @@ class HubTask:
     revision: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     label: str | None = None
-    labels: tuple[str, ...] = ()
-    values: tuple[Any, ...] = ()
-    choices: str | tuple[str, ...] | None = None
+    labels: tuple = ()
+    values: tuple = ()
+    choices: str | tuple | None = None
     keys: str | None = None
     answer: str | None = None
     score: str | None = None

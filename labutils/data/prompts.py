@@ -109,8 +109,14 @@ def fill_prompt(record: dict, template: Template, source: str) -> str:
             f"{source}: the prompt {template.prompt!r} is no format ({error}); write columns as {{text}}, and braces "
             "that stand for themselves twice"
         ) from error
-    if empty := [name for name in named if fields.get(name, "") is None]:
-        raise ValueError(f"{source}: the column {empty[0]!r}, which the prompt needs, is null in {record!r}")
+    for name in named:
+        if (value := fields.get(name, "")) is None or isinstance(value, list | dict):
+            kind = "null" if value is None else f"a {type(value).__name__}"
+            raise ValueError(f"{source}: the column {name!r}, which the prompt needs, is {kind} in {record!r}")
+    try:
+        written.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{source}: a prompt holds half of a surrogate pair: {ascii(written)}") from error
     return written
 
 

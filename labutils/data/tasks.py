@@ -17,6 +17,7 @@ are read as the registry (`labutils.data.hub_tasks`), or that file, says.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import pandas as pd
@@ -51,6 +52,21 @@ class Task:
             raise ValueError(f"kind {self.kind!r} is not one of {', '.join(KINDS)}")
         if len(self.items) == 0:
             raise ValueError(f"task {self.name!r} has no items")
+        if self.kind == "choice":
+            _check_choices(self.items, self.name)
+
+
+def _check_choices(items: pd.DataFrame, name: str) -> None:
+    """ValueError naming the first item whose prompt or choices are no texts, or whose answer is none of them."""
+    for row in items.itertuples():
+        texts = [row.prompt, *row.choices] if isinstance(row.choices, list | tuple) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"task {name!r}, item {row.item}: the prompt and each of the choices must be a text")
+        gold = row.gold
+        if isinstance(gold, bool) or not isinstance(gold, Integral) or not 0 <= gold < len(row.choices):
+            raise ValueError(
+                f"task {name!r}, item {row.item}: the answer {gold!r} is no position among {len(row.choices)} choices"
+            )
 
 
 def _label_names(records: list[dict], source: str) -> dict[int, str]:
@@ -67,6 +83,8 @@ def _label_names(records: list[dict], source: str) -> dict[int, str]:
             raise ValueError(
                 f"{source}: label {record['label']} is called {names[record['label']]!r} and {record['label_name']!r}"
             )
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"{source}: two labels have one name ({names}), so that no answer could tell them apart")
     return dict(sorted(names.items()))
 
 
@@ -92,7 +110,7 @@ def _choice_items(rows: list[dict], order: list[int], template: str | None, sour
         row = rows[index]
         choices = _choice_texts(row["choices"], source, index) if multiple else shared
         gold = row["answer"] if multiple else position[row["label"]]
-        if not isinstance(gold, int) or not 0 <= gold < len(choices) or len(choices) < 2:
+        if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices) or len(choices) < 2:
             raise ValueError(
                 f"{source}, item {index}: answer {gold!r} is no position among {len(choices)} choices (≥ 2)"
             )

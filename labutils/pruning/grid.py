@@ -18,7 +18,7 @@ from labutils.pruning.forecast.advice import explain_out_of_memory
 from labutils.pruning.grid_entries import GridEntries
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.requests import AllocationName, check_widths, fits_pattern, make_request, request_kinds
+from labutils.pruning.requests import AllocationName, Whole, check_widths, fits_pattern, make_request, request_kinds
 from labutils.pruning.restoring import WeightSnapshot
 
 Evaluate = Callable[[PreTrainedModel], Mapping[str, object] | pd.DataFrame]
@@ -34,7 +34,7 @@ def prune_grid(
     allocations: Sequence[AllocationName] = (None,),
     patterns: Sequence[str] = ("unstructured",),
     permute: bool = False,
-    seed: int = 0,
+    seed: Whole = 0,
     **options: object,
 ) -> Iterator[dict]:
     """Prune, evaluate, put the weights back, for every combination; yields the rows of `evaluate`, one dict each.
@@ -79,7 +79,7 @@ def expand_requests(
     sparsities: Sequence[float],
     *,
     permute: bool = False,
-    seed: int = 0,
+    seed: Whole = 0,
     options: dict,
 ) -> list[list[Request]]:
     """Per combination of method, allocation and pattern, its requests: at all sparsities, or N:M at its own alone.

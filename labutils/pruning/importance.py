@@ -22,11 +22,14 @@ ScoreFunction = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Score(NamedTuple):
-    """A registered score: the function, the group inside which its values compete, and whether it looks at norms."""
+    """A registered score: the function, the group inside which its values compete, whether it looks at norms, and
+    whether it is the package's own.
+    """
 
     function: ScoreFunction
     group: Literal["row", "matrix"]
     reads_inputs: bool = True
+    of_package: bool = False
 
 
 def magnitude_score(
@@ -67,10 +70,11 @@ def _share(size: Float[Tensor, "out in"], *, dim: int) -> Float[Tensor, "out in"
 
 
 SCORES: Registry[Score] = Registry("score")
-SCORES.add("magnitude", Score(magnitude_score, "matrix", reads_inputs=False))
-SCORES.add("wanda", Score(wanda_score, "row"))
-SCORES.add("ri", Score(partial(relative_importance_score, exponent=0.0), "matrix", reads_inputs=False))
-SCORES.add("ria", Score(relative_importance_score, "matrix"))
+RI = partial(relative_importance_score, exponent=0.0)
+SCORES.add("magnitude", Score(magnitude_score, "matrix", reads_inputs=False, of_package=True))
+SCORES.add("wanda", Score(wanda_score, "row", of_package=True))
+SCORES.add("ri", Score(RI, "matrix", reads_inputs=False, of_package=True))
+SCORES.add("ria", Score(relative_importance_score, "matrix", of_package=True))
 
 
 def register_score(

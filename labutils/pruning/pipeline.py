@@ -20,7 +20,7 @@ from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.forecast.advice import announce, explain_out_of_memory
 from labutils.pruning.methods import Request
 from labutils.pruning.report import PruneReport
-from labutils.pruning.requests import AllocationName, check_widths, make_request
+from labutils.pruning.requests import AllocationName, Whole, check_widths, make_request
 from labutils.pruning.restoring import WeightSnapshot
 
 
@@ -33,7 +33,7 @@ def prune(
     allocation: AllocationName = None,
     pattern: str = "unstructured",
     permute: bool = False,
-    seed: int = 0,
+    seed: Whole = 0,
     **options: object,
 ) -> PruneReport:
     """Set a share of the weights of a model's blocks to zero, in place; embeddings, norms and head stay as they are.

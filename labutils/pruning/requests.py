@@ -20,6 +20,7 @@ from labutils.pruning.registry import check_values, option_names
 from labutils.pruning.selection import OptiPruneAuto  # noqa: F401 (registers itself)
 
 AllocationName = str | Sequence[float] | Mapping[int, float] | pd.Series | np.ndarray | Tensor | None
+Whole = int | np.integer
 Kinds = tuple[Callable[..., Method], Callable[..., Allocation]]
 Result = TypeVar("Result")
 
@@ -32,7 +33,7 @@ def make_request(
     allocation: AllocationName,
     pattern: str,
     permute: bool,
-    seed: int,
+    seed: Whole,
     options: Mapping[str, object],
     *,
     beside: Iterable[Kinds] = (),
@@ -43,6 +44,10 @@ def make_request(
         beside: methods and allocations of the same grid; their options are passed over.
     """
     allocation = _in_order(allocation)
+    options = {name: _plain(value) for name, value in options.items()}
+    sparsity, seed = _plain(sparsity), _plain(seed)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ValueError(f"seed={seed!r} must be a whole number.")
     kinds = request_kinds(method, allocation, pattern)
     check_options(options, [kinds, *beside], asked=f"method={method!r}, allocation={allocation!r}")
     _check_request(sparsity, pattern, permute, allocation)
@@ -54,6 +59,11 @@ def make_request(
     request = Request(made[0], sparsity, made[1], asked, pattern, permute, seed, made[2])
     request.method.check(request)
     return request
+
+
+def _plain(value: object) -> object:
+    """Python's own number in place of numpy's, which JSON does not hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def request_kinds(method: str, allocation: AllocationName, pattern: str) -> Kinds:
@@ -152,9 +162,9 @@ def has_own_registrations() -> bool:
     >>> has_own_registrations()
     False
     """
-    items = [item for registry in REGISTRIES for item in registry.values()]
-    plain = [getattr(item, "function", item) for item in items]  # of a score, its function
-    return any(not getattr(each, "func", each).__module__.startswith("labutils.") for each in plain)
+    classes = [kind for registry in (METHODS, ALLOCATIONS) for kind in registry.values()]
+    own_classes = any(not kind.__module__.startswith("labutils.") for kind in classes)
+    return own_classes or not all(score.of_package for score in SCORES.values())
 
 
 def with_registrations(function: Callable[..., Result]) -> Callable[..., Result]:

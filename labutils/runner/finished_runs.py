@@ -55,16 +55,20 @@ class FinishedRuns:
         if self.folder is not None:
             write_atomically(self._file(key), json.dumps({"key": key, "result": result}, allow_nan=False))
 
+    def has_frames(self, key: Key) -> bool:
+        """Whether the run is finished and none of its tables was removed since."""
+        return self.has(key) and all(self._frame_file(key, name).exists() for name in self.read(key))
+
     def read_frames(self, key: Key) -> Frames:
         """What `write_frames` wrote."""
-        return {name: pd.read_parquet(self._file(key).with_suffix("") / f"{name}.parquet") for name in self.read(key)}
+        return {name: pd.read_parquet(self._frame_file(key, name)) for name in self.read(key)}
 
     def write_frames(self, key: Key, frames: Frames) -> None:
         """Keep a run's tables, and last, as its result, their names: a killed write leaves no finished run."""
         if self.folder is None:
             return
         for name, frame in frames.items():
-            write_atomically(self._file(key).with_suffix("") / f"{name}.parquet", frame_to_parquet(frame))
+            write_atomically(self._frame_file(key, name), frame_to_parquet(frame))
         self.write(key, list(frames))
 
     def load_weights(self, key: Key, model: nn.Module) -> dict[str, Any] | None:
@@ -88,6 +92,9 @@ class FinishedRuns:
 
     def _file(self, key: Key) -> Path:
         return self.folder / "runs" / f"{self.name(key)}.json"
+
+    def _frame_file(self, key: Key, name: str) -> Path:
+        return self._file(key).with_suffix("") / f"{name}.parquet"
 
     def _weights_file(self, key: Key) -> Path:
         return self.folder / "weights" / f"{self.name(key)}.safetensors"

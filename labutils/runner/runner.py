@@ -112,6 +112,8 @@ def run_studies(
     folder = paths.expand(notebooks) if notebooks is not None else paths.NOTEBOOKS
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, not {jobs}")
+    if cell_timeout is not None and cell_timeout < 1:
+        raise ValueError(f"cell_timeout must be at least 1 second, not {cell_timeout}")
     studies, skipped = plan_studies(names, profile=profile, overrides=parameters or {}, folder=folder)
     run = paths.expand(out).resolve()
     check_run_folder(run, [study.stem for study in studies])

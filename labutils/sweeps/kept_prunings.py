@@ -12,13 +12,15 @@ from contextlib import closing
 
 import pandas as pd
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.core.files import hash_bytes, hash_json, hash_package
 from labutils.core.paths import run_folder
-from labutils.core.provenance import find_versions, hash_tensors
+from labutils.core.provenance import find_versions, hash_tensors, hash_tokenizer
+from labutils.data.tokens import special_frame
 from labutils.models.experts import holds_experts
-from labutils.models.structure import find_blocks
+from labutils.models.modes import eval_mode
+from labutils.models.structure import find_blocks, is_causal
 from labutils.pruning.calibration import Calibration
 from labutils.pruning.grid import Evaluate, run_requests
 from labutils.pruning.methods import Request
@@ -36,10 +38,17 @@ class KeptPrunings:
     calibration changes are remembered, for the next draw.
     """
 
-    def __init__(self, model: PreTrainedModel, evaluated: Mapping[str, object], runs: FinishedRuns | None = None):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        evaluated: Mapping[str, object],
+        runs: FinishedRuns | None = None,
+    ):
         """Find what all keys have in common.
 
         Args:
+            tokenizer: turns what is evaluated into token ids.
             evaluated: what the rows are read on; JSON must be able to hold it.
             runs: where the rows are kept; None takes the run's folder, under the runner. Scores, methods and
                 allocations that a notebook registers may change from run to run: with such, nothing is kept.
@@ -53,6 +62,8 @@ class KeptPrunings:
             self._common = {
                 "weights": hash_tensors(model.state_dict()),
                 "config": hash_json(model.config.to_json_string()),
+                "output": _output_hash(model),
+                "tokenizer": [hash_tokenizer(tokenizer), special_frame(tokenizer), str(tokenizer.model_max_length)],
                 "package": hash_package(),
                 "versions": find_versions("torch", "transformers"),
                 "device": str(model.device.type),
@@ -64,7 +75,7 @@ class KeptPrunings:
     def dense_rows(self, compute: Callable[[], pd.DataFrame]) -> tuple[pd.DataFrame, float]:
         """What `compute` finds of the dense model, and in how many seconds, unless it is kept."""
         key = {**self._common, "request": None}
-        if self._runs.has(key):
+        if self._runs.has_frames(key):
             kept = self._runs.read_frames(key)
             return kept[ROWS], float(kept[TIME]["seconds"].iloc[0])
         started = time.perf_counter()
@@ -94,7 +105,7 @@ class KeptPrunings:
         return {**self._common, "request": request.record(), "calibration": tokens if reads else None}
 
     def _has(self, key: dict) -> bool:
-        return hash_json(key) in self._remembered or self._runs.has(key)
+        return hash_json(key) in self._remembered or self._runs.has_frames(key)
 
     def _read(self, key: dict) -> list[dict]:
         if (name := hash_json(key)) in self._remembered:
@@ -105,6 +116,15 @@ class KeptPrunings:
         if key["calibration"] is None:
             self._remembered[hash_json(key)] = rows
         self._runs.write_frames(key, {ROWS: pd.DataFrame(rows)})
+
+
+def _output_hash(model: PreTrainedModel) -> str:
+    """Of what the model computes for a few tokens: what is neither in its state nor in its configuration counts too."""
+    size = model.get_input_embeddings().weight.shape[0]
+    ids = torch.arange(8, device=model.device).remainder(size)[None]
+    with eval_mode(model):
+        output = model(input_ids=ids, use_cache=False) if is_causal(model) else model(input_ids=ids)
+    return hash_tensors({"output": output[0]})
 
 
 def _fingerprint(calibration: Calibration) -> str:

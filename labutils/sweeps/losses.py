@@ -78,6 +78,11 @@ def sweep(
         ValueError, LookupError: as the loaders and `prune` do, before the first pruning wherever it can be known.
         ValueError: joblib is set to threads.
     """
+    if isinstance(texts, str) or not texts or not arms or n_draws < 1:
+        raise ValueError(
+            f"a sweep needs lists of at least one text and one arm, and a draw, not texts={texts!r}, arms={arms!r}, "
+            f"n_draws={n_draws}"
+        )
     parallel = separate_tasks()
     model, tokenizer = loaded or load_model(source, revision=revision, dtype=dtype)
     about = {"model": model_name(source), "architecture": model.config.model_type}
@@ -146,7 +151,7 @@ def _load_readings(
     for calibration, (names, evaluations) in found.items():
         prints = tuple(map(fingerprint, evaluations))
         if prints not in stores:
-            stores[prints] = KeptPrunings(model, {"losses": prints})
+            stores[prints] = KeptPrunings(model, tokenizer, {"losses": prints})
         readings.append(_Readings(calibration, names, evaluations, stores[prints]))
     return readings
 

@@ -124,7 +124,9 @@ def task_sweep(
     model, tokenizer = loaded or load_model(source, revision=revision, dtype=dtype)
     items = [load_task(name, n_items=sizes.n_items, seed=sizes.seed) for name in tasks]
     name = model_name(source)
-    kept = KeptPrunings(model, {"tasks": [[task.name, task.family, hash_frame(task.items)] for task in items]})
+    kept = KeptPrunings(
+        model, tokenizer, {"tasks": [[task.name, task.family, hash_frame(task.items)] for task in items]}
+    )
     dense, evaluation_seconds = kept.dense_rows(partial(score_items, model, tokenizer, items))
     dense = dense.assign(calibration="none", draw=-1, method="dense", sparsity=0.0)
     jobs = [(calibration, draw) for calibration in calibrations for draw in range(n_draws)]

@@ -89,6 +89,8 @@ def tune_lora(
     if steps < 1 or batch_size < 1 or len(tokens) == 0:
         raise ValueError(f"steps={steps}, batch_size={batch_size} and tokens ({len(tokens)}) must be at least 1.")
     check_token_ids(model, tokens)
+    if tokens.shape[1] < 2:
+        raise ValueError(f"tune_lora: sequences of {tokens.shape[1]} token have nothing to predict; give two or more.")
     check_context(model, tokens.shape[1], "tune_lora")
     generator, losses = torch.Generator().manual_seed(seed), []
     with torch.random.fork_rng():

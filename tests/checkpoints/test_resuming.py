@@ -1,6 +1,7 @@
 """A pruning from disk to disk that is interrupted: killed, out of room, or its source damaged on the way."""
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -236,3 +237,13 @@ def test_a_folder_with_other_files_is_left_alone(source: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="is a file"):
         prune_checkpoint(source, tmp_path / "mine" / "thesis.tex", TOKENS, **REQUEST)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_source_with_another_configuration_is_another_source(source: Path, tmp_path: Path) -> None:
+    """The same weights compute something else: what was pruned of them before is not taken for it."""
+    target = tmp_path / "pruned"
+    prune_checkpoint(source, target, TOKENS, **REQUEST)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
+    with pytest.raises(ValueError, match="config"):
+        prune_checkpoint(source, target, TOKENS, **REQUEST)

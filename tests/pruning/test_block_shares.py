@@ -53,3 +53,12 @@ def test_a_report_gives_its_allocation_to_the_next_call(tiny_llama: nn.Module, t
 def test_numbers_that_are_not_one_per_block(tiny_llama: nn.Module, allocation: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         lab.prune(tiny_llama, IDS, method="magnitude", sparsity=0.5, allocation=allocation)
+
+
+def test_numbers_of_numpy_are_taken_and_can_be_saved(tiny_llama: nn.Module, tmp_path) -> None:
+    """As a loop over `np.arange` gives them."""
+    given = {"seed": np.int64(3), "batch_size": np.int64(2), "block_size": np.int32(16), "damping": np.float32(0.25)}
+    report = lab.prune(tiny_llama, IDS, method="sparsegpt", sparsity=np.float64(0.5), **given)
+    kinds = {name: type(report.options[name]) for name in (*given, "sparsity")}
+    assert kinds == {"seed": int, "batch_size": int, "block_size": int, "damping": float, "sparsity": float}
+    assert lab.load_pruned(lab.save_pruned(tiny_llama, tmp_path / "saved", report)).report.options["seed"] == 3

@@ -28,7 +28,7 @@ from labutils.pruning.forecast.probe import measure_pruning, measure_speed
 from labutils.pruning.forecast.seconds import beginning_seconds, stage_seconds
 from labutils.pruning.forecast.trace import trace_block
 from labutils.pruning.methods import Request
-from labutils.pruning.requests import AllocationName, make_request
+from labutils.pruning.requests import AllocationName, Whole, make_request
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def forecast(
     allocation: AllocationName = None,
     pattern: str = "unstructured",
     permute: bool = False,
-    seed: int = 0,
+    seed: Whole = 0,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
     **options: object,
