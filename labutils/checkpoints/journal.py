@@ -80,9 +80,9 @@ class Journal:
         return self
 
     def __exit__(self, kind: type | None, *details: object) -> None:
-        """Leave the journal for the next call; of a pruning that was refused before it had a plan, nothing is left."""
+        """Leave the journal for the next call; of a pruning that was refused before its first block, nothing is left."""
         self.lock.release()
-        if kind is not None and issubclass(kind, ValueError | LookupError) and self.plan() is None:
+        if kind is not None and issubclass(kind, ValueError | LookupError) and not any(self.folder.glob("block-*")):
             shutil.rmtree(self.folder, ignore_errors=True)
             if not self.was_there:
                 with suppress(OSError):  # something was put there since

@@ -6,6 +6,7 @@ kill, what is done is read back to bring the hidden states to where the work goe
 """
 
 import dataclasses
+import logging
 import time
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from labutils.pruning.matrices import MatrixMethod
 from labutils.pruning.methods import Request
 from labutils.pruning.report import PruneReport, make_report
 from labutils.pruning.requests import AllocationName, Whole, check_widths, make_request
+
+LOGGER = logging.getLogger("labutils")
 
 
 def prune_checkpoint(
@@ -81,6 +84,8 @@ def prune_checkpoint(
     check_target(target)
     model = StreamedModel(open_shards(source), device=choose_device(device), dtype=dtype)
     inputs = check_calibration(calibration, model.model)
+    if model.model.config.is_encoder_decoder and not hasattr(model.model, "decoder"):
+        LOGGER.warning("prune_checkpoint: of %s the encoder is pruned; its decoder is copied as it is", source.name)
     identity = {
         "source": model.shards.fingerprint(), "calibration": hash_tensors(inputs), **request.record(),
         "config": hash_json(model.model.config.to_dict()), "dtype": model.dtype_in_words(), "device": model.device.type,
