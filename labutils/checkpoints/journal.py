@@ -80,7 +80,7 @@ class Journal:
         return self
 
     def __exit__(self, kind: type | None, *details: object) -> None:
-        """Leave the journal for the next call; of a pruning that was refused before its first block, nothing is left."""
+        """Leave the journal for the next call; nothing stays of a pruning that was refused before its first block."""
         self.lock.release()
         if kind is not None and issubclass(kind, ValueError | LookupError) and not any(self.folder.glob("block-*")):
             shutil.rmtree(self.folder, ignore_errors=True)
