@@ -213,7 +213,7 @@ def test_bad_tasks_are_refused(tiny_llama, tiny_bert, tokenizer, task, pairs):
     good = {"item": 5, "prompt": "w1", "choices": ["w2", "w3"], "gold": 0}
     for change, message in (
         ({"choices": ["w2"]}, "item 5: gold 0 is no position among 1"),
-        ({"gold": 2}, "item 5: gold 2"),
+        ({"gold": 2}, "item 5: the answer 2"),
         ({"choices": ["w2", ""]}, "item 5: each choice needs a token"),
         ({"choices": ["w2", "w3 " * 64]}, "item 5: each choice needs"),
     ):
