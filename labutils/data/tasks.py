@@ -57,7 +57,9 @@ class Task:
 
 
 def _check_choices(items: pd.DataFrame, name: str) -> None:
-    """ValueError naming the first item whose prompt or choices are no texts, or whose answer is none of them."""
+    """ValueError naming a missing column, or the first item without texts or with an answer that is no choice."""
+    if missing := [column for column in ("item", "prompt", "choices", "gold") if column not in items]:
+        raise ValueError(f"task {name!r}: items of a choice task need the column {missing[0]!r}")
     for row in items.itertuples():
         texts = [row.prompt, *row.choices] if isinstance(row.choices, list | tuple) else [None]
         if not all(isinstance(text, str) for text in texts):

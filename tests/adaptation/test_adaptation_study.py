@@ -186,7 +186,17 @@ def test_the_gain_is_the_difference_of_the_scores(rows):
         ({"adaptations": ["full", "full rate=1e-3"]}, "one adaptation and none twice"),
         ({"finetunings": []}, "at least one fine-tuning"),
         ({"finetunings": ["hed"]}, "Did you mean 'head'"),
-        ({"task": Task("lab:choice", "qa", "choice", pd.DataFrame({"item": [0], "prompt": ["?"], "choices": [["a", "b"]], "gold": [0]}))}, "choice task"),
+        (
+            {
+                "task": Task(
+                    "lab:choice",
+                    "qa",
+                    "choice",
+                    pd.DataFrame({"item": [0], "prompt": ["?"], "choices": [["a", "b"]], "gold": [0]}),
+                )
+            },
+            "choice task",
+        ),
     ],
 )
 def test_wrong_requests_stop_before_anything_is_trained(study, changes, message, monkeypatch):

@@ -6,7 +6,7 @@ from helpers import write_jsonl
 
 from labutils import world
 from labutils.data.prompts import TEMPLATES
-from labutils.data.tasks import LAB_ITEMS, load_task
+from labutils.data.tasks import LAB_ITEMS, Task, load_task
 
 
 def test_lab_tasks():
@@ -191,3 +191,21 @@ def test_every_real_task_file_is_read_or_refused_with_a_reason(real_data):
         else:
             assert task.kind == "choice" and len(task.items) == 5
     assert refused == ["hallmarks_of_cancer", "lambada_openai_test"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"gold": 1.0}, "answer 1.0 is no position"),
+        ({"gold": 2}, "answer 2 is no position among 2"),
+        ({"gold": True}, "answer True is no position"),
+        ({"choices": [1, 2]}, "must be a text"),
+        ({"prompt": None}, "must be a text"),
+    ],
+)
+def test_tasks_made_by_hand_are_looked_through(change: dict, says: str) -> None:
+    item = {"item": 7, "prompt": "Is it?", "choices": ["yes", "no"], "gold": 1}
+    with pytest.raises(ValueError, match=f"item 7: .*{says}"):
+        Task("own", "qa", "choice", pd.DataFrame([item | change]))
+    with pytest.raises(ValueError, match="need the column 'gold'"):
+        Task("own", "qa", "choice", pd.DataFrame([item]).drop(columns="gold"))
