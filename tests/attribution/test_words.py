@@ -108,3 +108,11 @@ def test_concepts_are_read_from_files(tmp_path):
             read_concepts(tmp_path / name)
     with pytest.raises(LookupError, match="no file"):
         read_concepts(tmp_path / "missing.yaml")
+
+
+def test_shipped_concepts_share_no_word():
+    english = read_concepts("english")
+    words = [word for listed in english.values() for word in listed]
+    assert len(english) == 18 and len(words) == len(set(words)) and {"no", "good", "cancer"} <= set(words)
+    with pytest.raises(LookupError, match="name of a shipped list: english"):
+        read_concepts("englisch")

@@ -186,11 +186,11 @@ def test_every_real_task_file_is_read_or_refused_with_a_reason(real_data):
         try:
             task = load_task(f"file:{path}", n_items=5)
         except ValueError as error:
-            assert "needs an integer 'label'" in str(error)
+            assert any(reason in str(error) for reason in ("needs an integer 'label'", "sorted by its labels"))
             refused.append(path.stem)
         else:
             assert task.kind == "choice" and len(task.items) == 5
-    assert refused == ["hallmarks_of_cancer", "lambada_openai_test"]
+    assert refused == ["hallmarks_of_cancer", "lambada_openai_test", "mr", "subj"]
 
 
 @pytest.mark.parametrize(
@@ -209,3 +209,17 @@ def test_tasks_made_by_hand_are_looked_through(change: dict, says: str) -> None:
         Task("own", "qa", "choice", pd.DataFrame([item | change]))
     with pytest.raises(ValueError, match="need the column 'gold'"):
         Task("own", "qa", "choice", pd.DataFrame([item]).drop(columns="gold"))
+
+
+def test_a_file_that_is_sorted_by_its_labels_is_refused_where_a_split_holds_one_class(tmp_path):
+    rows = [{"text": f"text {i}", "label": int(i >= 5), "label_name": ["no", "yes"][i >= 5]} for i in range(10)]
+    source = write_jsonl(tmp_path / "sorted.jsonl", rows)
+    with pytest.raises(ValueError, match="2 items of its 'test' split have the label '1'.*append '#all'"):
+        load_task(source)
+    (tmp_path / "sorted.task.yaml").write_text("label: label\nlabels: [bad, good]\n")
+    with pytest.raises(ValueError, match="sorted by its labels"):
+        load_task(source, n_items=1)
+    assert len(load_task(source + "#all").items) == 10
+    one_class = write_jsonl(tmp_path / "one.jsonl", [row | {"label": 1, "label_name": "yes"} for row in rows])
+    with pytest.raises(ValueError, match="no position among 1 choices"):  # a task of one class has no wrong answer
+        load_task(one_class)
