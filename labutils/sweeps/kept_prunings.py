@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.core.files import hash_bytes, hash_json, hash_package
+from labutils.core.code import hash_code
+from labutils.core.files import hash_bytes, hash_json
 from labutils.core.paths import run_folder
 from labutils.core.provenance import find_versions, hash_tensors, hash_tokenizer
 from labutils.data.tokens import special_frame
@@ -27,8 +28,9 @@ from labutils.pruning.methods import Request
 from labutils.pruning.requests import has_own_registrations
 from labutils.runner.finished_runs import FinishedRuns
 
-FOLDER, FORMAT = "prunings", 1  # in the run's folder; raise FORMAT when the same key comes to give other rows
+FOLDER, FORMAT = "prunings", 2  # in the run's folder; raise FORMAT when the same key comes to give other rows
 ROWS, TIME = "rows", "time"
+CODE = ("labutils.sweeps.losses", "labutils.sweeps.tasks")  # what makes rows, and all that it imports
 
 
 class KeptPrunings:
@@ -64,7 +66,7 @@ class KeptPrunings:
                 "config": hash_json(model.config.to_json_string()),
                 "output": _output_hash(model),
                 "tokenizer": [hash_tokenizer(tokenizer), special_frame(tokenizer), str(tokenizer.model_max_length)],
-                "package": hash_package(),
+                "code": hash_code(*CODE),
                 "versions": find_versions("torch", "transformers"),
                 "device": str(model.device.type),
                 "threads": torch.get_num_threads(),

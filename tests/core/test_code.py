@@ -1,0 +1,49 @@
+"""The hash of the sources that a module's results depend on."""
+
+import pytest
+
+from labutils.core import code, paths
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "tool")
+    sources = {
+        "__init__.py": "",
+        "a.py": "from tool.room import b\nimport os\n",
+        "room/__init__.py": "",
+        "room/b.py": "import tool.room.c as c\n",
+        "room/c.py": "from tool.a import name\n",  # a circle comes to an end
+        "other.py": "",
+    }
+    for name, source in sources.items():
+        path = tmp_path / "tool" / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(source)
+    code.hash_code.cache_clear()
+    yield tmp_path / "tool"
+    code.hash_code.cache_clear()
+
+
+@pytest.mark.parametrize(("edited", "changes"), [("room/c.py", True), ("room/__init__.py", True), ("other.py", False)])
+def test_what_is_imported_counts_and_nothing_else(package, edited: str, changes: bool) -> None:
+    before = code.hash_code("tool.a")
+    (package / edited).write_text("value = 1\n")
+    code.hash_code.cache_clear()
+    assert (code.hash_code("tool.a") != before) == changes
+
+
+def test_an_unknown_module_is_refused(package) -> None:
+    with pytest.raises(LookupError, match="tool.b"):
+        code.hash_code("tool.b")
+
+
+def test_rows_of_prunings_depend_on_every_method_but_not_on_how_they_are_judged() -> None:
+    found, waiting = set(), ["labutils.sweeps.losses", "labutils.sweeps.tasks"]
+    while waiting:
+        if (name := waiting.pop()) not in found:
+            found.add(name)
+            waiting += code._imported(code._source(name))
+    rooms = {name.split(".")[1] for name in found if "." in name}
+    assert {"labutils.pruning.selection", "labutils.pruning.reconstruction", "labutils.evaluation.readout"} <= found
+    assert rooms.isdisjoint({"stats", "claims", "plots", "attribution", "multilevel"})
