@@ -10,24 +10,35 @@ from labutils.core.files import hash_file, hash_json
 
 
 @cache
-def hash_code(*modules: str) -> str:
+def hash_code(*modules: str, without: tuple[str, ...] = ()) -> str:
     """SHA-256 over the sources of modules of `labutils` and of all that they import from it, directly or not.
 
     What stands in other modules may change without a change of the hash: figures, statistics, a runner.
 
-    >>> hash_code("labutils.pruning.pipeline")
+    >>> hash_code("labutils.pruning.pipeline", without=("labutils.pruning.forecast",))
+
+    Args:
+        without: modules and packages that are imported but decide no result; what they import is not followed.
 
     Raises:
         LookupError: there is no such module.
+    """
+    return hash_json({name: hash_file(path) for name, path in find_code(*modules, without=without).items()})
+
+
+def find_code(*modules: str, without: tuple[str, ...] = ()) -> dict[str, Path]:
+    """The modules that `hash_code` reads, in the order of their names, with their files.
+
+    >>> list(find_code("labutils.core.code"))  # ["labutils.core", "labutils.core.code", …]
     """
     found: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name not in found:
+        if name not in found and not any(name == other or name.startswith(f"{other}.") for other in without):
             found[name] = _source(name)
-            waiting += _imported(found[name])
-    return hash_json({name: hash_file(path) for name, path in sorted(found.items())})
+            waiting += [module for module in _imported(found[name]) if module != paths.PACKAGE.name]
+    return dict(sorted(found.items()))
 
 
 def _source(module: str) -> Path:

@@ -31,6 +31,7 @@ from labutils.runner.finished_runs import FinishedRuns
 FOLDER, FORMAT = "prunings", 2  # in the run's folder; raise FORMAT when the same key comes to give other rows
 ROWS, TIME = "rows", "time"
 CODE = ("labutils.sweeps.losses", "labutils.sweeps.tasks")  # what makes rows, and all that it imports
+TOLD = ("labutils.pruning.forecast", "labutils.sweeps.announcing", "labutils.core.progress", "labutils.core.profiling")
 
 
 class KeptPrunings:
@@ -66,7 +67,7 @@ class KeptPrunings:
                 "config": hash_json(model.config.to_json_string()),
                 "output": _output_hash(model),
                 "tokenizer": [hash_tokenizer(tokenizer), special_frame(tokenizer), str(tokenizer.model_max_length)],
-                "code": hash_code(*CODE),
+                "code": hash_code(*CODE, without=TOLD),
                 "versions": find_versions("torch", "transformers"),
                 "device": str(model.device.type),
                 "threads": torch.get_num_threads(),

@@ -3,6 +3,7 @@
 import pytest
 
 from labutils.core import code, paths
+from labutils.sweeps import kept_prunings
 
 
 @pytest.fixture
@@ -38,12 +39,16 @@ def test_an_unknown_module_is_refused(package) -> None:
         code.hash_code("tool.b")
 
 
-def test_rows_of_prunings_depend_on_every_method_but_not_on_how_they_are_judged() -> None:
-    found, waiting = set(), ["labutils.sweeps.losses", "labutils.sweeps.tasks"]
-    while waiting:
-        if (name := waiting.pop()) not in found:
-            found.add(name)
-            waiting += code._imported(code._source(name))
-    rooms = {name.split(".")[1] for name in found if "." in name}
-    assert {"labutils.pruning.selection", "labutils.pruning.reconstruction", "labutils.evaluation.readout"} <= found
+def test_what_decides_no_result_is_left_out_with_what_it_imports(package) -> None:
+    assert list(code.find_code("tool.a", without=("tool.room.b",))) == ["tool.a", "tool.room"]
+    assert list(code.find_code("tool.a", without=("tool.room",))) == ["tool.a"]
+
+
+def test_rows_of_prunings_depend_on_every_method_but_not_on_how_they_are_judged_or_told() -> None:
+    found = code.find_code(*kept_prunings.CODE, without=kept_prunings.TOLD)
+    assert {"labutils.pruning.selection", "labutils.pruning.reconstruction", "labutils.evaluation.readout"} <= set(
+        found
+    )
+    rooms = {name.split(".")[1] for name in found}
     assert rooms.isdisjoint({"stats", "claims", "plots", "attribution", "multilevel"})
+    assert not any(name.startswith("labutils.pruning.forecast") for name in found)
