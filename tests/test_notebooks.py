@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 
 import nbformat
@@ -128,6 +129,22 @@ def test_stored_outputs_are_whole(notebook: nbformat.NotebookNode) -> None:
     assert not [output for output in outputs if output.output_type == "error"]
     assert all(cell.execution_count for cell in code)
     assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.parametrize("notebook", [stem for stem in STEMS if stem != "99_ledger"], indirect=True)
+def test_cells_that_show_texts_of_the_data_say_so(notebook: nbformat.NotebookNode) -> None:
+    """Running text in a table, or a text drawn word by word; pages on real models leave such cells out by their tag."""
+    shown = {
+        number
+        for number, cell in enumerate(notebook.cells)
+        for output in cell.get("outputs", [])
+        if "heatmap" in cell.source
+        or any(
+            len(text.split()) > 11
+            for text in re.findall(r"<td[^>]*>([^<]*)</td>", output.get("data", {}).get("text/html", ""))
+        )
+    }
+    assert shown == {number for number, cell in enumerate(notebook.cells) if "texts" in cell.metadata.get("tags", [])}
 
 
 def test_stored_outputs_are_fresh() -> None:

@@ -117,12 +117,14 @@ def find_changes(run: Path, stem: str, inputs: Mapping[str, Any]) -> list[str]:
     if record["status"] != "succeeded" or not (run / stem / "result.json").exists():
         return ["its last run failed"]
     changed = [name for name in {**record["inputs"], **inputs} if record["inputs"].get(name) != inputs.get(name)]
-    damaged = [
-        name
-        for name, expected in record["outputs"].items()
-        if not (run / stem / name).exists() or hash_file(run / stem / name) != expected
-    ]
-    return [f"{name} changed" for name in changed] + [f"{name} is missing or altered" for name in damaged]
+    damaged = [f"{name} is missing or altered" for name in find_damaged(run, record)]
+    return [f"{name} changed" for name in changed] + damaged
+
+
+def find_damaged(run: Path, record: Mapping[str, Any]) -> list[str]:
+    """The outputs of a recorded notebook that are no longer what it left."""
+    files = {name: run / record["notebook"] / name for name in record["outputs"]}
+    return [name for name, path in files.items() if not path.exists() or hash_file(path) != record["outputs"][name]]
 
 
 def write_manifest(run: Path) -> None:
