@@ -126,7 +126,7 @@ def _facts(study: RealStudy) -> list[tuple[str, str]]:
         "wall hours": _hours(record["wall_seconds"]),
         "processor hours": _hours(record.get("processor_seconds")),
         "peak memory": f"{memory / 1e3:.1f} GB" if memory else "",
-        "machine": record["device"] + (f", {threads} threads" if threads else ""),
+        "machine": record["device"] + (f", threads: {threads}" if threads else ""),
         "finished": record["finished"],
         "made by": f"labutils at commit {git['commit'] or 'unknown'}{', with changes' if git['dirty'] else ''}",
         "with": ", ".join(

@@ -44,7 +44,7 @@ def test_a_page_tells_answer_verdicts_sizes_and_figures_in_their_sections(lab: P
     assert page.startswith("# Is 01_a so?\n") and "**Answer.** On real, uniform gains +0.1 [0.0, 0.2] | (C01" in page
     assert "| **C01** Uniform is no worse. | **supported** | +0.10 [0.00, 0.20], 95% interval over 5 items" in page
     assert page.index("## Verdicts") < page.index("*Limits.* One model.") < page.index("## On what")
-    for fact in ("| its weights | 135 in bfloat16 |", "| files read | notes.txt |", "| machine | cpu, 2 threads |"):
+    for fact in ("| its weights | 135 in bfloat16 |", "| files read | notes.txt |", "| machine | cpu, threads: 2 |"):
         assert fact in page
     for fact in ("| wall hours | 2.00 |", "| processor hours | 3.00 |", "| peak memory | 3.2 GB |"):
         assert fact in page
