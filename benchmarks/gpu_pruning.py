@@ -28,7 +28,7 @@ from torch.sparse import SparseSemiStructuredTensor, to_sparse_semi_structured
 from transformers import LlamaForCausalLM
 
 import labutils as lab
-from labutils.core.profiling import peak_resident_megabytes
+from labutils.core.usage import peak_resident_megabytes
 
 SHAPE = {"hidden": 4096, "intermediate": 11008, "heads": 32, "vocabulary": 32_000, "positions": 4096, "tied": False}
 TINY = {**SHAPE, "hidden": 64, "intermediate": 192, "heads": 4, "vocabulary": 256}

@@ -43,9 +43,11 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     _add(commands, "check", _check, "verify that stored outputs and the README's table are up to date")
     ledger = _add(commands, "ledger", _ledger, "print the verdicts of a run folder")
     ledger.add_argument("run", type=paths.expand, help="run folder")
-    record = _add(commands, "record", _record, "keep a run's verdicts for the page docs/also_seen_on.md")
+    record = _add(commands, "record", _record, "keep a run's verdicts, and its pages, for readers of docs/")
     record.add_argument("run", type=paths.expand, help="run folder")
-    record.add_argument("name", help="name of its column, for instance the model and the text")
+    record.add_argument("name", help="name of its column in docs/also_seen_on.md, for instance the model and the text")
+    pages = "a run with the profile real: also its pages, figures and rows, in docs/real, in place of earlier ones"
+    record.add_argument("--pages", action="store_true", help=pages)
     train = _add(commands, "train", _train, "train the lab models")
     if words[:1] == ["train"]:
         # Imported for this command alone: it loads torch and transformers.
@@ -148,6 +150,11 @@ def _ledger(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     from labutils.claims.also_seen_on import PAGE, record_elsewhere
 
+    if options.pages:
+        from labutils.runner.real_runs import keep_pages
+
+        pages = keep_pages(options.run, options.name)
+        print(f"pages in docs/real: {', '.join(pages)}; heads of notebooks and the README's table are rebuilt")
     print(f"kept {record_elsewhere(options.run, options.name).name}; {PAGE.name} is rebuilt")
     return 0
 

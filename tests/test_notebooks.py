@@ -154,6 +154,21 @@ def test_stored_outputs_are_whole(notebook: nbformat.NotebookNode) -> None:
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
+@pytest.mark.parametrize("notebook", [stem for stem in STEMS if stem != "99_ledger"], indirect=True)
+def test_cells_that_show_texts_of_the_data_say_so(notebook: nbformat.NotebookNode) -> None:
+    """Running text in a table, or a text drawn word by word; pages on real models leave such cells out by their tag."""
+    running, drawn, tagged = set(), set(), set()
+    for number, cell in enumerate(notebook.cells):
+        pages = "".join(output.get("data", {}).get("text/html", "") for output in cell.get("outputs", []))
+        if re.search(r"<td[^>]*>[^<]*\w\. \w[^<]*</td>", pages):
+            running.add(number)
+        if cell.cell_type == "code" and "heatmap" in cell.source:
+            drawn.add(number)
+        if "texts" in cell.metadata.get("tags", []):
+            tagged.add(number)
+    assert running | drawn == tagged
+
+
 def test_stored_outputs_are_fresh() -> None:
     assert stale_notebooks() == {}
 

@@ -1,9 +1,7 @@
-"""Seconds and peak memory of one piece of work in this process, and of the process as a whole."""
+"""Seconds and peak memory of one piece of work in this process; those of the whole process are in `usage`."""
 
 import ctypes
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,13 +10,15 @@ from typing import NamedTuple
 
 import torch
 
+from labutils.core.usage import status_megabytes
+
 # The C library's names of its limits, and bytes: what is larger than the first is never part of the heap, and of the
 # heap's free end more than the second is given back.
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 LARGEST_MMAP_THRESHOLD = 32 * 2**20  # glibc takes no larger one
 KEPT_AT_MOST = 2**30
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CLEAR = Path("/proc/self/clear_refs")
 
 
 class Cost(NamedTuple):
@@ -47,7 +47,7 @@ def measure_cost(work: Callable[[], object], *, device: str = "cpu") -> Cost:
     if on_gpu:
         torch.cuda.synchronize()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else _status_megabytes("VmHWM")
+    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else status_megabytes("VmHWM")
     return Cost(wall, processor, max(0.0, peak - before) if peak == peak else peak)
 
 
@@ -64,14 +64,7 @@ def _reset_peak() -> float:
         CLEAR.write_text("5")
     except OSError:  # not Linux, or not allowed
         return float("nan")
-    return _status_megabytes("VmRSS")
-
-
-def _status_megabytes(field: str) -> float:
-    if not STATUS.exists():
-        return float("nan")
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
-    return int(line.split()[1]) * 1024 / 1e6
+    return status_megabytes("VmRSS")
 
 
 def trim_malloc() -> None:
@@ -104,17 +97,6 @@ def keep_freed_memory() -> Iterator[None]:
 def _set_limit(name: int, value: int) -> None:
     with suppress(OSError, AttributeError, TypeError):  # other C libraries have no such call
         ctypes.CDLL(None).mallopt(name, value)
-
-
-def peak_resident_megabytes() -> float:
-    """The most memory that this process has held so far, in 10⁶ bytes.
-
-    On Linux by the kernel's high-water mark of the program itself: what `getrusage` tells may be that of the process
-    that started this one.
-    """
-    if STATUS.exists():
-        return _status_megabytes("VmHWM")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def describe_processor() -> str:

@@ -13,6 +13,7 @@ from labutils.claims.ledger import FILE, write_ledger
 from labutils.claims.verdicts import Verdict
 from labutils.core.files import hash_bytes, hash_file, write_atomically
 from labutils.core.paths import study_folder
+from labutils.core.usage import peak_resident_megabytes, processor_seconds
 from labutils.runner.row_files import frame_to_parquet
 
 
@@ -47,7 +48,7 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd
         "verdicts": dict(Counter(verdict.outcome for verdict in verdicts)),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "attempt": os.environ.get("LABUTILS_ATTEMPT"),
-        "device": _device(),
+        **_usage(),
         "rows_sha256": hash_bytes(parquet),
         "ledger_sha256": hash_file(folder / FILE),
     }
@@ -55,7 +56,13 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd
     return pd.DataFrame([verdict.as_row() for verdict in verdicts])
 
 
-def _device() -> str:
-    """The accelerator that torch sees, or `cpu`; torch is not loaded for the question."""
+def _usage() -> dict[str, str | int | float | None]:
+    """Where the study ran, and what its process has used so far; torch is not loaded for the question."""
     torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu"
+    on_gpu = torch is not None and torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "threads": torch.get_num_threads() if torch is not None else None,
+        "processor_seconds": round(processor_seconds(), 2),
+        "peak_megabytes": round(peak_resident_megabytes(), 1),
+    }

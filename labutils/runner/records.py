@@ -9,6 +9,7 @@ import importlib.metadata
 import itertools
 import json
 import math
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ from labutils.runner.planning import Study
 
 KEY_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "scikit-learn")
 MANIFEST_FILE = f"{MANIFEST}.json"
+BETWEEN_SOURCES = re.compile("→| \\+ ")
 MOST_FILES = 10_000  # of a folder that a parameter names
 OUTPUTS = ("*.ipynb", "*.html", "*.parquet", "*.jsonl", "figures/*.png", "kept/*")
 
@@ -115,12 +117,14 @@ def find_changes(run: Path, stem: str, inputs: Mapping[str, Any]) -> list[str]:
     if record["status"] != "succeeded" or not (run / stem / "result.json").exists():
         return ["its last run failed"]
     changed = [name for name in {**record["inputs"], **inputs} if record["inputs"].get(name) != inputs.get(name)]
-    damaged = [
-        name
-        for name, expected in record["outputs"].items()
-        if not (run / stem / name).exists() or hash_file(run / stem / name) != expected
-    ]
-    return [f"{name} changed" for name in changed] + [f"{name} is missing or altered" for name in damaged]
+    damaged = [f"{name} is missing or altered" for name in find_damaged(run, record)]
+    return [f"{name} changed" for name in changed] + damaged
+
+
+def find_damaged(run: Path, record: Mapping[str, Any]) -> list[str]:
+    """The outputs of a recorded notebook that are no longer what it left."""
+    files = {name: run / record["notebook"] / name for name in record["outputs"]}
+    return [name for name, path in files.items() if not path.exists() or hash_file(path) != record["outputs"][name]]
 
 
 def write_manifest(run: Path) -> None:
@@ -165,10 +169,12 @@ def find_named(parameters: Mapping[str, Any]) -> dict[str, Path]:
 
         find_named({"text": "file:notes.txt"})  # {"notes.txt": Path("/…/notes.txt")}
     """
-    entries = [entry for entry in _texts(parameters) if "/" in entry or entry.startswith("file:")]
-    parts = {part.strip() for entry in entries for part in entry.split("→")}  # "a → b" names two texts
+    # "a → b" and "a + task:b" name two sources; a file may have either sign in its name.
+    parts = {part for entry in _texts(parameters) for part in (entry, *BETWEEN_SOURCES.split(entry))}
+    sources = {part.strip().removeprefix("task:") for part in parts}
+    named = {source.removeprefix("file:") for source in sources if "/" in source or source.startswith("file:")}
     found = {}
-    for name in sorted(split_part(part.removeprefix("file:"))[0] for part in parts):
+    for name in sorted({split_part(name)[0] for name in named}):
         try:
             path = paths.find_file(name)
         except LookupError:

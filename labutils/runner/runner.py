@@ -49,6 +49,8 @@ from labutils.runner.records import (
     write_record,
 )
 
+KEPT_OF_RESULT = ("answer", "n_rows", "verdicts", "device", "threads", "processor_seconds", "peak_megabytes")
+
 
 @dataclass
 class Session:
@@ -262,8 +264,7 @@ def _read_result(folder: Path, attempt: str, executed: NotebookNode) -> dict[str
     for name in ("rows.parquet", LEDGER):
         if hash_file(folder / name) != result[f"{Path(name).stem}_sha256"]:
             raise StudyFailure(last, "last cell", f"{name} is not the file that conclude wrote", executed)
-    kept = {name: result[name] for name in ("answer", "n_rows", "verdicts", "device")}
-    return {"status": "succeeded"} | kept
+    return {"status": "succeeded"} | {name: result[name] for name in KEPT_OF_RESULT}
 
 
 def _describe_failure(failure: StudyFailure, session: Session, folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from labutils.runner.notebooks import (
     write_notebook,
 )
 from labutils.runner.planning import plan_studies
+from labutils.runner.real_manifest import FOLDER, find_altered, read_manifest, tell_in_notebook, tell_in_readme
 from labutils.runner.records import portable, read_records
 
 PROFILE = "full"
@@ -30,7 +31,9 @@ MARKERS = ("<!-- notebooks -->", "<!-- /notebooks -->")
 PICTURE = ("03_optiprune", "docs/overview.png")  # the README shows this notebook's first figure
 
 
-def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None) -> list[str]:
+def store_outputs(
+    run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None, real: Path = FOLDER
+) -> list[str]:
     """Copy a run's outputs and answers into the notebooks, rebuild the README's table, and return the stems stored.
 
     >>> store_outputs("results/full")
@@ -39,6 +42,7 @@ def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme:
         run: folder of a run with the profile `full`.
         notebooks: folder of the notebooks.
         readme: the README; that of the repository when None.
+        real: folder of the pages on a real model, whose answers stand below the run's own.
 
     Raises:
         LookupError: the folder holds no run, or a notebook is unknown.
@@ -54,7 +58,8 @@ def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme:
     stored = {stem: _store_one(run, record, notebooks, hashes, today) for stem, record in records.items()}
     for stem, notebook in stored.items():
         write_atomically(notebooks / f"{stem}.ipynb", write_notebook(notebook))
-    write_readme(notebooks=notebooks, readme=readme)
+    write_heads(notebooks=notebooks, real=real)
+    write_readme(notebooks=notebooks, readme=readme, real=real)
     if PICTURE[0] in stored:
         picture = (readme.parent if readme else paths.REPOSITORY) / PICTURE[1]
         picture.parent.mkdir(exist_ok=True)
@@ -62,12 +67,22 @@ def store_outputs(run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme:
     return list(stored)
 
 
-def stale_notebooks(*, notebooks: Path = paths.NOTEBOOKS) -> dict[str, str]:
+def write_heads(*, notebooks: Path = paths.NOTEBOOKS, real: Path = FOLDER) -> None:
+    """Write the head of every notebook that has stored outputs: its answer, and that on a real model."""
+    manifest = read_manifest(real)
+    for stem, path in find_notebooks(notebooks).items():
+        notebook = read_notebook(path)
+        if "answer" in notebook.metadata.get("labutils", {}):
+            _find_answer(notebook, stem).source = _write_answer(stem, notebook, manifest)
+            write_atomically(path, write_notebook(notebook))
+
+
+def stale_notebooks(*, notebooks: Path = paths.NOTEBOOKS, real: Path = FOLDER) -> dict[str, str]:
     """The notebooks whose stored outputs are missing or were made by other cells or parameters, with the reason.
 
     >>> stale_notebooks()  # {"00_tour": "cells or parameters changed …"}
     """
-    hashes = present_hashes(notebooks)
+    hashes, manifest = present_hashes(notebooks), read_manifest(real)
     stale = {}
     for stem, path in find_notebooks(notebooks).items():
         notebook = read_notebook(path)
@@ -76,26 +91,28 @@ def stale_notebooks(*, notebooks: Path = paths.NOTEBOOKS) -> dict[str, str]:
             stale[stem] = "has no stored outputs"
         elif about["cells_sha256"] != hashes.get(stem):
             stale[stem] = f"cells or parameters changed since its outputs were stored on {about['stored']}"
-        elif _find_answer(notebook, stem).source != _write_answer(about):
-            stale[stem] = "its answer was edited by hand"
+        elif _find_answer(notebook, stem).source != _write_answer(stem, notebook, manifest):
+            stale[stem] = "its answer was edited by hand, or is not what was recorded on a real model"
     return stale
 
 
-def readme_table(*, notebooks: Path = paths.NOTEBOOKS) -> str:
-    """The README's table of notebooks: name, question, answer, from the stored notebooks.
+def readme_table(*, notebooks: Path = paths.NOTEBOOKS, real: Path = FOLDER) -> str:
+    """The README's table of notebooks: name, question, answer, from the stored notebooks and the pages on a real model.
 
     >>> print(readme_table())
     """
     lines = ["| notebook | question | answer |", "|---|---|---|"]
+    manifest = read_manifest(real)
     for stem, path in find_notebooks(notebooks).items():
         notebook = read_notebook(path)
         answer = notebook.metadata.get("labutils", {}).get("answer", "not yet stored")
+        answer = "<br>".join(filter(None, [answer, tell_in_readme(stem, manifest)]))
         question, answer = (text.replace("|", "\\|") for text in (read_title(notebook), answer))
         lines.append(f"| [{stem}](notebooks/{path.name}) | {question} | {answer} |")
     return "\n".join(lines)
 
 
-def write_readme(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None) -> None:
+def write_readme(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None, real: Path = FOLDER) -> None:
     """Put the table of notebooks between its markers in the README.
 
     Raises:
@@ -103,19 +120,20 @@ def write_readme(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = Non
     """
     path = readme or paths.REPOSITORY / "README.md"
     before, _, after = _split_readme(path)
-    write_atomically(path, f"{before}{MARKERS[0]}\n{readme_table(notebooks=notebooks)}\n{MARKERS[1]}{after}")
+    table = readme_table(notebooks=notebooks, real=real)
+    write_atomically(path, f"{before}{MARKERS[0]}\n{table}\n{MARKERS[1]}{after}")
 
 
-def find_stale(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None) -> list[str]:
-    """Everything stored that is out of date, one line each: notebooks, and the README's table.
+def find_stale(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None, real: Path = FOLDER) -> list[str]:
+    """Everything stored that is out of date, one line each: notebooks, the README's table, pages on a real model.
 
     >>> find_stale()  # [] when notebooks and README are up to date
     """
-    problems = [f"{stem}: {reason}" for stem, reason in stale_notebooks(notebooks=notebooks).items()]
+    problems = [f"{stem}: {reason}" for stem, reason in stale_notebooks(notebooks=notebooks, real=real).items()]
     path = readme or paths.REPOSITORY / "README.md"
-    if _split_readme(path)[1].strip() != readme_table(notebooks=notebooks):
+    if _split_readme(path)[1].strip() != readme_table(notebooks=notebooks, real=real):
         problems.append(f"{path.name}: its table of notebooks differs from their answers")
-    return problems
+    return problems + find_altered(real)
 
 
 def present_hashes(notebooks: Path = paths.NOTEBOOKS) -> dict[str, str]:
@@ -140,7 +158,7 @@ def _store_one(run: Path, record: dict[str, Any], notebooks: Path, hashes: dict[
     kept = {name: value for name, value in notebook.metadata.get("labutils", {}).items() if name == "after"}
     about = {"profile": PROFILE, "cells_sha256": made_by, "stored": today, "answer": record["answer"]}
     notebook.metadata["labutils"] = nbformat.from_dict(kept | about)
-    _find_answer(notebook, stem).source = _write_answer(about)
+    _find_answer(notebook, stem)  # without it nothing is written
     number = 0
     for cell, source in zip(own_cells(notebook), own_cells(executed), strict=True):
         if cell.cell_type == "code":
@@ -174,9 +192,11 @@ def _find_answer(notebook: NotebookNode, stem: str) -> NotebookNode:
     return cells[0]
 
 
-def _write_answer(about: dict[str, Any]) -> str:
+def _write_answer(stem: str, notebook: NotebookNode, manifest: dict[str, Any]) -> str:
+    about = notebook.metadata["labutils"]
     made = f"Outputs stored on {about['stored']} from a run with the profile `{about['profile']}`."
-    return f"**Answer.** {about['answer']}\n\n{made}"
+    elsewhere = tell_in_notebook(stem, notebook, manifest)
+    return "\n\n".join(filter(None, [f"**Answer.** {about['answer']}", elsewhere, made]))
 
 
 def _split_readme(path: Path) -> tuple[str, str, str]:

@@ -11,7 +11,8 @@ from helpers import can_reset_peak
 
 import labutils as lab
 from labutils import costs
-from labutils.core.profiling import Cost, describe_processor, measure_cost, peak_resident_megabytes
+from labutils.core.profiling import Cost, describe_processor, measure_cost
+from labutils.core.usage import peak_resident_megabytes
 from labutils.costs import results
 
 METHODS = ["magnitude", "sparsegpt"]

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from labutils.claims.verdicts import Verdict
 from labutils.core import paths
 from labutils.core.files import hash_file
 from labutils.core.paths import study_folder
+from labutils.core.usage import processor_seconds
 from labutils.runner import conclude
 
 
@@ -37,6 +39,13 @@ def test_files_and_hashes_agree(folder: Path) -> None:
     assert result["rows_sha256"] == hash_file(folder / "rows.parquet")
     assert result["ledger_sha256"] == hash_file(folder / "ledger.jsonl")
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "rows.parquet"), rows)
+
+
+def test_what_the_study_used_is_told(folder: Path) -> None:
+    conclude(pd.DataFrame({"item": [0]}), [], "Yes.")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["processor_seconds"] == pytest.approx(processor_seconds(), abs=2) and result["peak_megabytes"] > 10
+    assert result["threads"] == torch.get_num_threads() and result["device"]
 
 
 def test_numbers_keep_all_their_digits_and_nan_is_refused(folder: Path) -> None:

@@ -63,6 +63,17 @@ def test_files_named_by_parameters_count(lab: Path, monkeypatch: pytest.MonkeyPa
     assert find_changes(run, "01_a", study_inputs(plan(lab, words=words), SHARED, run)) == ["named changed"]
 
 
+@pytest.mark.parametrize("named", ["file:a.txt + task:file:b.txt#all", "file:a.txt → file:b.txt", "file:b.txt"])
+def test_files_named_within_a_mixture_or_a_pair_count(lab: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.chdir(lab)
+    for name in ("a.txt", "b.txt"):
+        (lab / name).write_text("one")
+    before = study_inputs(plan(lab, words=[named]), SHARED, lab / "run")["named"]
+    assert list(before) == [name for name in ("a.txt", "b.txt") if name in named]
+    (lab / "b.txt").write_text("two")
+    assert study_inputs(plan(lab, words=[named]), SHARED, lab / "run")["named"] != before
+
+
 @pytest.mark.parametrize("name", ["ledger.jsonl", "figures/01_a-1.png"])
 def test_damaged_outputs_are_noticed(lab: Path, name: str) -> None:
     run = lab / "run"

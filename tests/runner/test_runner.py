@@ -49,6 +49,7 @@ def test_a_run_leaves_everything_a_reader_needs(lab: Path, capsys: pytest.Captur
     record = run_studies(out=lab / "run", parameters={"loud": True}, notebooks=lab)["01_a"]
     assert record["status"] == "succeeded" and record["answer"] == "Yes, 3.5 | [0, 1]"
     assert record["inputs"]["parameters"] == {"seed": 3, "scale": 2.0, "words": ["a", "b"], "loud": True}
+    assert record["wall_seconds"] > 0 < record["processor_seconds"] and record["peak_megabytes"] > 10
     folder = lab / "run" / "01_a"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     outputs = {"01_a.ipynb", "01_a.html", "figures/01_a-1.png", "rows.parquet", "ledger.jsonl"}

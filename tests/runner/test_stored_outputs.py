@@ -49,7 +49,7 @@ def test_outputs_go_into_the_notebook_and_the_readme_and_edits_show(lab: Path, r
     assert find_stale(notebooks=lab, readme=readme) == ["README.md: its table of notebooks differs from their answers"]
     stored = (lab / "01_a.ipynb").read_text()
     change(lab, 1, source="**Answer.** Something else.")
-    assert stale_notebooks(notebooks=lab) == {"01_a": "its answer was edited by hand"}
+    assert stale_notebooks(notebooks=lab)["01_a"].startswith("its answer was edited by hand")
     (lab / "01_a.ipynb").write_text(stored)
     change(lab, 4, source=OUTPUTS + "\n")
     assert "cells or parameters changed" in stale_notebooks(notebooks=lab)["01_a"]

@@ -1,0 +1,42 @@
+"""Processor time: that of this process, of children that have ended, and of those that still run."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from labutils.core.usage import peak_resident_megabytes, processor_seconds, status_megabytes
+
+BUSY = "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\n"
+
+
+def test_children_count_while_they_run_and_afterwards() -> None:
+    before = processor_seconds()
+    child = subprocess.Popen(
+        [sys.executable, "-c", BUSY + "import sys; sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout.readline() == "done\n"
+    running = processor_seconds() - before
+    child.communicate()
+    ended = processor_seconds() - before
+    assert 0.45 < running <= ended < 3
+
+
+def test_work_of_this_process_counts_and_waiting_does_not() -> None:
+    before, start = processor_seconds(), time.process_time()
+    time.sleep(0.3)
+    assert processor_seconds() - before < 0.2
+    while time.process_time() - start < 0.3:
+        pass
+    assert processor_seconds() - before >= 0.25
+
+
+def test_peak_memory_covers_what_was_held() -> None:
+    held = np.ones(40_000_000, dtype=np.uint8)
+    now = status_megabytes("VmRSS")
+    del held
+    assert peak_resident_megabytes() >= (0.99 * now if now == now else 40)  # Linux counts pages in batches
