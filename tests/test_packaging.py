@@ -105,6 +105,7 @@ def test_the_makefile_explains_itself() -> None:
         "help",
         "lab",
         "smoke",
+        "real",
         "full",
         "notebooks",
         "test",
