@@ -51,9 +51,7 @@ def cost_work(meter: Meter, work: Work, kept: set[Key]) -> Cost:
     return total
 
 
-def sweep_keys(
-    model: ModelId, sweep: Sweep, draw: Draw, has_experts: bool = False
-) -> list[tuple[Key, Request]]:
+def sweep_keys(model: ModelId, sweep: Sweep, draw: Draw, has_experts: bool = False) -> list[tuple[Key, Request]]:
     """The key of each pruning of a draw: equal ones have the same rows, as in `labutils.sweeps.kept_prunings`."""
     return [
         ((model, sweep.reading, hash_json(request.record()), draw if _reads(request, has_experts) else None), request)

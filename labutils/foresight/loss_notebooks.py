@@ -1,4 +1,4 @@
-"""What the notebooks 00 to 03 and 10 will do, from their parameters: each function follows its notebook cell by cell."""
+"""What notebooks 00 to 03 and 10 will do, from their parameters: each function follows its notebook cell by cell."""
 
 from collections.abc import Sequence
 

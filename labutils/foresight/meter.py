@@ -32,11 +32,14 @@ class Meter:
     >>> Meter(*lab.load_model("lab-llama")).read_seconds(Windows(("lab:review",), 64, 128, 0))
 
     Attributes:
-        load_seconds: that loading the model took.
+        load_seconds, load_peak: that loading the model took, and bytes that the process had held by then.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, load_seconds: float = 0.0):
-        self.model, self.tokenizer, self.load_seconds = model, tokenizer, load_seconds
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, load_seconds: float = 0.0, load_peak: int = 0
+    ):
+        self.model, self.tokenizer = model, tokenizer
+        self.load_seconds, self.load_peak = load_seconds, load_peak
         self.blocks = find_blocks(model)[1]
         self.has_experts = any(map(holds_experts, self.blocks))
         self.weight_bytes = sum(parameter.nbytes for parameter in model.parameters())

@@ -1,6 +1,7 @@
 """What notebook 05 will do, from its parameters, cell by cell.
 
-Its prunings are counted; what it reads beside them is counted in tokens, for the concepts and words that its texts hold.
+Its prunings are counted; what it reads beside them is counted in tokens, for the concepts and words that its texts
+hold.
 """
 
 import dataclasses
