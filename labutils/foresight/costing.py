@@ -51,6 +51,11 @@ def cost_work(meter: Meter, work: Work, kept: set[Key]) -> Cost:
     return total
 
 
+def dense_key(model: ModelId, sweep: Sweep) -> Key:
+    """The key of the dense model's rows."""
+    return model, sweep.reading, None, None
+
+
 def sweep_keys(model: ModelId, sweep: Sweep, draw: Draw, has_experts: bool = False) -> list[tuple[Key, Request]]:
     """The key of each pruning of a draw: equal ones have the same rows, as in `labutils.sweeps.kept_prunings`."""
     return [
@@ -66,7 +71,7 @@ def _reads(request: Request, has_experts: bool) -> bool:
 def _cost_sweep(meter: Meter, sweep: Sweep, model: ModelId, seen: set[Key]) -> Cost:
     kept = seen if sweep.kept else set()
     reading, total = meter.read_seconds(sweep.reading), Cost()
-    dense = (model, sweep.reading, None, None)
+    dense = dense_key(model, sweep)
     if dense not in kept:
         kept.add(dense)
         total.add(Cost(reading, evaluations=1, disk=_file_bytes(sweep)))

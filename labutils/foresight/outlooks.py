@@ -73,15 +73,16 @@ def write_outlooks(
 
 def _whole(told: Sequence[Outlook], jobs: int, seconds: float) -> str:
     disk = sum(each.disk for each in told)
+    notebooks = f"{len(told)} notebooks one after another" if len(told) > 1 else "1 notebook"
     at_once = f", at best 1/{min(jobs, len(told))} of it with {jobs} at a time" if min(jobs, len(told)) > 1 else ""
     return (
-        f"about {clock(seconds)} for {len(told)} notebooks one after another{at_once}, {_bytes(_peak(told, jobs))} of "
-        f"memory, {_bytes(disk)} of disk; on a machine that does nothing else"
+        f"about {clock(seconds)} for {notebooks}{at_once}, {_bytes(_peak(told, jobs))} of memory, "
+        f"{_bytes(disk)} of disk; on a machine that does nothing else"
     )
 
 
 def _one(each: Outlook) -> str:
-    count = f"{each.prunings} prunings, {each.evaluations} evaluations of them" if each.prunings else "no pruning"
+    count = f"{each.prunings} prunings, {each.evaluations} evaluations" if each.prunings else "no pruning"
     note = f" ({each.note})" if each.note else ""
     return f"{each.stem}: about {clock(each.seconds)}, {_bytes(each.memory)}; {count}{note}"
 
