@@ -77,7 +77,7 @@ def _whole(told: Sequence[Outlook], jobs: int, seconds: float) -> str:
     at_once = f", at best 1/{min(jobs, len(told))} of it with {jobs} at a time" if min(jobs, len(told)) > 1 else ""
     return (
         f"about {clock(seconds)} for {notebooks}{at_once}, {_bytes(_peak(told, jobs))} of memory, "
-        f"{_bytes(disk)} of disk; on a machine that does nothing else"
+        f"{_bytes(disk)} of disk, on a machine that does nothing else; figures and intervals come on top"
     )
 
 

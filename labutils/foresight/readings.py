@@ -28,7 +28,7 @@ class Reading(ABC):
 
     @property
     def n_items(self) -> int:
-        """Rows that a sweep keeps of it; 0 where that is not asked for."""
+        """Rows that a sweep keeps of it; all pairs of a source, whose number only reading tells, count as 1000."""
         return 0
 
 

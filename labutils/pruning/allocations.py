@@ -48,11 +48,13 @@ class Allocation:
         name: the name under which it is registered.
         per_matrix: whether `sparsities` has one value per matrix instead of one per block.
         streamable: whether `prune_checkpoint`, which sees one block at a time, can use it.
+        score_copies: how often it holds the scores of all weights at once, in float32; for forecasts of memory.
     """
 
     name: str
     per_matrix = False
     streamable = True
+    score_copies = 0
 
     def reads_inputs(self, sparsity: float) -> bool:
         """Whether tokens are run through the dense model for it."""
@@ -188,6 +190,7 @@ class Global(Allocation):
     standardise: bool = True
     per_matrix = True
     streamable = False
+    score_copies = 3  # matrix by matrix, as one row, and that row while it is partitioned
 
     def reads_inputs(self, sparsity: float) -> bool:
         return True

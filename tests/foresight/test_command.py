@@ -67,7 +67,9 @@ def test_a_model_that_is_not_there_does_not_stop_the_forecast_of_others(tmp_path
 def test_the_command_tells_and_does_not_run(tmp_path, capsys, monkeypatch):
     told = []
     monkeypatch.setattr(command, "tell_run", lambda studies, run, **options: told.append((run, options)) or ["a line"])
-    assert main(["run", "01_layerwise_sparsity", "--profile", "smoke", "--out", str(tmp_path / "run"), "--forecast"]) == 0
+    assert (
+        main(["run", "01_layerwise_sparsity", "--profile", "smoke", "--out", str(tmp_path / "run"), "--forecast"]) == 0
+    )
     assert capsys.readouterr().out == "a line\n" and not (tmp_path / "run").exists()
     assert told == [(Path(tmp_path / "run"), {"jobs": 1, "resume": False, "always": True})]
 
