@@ -10,7 +10,7 @@ from labutils.pruning.allocations import AdaptiveOwl, Uniform
 from labutils.pruning.methods import Request
 
 Key = tuple
-FILE_BYTES, ROW_BYTES = 24_000, 24  # of a kept pruning: two small files and their blocks on the disk, and each item
+FILE_BYTES, ROW_BYTES = 16_000, 24  # of a kept pruning: two small files and their blocks on the disk, and each item
 
 
 @dataclass
@@ -79,8 +79,8 @@ def _cost_sweep(meter: Meter, sweep: Sweep, model: ModelId, seen: set[Key]) -> C
         fresh = {key: request for key, request in sweep_keys(model, sweep, draw, meter.has_experts) if key not in kept}
         if not fresh:
             continue
-        # A concept sweep keeps nothing: there every draw prunes again.
-        kept |= fresh.keys() if sweep.kept else set()
+        if sweep.kept:  # what keeps nothing prunes again in every draw
+            kept.update(fresh)
         n_distinct = len({_identity(request) for request in fresh.values()})
         seconds = _grid_seconds(meter, list(fresh.values()), draw.shape) + n_distinct * reading
         peak = max(meter.memory(request, draw.shape).peak for request in fresh.values()) + meter.reading_memory()
@@ -93,7 +93,7 @@ def _cost_single(meter: Meter, single: Single) -> Cost:
     request, shape = single.request, single.shape
     stages = meter.pruning_stages(request, shape, errors=True)
     seconds = single.times * (sum(stages.values()) + meter.beginning(request, shape))
-    return Cost(seconds, prunings=round(single.times), peak=meter.memory(request, shape).peak)
+    return Cost(seconds, prunings=single.times, peak=meter.memory(request, shape).peak)
 
 
 def _file_bytes(sweep: Sweep) -> int:

@@ -54,7 +54,7 @@ class Single:
 
     request: Request
     shape: Shape
-    times: float = 1
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Pass:
     """A reading, so many times; with `gradients` there and back, with `each_block` as often as the model has blocks."""
 
     reading: Reading
-    times: float = 1
+    times: int = 1
     gradients: bool = False
     each_block: bool = False
 
