@@ -87,13 +87,15 @@ def plan_optiprune(parameters: Parameters) -> StudyWork:
     works = []
     for number, name in enumerate(dict.fromkeys(p["models"])):
         texts = all_texts if number == 0 else all_texts[:1]
-        sweeps = loss_sweeps(p, texts, arms, p["sparsities"], p["n_calibration"])
+        options = {"sequential": p.get("sequential", True)}
+        sweeps = loss_sweeps(p, texts, arms, p["sparsities"], p["n_calibration"], **options)
         check, singles = Pass(_once(p, _evaluated(texts))), ()
-        if number == 0:  # `pruning_costs`: a first one that is not measured, then three rounds
-            shape = (p["n_calibration"], p["seq_len"])
-            singles = (Single(_request("sparsegpt", 0.5), shape, 4), Single(_request("optiprune-auto", 0.5), shape, 3))
-        # The first model stays in memory, beside the ones that the checks and the sweeps load.
-        works.append(Work(model_of(p, name), tuple(sweeps), singles, (check,), loads=3 if not number else 2, copies=1))
+        if number == 0:  # `pruning_costs`, on copies: a first one that is not measured, then some rounds
+            shape, rounds = (p["n_calibration"], p["seq_len"]), p.get("n_repeats", 3)
+            timed = {"sparsegpt": 1 + rounds, "optiprune-auto": rounds}
+            singles = tuple(Single(_request(method, 0.5), shape, times) for method, times in timed.items())
+        # The first model stays in memory; the others are loaded for the checks, and once more for the sweeps.
+        works.append(Work(model_of(p, name), tuple(sweeps), singles, (check,), loads=2 if number else 1, copies=1))
     return StudyWork(tuple(works))
 
 
@@ -111,7 +113,7 @@ def plan_any_model(parameters: Parameters) -> StudyWork:
     if p["task"]:  # three models, scored here and from outside, which reads every choice with its prompt
         passes.append(Pass(Items((p["task"],), p["n_items"], p["seed"]), 9))
     work = Work(model_of(p), (), (prunings,), tuple(passes), loads=4, copies=3, saved=SAVED_FORMS)
-    return StudyWork((work,), rough="tuning and the check from outside")
+    return StudyWork((work,), rough="tuning and the check from outside are rough")
 
 
 def _request(method: str, sparsity: float):

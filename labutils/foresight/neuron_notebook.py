@@ -33,13 +33,13 @@ def plan_neurons(parameters: Parameters) -> StudyWork:
     p = parameters
     first = Work(
         model_of(p), tuple(_sweeps(p)), (_closely(p),), (*_words(p), *_ablations(p), *_attributions(p), *_pruned(p)),
-        loads=3, copies=3,
+        copies=2,
     )  # fmt: skip
     works = [first]
     if p["second_model"]:
         second = model_of(p, p["second_model"])._replace(revision=None, dtype="auto")
         works.append(Work(second, (), (), (Pass(_texts(p, "train")),)))
-    rough = "words, ablations and attributions are estimates, good to a factor of about two; tasks at most"
+    rough = "words, ablations and attributions to a factor of about two"
     return StudyWork(tuple(works), rough)
 
 

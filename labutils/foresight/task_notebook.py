@@ -33,9 +33,7 @@ def plan_tasks(parameters: Parameters) -> StudyWork:
         sweeps.append(task_sweep(_draws(p, [p["text"]]), questions, **knowing))
         reading = {**p, "n_items": p["n_texts"]}
         sweeps += loss_sweeps(reading, [p["text"]], p["methods"], p["knowledge_sparsities"], p["n_calibration"])
-    # Every sweep loads the model for itself, beside the one at hand.
-    work = Work(model_of(p), tuple(sweeps), loads=1 + len(sweeps), copies=1)
-    return StudyWork((work,), rough="at most: tasks at chance are left out once that is known")
+    return StudyWork((Work(model_of(p), tuple(sweeps)),), rough="at most: tasks at chance are left out")
 
 
 def task_sweep(
