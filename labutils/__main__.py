@@ -6,6 +6,7 @@ A command imports what it needs when it is carried out, so that help and refusal
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from labutils.core import paths
@@ -75,6 +76,7 @@ def _add_run(commands) -> None:
     run.add_argument("-p", dest="parameters", action="append", default=[], metavar="name=value", help="one parameter")
     engines = "processes:N, dask://host:port or slurm://PARTITION:N"
     run.add_argument("--engine", help=f"where sweeps run: {engines} (default: in the kernels)")
+    run.add_argument("--forecast", action="store_true", help="tell time, memory and disk of the run, and do not run")
     run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="limit for one cell (default: none)")
     _add_notebooks(run)
 
@@ -86,20 +88,30 @@ def _add_notebooks(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from labutils.foresight.command import tell_run
     from labutils.runner.parameters import parse_assignment
+    from labutils.runner.planning import plan_studies
     from labutils.runner.runner import run_studies
 
     out = options.out or Path("results") / Path(options.profile).stem
+    parameters = dict(parse_assignment(text) for text in options.parameters)
+    tell = partial(tell_run, jobs=options.jobs, resume=options.resume, always=options.forecast)
+    if options.forecast:
+        folder = options.notebooks or paths.NOTEBOOKS
+        studies, _ = plan_studies(options.names, profile=options.profile, overrides=parameters, folder=folder)
+        print("\n".join(tell(studies, out.resolve())))
+        return 0
     records = run_studies(
         options.names,
         profile=options.profile,
         out=out,
         jobs=options.jobs,
         resume=options.resume,
-        parameters=dict(parse_assignment(text) for text in options.parameters),
+        parameters=parameters,
         notebooks=options.notebooks,
         cell_timeout=options.cell_timeout,
         engine=options.engine,
+        announce=tell,
     )
     failed = [stem for stem, record in records.items() if record["status"] != "succeeded"]
     outcome = f"FAILED: {', '.join(failed)}" if failed else "all succeeded"

@@ -41,7 +41,8 @@ def test_the_page_names_every_room_once() -> None:
     folders = {path.parent.name for path in paths.PACKAGE.glob("*/__init__.py")}
     assert len(ROOMS) == len(set(ROOMS)) and set(ROOMS) == folders == {n for n in lab.__all__ if n in folders}
     picture = PAGE.split("```mermaid")[1].split("```")[0]
-    drawn = [name for line in picture.splitlines() if "~~~" in line for name in re.findall(r"\w+", line)]
+    rows = re.findall(r"^ {8}(\w+(?: ~~~ \w+)*)$", picture, flags=re.M)
+    drawn = [name for row in rows for name in row.split(" ~~~ ")]
     assert drawn == ROOMS
     loose = {path.name for path in paths.PACKAGE.glob("*.py")}
     assert loose == {"__init__.py", "__main__.py"}
@@ -56,7 +57,7 @@ def test_no_import_runs_upward() -> None:
 
 
 def test_no_two_studies_import_each_other() -> None:
-    studies = ROOMS[ROOMS.index("sweeps") :]
+    studies = ROOMS[ROOMS.index("sweeps") : ROOMS.index("lab_models") + 1]
     for path in FILES:
         room = path.relative_to(paths.PACKAGE).parts[0]
         named = {name.partition(".")[0] for _, name in imports(ast.parse(path.read_text(encoding="utf-8")))}

@@ -4,14 +4,17 @@ import ast
 import json
 import re
 import shutil
+from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
+from foresight_counts import foreseen_prunings, kept_prunings
 
 import labutils as lab
 from labutils.claims.registry import load_claims
 from labutils.core import paths
+from labutils.foresight.outlooks import STEMS as STEMS_FORESEEN
 from labutils.runner import readme_table, run_studies, stale_notebooks
 from labutils.runner.planning import find_lab_text, plan_studies
 
@@ -192,6 +195,17 @@ def test_every_notebook_runs_from_first_to_last_cell(tmp_path) -> None:
         assert json.loads((tmp_path / stem / "result.json").read_text())["answer"]
     rows = pd.read_parquet(tmp_path / "01_layerwise_sparsity" / "rows.parquet")
     assert len(rows) and rows["loss"].notna().all()
+    check_what_was_foreseen(tmp_path)
+
+
+def check_what_was_foreseen(run: Path) -> None:
+    """Every pruning whose rows the run has kept was foreseen, and no other, but for tasks that were left out.
+
+    Where this fails after an edit of a notebook, its function in `labutils/foresight` no longer follows it.
+    """
+    studies, _ = plan_studies([*STEMS_FORESEEN, "11_cost"], profile="smoke", overrides={}, folder=paths.NOTEBOOKS)
+    kept, foreseen = kept_prunings(run), foreseen_prunings(studies)
+    assert kept == foreseen, (kept - foreseen, foreseen - kept)
 
 
 def test_hub_code_paths_on_local_folders_in_the_hubs_format(tmp_path) -> None:

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +85,7 @@ def run_studies(
     notebooks: str | Path | None = None,
     cell_timeout: int | None = None,
     engine: str | None = None,
+    announce: Callable[[list[Study], Path], Iterable[str]] = lambda studies, run: (),
 ) -> dict[str, dict[str, Any]]:
     """Run notebooks with a profile's parameters and return their records by stem.
 
@@ -102,6 +103,7 @@ def run_studies(
         cell_timeout: seconds that one cell may take; any when None.
         engine: where the notebooks' sweeps run: "processes:N", "dask://host:port" or "slurm://PARTITION:N"; in their
             kernels when None.
+        announce: the studies and the run folder → lines to show before the first one starts, once all is checked.
 
     Raises:
         LookupError: an unknown notebook, profile or parameter, or an engine that does not answer; nothing has run.
@@ -134,6 +136,8 @@ def run_studies(
         board.note(f"parameter {name!r} is not taken by {', '.join(told)}")
     for stem, names in find_lab_text(studies).items():
         board.note(f"{stem} reads the lab's controlled language on a model that is not the lab's: {', '.join(names)}")
+    for line in announce(studies, run):
+        board.note(line)
     try:
         with papermill_silenced():
             return _run_all(session, jobs)

@@ -41,6 +41,25 @@ plt.plot([1, 2])
 print("halfway", file=sys.stderr)"""
 
 
+def test_a_run_is_announced_once_it_is_checked_and_before_anything_runs(lab: Path, capsys) -> None:
+    write_study(lab, "01_a")
+    write_profile(lab, "lab", **{"01_a": {}})
+    told = []
+
+    def announce(studies, run):
+        told.append(([study.stem for study in studies], run, (lab / "run").exists()))
+        return ["about a minute"]
+
+    asked = {"out": lab / "run", "notebooks": lab, "announce": announce}
+    with pytest.raises(LookupError):
+        run_studies(parameters={"sead": 1}, **asked)
+    assert not told
+    run_studies(**asked)
+    shown = capsys.readouterr().err
+    assert told == [(["01_a"], (lab / "run").resolve(), False)]
+    assert shown.index("about a minute") < shown.index("[01_a 1/")
+
+
 @pytest.mark.usefixtures("frozen_inputs")
 def test_a_run_leaves_everything_a_reader_needs(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_study(lab, "01_a", DRAW)

@@ -47,7 +47,7 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     collecting = max(costs.peak + statistics, _closing(plan))
     pruning = statistics + factors + _largest_matrix(plan)
     working = {
-        "allocate": costs.peak + _norms(plan),
+        "allocate": costs.peak + _norms(plan) + _all_scores(plan),
         "collect": collecting,
         "factorise": statistics + factors + _largest_hessian(plan) * FACTOR_COPIES,
         "prune": pruning,
@@ -91,6 +91,10 @@ def _largest_hessian(plan: Plan) -> int:
 
 def _norms(plan: Plan) -> int:
     return sum(_widths(plan)) * plan.n_blocks * FLOAT
+
+
+def _all_scores(plan: Plan) -> int:
+    return plan.request.allocation.score_copies * plan.costs.weights * plan.n_blocks * FLOAT
 
 
 def _largest_matrix(plan: Plan) -> int:

@@ -9,13 +9,13 @@ from labutils.pruning.symmetric import strip_width
 FLOAT = 4  # bytes of the float32 in which scores are kept
 
 
-def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed) -> dict[str, float]:
-    """Seconds of every stage that the plan has."""
+def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed, *, errors: bool = True) -> dict[str, float]:
+    """Seconds of every stage that the plan has; without `errors`, as in a grid, no layer's output error is found."""
     found = {
         "allocate": _allocate(plan, speed),
         "collect": _collect(plan, speed) * plan.n_walks,
         "factorise": _factorise(plan, speed) * plan.n_walks,
-        "prune": _prune(plan, speed, pruning) * plan.n_walks,
+        "prune": _prune(plan, speed, pruning, errors) * plan.n_walks,
         "advance": _run(plan, speed) * (plan.n_blocks - 1) * plan.n_walks,
         "measure": _measure(plan, speed),
     }
@@ -67,11 +67,13 @@ def _factorise(plan: Plan, speed: Speed) -> float:
     return speed.factor * sum(width**3 for width, _ in plan.costs.inputs.values()) * plan.n_blocks
 
 
-def _prune(plan: Plan, speed: Speed, pruning: PruningSpeed) -> float:
+def _prune(plan: Plan, speed: Speed, pruning: PruningSpeed, errors: bool) -> float:
     seconds = 0.0
     for rows, columns in ((matrix.rows, matrix.columns) for matrix in plan.costs.matrices):
         seconds += pruning.column * columns + pruning.weight * rows * columns
-        seconds += speed.product * (update_operations(plan.method, rows, columns) + _error(plan, rows, columns))
+        seconds += speed.product * (
+            update_operations(plan.method, rows, columns) + errors * _error(plan, rows, columns)
+        )
     return seconds * plan.n_blocks
 
 

@@ -1,0 +1,120 @@
+"""What notebooks 00 to 03 and 10 will do, from their parameters: each function follows its notebook cell by cell."""
+
+from collections.abc import Sequence
+
+from labutils.data.sources import split_pair
+from labutils.foresight.readings import Items, Windows
+from labutils.foresight.work import Parameters, Pass, Single, StudyWork, Sweep, Work, draws_of, model_of, requests_of
+from labutils.pruning.requests import make_request
+
+TUNING_BATCH = 8  # sequences of a step of `tune_lora`
+# Of the weights: plain, compact (about half), dense, and pruned from disk to disk.
+SAVED_FORMS = 3.5
+
+
+def loss_sweeps(
+    parameters: Parameters, texts: Sequence[str], arms: Sequence[str], sparsities: Sequence[float],
+    n_calibration: int, **options: object,
+) -> list[Sweep]:  # fmt: skip
+    """What `lab.sweep` does: for each calibration text, its prunings, read on all texts that it is paired with."""
+    evaluations: dict[str, list[str]] = {}
+    for pair in texts:
+        calibration, evaluation = split_pair(pair)
+        evaluations.setdefault(calibration, []).append(evaluation)
+    n_items, seq_len, seed = (parameters[name] for name in ("n_items", "seq_len", "seed"))
+    requests = requests_of(arms, sparsities, **options)
+    return [
+        Sweep(
+            requests,
+            draws_of(calibration, n_calibration, seq_len, parameters["n_draws"]),
+            Windows(tuple(sources), n_items, seq_len, seed),
+        )
+        for calibration, sources in evaluations.items()
+    ]
+
+
+def _once(parameters: Parameters, sources: Sequence[str]) -> Windows:
+    """The test windows of some texts, each source once."""
+    return Windows(tuple(dict.fromkeys(sources)), *(parameters[name] for name in ("n_items", "seq_len", "seed")))
+
+
+def _evaluated(texts: Sequence[str]) -> list[str]:
+    return [split_pair(pair)[1] for pair in texts]
+
+
+def plan_tour(parameters: Parameters) -> StudyWork:
+    """00: one pruning, a small sweep, and a pruning of a second model."""
+    p = parameters
+    shape = (p["n_calibration"], p["seq_len"])
+    one = Single(_request(p["method"], p["sparsity"]), shape)
+    windows = _once(p, [p["source"]])
+    items = [Pass(Items((p["task"],), p["n_items"], p["seed"]), 2)] if p["task"] else []
+    arms = ["magnitude/uniform", "wanda/uniform"]
+    sweeps = loss_sweeps(p, [p["source"]], arms, [p["sparsity"]], p["n_calibration"])
+    first = Work(model_of(p), tuple(sweeps), (one,), (Pass(windows, 2), *items), copies=1)
+    second = Work(model_of(p, p["second_model"])._replace(revision=None), (), (one,), (Pass(windows, 2),), copies=2)
+    return StudyWork((first, second))
+
+
+def plan_layerwise(parameters: Parameters) -> StudyWork:
+    """01: scores × allocations × sparsities."""
+    p = parameters
+    arms = [f"{score}/{rule}" for score in p["scores"] for rule in ["uniform", *p["allocations"]]]
+    arms += [arm for arm in ("magnitude/uniform", "magnitude/global") if arm not in arms]
+    sweeps = loss_sweeps(p, p["texts"], arms, p["sparsities"], p["n_calibration"], sequential=p["sequential"])
+    check = Pass(_once(p, _evaluated(p["texts"])))
+    spread = Pass(Windows((p["texts"][0],), p["n_calibration"], p["seq_len"], 0))  # one pass over a calibration draw
+    return StudyWork((Work(model_of(p), tuple(sweeps), (), (check, spread)),))
+
+
+def plan_strategy(parameters: Parameters) -> StudyWork:
+    """02: methods × sparsities, N:M patterns, and two methods by the number of calibration sequences."""
+    p = parameters
+    arms = [f"{method}/uniform" for method in p["methods"]]
+    arms += [f"{method}/uniform/{pattern}" for method in ("wanda", "ria", "sparsegpt") for pattern in p["patterns"]]
+    options = {"sequential": p["sequential"]}
+    sweeps = loss_sweeps(p, p["texts"], arms, p["sparsities"], p["n_calibration"], **options)
+    for count in p["n_sequences"]:
+        sweeps += loss_sweeps(p, p["texts"], ["ria/uniform", "sparsegpt/uniform"], [0.5], count, **options)
+    return StudyWork((Work(model_of(p), tuple(sweeps), (), (Pass(_once(p, _evaluated(p["texts"]))),)),))
+
+
+def plan_optiprune(parameters: Parameters) -> StudyWork:
+    """03: OptiPrune and its components, on all texts with the first model and on the first text with the others."""
+    p = parameters
+    arms = [*p["components"], "optiprune", "optiprune-auto"]
+    all_texts = [*p["registers"], *p["languages"]]
+    works = []
+    for number, name in enumerate(dict.fromkeys(p["models"])):
+        texts = all_texts if number == 0 else all_texts[:1]
+        options = {"sequential": p.get("sequential", True)}
+        sweeps = loss_sweeps(p, texts, arms, p["sparsities"], p["n_calibration"], **options)
+        check, singles = Pass(_once(p, _evaluated(texts))), ()
+        if number == 0:  # `pruning_costs`, on copies: a first one that is not measured, then some rounds
+            shape, rounds = (p["n_calibration"], p["seq_len"]), p.get("n_repeats", 3)
+            timed = {"sparsegpt": 1 + rounds, "optiprune-auto": rounds}
+            singles = tuple(Single(_request(method, 0.5), shape, times) for method, times in timed.items())
+        # The first model stays in memory; the others are loaded for the checks, and once more for the sweeps.
+        works.append(Work(model_of(p, name), tuple(sweeps), singles, (check,), loads=2 if number else 1, copies=1))
+    return StudyWork(tuple(works))
+
+
+def plan_any_model(parameters: Parameters) -> StudyWork:
+    """10: prune, check, save, prune from disk to disk, tune."""
+    p = parameters
+    prunings = Single(_request(p["method"], p["sparsity"]), (p["n_calibration"], p["seq_len"]), 2)
+    tuned = Windows((p["source"],), TUNING_BATCH, p["seq_len"], p["seed"])
+    calibration = Windows((p["source"],), p["n_calibration"], p["seq_len"], p["seed"])
+    passes = [
+        Pass(_once(p, [p["source"]]), 4),  # checked; dense, pruned and tuned
+        Pass(calibration, 2),  # the saved model's losses beside those in memory
+        Pass(tuned, p["tuning_steps"], gradients=True),
+    ]
+    if p["task"]:  # three models, scored here and from outside, which reads every choice with its prompt
+        passes.append(Pass(Items((p["task"],), p["n_items"], p["seed"]), 9))
+    work = Work(model_of(p), (), (prunings,), tuple(passes), loads=4, copies=3, saved=SAVED_FORMS)
+    return StudyWork((work,), rough="tuning and the check from outside are rough")
+
+
+def _request(method: str, sparsity: float):
+    return make_request(method, sparsity, None, "unstructured", False, 0, {})

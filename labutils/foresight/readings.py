@@ -1,0 +1,163 @@
+"""What a model reads, by name, and how many tokens that is: known before it is read."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transformers import PreTrainedTokenizerBase
+
+from labutils.data.corpora import load_texts
+from labutils.data.tasks import Task, load_task
+from labutils.data.words import Terms, find_words
+from labutils.sweeps.calibration_sets import task_texts
+
+
+class Reading(ABC):
+    """Something that is read in one go; equal readings are the same texts.
+
+    Attributes:
+        head: whether the model's head reads every token too, as losses need it, or few or none of them.
+    """
+
+    head: ClassVar[bool] = False
+
+    @abstractmethod
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Tokens that pass through the model; what the loaders raise where a source cannot be read."""
+
+    @property
+    def n_items(self) -> int:
+        """Rows that a sweep keeps of it; all pairs of a source, whose number only reading tells, count as 1000."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Windows(Reading):
+    """Windows of texts, or the sentence pairs of a similarity source: what `sweep` evaluates on.
+
+    >>> Windows(("lab:review",), 64, 128, seed=0).count_tokens(tokenizer)
+    8192
+    """
+
+    sources: tuple[str, ...]
+    n_each: int | None
+    seq_len: int
+    seed: int
+    head: ClassVar[bool] = True
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        if self.n_each is None:  # all pairs of sources that hold pairs
+            return Items(self.sources, None, self.seed).count_tokens(tokenizer)
+        return self.n_items * self.seq_len
+
+    @property
+    def n_items(self) -> int:
+        return len(self.sources) * (self.n_each or 1000)
+
+
+@dataclass(frozen=True)
+class Items(Reading):
+    """Items of tasks, prompts read once with all their choices: what `task_sweep` scores.
+
+    Attributes:
+        about: what tells apart two choices of tasks of which the notebook makes the second while it runs.
+    """
+
+    tasks: tuple[str, ...]
+    n_each: int | None
+    seed: int
+    split: str = "test"
+    about: str = ""
+
+    def load(self) -> list[Task]:
+        return [load_task(name, n_items=self.n_each, seed=self.seed, split=self.split) for name in self.tasks]
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return sum(_count(tokenizer, _all_texts(task)) for task in self.load())
+
+    @property
+    def n_items(self) -> int:
+        return len(self.tasks) * (self.n_each or 1000)
+
+
+@dataclass(frozen=True)
+class Passages(Reading):
+    """Items of a task, the prompt with the right answer alone: what is attributed."""
+
+    items: Items
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return sum(_count(tokenizer, task_texts(task)) for task in self.items.load())
+
+
+@dataclass(frozen=True)
+class WordsLeftOut(Reading):
+    """Every choice item once, and once without each of its words that `min_count` items of the task hold."""
+
+    items: Items
+    min_count: int
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return sum(self._count_task(task, tokenizer) for task in self.items.load() if task.kind == "choice")
+
+    def _count_task(self, task: Task, tokenizer: PreTrainedTokenizerBase) -> int:
+        words = [{word for word, _, _ in find_words(prompt)} for prompt in task.items["prompt"]]
+        held_by = Counter(word for own in words for word in own)
+        # Words of all items belong to the prompt's frame, which stays.
+        kept = {word for word, count in held_by.items() if self.min_count <= count < len(words)}
+        lengths = [_count(tokenizer, [text]) for text in task_texts(task)]
+        return sum(length * (1 + len(own & kept)) for length, own in zip(lengths, words, strict=True))
+
+
+@dataclass(frozen=True)
+class Texts(Reading):
+    """Every `step`-th of the documents of some sources."""
+
+    sources: tuple[str, ...]
+    n_each: int
+    split: str
+    seed: int
+    step: int = 1
+
+    def load(self) -> list[str]:
+        named = {"n": self.n_each, "split": self.split, "seed": self.seed}
+        return [text for source in self.sources for text in load_texts(source, **named)][:: self.step]
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return _count(tokenizer, self.load())
+
+
+@dataclass(frozen=True)
+class TextsAbout(Reading):
+    """For every concept of which enough is told, the first texts that hold its words.
+
+    Attributes:
+        concepts: of each, its words.
+        n_each: texts per concept; twice as many must be there.
+    """
+
+    texts: Texts
+    concepts: tuple[tuple[str, ...], ...]
+    n_each: int
+    head: ClassVar[bool] = True
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        texts, total = self.texts.load(), 0
+        lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+        for words in self.concepts:
+            terms = Terms(words)
+            about = [length for text, length in zip(texts, lengths, strict=True) if terms.find(text)]
+            total += sum(about[: self.n_each]) if len(about) >= 2 * self.n_each else 0
+        return total
+
+
+def _all_texts(task: Task) -> list[str]:
+    """What an item's tokens are: both sentences, or the prompt and all its choices."""
+    if task.kind == "similarity":
+        return task_texts(task)
+    return [" ".join([row.prompt, *row.choices]) for row in task.items.itertuples()]
+
+
+def _count(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> int:
+    return sum(map(len, tokenizer(texts)["input_ids"]))
