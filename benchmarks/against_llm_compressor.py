@@ -30,7 +30,7 @@ from pathlib import Path
 from common import RESULTS, describe_machine, random_tokens, timed, write_result
 from workers import Worker, answer
 
-from labutils.core.profiling import peak_resident_megabytes
+from labutils.core.usage import peak_resident_megabytes
 
 OUT = RESULTS / "against_llm_compressor.json"
 SIZES = {

@@ -21,7 +21,7 @@ from common import RESULTS, describe_machine, random_llama, random_tokens, timed
 from transformers import LlamaConfig
 
 import labutils as lab
-from labutils.core.profiling import peak_resident_megabytes
+from labutils.core.usage import peak_resident_megabytes
 
 SIZES = {
     "6 M": {"hidden": 256, "intermediate": 688, "blocks": 5, "heads": 4, "vocabulary": 8_000},

@@ -20,7 +20,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 import labutils as lab
 from labutils.attribution.activations import measure_words
-from labutils.core.profiling import peak_resident_megabytes
+from labutils.core.usage import peak_resident_megabytes
 from labutils.evaluation.batching import padded_batches
 
 OUT = RESULTS / "neuron_words_against_forward.json"

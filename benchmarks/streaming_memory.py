@@ -24,7 +24,7 @@ from common import RESULTS, describe_machine, random_llama, random_tokens, timed
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from labutils.core.profiling import peak_resident_megabytes
+from labutils.core.usage import peak_resident_megabytes
 
 OUT = RESULTS / "streaming_memory.json"
 INDEX = "model.safetensors.index.json"

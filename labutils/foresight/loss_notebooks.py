@@ -43,7 +43,7 @@ def _evaluated(texts: Sequence[str]) -> list[str]:
 
 
 def plan_tour(parameters: Parameters) -> StudyWork:
-    """00: one pruning, a small sweep, and a pruning of a second model."""
+    """00: one pruning, a small sweep, and a pruning of a second model, if there is one."""
     p = parameters
     shape = (p["n_calibration"], p["seq_len"])
     one = Single(_request(p["method"], p["sparsity"]), shape)
@@ -52,6 +52,8 @@ def plan_tour(parameters: Parameters) -> StudyWork:
     arms = ["magnitude/uniform", "wanda/uniform"]
     sweeps = loss_sweeps(p, [p["source"]], arms, [p["sparsity"]], p["n_calibration"])
     first = Work(model_of(p), tuple(sweeps), (one,), (Pass(windows, 2), *items), copies=1)
+    if p["second_model"] is None:
+        return StudyWork((first,))
     second = Work(model_of(p, p["second_model"])._replace(revision=None), (), (one,), (Pass(windows, 2),), copies=2)
     return StudyWork((first, second))
 
@@ -87,11 +89,11 @@ def plan_optiprune(parameters: Parameters) -> StudyWork:
     works = []
     for number, name in enumerate(dict.fromkeys(p["models"])):
         texts = all_texts if number == 0 else all_texts[:1]
-        options = {"sequential": p.get("sequential", True)}
+        options = {"sequential": p["sequential"]}
         sweeps = loss_sweeps(p, texts, arms, p["sparsities"], p["n_calibration"], **options)
         check, singles = Pass(_once(p, _evaluated(texts))), ()
         if number == 0:  # `pruning_costs`, on copies: a first one that is not measured, then some rounds
-            shape, rounds = (p["n_calibration"], p["seq_len"]), p.get("n_repeats", 3)
+            shape, rounds = (p["n_calibration"], p["seq_len"]), p["n_repeats"]
             timed = {"sparsegpt": 1 + rounds, "optiprune-auto": rounds}
             singles = tuple(Single(_request(method, 0.5), shape, times) for method, times in timed.items())
         # The first model stays in memory; the others are loaded for the checks, and once more for the sweeps.
