@@ -9,7 +9,7 @@ environment of its own; an earlier commit is a clone of this repository at it:
 
 Each side runs in a process that stays alive, and they alternate: the clock of a shared machine drifts, and only
 neighbours in time compare. Before anything is said about speed, the log-likelihoods of every choice and every window
-are compared with the harness's, and the share of right answers. The earlier commit put bos before every prompt, whether
+are compared with the harness's and with float64, and the share of right answers. The earlier commit put bos before every prompt, whether
 the tokenizer does or not, so its answers may be others.
 
 The figures go into `benchmarks/results/task_scoring.json`, after every pair.
@@ -41,6 +41,7 @@ HARNESS_FOUR = ("piqa", "arc_challenge", "sst2", "boolq")
 WINDOWS = (12, 256)
 BATCH = 8  # rows at once, for the harness; ours decides by tokens
 SIDES = ("ours", "theirs", "before")
+EXACT = "float64"  # this package in float64: which of two float32 results lies nearer to the truth
 CLOCKS = ("wall", "processor")
 
 
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--peer", default="peer/bin/python", help="Python of the environment with lm-eval")
     parser.add_argument("--before", type=Path, default=Path("before"), help="clone at the earlier commit")
     parser.add_argument("--repeats", type=int, default=3, help="timed rounds (default 3)")
-    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=[*SIDES, EXACT], help=argparse.SUPPRESS)
     parser.add_argument("--items", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -59,13 +60,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         items = Path(place) / "items.json"
         items.write_text(json.dumps(draw_items(options.model)))
-        sources = {"ours": None, "theirs": None, "before": options.before.resolve()}
+        sources = {"ours": None, "theirs": None, "before": options.before.resolve(), EXACT: None}
         workers = {
             side: Worker(
                 __file__, options.peer if side == "theirs" else sys.executable,
                 ["--worker", side, "--model", options.model, "--items", str(items)], sources[side],
             )
-            for side in SIDES
+            for side in sources
         }  # fmt: skip
         measure(workers, options.model, options.repeats)
         for worker in workers.values():
@@ -92,10 +93,13 @@ def measure(workers: dict[str, Worker], model: str, repeats: int) -> None:
     entries: dict[str, dict] = {name: {"pairs": []} for name in [*ITEMS, "perplexity"]}
     for worker in workers.values():
         worker.ask(name="trec", n=2)  # warm-up
+    exact = workers.pop(EXACT)
+    truth = {name: exact.ask(name=name)["sums"] for name in entries}
+    exact.close()
     for _ in range(repeats):
         for name, entry in entries.items():
             found = {side: worker.ask(name=name) for side, worker in workers.items()}
-            entry |= compare(found)
+            entry |= compare(found, truth[name])
             if name == "perplexity":  # has no choices
                 del entry["accuracy_by_sum"], entry["read"]
             entry["pairs"].append({side: {clock: run[clock] for clock in CLOCKS} for side, run in found.items()})
@@ -103,15 +107,23 @@ def measure(workers: dict[str, Worker], model: str, repeats: int) -> None:
             write_result(OUT, {**about, **summary(entries), "tasks": entries})
 
 
-def compare(found: dict[str, dict]) -> dict:
-    """Largest difference of a log-likelihood from the harness's, in nats, and the shares of right answers."""
-    pairs = list(zip(found["ours"]["sums"], found["theirs"]["sums"], strict=True))
-    difference = max(abs(a - b) for mine, other in pairs for a, b in zip(mine, other, strict=True))
+def compare(found: dict[str, dict], truth: list) -> dict:
+    """Largest difference of a log-likelihood, in nats, from the harness's and of both from float64; right answers."""
+    ours, theirs = found["ours"]["sums"], found["theirs"]["sums"]
     return {
-        "largest_difference_of_a_log_likelihood": difference,
+        "largest_difference_of_a_log_likelihood": largest_difference(ours, theirs),
+        "largest_difference_from_float64": {
+            "ours": largest_difference(ours, truth),
+            "theirs": largest_difference(theirs, truth),
+        },
         "accuracy_by_sum": {side: found[side]["accuracy"] for side in ("ours", "theirs")},
         "read": found["ours"]["read"],
     }
+
+
+def largest_difference(some: list, others: list) -> float:
+    pairs = zip(some, others, strict=True)
+    return max(abs(a - b) for mine, other in pairs for a, b in zip(mine, other, strict=True))
 
 
 def summary(entries: dict[str, dict]) -> dict:
@@ -134,7 +146,8 @@ def serve(side: str, model: str, items: Path) -> None:
     """Score what is asked for, and answer with seconds, log-likelihoods and the share of right answers."""
     torch.set_num_threads(1)
     known = json.loads(items.read_text())
-    score = score_theirs(model) if side == "theirs" else score_ours(model)
+    exact = {"dtype": "float64"} if side == EXACT else {}  # the earlier commit may know no `dtype`
+    score = score_theirs(model) if side == "theirs" else score_ours(model, **exact)
     package = "lm_eval" if side == "theirs" else "transformers"
     answer({"torch": torch.__version__, package: importlib.metadata.version(package)})
     for line in sys.stdin:
@@ -146,14 +159,14 @@ def serve(side: str, model: str, items: Path) -> None:
         answer({**clocks, "sums": sums, "accuracy": statistics.mean(right), "read": kept.get("read", "")})
 
 
-def score_ours(folder: str):
+def score_ours(folder: str, **options: str):
     """This package, or the one at an earlier commit, which gives no log-likelihoods."""
     import pandas as pd
 
     import labutils as lab
     from labutils.data.tasks import Task
 
-    model, tokenizer = lab.load_model(folder)
+    model, tokenizer = lab.load_model(folder, **options)
 
     def score(name: str, items: list) -> dict:
         if name == "perplexity":
