@@ -9,8 +9,8 @@ environment of its own; an earlier commit is a clone of this repository at it:
 
 Each side runs in a process that stays alive, and they alternate: the clock of a shared machine drifts, and only
 neighbours in time compare. Before anything is said about speed, the log-likelihoods of every choice and every window
-are compared with the harness's and with float64, and the share of right answers. The earlier commit put bos before every prompt, whether
-the tokenizer does or not, so its answers may be others.
+are compared with the harness's and with float64, and the share of right answers. The earlier commit put bos before
+every prompt, whether the tokenizer does or not, so its answers may be others.
 
 The figures go into `benchmarks/results/task_scoring.json`, after every pair.
 """
