@@ -80,8 +80,8 @@ def neuron_conductance(
         one row per neuron: ``block, neuron, score``.
     """
     wanted = [(layer.down, "input") for layer in find_mlp_layers(model)]
-    options = (n_steps, memory, tolerance)
-    return _mean_conductance(model, tokenizer, passages, wanted, _outputs(model), "neuron", *options)
+    paths = _paths(model, tokenizer, passages, wanted, _outputs(model), n_steps, memory, tolerance)
+    return _mean_scores(paths, len(wanted), len(passages), "neuron")
 
 
 def block_conductance(
@@ -100,28 +100,28 @@ def block_conductance(
     Returns:
         ``block, unit, score`` (averaged over the passages); ``attrs`` as in `attribute_tokens`, whose errors it shares.
     """
-    options = (n_steps, memory, tolerance)
-    return _mean_conductance(model, tokenizer, passages, _outputs(model), [], "unit", *options)
+    wanted = _outputs(model)
+    paths = _paths(model, tokenizer, passages, wanted, [], n_steps, memory, tolerance)
+    return _mean_scores(paths, len(wanted), len(passages), "unit")
 
 
 def _outputs(model: PreTrainedModel) -> list[tuple[nn.Module, str]]:
     return [(block, "output") for block in find_blocks(model)[1]]
 
 
-def _mean_conductance(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage],
-    wanted: list[tuple[nn.Module, str]], checks: list[tuple[nn.Module, str]], name: str, *options: float,
-) -> pd.DataFrame:  # fmt: skip
-    """One row per module and unit of those wanted; `checks` (or where there are none, those wanted) must add up."""
-    totals: list[Tensor | int] = [0] * len(wanted)
+def _mean_scores(
+    paths: Iterator[tuple[Batch, list[PathSum]]], n_modules: int, n_passages: int, name: str
+) -> pd.DataFrame:
+    """One row per module and unit of the first `n_modules`, averaged over the passages."""
+    totals: list[Tensor | int] = [0] * n_modules
     quality = {}
-    for batch, sums in _paths(model, tokenizer, passages, wanted, checks, *options):
+    for batch, sums in paths:
         quality.update(zip(batch.passages, sums, strict=True))
         for path in sums:
-            totals = [total + own for total, own in zip(totals, path.totals[: len(wanted)], strict=True)]
+            totals = [total + own for total, own in zip(totals, path.totals[:n_modules], strict=True)]
             path.totals.clear()
     frames = [
-        pd.DataFrame({"block": block, name: range(len(total)), "score": total.numpy() / len(passages)})
+        pd.DataFrame({"block": block, name: range(len(total)), "score": total.numpy() / n_passages})
         for block, total in enumerate(totals)
     ]
     return _with_quality(pd.concat(frames, ignore_index=True), quality)

@@ -20,6 +20,7 @@ from labutils.attribution.integration import Batch, probed_module
 
 FLOOR = 0.1  # nats; errors are not measured against smaller differences
 PARTS = 4  # of the path at first
+NARROW = 1 / 256  # of the path: what a narrower part may miss, or rounding would have it halved for ever
 FIRST_POINTS = 2 * PARTS + 1
 
 
@@ -29,8 +30,8 @@ class Point:
 
     place: float  # 0: the baseline, 1: the text
     value: float
-    states: list[Float[Tensor, "length units"]]
-    gradients: list[Float[Tensor, "length units"]]
+    states: list[Float[Tensor, "length _"]]
+    gradients: list[Float[Tensor, "length _"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class PathSum:
     change: float  # F(text) − F(baseline), in nats
     allowed: float  # nats
     points: int
-    totals: list[Float64[Tensor, " units"] | float]
+    totals: list[Float64[Tensor, " _"] | float]  # per module, by unit (or token)
     error: float = 0.0  # nats, the sum of the parts' errors, each that of the worst module
     credit: float = field(default=0.0, repr=False)  # nats that the parts so far could have missed, and did not
 
@@ -74,17 +75,18 @@ class PathSum:
     def take(self, part: Part, checked: Sequence[int], over: int, n_points: int) -> bool:
         """Add the part, or return False where its error is beyond its share and points are left to halve it.
 
-        Half of the credit goes to any one part: a narrow bend may take what the straight stretches leave.
+        Half of the credit goes to any one part: a narrow bend may take what the straight stretches leave. (Which part
+        finds how much depends on the order, and so on the memory; the errors stay within what is allowed.)
         """
         width = part.end.place - part.start.place
         found = [part.conductance(module) for module in range(len(self.totals))]
         error = max(abs(float(found[module].sum()) - (part.end.value - part.start.value)) for module in checked)
-        share = self.allowed * width
-        if error > share + self.credit / 2 and self.points + 2 <= n_points:
+        share = self.allowed * max(width, NARROW)
+        if error > share + max(self.credit, 0) / 2 and self.points + 2 <= n_points:
             self.points += 2
             return False
         self.error += error
-        self.credit += share - error
+        self.credit += self.allowed * width - error
         self.totals = [total + values.sum(over).cpu() for total, values in zip(self.totals, found, strict=True)]
         return True
 
