@@ -81,12 +81,13 @@ class PathSum:
         width = part.end.place - part.start.place
         found = [part.conductance(module) for module in range(len(self.totals))]
         error = max(abs(float(found[module].sum()) - (part.end.value - part.start.value)) for module in checked)
-        share = self.allowed * max(width, NARROW)
+        aim = self.allowed / 2  # many narrow parts may miss more than their share, which the other half is for
+        share = aim * max(width, NARROW)
         if error > share + max(self.credit, 0) / 2 and self.points + 2 <= n_points:
             self.points += 2
             return False
         self.error += error
-        self.credit += self.allowed * width - error
+        self.credit += aim * width - error
         self.totals = [total + values.sum(over).cpu() for total, values in zip(self.totals, found, strict=True)]
         return True
 
