@@ -1,36 +1,29 @@
-"""Gradient-based attribution: integrated gradients of tokens (captum), conductance of neurons and of whole blocks.
+"""Gradient-based attribution: integrated gradients of tokens, conductance of neurons and of whole blocks.
 
 - Integrated gradients (Sundararajan, Taly & Yan 2017): a token's share; shares add up to F(text) − F(baseline).
 - Conductance (Dhamdhere, Sundararajan & Yan 2018): the part of that difference that flows through a neuron. It adds up
   over the output of a block, which everything flows through, but not over an MLP, which the residual stream passes by.
 
-F is log p of a passage's target tokens; `labutils.attribution.integration` has the path. Adding up is checked, and a
-path of too few steps refused. The steps run in chunks that fit a budget of memory.
+F is log p of a passage's target tokens; `labutils.attribution.integration` has the path, and
+`labutils.attribution.refinement` takes as many points on it as adding up asks for, in chunks that fit the memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.attribution.integration import (
-    TOLERANCE,
-    Batch,
-    check_sums,
-    frozen_weights,
-    layer_conductance,
-    log_likelihood,
-    path_batches,
-)
+from labutils.attribution.integration import Batch, frozen_weights, log_likelihood, path_batches
 from labutils.attribution.neurons import find_mlp_layers
 from labutils.attribution.passages import Passage
+from labutils.attribution.refinement import FIRST_POINTS, PathSum, refined_conductance
 from labutils.models.structure import find_blocks
 
-STEPS = 64  # the sums are then off by less than a thousandth for tokens, a tenth for conductance, on the lab models
+STEPS = 2049  # points of a path at the very most; a lab model takes some twenty, one with attention sinks hundreds
 MEMORY = 2**30  # bytes
+TOLERANCE = 0.02  # of F(text) − F(baseline)
 
 
 def attribute_tokens(
@@ -47,33 +40,24 @@ def attribute_tokens(
         attribute_tokens(model, tokenizer, task_passages(model, tokenizer, task))
 
     Args:
-        n_steps: points of the Gauss–Legendre rule along the path.
-        memory: bytes that the activations of one chunk of steps may take.
+        n_steps: the most points along the path of a passage; as many are taken as the tolerance asks for.
+        memory: bytes that points of paths may take, beside the weights.
         tolerance: largest error of the sum, as a share of F(text) − F(baseline).
 
     Returns:
         ``passage, position, token`` (id) and ``attribution``, without special tokens and padding.
-        ``attrs["completeness"]`` is the largest error of a sum, as a share of what it should be.
+        ``attrs["completeness"]`` is the largest error of a sum, as a share of what it should be (or of 0.1 nats, where
+        that is more), and ``attrs["points"]`` the points that each passage took.
 
     Raises:
-        ValueError: an encoder, sums that miss the tolerance, or a memory that does not hold two rows.
+        ValueError: an encoder, sums that miss the tolerance with `n_steps` points, or a memory that is too small.
     """
-    from captum.attr import IntegratedGradients  # heavy, and needed here only
-
-    score = log_likelihood(model)
-    frames, errors = [], [0.0]
-    with frozen_weights(model):
-        for batch in path_batches(model, tokenizer, passages, n_steps, memory, "integrated gradients"):
-            found = IntegratedGradients(score).attribute(
-                batch.embeddings, batch.baseline, additional_forward_args=batch.fixed, n_steps=n_steps,
-                internal_batch_size=batch.rows_at_once,
-            )  # fmt: skip
-            shares = found.double().sum(-1)
-            errors.append(check_sums(shares.sum(1), score, batch, tolerance, "tokens"))
-            frames += _token_frames(batch, shares)
+    frames, quality = [], {}
+    for batch, sums in _paths(model, tokenizer, passages, [], [], n_steps, memory, tolerance):
+        quality.update(zip(batch.passages, sums, strict=True))
+        frames += _token_frames(batch, sums)
     frame = pd.concat(frames, ignore_index=True).sort_values(["passage", "position"], ignore_index=True)
-    frame.attrs["completeness"] = max(errors)
-    return frame
+    return _with_quality(frame, quality)
 
 
 def neuron_conductance(
@@ -83,21 +67,21 @@ def neuron_conductance(
     *,
     n_steps: int = STEPS,
     memory: int = MEMORY,
+    tolerance: float = TOLERANCE,
 ) -> pd.DataFrame:
     """Conductance of every MLP neuron, summed over a passage's tokens and averaged over the passages, in nats.
 
         neuron_conductance(model, tokenizer, passages)
 
-    Positive: the neuron makes the targets likelier. One path per passage serves all blocks. Whether it is fine enough
-    for a model is what `block_conductance` checks.
+    Positive: the neuron makes the targets likelier. One path per passage serves all blocks. It is refined until the
+    outputs of all blocks add up, as in `block_conductance`; what they miss is in `attrs`.
 
     Returns:
         one row per neuron: ``block, neuron, score``.
     """
-    layers = find_mlp_layers(model)
-    modules = [(layer.down, "input") for layer in layers]
-    totals = _conductance(model, tokenizer, passages, modules, n_steps, memory, None)
-    return _mean_scores(totals, "neuron", len(passages))
+    wanted = [(layer.down, "input") for layer in find_mlp_layers(model)]
+    paths = _paths(model, tokenizer, passages, wanted, _outputs(model), n_steps, memory, tolerance)
+    return _mean_scores(paths, len(wanted), len(passages), "neuron")
 
 
 def block_conductance(
@@ -114,47 +98,73 @@ def block_conductance(
         block_conductance(model, tokenizer, passages)
 
     Returns:
-        ``block, unit, score`` (averaged over the passages); ``attrs["completeness"]`` as in `attribute_tokens`, whose
-        errors it shares.
+        ``block, unit, score`` (averaged over the passages); ``attrs`` as in `attribute_tokens`, whose errors it shares.
     """
-    modules = [(block, "output") for block in find_blocks(model)[1]]
-    totals = _conductance(model, tokenizer, passages, modules, n_steps, memory, tolerance)
-    frame = _mean_scores(totals, "unit", len(passages))
-    frame.attrs["completeness"] = max(error for _, error in totals)
+    wanted = _outputs(model)
+    paths = _paths(model, tokenizer, passages, wanted, [], n_steps, memory, tolerance)
+    return _mean_scores(paths, len(wanted), len(passages), "unit")
+
+
+def _outputs(model: PreTrainedModel) -> list[tuple[nn.Module, str]]:
+    return [(block, "output") for block in find_blocks(model)[1]]
+
+
+def _mean_scores(
+    paths: Iterator[tuple[Batch, list[PathSum]]], n_modules: int, n_passages: int, name: str
+) -> pd.DataFrame:
+    """One row per module and unit of the first `n_modules`, averaged over the passages."""
+    totals: list[Tensor | int] = [0] * n_modules
+    quality = {}
+    for batch, sums in paths:
+        quality.update(zip(batch.passages, sums, strict=True))
+        for path in sums:
+            totals = [total + own for total, own in zip(totals, path.totals[:n_modules], strict=True)]
+            path.totals.clear()
+    frames = [
+        pd.DataFrame({"block": block, name: range(len(total)), "score": total.numpy() / n_passages})
+        for block, total in enumerate(totals)
+    ]
+    return _with_quality(pd.concat(frames, ignore_index=True), quality)
+
+
+def _paths(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage],
+    wanted: list[tuple[nn.Module, str]], checks: list[tuple[nn.Module, str]],
+    n_steps: int, memory: int, tolerance: float,
+) -> Iterator[tuple[Batch, list[PathSum]]]:  # fmt: skip
+    """The sums of every passage: of units for `wanted` modules, of tokens where none are; all within the tolerance."""
+    if n_steps < FIRST_POINTS:
+        raise ValueError(f"n_steps={n_steps} is less than the {FIRST_POINTS} points that every path begins with")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance={tolerance} must be more than 0, such as the default of {TOLERANCE}")
+    score = log_likelihood(model)
+    modules = wanted + checks
+    checked = range(len(wanted) if checks else 0, max(1, len(modules)))
+    with frozen_weights(model):
+        for batch in path_batches(model, tokenizer, passages, memory, "gradients along paths"):
+            sums = refined_conductance(
+                score, batch, modules, checked=checked, tolerance=tolerance, n_points=n_steps, over=0 if wanted else 1
+            )
+            for index, path in zip(batch.passages, sums, strict=True):
+                if path.error > path.allowed:
+                    raise ValueError(
+                        f"the attributions of passage {index} miss their sum of {path.change:.3g} nats by up to "
+                        f"{path.error:.2g} after {path.points} points: raise n_steps={n_steps}, or allow more with "
+                        f"tolerance={tolerance}"
+                    )
+            yield batch, sums
+
+
+def _with_quality(frame: pd.DataFrame, sums: dict[int, PathSum]) -> pd.DataFrame:
+    frame.attrs["completeness"] = max(path.completeness for path in sums.values())
+    frame.attrs["points"] = [sums[index].points for index in sorted(sums)]
     return frame
 
 
-def _mean_scores(totals: list[tuple[Float[Tensor, " units"], float]], name: str, n_passages: int) -> pd.DataFrame:
-    """What `_conductance` returns as one row per block and unit, averaged over the passages."""
-    frames = [
-        pd.DataFrame({"block": block, name: range(len(total)), "score": total.numpy() / n_passages})
-        for block, (total, _) in enumerate(totals)
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def _conductance(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage],
-    modules: Sequence[tuple[nn.Module, str]], n_steps: int, memory: int, tolerance: float | None,
-) -> list[tuple[Float[Tensor, " units"], float]]:  # fmt: skip
-    """Per module the conductance of its units, summed over tokens and passages, and the largest error of a sum."""
-    score = log_likelihood(model)
-    totals: list[Tensor | int] = [0] * len(modules)
-    errors = [0.0] * len(modules)
-    with frozen_weights(model):
-        for batch in path_batches(model, tokenizer, passages, n_steps, memory, "conductance"):
-            for index, found in enumerate(layer_conductance(score, batch, modules, n_steps)):
-                totals[index] = totals[index] + found.sum(0).cpu()
-                if tolerance is not None:
-                    error = check_sums(found.sum(1), score, batch, tolerance, f"output of block {index}")
-                    errors[index] = max(errors[index], error)
-    return list(zip(totals, errors, strict=True))
-
-
-def _token_frames(batch: Batch, shares: Float[Tensor, "rows length"]) -> list[pd.DataFrame]:
+def _token_frames(batch: Batch, sums: list[PathSum]) -> list[pd.DataFrame]:
     content = batch.content.cpu().numpy()
     frames = []
-    for row, passage in enumerate(batch.passages):
+    for row, (passage, path) in enumerate(zip(batch.passages, sums, strict=True)):
         positions = np.flatnonzero(content[row])
         frames.append(
             pd.DataFrame(
@@ -162,7 +172,7 @@ def _token_frames(batch: Batch, shares: Float[Tensor, "rows length"]) -> list[pd
                     "passage": passage,
                     "position": positions,
                     "token": batch.ids[row].cpu().numpy()[positions],
-                    "attribution": shares[row].detach().cpu().numpy()[positions],
+                    "attribution": path.totals[0].numpy()[positions],
                 }
             )
         )

@@ -1,4 +1,4 @@
-"""The path that gradient-based attribution integrates along: its two ends, its chunks of memory, its sums.
+"""The path that gradient-based attribution integrates along: its two ends, what is attributed, its chunks of memory.
 
 What is attributed is log p of a passage's target tokens, along the straight path of the embeddings from a baseline to
 the text: every token that is not special starts as the end-of-text token. (An all-zero baseline is a poor one here:
@@ -6,12 +6,13 @@ models with a norm before each layer hardly notice the size of an embedding, so 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -23,8 +24,7 @@ from labutils.evaluation.batching import padded_batches
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_causal, check_token_ids, find_blocks
 
-TOLERANCE = 0.1  # of F(text) − F(baseline)
-FLOOR = 0.1  # nats; errors are not measured against smaller differences
+KEPT = 24  # points of a passage's path whose states are held at once, about
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,9 @@ class Batch:
     content: Bool[Tensor, "rows length"]  # neither special nor padding
     rows_at_once: int  # points of the path, over all passages, that fit into the memory together
 
-    @property
-    def fixed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The arguments of the log-likelihood that no path leads through."""
-        return self.ids, self.mask, self.targets
+    def fixed(self, rows: Int64[Tensor, " some"] | slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
+        """The arguments of the log-likelihood that no path leads through, of some rows or of all."""
+        return self.ids[rows], self.mask[rows], self.targets[rows]
 
 
 @contextmanager
@@ -67,142 +66,102 @@ def probed_module(module: nn.Module, side: str, length: int) -> Iterator[nn.Iden
         yield probe
 
 
-def row_bytes(model: PreTrainedModel, length: int) -> int:
-    """About how much memory a row of `length` tokens takes on the way forward and back.
+def row_bytes(model: PreTrainedModel, length: int, n_targets: int) -> int:
+    """About how much memory a row of `length` tokens, `n_targets` of them predicted, takes on the way forward and back.
 
-    Counted per token: a dozen hidden vectors and five inner vectors of every block, and the logits three times; per
-    pair of tokens the attention weights of every head, twice.
+    Counted per token: a dozen hidden vectors and five inner vectors of every block; per target the logits three times;
+    per pair of tokens the attention weights of every head, twice.
     """
     config = model.config.get_text_config()
     hidden, n_blocks = config.hidden_size, len(find_blocks(model)[1])
     inner = sum(layer.width for layer in find_mlp_layers(model))
-    per_token = (12 * hidden * n_blocks + 5 * inner) * model.dtype.itemsize + 3 * config.vocab_size * 4
-    pairs = 2 * n_blocks * config.num_attention_heads * length * model.dtype.itemsize
-    return length * (per_token + pairs)
+    per_token = 12 * hidden * n_blocks + 5 * inner + 2 * n_blocks * config.num_attention_heads * length
+    return (length * per_token + 3 * n_targets * config.vocab_size) * model.dtype.itemsize
+
+
+def point_bytes(model: PreTrainedModel, length: int) -> int:
+    """How much a point of the path of `length` tokens holds: states and gradients of all blocks and their neurons."""
+    hidden = model.config.get_text_config().hidden_size * len(find_blocks(model)[1])
+    return 2 * length * (hidden + sum(layer.width for layer in find_mlp_layers(model))) * model.dtype.itemsize
 
 
 def log_likelihood(model: PreTrainedModel) -> Callable[..., Float[Tensor, " rows"]]:
     """The function that is attributed: embeddings → log p of the targets, one value per row."""
     check_causal(model, "the attribution of a log-likelihood")
+    chooses = "logits_to_keep" in signature(model.forward).parameters
 
     def score(
         embeddings: Float[Tensor, "rows length hidden"], ids: Int64[Tensor, "rows length"],
         mask: Int64[Tensor, "rows length"], targets: Bool[Tensor, "rows length"],
     ) -> Float[Tensor, " rows"]:  # fmt: skip
-        logits = model(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).logits
-        rows, positions = targets[:, 1:].nonzero(as_tuple=True)
-        losses = F.cross_entropy(logits[rows, positions].float(), ids[rows, positions + 1], reduction="none")
-        return torch.zeros(len(ids), device=ids.device).index_add(0, rows, -losses)
+        before = targets[:, 1:].any(0).nonzero().squeeze(1)
+        options = {"logits_to_keep": before} if chooses else {}  # the head is a fifth of the work of a small model
+        logits = model(inputs_embeds=embeddings, attention_mask=mask, use_cache=False, **options).logits
+        if logits.shape[1] != len(before):
+            logits = logits[:, before]
+        losses = F.cross_entropy(logits.flatten(0, 1), ids[:, before + 1].flatten(), reduction="none")
+        return torch.where(targets[:, before + 1], -losses.view(len(ids), -1), 0).sum(1)
 
     return score
 
 
-def layer_conductance(
-    score: Callable[..., Float[Tensor, " rows"]], batch: Batch, modules: Sequence[tuple[nn.Module, str]], n_steps: int
-) -> list[Float64[Tensor, "rows units"]]:
-    """Conductance of the units that enter or leave each module, summed over the tokens, one row per passage.
-
-    With h_k the module's tensor at point k of the path, Σ_k ∂F/∂h_k · (h_{k+1} − h_k), k = 0 … n_steps − 1: captum's
-    `LayerConductance` by the trapezoidal rule's points, which reach both ends of the path, but one way forward and one
-    back for all modules together instead of one for each.
-    """
-    n_rows, length = batch.ids.shape
-    points = torch.linspace(0, 1, n_steps + 1).tolist()
-    step = max(1, batch.rows_at_once // n_rows)
-    totals: list[Tensor | float] = [0.0] * len(modules)
-    last: list[tuple[Tensor, Tensor]] = []
-    for start in range(0, len(points), step):
-        shares = torch.tensor(points[start : start + step], device=batch.ids.device).to(batch.baseline.dtype)
-        path = batch.baseline + shares.view(-1, 1, 1, 1) * (batch.embeddings - batch.baseline)
-        seen = _states_and_gradients(score, path, batch, modules)
-        for index, (states, gradients) in enumerate(seen):
-            if last:
-                states, gradients = (
-                    torch.cat([old, new]) for old, new in zip(last[index], (states, gradients), strict=True)
-                )
-            steps = gradients[:-1] * (states[1:] - states[:-1])
-            totals[index] = totals[index] + steps.double().sum((0, 2))
-            seen[index] = (states[-1:], gradients[-1:])
-        last = seen
-    return totals
-
-
-def _states_and_gradients(
-    score: Callable, path: Float[Tensor, "points rows length hidden"], batch: Batch,
-    modules: Sequence[tuple[nn.Module, str]],
-) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
-    """Each module's tensor at every point, [points, rows, length, units], and the gradient of the score there."""
-    seen: dict[nn.Module, Tensor] = {}
-    n_points, n_rows, length, _ = path.shape
-    with ExitStack() as hooks:
-        probes = [hooks.enter_context(probed_module(module, side, length)) for module, side in modules]
-        for probe in probes:
-            probe.register_forward_hook(lambda probe, args, output: seen.update({probe: output}))
-        values = score(path.flatten(0, 1).requires_grad_(), *(fixed.repeat(n_points, 1) for fixed in batch.fixed))
-    states = [seen[probe] for probe in probes]
-    gradients = torch.autograd.grad(values.sum(), states)
-    return [
-        (state.detach().unflatten(0, (n_points, n_rows)), gradient.unflatten(0, (n_points, n_rows)))
-        for state, gradient in zip(states, gradients, strict=True)
-    ]
-
-
 @contextmanager
 def frozen_weights(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode, and no gradients of the weights, which nobody asks for."""
+    """Evaluation mode, no gradients of the weights, which nobody asks for, and weights of float32 at least.
+
+    What 16 bits round off a state is more than the state changes from one point of a path to the next. The narrow
+    weights are kept meanwhile, and put back.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
+    tensors = [*model.parameters(), *model.buffers()]
+    narrow = [(tensor, tensor.data) for tensor in tensors if tensor.is_floating_point() and tensor.itemsize < 4]
     try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        for tensor, values in narrow:
+            tensor.data = values.float()
         with eval_mode(model, gradients=True):
             yield
     finally:
+        for tensor, values in narrow:
+            tensor.data = values
         for parameter in trained:
             parameter.requires_grad_(True)
 
 
 def path_batches(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage], n_steps: int,
-    memory: int, description: str,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage], memory: int,
+    description: str,
 ) -> Iterator[Batch]:  # fmt: skip
-    """As many passages together as fit with all their steps into the memory, at least one."""
+    """As many passages together as fit with the points of their paths into the memory, at least one."""
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no end-of-text token, from which the path starts: set tokenizer.eos_token")
-    rows = [passage.ids for passage in passages]
+    rows, device = [passage.ids for passage in passages], device_of(model)
     check_token_ids(model, rows)
-    longest = max(map(len, rows))
-    needed = row_bytes(model, longest)
-    fitting = memory // needed
-    if fitting < 2:
-        raise ValueError(
-            f"two rows of {longest} tokens need about {2 * needed / 2**20:,.0f} MiB, more than "
-            f"memory={memory / 2**20:,.0f} MiB: raise memory, or give shorter passages"
-        )
-    size = max(1, min(len(rows), fitting // (n_steps + 1)))
+    size, rows_at_once = _fitting(model, passages, memory)
     n_special = len(special_frame(tokenizer)[0])
     embed = model.get_input_embeddings()
-    neutral = embed(torch.tensor(tokenizer.eos_token_id, device=device_of(model))).detach()
-    padded = padded_batches(rows, size, tokenizer, device_of(model))
+    neutral = embed(torch.tensor(tokenizer.eos_token_id, device=device)).detach()
+    padded = padded_batches(rows, size, tokenizer, device)
     for chosen, ids, mask in progress(padded, total=-(-len(rows) // size), description=description, unit="batch"):
         embeddings = embed(ids).detach()
-        positions = torch.arange(ids.shape[1], device=ids.device)
+        positions = torch.arange(ids.shape[1], device=device)
         content = mask.bool() & (positions >= n_special)
-        first = torch.tensor([passages[index].first_target for index in chosen], device=ids.device).unsqueeze(1)
+        first = torch.tensor([passages[index].first_target for index in chosen], device=device).unsqueeze(1)
         baseline = torch.where(content.unsqueeze(-1), neutral, embeddings)
         targets = mask.bool() & (positions >= first)
-        # Two points of every passage at least, since conductance looks at neighbouring points.
-        yield Batch(chosen, embeddings, baseline, ids, mask, targets, content, max(2 * len(chosen), fitting))
+        yield Batch(chosen, embeddings, baseline, ids, mask, targets, content, rows_at_once)
 
 
-def check_sums(sums: Float[Tensor, " rows"], score: Callable, batch: Batch, tolerance: float, what: str) -> float:
-    """Largest relative error of the sums; ValueError where one is beyond the tolerance."""
-    with torch.no_grad():
-        wanted = (score(batch.embeddings, *batch.fixed) - score(batch.baseline, *batch.fixed)).double()
-    errors = (sums.detach() - wanted).abs() / wanted.abs().clamp_min(FLOOR)
-    worst = int(errors.argmax())
-    if not errors[worst] <= tolerance:
+def _fitting(model: PreTrainedModel, passages: Sequence[Passage], memory: int) -> tuple[int, int]:
+    """How many passages go together, and how many points of their paths."""
+    longest = max(len(passage.ids) for passage in passages)
+    n_targets = max(len(passage.ids) - passage.first_target for passage in passages)
+    row, kept = row_bytes(model, longest, n_targets), KEPT * point_bytes(model, longest)
+    if row + kept > memory:
         raise ValueError(
-            f"the attributions of the {what} of passage {batch.passages[worst]} add up to {float(sums[worst]):.3g} "
-            f"nats instead of {float(wanted[worst]):.3g}: raise n_steps, or allow more with tolerance"
+            f"the path of a passage of {longest} tokens needs about {(row + kept) / 2**20:,.0f} MiB, more than "
+            f"memory={memory / 2**20:,.0f} MiB: raise memory, or give shorter passages"
         )
-    return float(errors[worst])
+    size = min(len(passages), max(1, memory // (kept + 2 * row)))
+    return size, (memory - size * kept) // row

@@ -1,9 +1,7 @@
-"""captum on causal language models: completeness, literal conductance, chunks, tuples and bfloat16."""
-
-import math
-from dataclasses import replace
+"""Gradients along paths: completeness, literal loops, captum, chunks, tuples and bfloat16."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from captum.attr import LayerConductance
@@ -11,15 +9,17 @@ from planted import planted_llama
 
 from labutils.attribution.gradients import attribute_tokens, block_conductance, neuron_conductance
 from labutils.attribution.integration import (
+    KEPT,
     frozen_weights,
-    layer_conductance,
     log_likelihood,
     path_batches,
+    point_bytes,
     probed_module,
     row_bytes,
 )
 from labutils.attribution.neurons import find_mlp_layers, hooked_neurons
 from labutils.attribution.passages import Passage, text_passages
+from labutils.attribution.refinement import refined_conductance
 from labutils.models.structure import find_blocks
 
 NAMES = ["tiny_llama", "tiny_gpt2", "tiny_opt"]
@@ -42,37 +42,39 @@ def ends(model, passage):
 @pytest.mark.parametrize("name", NAMES)
 def test_integrated_gradients_add_up_and_equal_a_slow_loop(name, request, tokenizer):
     model = request.getfixturevalue(name).double()
-    frame = attribute_tokens(model, tokenizer, PASSAGES, n_steps=100)
-    assert frame.attrs["completeness"] < 0.03  # ReLU bends the path; the others are below 0.001
+    frame = attribute_tokens(model, tokenizer, PASSAGES, tolerance=0.001)
+    assert frame.attrs["completeness"] <= 0.001 and len(frame.attrs["points"]) == 2
     tokens = [(place, token) for passage in PASSAGES for place, token in enumerate(passage.ids) if place]
     assert list(zip(frame["position"], frame["token"], strict=True)) == tokens
     for index, passage in enumerate(PASSAGES):
         text, baseline, score = ends(model, passage)
         mine = frame[frame["passage"] == index]["attribution"].to_numpy()
-        assert mine.sum() == pytest.approx(float((score(text) - score(baseline)).detach()), rel=0.03)
-        total, n = torch.zeros_like(text), 150
+        change = float((score(text) - score(baseline)).detach())
+        assert mine.sum() == pytest.approx(change, abs=0.001 * max(abs(change), 0.1))
+        total, n = torch.zeros_like(text), 1200  # which ReLU needs
         for step in range(n):
             point = (baseline + (step + 0.5) / n * (text - baseline)).requires_grad_()
             total += torch.autograd.grad(score(point), point)[0] / n
         slow = ((text - baseline) * total).sum(-1)[0, 1:]
-        np.testing.assert_allclose(mine, slow.numpy(), rtol=0.05, atol=0.02)
+        np.testing.assert_allclose(mine, slow.numpy(), atol=0.005 * np.abs(slow.numpy()).max())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_conductance_of_neurons_equals_a_slow_loop(name, request, tokenizer):
     model = request.getfixturevalue(name).double()
-    frame = neuron_conductance(model, tokenizer, PASSAGES, n_steps=20)
+    frame = neuron_conductance(model, tokenizer, PASSAGES, tolerance=0.001)
     slow, layers = {}, find_mlp_layers(model)
     for passage in PASSAGES:
         text, baseline, score = ends(model, passage)
-        states = [_inner(layers, score, baseline + alpha * (text - baseline)) for alpha in np.linspace(0, 1, 21)]
-        for (values, gradients), (after, _) in zip(states, states[1:], strict=False):
+        states = [_inner(layers, score, baseline + alpha * (text - baseline)) for alpha in np.linspace(0, 1, 401)]
+        for (values, before), (after, then) in zip(states, states[1:], strict=False):
             for block, value in enumerate(values):
-                found = ((after[block] - value) * gradients[block]).sum(0) / len(PASSAGES)
-                slow[block] = slow.get(block, 0) + found
+                gradients = (before[block] + then[block]) / 2
+                slow[block] = slow.get(block, 0) + ((after[block] - value) * gradients).sum(0) / len(PASSAGES)
     for block, part in frame.groupby("block"):
-        np.testing.assert_allclose(part["score"], slow[block], rtol=1e-4, atol=1e-7)
-        assert part["neuron"].tolist() == list(range(len(slow[block])))
+        wanted = slow[block].numpy()
+        np.testing.assert_allclose(part["score"], wanted, atol=0.005 * np.abs(wanted).max())
+        assert part["neuron"].tolist() == list(range(len(wanted)))
 
 
 def _inner(layers, score, point):
@@ -86,58 +88,63 @@ def _inner(layers, score, point):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_one_path_for_all_modules_gives_what_captum_gives_for_each(name, side, request, tokenizer):
+    """captum's rule errs by the first power of the step, so it is run with many, and without ReLU's kinks."""
     model = request.getfixturevalue(name).double()
     known = [layer.down for layer in find_mlp_layers(model)] if side == "input" else list(find_blocks(model)[1])
-    modules, score, calls = [(module, side) for module in known], log_likelihood(model), []
-    model.register_forward_hook(lambda *_: calls.append(1))
+    outputs = [(block, "output") for block in find_blocks(model)[1]]
+    modules, score = [(module, side) for module in known], log_likelihood(model)
     with frozen_weights(model):
-        (whole,) = path_batches(model, tokenizer, PASSAGES, 12, 2**30, "test")
-        for points in (2, 3, 13, 100):  # together, however the path is cut
-            batch, before = replace(whole, rows_at_once=2 * points), len(calls)
-            found = layer_conductance(score, batch, modules, 12)
-            assert len(calls) - before == math.ceil(13 / points)
-            for (module, _), mine in zip(modules, found, strict=True):
-                with probed_module(module, side, batch.ids.shape[1]) as probe:
-                    theirs = LayerConductance(score, probe).attribute(
-                        batch.embeddings, batch.baseline, additional_forward_args=batch.fixed, n_steps=12,
-                        method="riemann_trapezoid",
-                    )  # fmt: skip
-                np.testing.assert_allclose(mine, theirs.sum(1).detach(), rtol=1e-9, atol=1e-12)
+        (batch,) = path_batches(model, tokenizer, PASSAGES, 2**30, "test")
+        checked = range(len(modules), len(modules) + len(outputs))
+        sums = refined_conductance(score, batch, modules + outputs, checked=checked, tolerance=1e-4, n_points=5000)
+        for place, (module, _) in enumerate(modules):
+            with probed_module(module, side, batch.ids.shape[1]) as probe:
+                theirs = LayerConductance(score, probe).attribute(
+                    batch.embeddings, batch.baseline, additional_forward_args=batch.fixed(), n_steps=1000,
+                    method="riemann_trapezoid",
+                )  # fmt: skip
+            wanted = theirs.sum(1).detach()
+            mine = torch.stack([path.totals[place] for path in sums])
+            np.testing.assert_allclose(mine, wanted, atol=0.01 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_conductance_of_blocks_adds_up(name, request, tokenizer):
     model = request.getfixturevalue(name)
-    frame = block_conductance(model, tokenizer, PASSAGES, n_steps=300)
-    assert frame.attrs["completeness"] < 0.1
-    total = np.mean(
-        [float((score(text) - score(base)).detach()) for text, base, score in (ends(model, p) for p in PASSAGES)]
-    )
+    frame = block_conductance(model, tokenizer, PASSAGES)
+    assert frame.attrs["completeness"] <= 0.02
+    changes = [float((score(text) - score(base)).detach()) for text, base, score in (ends(model, p) for p in PASSAGES)]
+    allowed = 0.02 * np.mean([max(abs(change), 0.1) for change in changes])
     for _, part in frame.groupby("block"):
-        assert len(part) == 16 and part["score"].sum() == pytest.approx(total, rel=0.1)
+        assert len(part) == 16 and part["score"].sum() == pytest.approx(np.mean(changes), abs=allowed)
 
 
 def test_the_memory_changes_nothing_but_the_chunks(tiny_llama, tokenizer, texts):
     passages = text_passages(tiny_llama, tokenizer, texts[:3])
     longest = max(len(passage.ids) for passage in passages)
-    small = 5 * row_bytes(tiny_llama, longest)
+    row, point = row_bytes(tiny_llama, longest, longest - 1), point_bytes(tiny_llama, longest)
     for function, column in ((attribute_tokens, "attribution"), (neuron_conductance, "score")):
-        options = {"tolerance": 2.0} if function is attribute_tokens else {}
-        all_at_once = function(tiny_llama, tokenizer, passages, n_steps=20, **options)
-        in_chunks = function(tiny_llama, tokenizer, passages, n_steps=20, memory=small, **options)
-        np.testing.assert_allclose(all_at_once[column], in_chunks[column], rtol=1e-3, atol=1e-5)
-    assert row_bytes(tiny_llama, 20) > 2 * row_bytes(tiny_llama, 10)
-    with pytest.raises(ValueError, match="two rows of .* need about .* MiB"):
-        neuron_conductance(tiny_llama, tokenizer, passages, memory=row_bytes(tiny_llama, longest))
+        all_at_once = function(tiny_llama, tokenizer, passages)
+        in_chunks = function(tiny_llama, tokenizer, passages, memory=3 * row + KEPT * point)
+        scale = all_at_once[column].abs().max()  # which part may miss how much depends on the order they are taken in
+        np.testing.assert_allclose(all_at_once[column], in_chunks[column], atol=0.02 * scale)
+    assert row_bytes(tiny_llama, 20, 1) > 2 * row_bytes(tiny_llama, 10, 1)
+    with pytest.raises(ValueError, match="the path of a passage of .* needs about .* MiB"):
+        neuron_conductance(tiny_llama, tokenizer, passages, memory=row)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bfloat16_gives_about_the_same(name, request, tokenizer):
-    model = request.getfixturevalue(name)
-    exact = attribute_tokens(model, tokenizer, PASSAGES, n_steps=64)
-    rough = attribute_tokens(model.bfloat16(), tokenizer, PASSAGES, n_steps=64, tolerance=0.3)
-    assert np.corrcoef(exact["attribution"], rough["attribution"])[0, 1] > 0.98
-    assert math.isfinite(neuron_conductance(model, tokenizer, PASSAGES, n_steps=8)["score"].sum())
+def test_bfloat16_weights_are_read_in_float32_and_given_back(name, request, tokenizer):
+    model = request.getfixturevalue(name).bfloat16()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rough = attribute_tokens(model, tokenizer, PASSAGES)
+    with pytest.raises(ValueError, match="raise n_steps"):
+        attribute_tokens(model, tokenizer, PASSAGES, n_steps=9, tolerance=1e-9)
+    after = model.state_dict()
+    assert all(after[name].dtype == tensor.dtype and after[name].equal(tensor) for name, tensor in before.items())
+    exact = attribute_tokens(model.float(), tokenizer, PASSAGES)
+    pd.testing.assert_frame_equal(rough, exact)
+    assert rough.attrs == exact.attrs
 
 
 def test_a_probe_sees_the_tensor_of_a_tuple():
@@ -166,7 +173,7 @@ def test_the_planted_neuron_carries_the_prediction(tokenizer):
         model.lm_head.weight.zero_()
         model.lm_head.weight[after, 47] = 1.0
         model.model.layers[0].mlp.down_proj.weight[47, 3] = 1.0
-    frame = neuron_conductance(model, tokenizer, [Passage([0, first, after], 2)], n_steps=100)
+    frame = neuron_conductance(model, tokenizer, [Passage([0, first, after], 2)])
     best = frame.loc[frame["score"].idxmax()]
     assert (best["block"], best["neuron"]) == (0, 3) and best["score"] > 0
     assert frame["score"].abs().sum() == pytest.approx(best["score"], rel=1e-4)
@@ -175,7 +182,11 @@ def test_the_planted_neuron_carries_the_prediction(tokenizer):
 def test_what_cannot_be_attributed_is_refused(tiny_llama, tiny_bert, tokenizer):
     trained = [parameter.requires_grad for parameter in tiny_llama.parameters()]
     with pytest.raises(ValueError, match="raise n_steps"):
-        attribute_tokens(tiny_llama, tokenizer, PASSAGES, n_steps=2, tolerance=1e-9)
+        attribute_tokens(tiny_llama, tokenizer, PASSAGES, n_steps=11, tolerance=1e-9)
+    with pytest.raises(ValueError, match="less than the 9 points"):
+        attribute_tokens(tiny_llama, tokenizer, PASSAGES, n_steps=8)
+    with pytest.raises(ValueError, match="must be more than 0"):
+        attribute_tokens(tiny_llama, tokenizer, PASSAGES, tolerance=0.0)
     assert [parameter.requires_grad for parameter in tiny_llama.parameters()] == trained
     with pytest.raises(ValueError, match="is not a causal language model"):
         attribute_tokens(tiny_bert, tokenizer, PASSAGES)
