@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = attach(
         "causality": ["ablation_contrast", "concept_contrasts", "partner_interval", "random_partners"],
         "comparison": ["compare_activations", "compare_semantics", "concept_drops"],
         "concept_sweep": ["concept_sweep"],
-        "gradients": ["attribute_tokens", "block_conductance", "neuron_conductance"],
+        "gradients": ["TOLERANCE", "attribute_tokens", "block_conductance", "neuron_conductance"],
         "heatmaps": ["WordHeatmap", "word_heatmap"],
         "influence": ["influential_words", "words_of_tasks"],
         "matching": ["concept_neurons", "describe_concepts", "neuron_words", "words_of_neurons"],

@@ -150,14 +150,15 @@ def concept_contrasts(
     Args:
         texts: of those that hold a word of the concept, the first `n_texts` are read with neurons ablated.
         top_k: neurons per concept.
-        n_steps: choose neurons by conductance of the texts' log-likelihood as well, with so many steps, on the next
-            `n_texts` texts of the concept; None: by matching alone.
+        n_steps: choose neurons by conductance of the texts' log-likelihood as well, with at most so many points of a
+            path, on the next `n_texts` texts of the concept; None: by matching alone.
 
     Returns:
         the columns of `ablation_contrast`, ``concept``, and ``by``: how the neurons were chosen, "matching" or
         "conductance". Concepts of which no word was measured, or with too few texts, are left out.
+        ``attrs["completeness"]``: by which share of its sum the conductance of a text is off at most; 0 without.
     """
-    frames = []
+    frames, missed = [], 0.0
     for concept, words in progress(concepts.items(), total=len(concepts), description="concepts", unit="concept"):
         about = texts_about(texts, words)
         if not found.select(words) or len(about) < 2 * n_texts:
@@ -167,7 +168,8 @@ def concept_contrasts(
         )
         chosen = {"matching": concept_neurons(found, words, top_k)}
         if n_steps is not None:
-            scores = neuron_conductance(model, tokenizer, others, n_steps=n_steps)
+            scores = neuron_conductance(model, tokenizer, others, n_steps=n_steps, strict=False)
+            missed = max(missed, scores.attrs["completeness"])
             chosen["conductance"] = scores.nlargest(top_k, "score")
 
         def measure(ablated: PreTrainedModel, passages: Sequence[Passage] = measured) -> Float64[Tensor, " passages"]:
@@ -180,4 +182,6 @@ def concept_contrasts(
         raise ValueError(
             f"no concept has {2 * n_texts} texts among the {len(texts)} given: give more, or lower n_texts"
         )
-    return pd.concat(frames, ignore_index=True)
+    contrasts = pd.concat(frames, ignore_index=True)
+    contrasts.attrs["completeness"] = missed
+    return contrasts

@@ -34,6 +34,7 @@ def attribute_tokens(
     n_steps: int = STEPS,
     memory: int = MEMORY,
     tolerance: float = TOLERANCE,
+    strict: bool = True,
 ) -> pd.DataFrame:
     """Integrated gradients of every token of every passage, in nats.
 
@@ -43,9 +44,10 @@ def attribute_tokens(
         n_steps: the most points along the path of a passage; as many are taken as the tolerance asks for.
         memory: bytes that points of paths may take, beside the weights.
         tolerance: largest error of the sum, as a share of F(text) − F(baseline).
+        strict: refuse sums that miss the tolerance when the points are spent; else they are given, and `attrs` tells.
 
     Returns:
-        ``passage, position, token`` (id) and ``attribution``, without special tokens and padding.
+        ``passage, position, token`` (id) and ``attribution``, without the first token, special ones and padding.
         ``attrs["completeness"]`` is the largest error of a sum, as a share of what it should be (or of 0.1 nats, where
         that is more), and ``attrs["points"]`` the points that each passage took.
 
@@ -53,7 +55,7 @@ def attribute_tokens(
         ValueError: an encoder, sums that miss the tolerance with `n_steps` points, or a memory that is too small.
     """
     frames, quality = [], {}
-    for batch, sums in _paths(model, tokenizer, passages, [], [], n_steps, memory, tolerance):
+    for batch, sums in _paths(model, tokenizer, passages, [], [], n_steps, memory, tolerance, strict):
         quality.update(zip(batch.passages, sums, strict=True))
         frames += _token_frames(batch, sums)
     frame = pd.concat(frames, ignore_index=True).sort_values(["passage", "position"], ignore_index=True)
@@ -68,6 +70,7 @@ def neuron_conductance(
     n_steps: int = STEPS,
     memory: int = MEMORY,
     tolerance: float = TOLERANCE,
+    strict: bool = True,
 ) -> pd.DataFrame:
     """Conductance of every MLP neuron, summed over a passage's tokens and averaged over the passages, in nats.
 
@@ -80,7 +83,7 @@ def neuron_conductance(
         one row per neuron: ``block, neuron, score``.
     """
     wanted = [(layer.down, "input") for layer in find_mlp_layers(model)]
-    paths = _paths(model, tokenizer, passages, wanted, _outputs(model), n_steps, memory, tolerance)
+    paths = _paths(model, tokenizer, passages, wanted, _outputs(model), n_steps, memory, tolerance, strict)
     return _mean_scores(paths, len(wanted), len(passages), "neuron")
 
 
@@ -92,6 +95,7 @@ def block_conductance(
     n_steps: int = STEPS,
     memory: int = MEMORY,
     tolerance: float = TOLERANCE,
+    strict: bool = True,
 ) -> pd.DataFrame:
     """Conductance of the output of every block, by hidden unit, whether the block returns a tensor or a tuple.
 
@@ -101,7 +105,7 @@ def block_conductance(
         ``block, unit, score`` (averaged over the passages); ``attrs`` as in `attribute_tokens`, whose errors it shares.
     """
     wanted = _outputs(model)
-    paths = _paths(model, tokenizer, passages, wanted, [], n_steps, memory, tolerance)
+    paths = _paths(model, tokenizer, passages, wanted, [], n_steps, memory, tolerance, strict)
     return _mean_scores(paths, len(wanted), len(passages), "unit")
 
 
@@ -130,9 +134,9 @@ def _mean_scores(
 def _paths(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage],
     wanted: list[tuple[nn.Module, str]], checks: list[tuple[nn.Module, str]],
-    n_steps: int, memory: int, tolerance: float,
+    n_steps: int, memory: int, tolerance: float, strict: bool,
 ) -> Iterator[tuple[Batch, list[PathSum]]]:  # fmt: skip
-    """The sums of every passage: of units for `wanted` modules, of tokens where none are; all within the tolerance."""
+    """The sums of every passage: of units for `wanted` modules, of tokens where none are; if strict, all exact."""
     if n_steps < FIRST_POINTS:
         raise ValueError(f"n_steps={n_steps} is less than the {FIRST_POINTS} points that every path begins with")
     if not tolerance > 0:
@@ -146,11 +150,11 @@ def _paths(
                 score, batch, modules, checked=checked, tolerance=tolerance, n_points=n_steps, over=0 if wanted else 1
             )
             for index, path in zip(batch.passages, sums, strict=True):
-                if path.error > path.allowed:
+                if strict and path.error > path.allowed:
                     raise ValueError(
                         f"the attributions of passage {index} miss their sum of {path.change:.3g} nats by up to "
-                        f"{path.error:.2g} after {path.points} points: raise n_steps={n_steps}, or allow more with "
-                        f"tolerance={tolerance}"
+                        f"{path.error:.2g} after {path.points} points: raise n_steps={n_steps}, allow more with "
+                        f"tolerance={tolerance}, or take them as they are with strict=False"
                     )
             yield batch, sums
 

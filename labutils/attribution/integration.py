@@ -3,6 +3,8 @@
 What is attributed is log p of a passage's target tokens, along the straight path of the embeddings from a baseline to
 the text: every token that is not special starts as the end-of-text token. (An all-zero baseline is a poor one here:
 models with a norm before each layer hardly notice the size of an embedding, so everything would happen at its end.)
+The first token stays as it is even where it is no special one: heads that have nothing to say attend to it (the
+attention sink of Xiao et al. 2024, arXiv 2309.17453), and on a path that changes it they jump.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +39,7 @@ class Batch:
     ids: Int64[Tensor, "rows length"]
     mask: Int64[Tensor, "rows length"]
     targets: Bool[Tensor, "rows length"]
-    content: Bool[Tensor, "rows length"]  # neither special nor padding
+    content: Bool[Tensor, "rows length"]  # neither first, special nor padding
     rows_at_once: int  # points of the path, over all passages, that fit into the memory together
 
     def fixed(self, rows: Int64[Tensor, " some"] | slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,14 +141,14 @@ def path_batches(
     rows, device = [passage.ids for passage in passages], device_of(model)
     check_token_ids(model, rows)
     size, rows_at_once = _fitting(model, passages, memory)
-    n_special = len(special_frame(tokenizer)[0])
+    n_held = max(1, len(special_frame(tokenizer)[0]))
     embed = model.get_input_embeddings()
     neutral = embed(torch.tensor(tokenizer.eos_token_id, device=device)).detach()
     padded = padded_batches(rows, size, tokenizer, device)
     for chosen, ids, mask in progress(padded, total=-(-len(rows) // size), description=description, unit="batch"):
         embeddings = embed(ids).detach()
         positions = torch.arange(ids.shape[1], device=device)
-        content = mask.bool() & (positions >= n_special)
+        content = mask.bool() & (positions >= n_held)
         first = torch.tensor([passages[index].first_target for index in chosen], device=device).unsqueeze(1)
         baseline = torch.where(content.unsqueeze(-1), neutral, embeddings)
         targets = mask.bool() & (positions >= first)

@@ -26,6 +26,7 @@ from labutils.sweeps.tasks import expand_tasks
 
 COVERED_FROM, POOL = 100, 8  # seeds of the pools that `covering_calibration` chooses from, and their size
 REVIVED = 5  # neurons that are looked at closely, and texts that they are tried on
+POINTS = 33  # of a path, where it bends about as much as those of small models; it may take up to `n_steps`
 
 
 def plan_neurons(parameters: Parameters) -> StudyWork:
@@ -98,15 +99,13 @@ def _ablations(p: Parameters) -> list[Pass]:
 
 
 def _attributions(p: Parameters) -> list[Pass]:
-    """Conductance, by gradients at every point of a path: of concepts, of a task, of blocks, of one concept."""
+    """Conductance, by gradients at the points of a path: of concepts, of a task, of one concept."""
     _, shown = _concepts(p)
-    points = p["n_steps"] + 1
+    points = min(p["n_steps"], POINTS)
     task = Passages(Items((p["attributed"],), p["n_about"], p["seed"], split="train"))
-    few = dataclasses.replace(task, items=dataclasses.replace(task.items, n_each=min(4, p["n_about"])))
     return [
         Pass(TextsAbout(_texts(p, "test"), shown, p["n_about"]), points, gradients=True),
         Pass(task, points, gradients=True),
-        Pass(few, points, gradients=True),
         Pass(TextsAbout(_texts(p, "test"), shown[:1], p["n_about"]), points, gradients=True),
     ]
 
