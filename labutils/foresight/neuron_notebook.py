@@ -4,7 +4,6 @@ Its prunings are counted; what it reads beside them is counted in tokens, for th
 hold.
 """
 
-import dataclasses
 
 from labutils import world
 from labutils.data.words import read_concepts
