@@ -33,7 +33,7 @@ def find_notebooks(folder: Path) -> dict[str, Path]:
 
 
 def select_notebooks(names: Iterable[str], available: dict[str, Path]) -> dict[str, Path]:
-    """Those of `available` that are named, by stem, by file name or by path; all of them when none is named.
+    """Those of `available` that are named, by stem, number, file name or path; all of them when none is named.
 
     Raises:
         LookupError: a name is unknown, and the message names the nearest one; or a path names another file than the one
@@ -53,9 +53,10 @@ def _find_stem(name: str, available: dict[str, Path]) -> str:
             raise LookupError(f"there is no notebook {name!r}{name_known(stem, available)}")
         folder = without_paths(str(next(iter(available.values())).parent))
         raise LookupError(f"{name} is not in the folder of notebooks {folder}; use --notebooks {named.parent}")
-    if stem not in available:
+    numbered = [known for known in available if known.split("_")[0] == stem]
+    if stem not in available and len(numbered) != 1:
         raise LookupError(f"unknown notebook {stem!r}{name_known(stem, available)}")
-    return stem
+    return stem if stem in available else numbered[0]
 
 
 def read_notebook(path: Path) -> NotebookNode:

@@ -95,6 +95,16 @@ def test_the_notebook_that_is_named_is_the_one_that_runs(
     assert list(select_notebooks(["01_a"], available)) == ["01_a"]
 
 
+def test_a_number_names_a_notebook_where_one_alone_has_it(lab: Path) -> None:
+    for stem in ("01_a", "02_b", "02_c"):
+        write_study(lab, stem)
+    available = find_notebooks(lab)
+    assert list(select_notebooks(["01"], available)) == ["01_a"]
+    for name in ("02", "0", "01_"):
+        with pytest.raises(LookupError, match="unknown notebook"):
+            select_notebooks([name], available)
+
+
 def test_notebooks_without_profiles_take_those_of_the_collection(lab: Path) -> None:
     write_study(lab, "00_tour")
     with pytest.raises(LookupError, match="00_tour: unknown parameter 'n_draws'"):
