@@ -48,12 +48,15 @@ class Allocation:
         name: the name under which it is registered.
         per_matrix: whether `sparsities` has one value per matrix instead of one per block.
         streamable: whether `prune_checkpoint`, which sees one block at a time, can use it.
+        reads_scores_alone: whether it reads the weights' scores and nothing else of the dense model, so that tokens are
+            run for it only where the method reads inputs.
         score_copies: how often it holds the scores of all weights at once, in float32; for forecasts of memory.
     """
 
     name: str
     per_matrix = False
     streamable = True
+    reads_scores_alone = False
     score_copies = 0
 
     def reads_inputs(self, sparsity: float) -> bool:
@@ -190,7 +193,8 @@ class Global(Allocation):
     standardise: bool = True
     per_matrix = True
     streamable = False
-    score_copies = 3  # matrix by matrix, as one row, and that row while it is partitioned
+    reads_scores_alone = True
+    score_copies = 1
 
     def reads_inputs(self, sparsity: float) -> bool:
         return True

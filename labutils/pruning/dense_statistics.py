@@ -1,18 +1,21 @@
 """What the dense model says about its blocks, before anything is pruned: what allocations read."""
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 
+from labutils.models.experts import holds_experts
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning import allocation_rules as rules
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.importance import wanda_score
-from labutils.pruning.matrices import MatrixMethod, matrix_score
-from labutils.pruning.patterns import kth_lowest
+from labutils.pruning.matrices import UNREACHED, MatrixMethod, matrix_score
 from labutils.pruning.reconstruction import factor_hessian
+from labutils.pruning.thresholds import kth_lowest_of_parts
+
+Scores = Callable[[], Iterable[Tensor]]  # of all matrices, one by one, as often as they are asked for
 
 
 class DenseStatistics:
@@ -82,26 +85,40 @@ class DenseStatistics:
         """
         known = self._global.setdefault((method, standardise, damping), {})
         if sparsity not in known:
-            scores = self._scores(method, standardise, damping)
-            known |= self._cut_globally(scores, {sparsity, *self.sparsities})
+            if needs_tokens([method], self.walk.blocks):
+                scores = list(self._scores_of_inputs(method, standardise, damping))
+                known |= self._cut_globally(lambda: scores, {sparsity, *self.sparsities})
+            else:  # weights alone: their scores are computed again rather than kept
+                scores_of_weights = partial(self._scores_of_weights, method, standardise)
+                known |= self._cut_globally(scores_of_weights, {sparsity, *self.sparsities})
         return known[sparsity]
 
-    @staticmethod
-    def _cut_globally(scores: list[Tensor], sparsities: set[float]) -> dict[float, list[float]]:
-        sizes = torch.tensor([score.numel() for score in scores], dtype=torch.float64)
-        everything, found = torch.cat([score.reshape(-1) for score in scores]), {}
-        for sparsity in sparsities:
-            count = round(sparsity * len(everything))
-            threshold = kth_lowest(everything, count) if count else -torch.inf
-            shares = [(score <= threshold).double().mean().item() for score in scores]
-            shares = torch.tensor(shares, dtype=torch.float64)
-            found[sparsity] = rules.project_to_budget(shares, sizes, sparsity).tolist()
-        return found
+    def _cut_globally(self, scores: Scores, sparsities: set[float]) -> dict[float, list[float]]:
+        total = int(self.sizes.sum())
+        counts = {sparsity: round(sparsity * total) for sparsity in sparsities}
+        thresholds = {0: -torch.inf, **kth_lowest_of_parts(scores, {count for count in counts.values() if count})}
+        shares: dict[float, list[float]] = {sparsity: [] for sparsity in sparsities}
+        sizes = []
+        for score in scores():
+            sizes.append(score.numel())
+            for sparsity, count in counts.items():
+                shares[sparsity].append(int((score <= thresholds[count]).count_nonzero()) / score.numel())
+        weights = torch.tensor(sizes, dtype=torch.float64)
+        return {
+            sparsity: rules.project_to_budget(torch.tensor(own, dtype=torch.float64), weights, sparsity).tolist()
+            for sparsity, own in shares.items()
+        }
 
-    def _scores(self, method: MatrixMethod, standardise: bool, damping: float) -> list[Tensor]:
-        """The scores of all matrices of the dense model."""
+    def _scores_of_weights(self, method: MatrixMethod, standardise: bool) -> Iterator[Tensor]:
+        """The scores of all matrices, by a method that reads no inputs."""
+        for block in self.walk.blocks:
+            for layer in prunable_layers(block).values():
+                score = matrix_score(weight_matrix(layer), None, method).float()
+                yield _standardised(score) if standardise else score
+
+    def _scores_of_inputs(self, method: MatrixMethod, standardise: bool, damping: float) -> Iterator[Tensor]:
+        """The scores of all matrices of the dense model, in a pass over it."""
         self.walk.rewind()
-        scores = []
         for index, block in enumerate(self.walk.blocks):
             statistics = self.walk.collect_and_advance(index, hessian=method.needs_hessian)
             factors = {}
@@ -110,9 +127,18 @@ class DenseStatistics:
                 if method.ranks_by_hessian and id(own) not in factors:
                     factors[id(own)] = factor_hessian(own.hessian, damping=damping)
                 score = matrix_score(weight_matrix(layer), own, method, factor=factors.get(id(own))).float()
-                scores.append(_standardised(score) if standardise else score)
+                yield _standardised(score) if standardise else score
         self.walk.rewind()
-        return scores
+
+
+def needs_tokens(methods: Iterable[MatrixMethod], blocks: Iterable[nn.Module]) -> bool:
+    """Whether tokens must be run for these methods' scores: not for scores of weights alone.
+
+    Whether tokens reach an expert is only known after running them, and decides by what it is pruned; except by
+    magnitude, which prunes those without tokens as well.
+    """
+    kinds = set(methods)
+    return any(method.reads_inputs for method in kinds) or (kinds != {UNREACHED} and any(map(holds_experts, blocks)))
 
 
 def block_sizes(blocks: Iterable[nn.Module]) -> Tensor:

@@ -8,12 +8,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from labutils.models.experts import holds_experts
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.allocations import Budgets
 from labutils.pruning.blocks import prune_walk
-from labutils.pruning.dense_statistics import DenseStatistics
-from labutils.pruning.matrices import UNREACHED, MatrixMethod, ScoreMethod, matrix_score, prune_matrix
+from labutils.pruning.dense_statistics import DenseStatistics, needs_tokens
+from labutils.pruning.matrices import MatrixMethod, ScoreMethod, matrix_score, prune_matrix
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import Cut, count_zeros, lowest_cuts, parse_pattern
 from labutils.pruning.pipeline import prune_request
@@ -44,14 +43,8 @@ class GridEntry:
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether tokens must be run: not for scores of weights alone.
-
-        Whether tokens reach an expert is only known after running them, and decides by what it is pruned; except by
-        magnitude, which prunes those without tokens as well.
-        """
-        if self.methods is None or any(method.reads_inputs for method in self.methods):
-            return True
-        return set(self.methods) != {UNREACHED} and any(map(holds_experts, self.blocks))
+        """Whether tokens must be run."""
+        return self.methods is None or needs_tokens(self.methods, self.blocks)
 
 
 class GridEntries:

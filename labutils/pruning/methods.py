@@ -116,7 +116,14 @@ class Request:
     @property
     def reads_inputs(self) -> bool:
         """Whether another calibration may give another model; of matrices that some token reaches."""
-        return self.method.reads_inputs or self.allocation.reads_inputs(self.sparsity)
+        return self.method.reads_inputs or self.reads_dense_model
+
+    @property
+    def reads_dense_model(self) -> bool:
+        """Whether tokens are run through the dense model for the allocation."""
+        if self.allocation.reads_scores_alone and not self.method.reads_inputs:
+            return False
+        return self.allocation.reads_inputs(self.sparsity)
 
     def record(self) -> dict[str, object]:
         """Everything that `prune` was called with, by name, defaults included."""

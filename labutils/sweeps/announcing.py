@@ -52,6 +52,8 @@ def announce_sweep(
 
 def _kind(request: Request) -> tuple:
     """What decides how long a pruning takes: not how many weights it removes."""
-    reads = request.allocation.reads_inputs(request.sparsity)
     matrix_method = request.method.matrix_method(request.sparsity)
-    return request.method.name, matrix_method, type(request.allocation), reads, request.pattern, request.options
+    return (
+        request.method.name, matrix_method, type(request.allocation), request.reads_dense_model, request.pattern,
+        request.options,
+    )  # fmt: skip

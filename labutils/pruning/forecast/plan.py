@@ -44,7 +44,7 @@ class Plan:
     @property
     def reads_dense_model(self) -> bool:
         """Whether the allocation needs a pass over the dense model."""
-        return self.request.allocation.reads_inputs(self.request.sparsity)
+        return self.request.reads_dense_model
 
     @property
     def n_walks(self) -> int:
