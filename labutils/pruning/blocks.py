@@ -22,7 +22,7 @@ def prune_walk(
     """Prune every block of a walk with its method and budgets, from the first to the last; returns the report.
 
     In sequence, a pruned block makes the next one's inputs; else the dense block does, before it is pruned. Without
-    `errors`, the layers' output errors, which only a report needs, are left out.
+    `errors`, the layers' output errors and shares of ties, which only a report needs, are left out.
     """
     rows, permutations = [], {}
     warn_if_scarce(walk, methods, request)
@@ -41,7 +41,7 @@ def prune_block(
 ) -> tuple[list[dict], dict[str, Tensor]]:
     """Prune the block that the walk has come to; returns the report's rows, and channel orders by layer name.
 
-    Without `errors`, the layers' output errors are left out.
+    Without `errors`, the layers' output errors and shares of ties are left out.
     """
     options, rows, permutations = request.options, [], {}
     inputs = walk.inputs_of(index, move_on=not options.sequential)
@@ -54,6 +54,7 @@ def prune_block(
         result = prune_matrix(
             weight, own, method, n_drop=budgets[index, name], pattern=parse_pattern(request.pattern),
             permute=request.permute, factor=factors.get(id(own)), block_size=options.block_size, group=options.group,
+            ties=errors,
         )  # fmt: skip
         if result.order is not None:
             permutations[full_name] = result.order.cpu()

@@ -104,7 +104,7 @@ class GridEntries:
                 cut = self.thresholds.find(entry, index, name, weight)
                 result = prune_matrix(
                     weight, None, method, n_drop=n_drop, pattern=parse_pattern(request.pattern),
-                    permute=request.permute, group=request.options.group, cut=cut,
+                    permute=request.permute, group=request.options.group, cut=cut, ties=False,
                 )  # fmt: skip
                 weight.copy_(result.weight)
                 share = count_zeros(weight) / weight.numel()

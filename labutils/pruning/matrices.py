@@ -134,7 +134,8 @@ class MatrixResult:
 
     Attributes:
         order: the channel permutation under which the mask is N:M, or None.
-        ties: the share that was decided among equal scores (`tied_share`); NaN where scores change during the pruning.
+        ties: the share that was decided among equal scores (`tied_share`); NaN where scores change during the pruning,
+            or where it was not asked for.
     """
 
     weight: Float[Tensor, "out in"]
@@ -169,6 +170,7 @@ def prune_matrix(
     block_size: int = 128,
     group: Group | None = None,
     cut: Cut | None = None,
+    ties: bool = True,
 ) -> MatrixResult:
     """Drop `n_drop` weights of a matrix, or those outside an N:M pattern; the given weight is left as it is.
 
@@ -178,16 +180,17 @@ def prune_matrix(
         permute: search the channel permutation first (N:M only).
         group: compare scores by "row" or over the "matrix", instead of the score's own default.
         cut: where `n_drop` cuts the scores of the matrix, if that is known already.
+        ties: whether the share that was decided among equal scores is counted; a report alone needs it.
     """
     method = _informed_method(method, statistics)
     if permute and pattern:
         score = method.scores(weight, statistics, factor)
         order = channel_permutation(score, *pattern)
-        return _prune_permuted(weight, statistics, method, order, pattern, factor, block_size)
+        return _prune_permuted(weight, statistics, method, order, pattern, factor, block_size, ties)
     pruned, mask = method.prune(
         weight, statistics, n_drop=n_drop, pattern=pattern, factor=factor, block_size=block_size, group=group, cut=cut
     )
-    if not isinstance(method, ScoreMethod):
+    if not ties or not isinstance(method, ScoreMethod):
         return MatrixResult(pruned, mask, None)
     score = method.scores(weight, statistics, factor)
     return MatrixResult(pruned, mask, None, tied_share(score, mask, pattern=pattern, group=method.competes_in(group)))
@@ -200,14 +203,14 @@ def _informed_method(method: MatrixMethod, statistics: Statistics | None) -> Mat
 
 def _prune_permuted(
     weight: Tensor, statistics: Statistics | None, method: MatrixMethod, order: Tensor, pattern: tuple[int, int],
-    factor: Factor | None, block_size: int,
+    factor: Factor | None, block_size: int, ties: bool,
 ) -> MatrixResult:  # fmt: skip
     """Prune in permuted order and bring the result back to the layer's own order."""
     moved = None if statistics is None else statistics.permuted(order)
     if factor is not None:
         factor = factor_hessian(moved.hessian, damping=factor.damping)
     result = prune_matrix(
-        weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size
+        weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size, ties=ties
     )
     back = order.argsort()
     return MatrixResult(result.weight[:, back], result.mask[:, back], order, result.ties)

@@ -10,6 +10,7 @@ from architectures import ARCHITECTURES
 from torch import nn
 
 from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
+from labutils.pruning import matrices as matrix_methods
 from labutils.pruning import prune, prune_grid
 from labutils.pruning.calibration import BlockWalk
 
@@ -203,3 +204,22 @@ def test_a_failing_measurement_or_pruning_leaves_the_model_dense(tiny_llama: nn.
     with pytest.raises(ValueError, match=r"layers\.2\.mlp\.down_proj"):
         next(rows)
     assert all(torch.equal(before[name], matrix) for name, matrix in matrices(tiny_llama).items())
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
+def test_a_grid_has_no_report_and_counts_no_ties(
+    tiny_llama: nn.Module, tokens: torch.Tensor, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[float] = []
+    own = matrix_methods.tied_share
+    monkeypatch.setattr(matrix_methods, "tied_share", lambda *a, **k: counted.append(own(*a, **k)) or counted[-1])
+    methods = ["magnitude", "ria"]
+    rows = list(
+        prune_grid(
+            tiny_llama, tokens, methods=methods, sparsities=[0.5], patterns=[pattern], evaluate=lambda _: {},
+            permute=pattern == "2:4",
+        )
+    )  # fmt: skip
+    assert len(rows) == 2 and counted == []
+    report = prune(tiny_llama, tokens, method="ria", sparsity=0.5, pattern=pattern)
+    assert report.layers["ties"].tolist() == pytest.approx(counted) and len(counted) > 0
