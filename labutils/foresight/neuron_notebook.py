@@ -4,7 +4,6 @@ Its prunings are counted; what it reads beside them is counted in tokens, for th
 hold.
 """
 
-
 from labutils import world
 from labutils.data.words import read_concepts
 from labutils.foresight.readings import Items, Passages, Texts, TextsAbout, WordsLeftOut
