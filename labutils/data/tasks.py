@@ -14,6 +14,7 @@ Sources, splits and ``#all`` are those of `labutils.data.corpora`. Prompts and l
 are read as the registry (`labutils.data.hub_tasks`), or that file, says.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -167,12 +168,17 @@ def _load_lab_task(name: str, n_items: int, seed: int, split: str) -> Task:
     return Task(f"lab:{name}", name.partition("/")[0], world.TASKS[name].kind, items)
 
 
-def _check_classes(records: Sequence[dict], indices: range, source: str, split: str) -> None:
-    """Refuse a split of one class out of several: what a file gives that is sorted by its labels."""
-    labels = [str(record.get("label")) for record in records]
-    if len(set(labels[index] for index in indices)) == 1 < len(set(labels)):
+def _check_classes(records: Sequence[dict], indices: range, entry: HubTask | None, source: str, split: str) -> None:
+    """Refuse a split of one class out of several of a file in which every class stands together."""
+    first, column = records[0], entry.label if entry else "label"
+    has_own = first.keys() >= {"choices", "answer"} or first.keys() >= SIMILARITY_COLUMNS
+    labels = [] if column is None or (entry is None and has_own) else [record.get(column) for record in records]
+    if not all(type(label) is int and label >= 0 for label in labels):
+        return  # no classes, or none that can be read; what is wrong with them is said elsewhere
+    runs = sum(one != other for one, other in itertools.pairwise(labels)) + 1
+    if 1 < runs == len(set(labels)) and len({labels[index] for index in indices}) == 1:
         raise ValueError(
-            f"{source}: all {len(indices)} items of its {split!r} split have the label {labels[indices[0]]!r}, but "
+            f"{source}: all {len(indices)} items of its {split!r} split have the label {labels[indices[0]]}, but "
             "the file holds others: it is sorted by its labels. Shuffle its lines, or append '#all' to draw from all"
         )
 
@@ -224,7 +230,7 @@ def load_task(
     if n_items is not None and n_items > len(indices):
         raise ValueError(f"{source} has {len(indices)} items in {split!r}, {n_items} were asked for: ask for fewer")
     if parsed.scheme == "file":
-        _check_classes(records, indices, source, split)
+        _check_classes(records, indices, entry, source, split)
     order = draw_order(indices, seed)
     if entry:
         return _registered_task(entry, source, list(entry.draw(records, order, n_items)), template, n_items)
