@@ -97,6 +97,8 @@ def _run(options: argparse.Namespace) -> int:
     parameters = dict(parse_assignment(text) for text in options.parameters)
     tell = partial(tell_run, jobs=options.jobs, resume=options.resume, always=options.forecast)
     if options.forecast:
+        if options.jobs < 1:
+            raise ValueError(f"jobs must be 1 or more, not {options.jobs}")
         folder = options.notebooks or paths.NOTEBOOKS
         studies, _ = plan_studies(options.names, profile=options.profile, overrides=parameters, folder=folder)
         print("\n".join(tell(studies, out.resolve())))
@@ -160,8 +162,9 @@ def _ledger(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from labutils.claims.also_seen_on import PAGE, record_elsewhere
+    from labutils.claims.also_seen_on import PAGE, find_recordable, record_elsewhere
 
+    find_recordable(options.run, options.name)
     if options.pages:
         from labutils.runner.real_runs import keep_pages
 

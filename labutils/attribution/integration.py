@@ -138,6 +138,11 @@ def path_batches(
     """As many passages together as fit with the points of their paths into the memory, at least one."""
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no end-of-text token, from which the path starts: set tokenizer.eos_token")
+    for index, (ids, first) in enumerate(passages):
+        if not 1 <= first < len(ids):
+            raise ValueError(
+                f"passage {index} has {len(ids)} tokens; its first_target={first} must be one of 1 to their last"
+            )
     rows, device = [passage.ids for passage in passages], device_of(model)
     check_token_ids(model, rows)
     size, rows_at_once = _fitting(model, passages, memory)

@@ -3,6 +3,7 @@
 The page is generated from the ledgers, the collection's own beside the others; a stale page fails a test.
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from labutils.core.files import write_atomically
 LEDGERS = paths.REPOSITORY / "docs" / "ledgers"
 PAGE = paths.REPOSITORY / "docs" / "also_seen_on.md"
 OWN = "lab models"
+MARKS = "blank , . ( ) + - _"
+NAME = re.compile(r"\w[\w ,.()+-]{0,99}")
 INTRODUCTION = """# Also seen on
 
 The verdicts of the collection's own models, and those of runs on real models and real text, which are not part of the
@@ -30,16 +33,30 @@ def record_elsewhere(run: str | Path, name: str) -> Path:
     >>> record_elsewhere("results/full", "lab models")
 
     Raises:
-        LookupError: the run holds no ledger.
+        LookupError, ValueError: those of `find_recordable`.
     """
-    ledger = paths.expand(run) / FILE
-    if not ledger.exists():
-        raise LookupError(f"{run} holds no {FILE}; run a study into this folder first")
+    ledger = find_recordable(run, name)
     target = LEDGERS / f"{name}.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(ledger, target)
     write_atomically(PAGE, also_seen_page())
     return target
+
+
+def find_recordable(run: str | Path, name: str) -> Path:
+    """The ledger of a run that can be kept under this name.
+
+    Raises:
+        LookupError: the run holds no ledger.
+        ValueError: a name that cannot be that of a file and a column.
+    """
+    if not NAME.fullmatch(name):
+        allowed = f"a letter or digit, then at most 99 letters, digits or any of {MARKS}"
+        raise ValueError(f"{name!r} cannot name a run: {allowed}")
+    ledger = paths.expand(run) / FILE
+    if not ledger.exists():
+        raise LookupError(f"{run} holds no {FILE}; run a study into this folder first")
+    return ledger
 
 
 def also_seen_page() -> str:

@@ -5,6 +5,7 @@ A method name is a registered method (`sparsegpt`, `optiprune`, …), a register
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,8 +48,8 @@ class PruneOptions:
             raise ValueError(f"batch_size ({self.batch_size}) and block_size ({self.block_size}) must be at least 1.")
         if self.group not in (None, "row", "matrix"):
             raise ValueError(f'group={self.group!r} must be None, "row" or "matrix".')
-        if self.damping <= 0:
-            raise ValueError(f"damping ({self.damping}) must be above 0.")
+        if not 0 < self.damping < math.inf:
+            raise ValueError(f"damping ({self.damping}) must be above 0 and finite.")
 
 
 class Method:

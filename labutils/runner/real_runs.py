@@ -69,6 +69,9 @@ def keep_pages(
     present = find_notebooks(notebooks)
     for stem, record in records.items():
         _check(run, stem, record, present)
+    ledgers = "".join((run / stem / LEDGER).read_text() for stem, each in records.items() if not each["after_all"])
+    if not (run / LEDGER).exists() or (run / LEDGER).read_text() != ledgers:
+        raise ValueError(f"{run / LEDGER} is not what the notebooks found; `labutils run … --resume` writes it anew")
     contents, entries = {}, {}
     for stem, verdicts in _read_verdicts(run, list(records)).items():
         study = _read_study(run, records[stem], present[stem], verdicts)

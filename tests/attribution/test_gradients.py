@@ -195,3 +195,9 @@ def test_what_cannot_be_attributed_is_refused(tiny_llama, tiny_bert, tokenizer):
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="no end-of-text token"):
         attribute_tokens(tiny_llama, tokenizer, PASSAGES)
+
+
+@pytest.mark.parametrize("first", [0, -1, 4, 9])
+def test_a_passage_without_targets_is_refused(tiny_llama, tokenizer, first: int) -> None:
+    with pytest.raises(ValueError, match="passage 1 has 4 tokens; its first_target"):
+        attribute_tokens(tiny_llama, tokenizer, [PASSAGES[0], Passage(PASSAGES[0].ids[:4], first)])

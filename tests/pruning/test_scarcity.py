@@ -52,3 +52,9 @@ def test_nothing_is_told_where_tokens_or_damping_suffice(
     prune(tiny_llama, ids(2, 16), method="optiprune", sparsity=0.3)  # relative importance below its threshold
     prune(tiny_llama, ids(2, 16), method="optiprune-auto", sparsity=0.5)  # raises its damping itself
     assert told.messages == []
+
+
+@pytest.mark.parametrize("damping", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_damping_that_is_none_is_refused(tiny_llama: PreTrainedModel, damping: float) -> None:
+    with pytest.raises(ValueError, match="damping .* must be above 0"):
+        prune(tiny_llama, ids(2, 16), method="sparsegpt", sparsity=0.5, damping=damping)

@@ -16,6 +16,7 @@ from labutils.runner import find_stale, keep_pages, load_real_rows, readme_table
 from labutils.runner.notebooks import read_notebook
 from labutils.runner.real_manifest import find_altered, read_manifest
 from labutils.runner.real_runs import MOST_BYTES
+from labutils.runner.records import write_manifest
 
 
 @pytest.fixture
@@ -190,6 +191,9 @@ def test_a_later_run_takes_the_place_of_an_earlier_one(lab: Path, keep: Callable
     keep()
     for path in (lab / "run" / "02_b").iterdir():
         path.unlink()
+    with pytest.raises(ValueError, match="is not what the notebooks found"):
+        keep("Another name")
+    write_manifest(lab / "run")
     assert keep("Another name") == ["01_a"]
     real = lab / "docs" / "real"
     assert not list(real.rglob("02_b*")) and find_altered(real) == []
@@ -273,6 +277,10 @@ def test_one_command_keeps_pages_and_column(monkeypatch: pytest.MonkeyPatch, cap
         "labutils.claims.also_seen_on.record_elsewhere",
         lambda run, name: kept.append("column") or Path(f"{name}.jsonl"),
     )
+    assert main(["record", "results/real", "a/b", "--pages"]) == 2 and kept == []
+    assert "cannot name a run" in capsys.readouterr().err
+    assert main(["record", "results/nowhere", "A model", "--pages"]) == 2 and kept == []
+    monkeypatch.setattr("labutils.claims.also_seen_on.find_recordable", lambda run, name: None)
     assert main(["record", "results/real", "A model"]) == 0 and kept == ["column"]
     assert main(["record", "results/real", "A model", "--pages"]) == 0
     assert kept[1:] == [(Path("results/real"), "A model"), "column"]  # what refuses a run comes first
