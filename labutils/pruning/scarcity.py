@@ -49,11 +49,10 @@ def warn_if_scarce(walk: BlockWalk, methods: Iterable[MatrixMethod], request: Re
         return
     needed, given = needed_damping(walk), request.options.damping
     if given < needed:
-        enough = f"{DAMPING_PER_INPUT / given:.3g}" if given else "very many"
         tell_once(
             f"{request.method.name}: {tokens_per_input(walk):.2g} calibration tokens per input of the widest matrix; "
-            f"damping={given:g} is meant for {enough} or more, and what is repaired with fewer hangs on the sample. "
-            f"Take more sequences, or damping={needed:.2g}"
+            f"damping={given:g} is meant for {DAMPING_PER_INPUT / given:.3g} or more, and what is repaired with fewer "
+            f"hangs on the sample. Take more sequences, or damping={needed:.2g}"
         )
 
 

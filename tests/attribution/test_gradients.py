@@ -88,7 +88,7 @@ def _inner(layers, score, point):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_one_path_for_all_modules_gives_what_captum_gives_for_each(name, side, request, tokenizer):
-    """captum's rule errs by the first power of the step, so it is run with many, and without ReLU's kinks."""
+    """captum's rule errs by the first power of the step, so it is run with many."""
     model = request.getfixturevalue(name).double()
     known = [layer.down for layer in find_mlp_layers(model)] if side == "input" else list(find_blocks(model)[1])
     outputs = [(block, "output") for block in find_blocks(model)[1]]
