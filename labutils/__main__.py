@@ -90,33 +90,27 @@ def _add_notebooks(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from labutils.foresight.command import tell_run
     from labutils.runner.parameters import parse_assignment
-    from labutils.runner.planning import plan_studies
+    from labutils.runner.preparation import prepare
     from labutils.runner.runner import run_studies
 
-    out = options.out or Path("results") / Path(options.profile).stem
-    parameters = dict(parse_assignment(text) for text in options.parameters)
+    asked = {
+        "profile": options.profile,
+        "out": options.out or Path("results") / Path(options.profile).stem,
+        "jobs": options.jobs,
+        "parameters": dict(parse_assignment(text) for text in options.parameters),
+        "notebooks": options.notebooks,
+        "cell_timeout": options.cell_timeout,
+        "engine": options.engine,
+    }
     tell = partial(tell_run, jobs=options.jobs, resume=options.resume, always=options.forecast)
     if options.forecast:
-        if options.jobs < 1:
-            raise ValueError(f"jobs must be 1 or more, not {options.jobs}")
-        folder = options.notebooks or paths.NOTEBOOKS
-        studies, _ = plan_studies(options.names, profile=options.profile, overrides=parameters, folder=folder)
-        print("\n".join(tell(studies, out.resolve())))
+        prepared = prepare(options.names, **asked)
+        print("\n".join(tell(prepared.studies, prepared.run)))
         return 0
-    records = run_studies(
-        options.names,
-        profile=options.profile,
-        out=out,
-        jobs=options.jobs,
-        resume=options.resume,
-        parameters=parameters,
-        notebooks=options.notebooks,
-        cell_timeout=options.cell_timeout,
-        engine=options.engine,
-        announce=tell,
-    )
+    records = run_studies(options.names, resume=options.resume, announce=tell, **asked)
     failed = [stem for stem, record in records.items() if record["status"] != "succeeded"]
     outcome = f"FAILED: {', '.join(failed)}" if failed else "all succeeded"
+    out = asked["out"]
     print(f"{len(records)} notebooks, {outcome}. Pages: {out}/<notebook>/<notebook>.html; record: {out}/manifest.json")
     return 1 if failed else 0
 

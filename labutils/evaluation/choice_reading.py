@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from labutils.core.progress import progress
 from labutils.evaluation.batching import batches_of, rows_at_once
 from labutils.evaluation.choice_tokens import Candidate, Row, packed_rows, plain_rows
 from labutils.evaluation.readout import check_finite_values, read_rows
@@ -59,7 +60,8 @@ def choice_log_likelihoods(
             some = [row for row in rows if bool(row.branches) == packed]
             most = max((len(row.reads) if narrow else len(row.ids) for row in some), default=1)
             size = rows_at_once(model, batch_size, most)
-            for chosen in batches_of([len(row.ids) for row in some], size, device_of(model)):
+            batches = list(batches_of([len(row.ids) for row in some], size, device_of(model)))
+            for chosen in progress(batches, description="score choices", unit="batch"):
                 batch = [some[place] for place in chosen]
                 _add(sums, batch, read_rows(model, tokenizer, batch, narrow=narrow), names)
     return list(sums.split([len(item) for item in items])), way

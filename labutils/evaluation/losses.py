@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils import world
+from labutils.core.progress import progress
 from labutils.data.corpora import load_tokens, read_units
 from labutils.data.sources import parse_source
 from labutils.data.tasks import SIMILARITY_COLUMNS, load_task
@@ -47,7 +48,8 @@ def sequence_losses(
     losses, device = torch.empty(n, dtype=torch.float32), device_of(model)
     places = torch.arange(length - 1, device=device)
     with eval_mode(model):
-        for chosen in batches_of([length] * n, rows_at_once(model, batch_size, length), device):
+        batches = list(batches_of([length] * n, rows_at_once(model, batch_size, length), device))
+        for chosen in progress(batches, description="evaluate", unit="batch"):
             batch = tokens[chosen].to(device)
             logits = model(input_ids=batch, use_cache=False).logits
             found = [log_likelihoods(row[:-1], places, ids[1:]) for row, ids in zip(logits, batch, strict=True)]

@@ -9,6 +9,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from labutils.core.progress import progress
 from labutils.data.tokens import frame_texts
 from labutils.evaluation.batching import context_length, padded_batches
 from labutils.models.modes import device_of, eval_mode
@@ -40,7 +41,9 @@ def embed_sentences(
     check_token_ids(model, rows)
     pooled: dict[int, Tensor] = {}
     with eval_mode(model):
-        for chosen, ids, mask in padded_batches(rows, batch_size, tokenizer, device_of(model)):
+        batches = padded_batches(rows, batch_size, tokenizer, device_of(model))
+        total = -(-len(rows) // batch_size)
+        for chosen, ids, mask in progress(batches, total=total, description="embed sentences", unit="batch"):
             states = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
             pooled.update(zip(chosen, mean_pool(states, mask).cpu(), strict=True))
     embeddings = torch.stack([pooled[index] for index in range(len(rows))])

@@ -1,7 +1,6 @@
 """What one loaded model takes on this machine: shapes of its prunings, and short passes that are timed."""
 
 import dataclasses
-import time
 from collections.abc import Callable
 from functools import cache, cached_property
 
@@ -18,7 +17,7 @@ from labutils.models.modes import eval_mode
 from labutils.models.structure import find_blocks
 from labutils.pruning.forecast.memory import Memory, stage_memory
 from labutils.pruning.forecast.plan import Plan
-from labutils.pruning.forecast.probe import measure_pruning, measure_speed
+from labutils.pruning.forecast.probe import clocked, measure_pruning, measure_speed
 from labutils.pruning.forecast.request import plan_request
 from labutils.pruning.forecast.seconds import beginning_seconds, stage_seconds
 from labutils.pruning.methods import Request
@@ -124,13 +123,5 @@ class Meter:
         return self._per_token(run)
 
     def _per_token(self, run: Callable[[], object]) -> float:
-        """The faster of two passes after a first one, by the clock of this thread on a CPU."""
-        clock = time.thread_time if self.model.device.type == "cpu" else time.perf_counter
-        times = []
-        for _ in range(3):
-            started = clock()
-            run()
-            if self.model.device.type == "cuda":
-                torch.cuda.synchronize(self.model.device)
-            times.append(clock() - started)
-        return min(times[1:]) / self._probe.numel()
+        """The faster of two passes after a first one."""
+        return min(map(min, clocked(run, self.model.device, repeats=3))) / self._probe.numel()

@@ -46,6 +46,12 @@ class Windows(Reading):
     seed: int
     head: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if (self.n_each is not None and self.n_each < 1) or self.seq_len < 2:
+            raise ValueError(
+                f"{self.n_each} items of {self.seq_len} tokens leave nothing to read; take at least 1 of 2"
+            )
+
     def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
         if self.n_each is None:  # all pairs of sources that hold pairs
             return Items(self.sources, None, self.seed).count_tokens(tokenizer)

@@ -116,5 +116,11 @@ def requests_of(arms: Sequence[str], sparsities: Sequence[float], **options: obj
 
 
 def draws_of(calibration: str, n_sequences: int, seq_len: int, n_draws: int, *, first: int = 0) -> tuple[Draw, ...]:
-    """Draws of a calibration set, numbered from `first` on."""
+    """Draws of a calibration set, numbered from `first` on.
+
+    Raises:
+        ValueError: no draw, or draws of nothing.
+    """
+    if n_draws < 1 or n_sequences < 1:
+        raise ValueError(f"{n_draws} calibration draws of {n_sequences} sequences; a study needs at least one of each")
     return tuple(Draw(calibration, n_sequences, seq_len, first + draw) for draw in range(n_draws))

@@ -30,7 +30,7 @@ from papermill.execute import execute_notebook
 from labutils.core import paths
 from labutils.runner import parent_death
 from labutils.runner.engines import VARIABLE
-from labutils.runner.streams import Streams
+from labutils.runner.streams import Log, Streams
 from labutils.runner.workplaces import make_workplace, remove_workplace
 
 ENGINE = "labutils"  # papermill's word for what runs notebooks
@@ -98,6 +98,7 @@ class Execution:
     folder: Path = field(default_factory=make_workplace)
     manager: OwnPythonManager | None = None
     killed: bool = False
+    spoken: Log = field(default_factory=Log)
 
     @property
     def log(self) -> Path:
@@ -121,9 +122,8 @@ class Execution:
 
     def write(self, text: str) -> None:
         """Receive what the kernel writes to its standard error."""
-        for line in text.splitlines():
-            if line.strip():
-                self.on_text(line.rstrip())
+        for line in self.spoken.lines(text):
+            self.on_text(line)
 
     def flush(self) -> None:
         """Nothing is buffered; streams must have this method."""

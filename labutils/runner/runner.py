@@ -21,9 +21,7 @@ from filelock import FileLock, Timeout
 from nbformat import NotebookNode
 
 from labutils.claims.ledger import FILE as LEDGER
-from labutils.core import paths
 from labutils.core.files import hash_file, without_paths, write_atomically
-from labutils.runner.engines import check_engine
 from labutils.runner.kept_work import FOLDER as KEPT
 from labutils.runner.kernels import Execution, StudyFailure, execute, kernel_environment, papermill_silenced
 from labutils.runner.locks import find_locks, kernel_lock, lock
@@ -35,11 +33,10 @@ from labutils.runner.notebooks import (
     write_html,
     write_notebook,
 )
-from labutils.runner.planning import Study, find_lab_text, find_untaken, name_profile, plan_studies
+from labutils.runner.planning import Study, find_lab_text, find_untaken, name_profile
+from labutils.runner.preparation import prepare
 from labutils.runner.progress_board import Board
 from labutils.runner.records import (
-    check_named,
-    check_run_folder,
     find_changes,
     new_record,
     read_records,
@@ -113,23 +110,17 @@ def run_studies(
 
         run_studies(["01_layerwise_sparsity"], profile="smoke", out="results/trial", resume=True)
     """
-    folder = paths.expand(notebooks) if notebooks is not None else paths.NOTEBOOKS
-    if jobs < 1:
-        raise ValueError(f"jobs must be 1 or more, not {jobs}")
-    if cell_timeout is not None and cell_timeout < 1:
-        raise ValueError(f"cell_timeout must be at least 1 second, not {cell_timeout}")
-    studies, skipped = plan_studies(names, profile=profile, overrides=parameters or {}, folder=folder)
-    run = paths.expand(out).resolve()
-    check_run_folder(run, [study.stem for study in studies])
-    for study in studies:
-        check_named(study.parameters)
-    where = check_engine(engine) if engine is not None else None
+    asked = prepare(
+        names, profile=profile, out=out, jobs=jobs, parameters=parameters or {}, notebooks=notebooks,
+        cell_timeout=cell_timeout, engine=engine,
+    )  # fmt: skip
+    run, studies = asked.run, asked.studies
     board = Board(studies)
     threads = max(1, joblib.cpu_count() // jobs)
     session = Session(run, studies, resume, threads, engine, cell_timeout, board, shared_inputs())
-    if where is not None:
-        board.note(f"sweeps run on {where}")
-    for stem in skipped:
+    if asked.where is not None:
+        board.note(f"sweeps run on {asked.where}")
+    for stem in asked.skipped:
         board.note(f"{stem} is skipped: profile {name_profile(profile)!r} does not list it")
     for name, stems in find_untaken(studies, parameters or {}).items():
         told = (f"{stem} (did you mean {nearest!r}?)" if nearest else stem for stem, nearest in stems.items())

@@ -5,6 +5,8 @@ the length of some texts. Here both cost time linear in the text.
 """
 
 import re
+import time
+from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
@@ -12,6 +14,7 @@ from nbformat import NotebookNode
 STEP = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|.", re.DOTALL)
 MOVES = re.compile(r"([\r\b])")
 RESET, MOST_COLOURS = ("\x1b[0m", "\x1b[m"), 8  # sequences in force at a time: letters, ground, bold …
+BAR_EVERY_SECONDS = 10.0
 ERASE_REST, ERASE_LINE = ("\x1b[K", "\x1b[0K"), "\x1b[2K"
 
 
@@ -43,6 +46,29 @@ class Streams:
         for place, (first, second) in enumerate(zip(outputs, outputs[1:], strict=False)):
             if first.get("name") == "stderr" and second.get("name") == "stdout":
                 outputs[place : place + 2] = [second, first]
+
+
+class Log:
+    """The lines that one reads in a log of what a stream writes.
+
+    A bar, which goes to the begin of its line and draws itself anew many times a second, tells its state now and then.
+    """
+
+    def __init__(self, seconds: float = BAR_EVERY_SECONDS) -> None:
+        self._seconds, self._told, self._in_bar = seconds, -seconds, False
+
+    def lines(self, text: str) -> Iterator[str]:
+        r"""Of the next piece of the stream.
+
+        >>> list(Log().lines("read\n\r10 %\r20 %"))
+        ['read', '20 %']
+        """
+        for number, line in enumerate(text.split("\n")):
+            self._in_bar = "\r" in line or (self._in_bar and number == 0)  # a bar's end may come as a piece of its own
+            shown = show_text(line).rstrip()
+            if shown and (not self._in_bar or time.monotonic() - self._told >= self._seconds):
+                self._told = time.monotonic() if self._in_bar else self._told
+                yield shown
 
 
 def show_text(text: str) -> str:

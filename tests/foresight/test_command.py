@@ -74,6 +74,22 @@ def test_the_command_tells_and_does_not_run(tmp_path, capsys, monkeypatch):
     assert told == [(Path(tmp_path / "run"), {"jobs": 1, "resume": False, "always": True})]
 
 
-def test_what_a_run_would_refuse_the_forecast_refuses(capsys):
-    assert main(["run", "01_layerwise_sparsity", "--profile", "smoke", "--forecast", "-p", "n_drawss=3"]) == 2
-    assert "n_drawss" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["-p", "n_drawss=3"], "n_drawss"),
+        (["--jobs", "0"], "jobs must be 1 or more"),
+        (["--cell-timeout", "0"], "cell_timeout"),
+        (["--engine", "teleport:3"], "teleport"),
+        (["--out", __file__], "name another --out"),
+    ],
+)
+def test_what_a_run_would_refuse_the_forecast_refuses(given, told, capsys):
+    assert main(["run", "01_layerwise_sparsity", "--profile", "smoke", "--forecast", *given]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("empty", [{"n_items": 0}, {"n_draws": 0}, {"n_calibration": 0}, {"seq_len": 1}])
+def test_a_study_of_nothing_has_no_forecast(empty, tmp_path):
+    (line,) = command.tell_run(plan("01_layerwise_sparsity", **empty), tmp_path, always=True)[1:]
+    assert line.startswith("  01_layerwise_sparsity: cannot be told") and "at least" in line

@@ -51,6 +51,7 @@ def test_nothing_is_told_where_tokens_or_damping_suffice(
     prune(tiny_llama, ids(2, 16), method="wanda", sparsity=0.5)  # norms are known from far fewer
     prune(tiny_llama, ids(2, 16), method="optiprune", sparsity=0.3)  # relative importance below its threshold
     prune(tiny_llama, ids(2, 16), method="optiprune-auto", sparsity=0.5)  # raises its damping itself
+    prune(tiny_llama, ids(2, 16), method="sparsegpt", sparsity=0.0)  # of nothing there is no repair
     assert told.messages == []
 
 

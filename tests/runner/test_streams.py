@@ -10,7 +10,7 @@ from tiny_notebooks import write_profile, write_study
 
 from labutils.runner import run_studies
 from labutils.runner.notebooks import read_notebook
-from labutils.runner.streams import Streams, show_text
+from labutils.runner.streams import Log, Streams, show_text
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,15 @@ def test_the_cost_is_linear_in_the_text(piece: str) -> None:
     seconds(10_000)
     small, large = min(seconds(20_000) for _ in range(3)), min(seconds(160_000) for _ in range(2))
     assert large < 24 * small + 0.05, f"8 times the text took {large / small:.1f} times as long"
+
+
+def test_a_log_holds_whole_lines_and_of_a_bar_its_state_once_in_a_while() -> None:
+    bar = ["\r10 %", "\r20 %\r30 %", "\r100 %", "\n"]
+    often, seldom = Log(seconds=0.0), Log(seconds=60.0)
+    assert [line for piece in bar for line in often.lines(piece)] == ["10 %", "30 %", "100 %"]
+    assert [line for piece in ["read\nsort\n", *bar, "done\n"] for line in seldom.lines(piece)] == [
+        "read", "sort", "10 %", "done",
+    ]  # fmt: skip
 
 
 def test_streams_are_one_output_each_with_standard_output_first() -> None:

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig
 import labutils as lab
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.forecast import advice
-from labutils.pruning.forecast.probe import PruningSpeed, Speed
+from labutils.pruning.forecast.probe import PruningSpeed, Speed, clocked
 from labutils.pruning.forecast.request import build_on_meta
 from labutils.pruning.forecast.trace import trace_block
 from labutils.pruning.matrices import SparseGPT
@@ -45,6 +45,20 @@ def test_a_run_without_data_finds_the_inputs_that_a_real_run_finds(name: str) ->
     shared = {id(own): len(own.norms) for layer, own in statistics.items() if "experts" not in layer}
     assert sorted({matrix.input: matrix.columns for matrix in dense}.values()) == sorted(shared.values())
     assert costs.hidden == walk.hidden[0].nbytes and costs.products > 0 and costs.peak > costs.hidden
+
+
+def test_work_is_timed_with_all_threads_and_with_one() -> None:
+    """On a crowded machine a thread's clock counts its waiting for the others of its process."""
+    seen, before = [], torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        found = clocked(lambda: seen.append(torch.get_num_threads()), torch.device("cpu"), repeats=3)
+        assert seen == [2, 2, 2, 1, 1, 1] and torch.get_num_threads() == 2
+        assert [len(times) for times in found] == [2, 2]
+        torch.set_num_threads(1)
+        assert len(clocked(lambda: None, torch.device("cpu"), repeats=3)) == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_counts_of_a_llama_block_by_hand(tiny_llama: nn.Module) -> None:
