@@ -24,7 +24,8 @@ from labutils.world.tasks import stream_items
 
 SHARD_SEQUENCES = 2048
 BATCH_TEXTS = 64
-SEEDS_PER_RUN = 100_000  # shards of one run, and its tokenizer, read streams of their own
+SEEDS_PER_RUN = 100_000  # shards of one run read streams of their own
+TOKENIZER_SEED = 0  # no shard reads it
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 ENGLISH_TEXTS, FOREIGN_TEXTS, INVENTORY_COPIES = 1500, 150, 300  # for the tokenizer; texts per source
 
@@ -71,8 +72,8 @@ def stream_texts(source: str, seed: int) -> Iterator[tuple[str, str]]:
         yield from ((text, "") for text in stream_documents(register, language=language, seed=seed, split="train"))
 
 
-def train_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of the mixture's text, the same for all lab models.
+def train_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE of the mixture's text, the same for all lab models and seeds: their losses are per equal tokens.
 
     Mostly English text, with the list of English words beside it, so that even a rare word is one token; words of the
     built languages take two or three.
@@ -91,7 +92,7 @@ def train_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
         text + answer
         for source in mixture()
         for text, answer in islice(
-            stream_texts(source, seed * SEEDS_PER_RUN), FOREIGN_TEXTS if _is_foreign(source) else ENGLISH_TEXTS
+            stream_texts(source, TOKENIZER_SEED), FOREIGN_TEXTS if _is_foreign(source) else ENGLISH_TEXTS
         )
     ]
     texts += [" " + " ".join(inventory())] * INVENTORY_COPIES

@@ -109,7 +109,7 @@ def train_lab_model(
     )
     folder = expand(out or MODELS / spec.name)
     place = torch.device(choose_device(device))
-    tokenizer = train_tokenizer(options.seed)
+    tokenizer = train_tokenizer()
     special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     model = spec.build(vocabulary_size=len(tokenizer), special_ids=special, seed=options.seed).to(place).train()
     optimizer = torch.optim.AdamW(
