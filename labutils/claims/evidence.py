@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from labutils.claims.registry import Guard, judge
 from labutils.claims.verdicts import Verdict
 from labutils.core.files import hash_bytes, write_atomically
@@ -38,7 +40,7 @@ def write_evidence(folder: Path, verdicts: Sequence[Verdict]) -> None:
             "rows_sha256": hash_bytes(content), "function": evidence.function, "part": evidence.part,
             "arguments": evidence.options,
         })  # fmt: skip
-    write_atomically(folder / FILE, json.dumps(entries, indent=1, allow_nan=False) + "\n")
+    write_atomically(folder / FILE, json.dumps(entries, indent=1, allow_nan=False, default=np.generic.item) + "\n")
 
 
 def judge_again(folder: Path) -> list[Verdict]:
