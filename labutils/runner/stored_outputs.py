@@ -25,6 +25,7 @@ from labutils.runner.notebooks import (
 from labutils.runner.planning import plan_studies
 from labutils.runner.real_manifest import FOLDER, find_altered, read_manifest, tell_in_notebook, tell_in_readme
 from labutils.runner.records import portable, read_records
+from labutils.runner.stored_evidence import keep_rows
 
 PROFILE = "full"
 MARKERS = ("<!-- notebooks -->", "<!-- /notebooks -->")
@@ -58,6 +59,8 @@ def store_outputs(
     stored = {stem: _store_one(run, record, notebooks, hashes, today) for stem, record in records.items()}
     for stem, notebook in stored.items():
         write_atomically(notebooks / f"{stem}.ipynb", write_notebook(notebook))
+    if notebooks == paths.NOTEBOOKS:
+        keep_rows(run, stored)
     write_heads(notebooks=notebooks, real=real)
     write_readme(notebooks=notebooks, readme=readme, real=real)
     if PICTURE[0] in stored:
