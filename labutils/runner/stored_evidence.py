@@ -1,7 +1,7 @@
-"""The rows of the stored notebooks, in the repository: what each verdict was judged from, and what each study concluded.
+"""The rows of the stored notebooks in the repository: what each verdict was judged from, and what studies concluded.
 
-`data/evidence/<notebook>` holds what `lab.ledger("data/evidence", from_rows=True)` needs; `data/rows/<notebook>.parquet`
-the rows of the sweeps, for whoever wants to ask them something else.
+`data/evidence/<notebook>` holds what `lab.ledger("data/evidence", from_rows=True)` needs, and
+`data/rows/<notebook>.parquet` the rows of the sweeps, for whoever wants to ask them something else.
 """
 
 import shutil

@@ -37,6 +37,8 @@ def store_outputs(
 ) -> list[str]:
     """Copy a run's outputs and answers into the notebooks, rebuild the README's table, and return the stems stored.
 
+    The rows go into the data folder beside the notebooks (`keep_rows`).
+
     >>> store_outputs("results/full")
 
     Args:
@@ -59,8 +61,7 @@ def store_outputs(
     stored = {stem: _store_one(run, record, notebooks, hashes, today) for stem, record in records.items()}
     for stem, notebook in stored.items():
         write_atomically(notebooks / f"{stem}.ipynb", write_notebook(notebook))
-    if notebooks == paths.NOTEBOOKS:
-        keep_rows(run, stored)
+    keep_rows(run, stored, data=notebooks.parent / paths.DATA.name)
     write_heads(notebooks=notebooks, real=real)
     write_readme(notebooks=notebooks, readme=readme, real=real)
     if PICTURE[0] in stored:

@@ -1,6 +1,7 @@
 """Which method at which sparsity: what was measured here, as advice and as the page `docs/which_method.md`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 
@@ -66,16 +67,26 @@ def advise(rows: pd.DataFrame, *, margin: float = MARGIN) -> pd.DataFrame:
     return pd.DataFrame(found, columns=COLUMNS)
 
 
-def write_which_method() -> bool:
-    """Write the page anew from the stored rows; whether it differed from them.
+def write_which_method() -> Path:
+    """Write the page anew from the stored rows, and return its path.
 
     >>> write_which_method()
     """
-    tables = {stem: (f"../notebooks/{stem}.ipynb", load_stored_rows(stem)) for stem in STUDIES}
-    page = which_method_page(tables)
-    stale = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page
-    write_atomically(PAGE, page)
-    return stale
+    write_atomically(PAGE, _present_page())
+    return PAGE
+
+
+def find_stale_page() -> list[str]:
+    """One line where the page is not what the stored rows say; nothing where it is.
+
+    >>> find_stale_page()
+    """
+    fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == _present_page()
+    return [] if fresh else [f"{PAGE.name} is not what the stored rows say: `labutils store` of a full run writes it"]
+
+
+def _present_page() -> str:
+    return which_method_page({stem: (f"../notebooks/{stem}.ipynb", load_stored_rows(stem)) for stem in STUDIES})
 
 
 def which_method_page(tables: Mapping[str, tuple[str, pd.DataFrame]]) -> str:
