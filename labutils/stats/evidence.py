@@ -39,6 +39,10 @@ class Evidence:
         made = _find(self.function)(self.frame, **{name: _revive(value) for name, value in self.options.items()})
         return getattr(made, self.part) if self.part else made
 
+    def parameters(self) -> list[str]:
+        """The names of all arguments that the function takes beside the frame; raises as `recompute`."""
+        return list(inspect.signature(_find(self.function)).parameters)[1:]
+
 
 def keeps_evidence(part: str = "") -> Callable[[Callable[..., Made]], Callable[..., Made]]:
     """Decorator of a function from a frame to an interval, which then carries its evidence.
