@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from labutils.claims.evidence import find_evidence, judge_again
 from labutils.claims.registry import claim, load_claims, tensions
 from labutils.claims.verdicts import Verdict, plural
 from labutils.core import paths
@@ -69,7 +70,7 @@ def write_ledger(path: Path, verdicts: Sequence[Verdict]) -> None:
     write_atomically(path, "".join(lines))
 
 
-def ledger(folder: str | Path) -> pd.DataFrame:
+def ledger(folder: str | Path, *, from_rows: bool = False) -> pd.DataFrame:
     """One row per claim and run, Holm-corrected over all of them, from one ledger file or all below a folder.
 
     >>> found = ledger("results/full")
@@ -79,8 +80,13 @@ def ledger(folder: str | Path) -> pd.DataFrame:
     those of `Verdict.as_row`. A last line cut off by an interruption is left out with a warning that names the file,
     kept in `.attrs["interrupted"]`. Raises LookupError without any ledger or for a claim that is not in the registry,
     ValueError for any other line that is not a verdict.
+
+    With `from_rows` every verdict is judged anew from the rows that were kept of it (`data/evidence` holds those of the
+    stored notebooks), and nothing else is read; raises as `judge_again` does.
     """
     folder = paths.expand(folder)
+    if from_rows:
+        return _judge_anew(folder)
     files = [folder] if folder.is_file() else _find_ledgers(folder)
     if not files:
         raise LookupError(f"no {FILE} in {folder} or below: run a study into this folder first")
@@ -93,8 +99,23 @@ def ledger(folder: str | Path) -> pd.DataFrame:
         if not whole:
             interrupted.append(f"{name}/{file.name}")
             warnings.warn(f"{file}: the last line is cut off and was left out; repeat that run", stacklevel=2)
+    return _table(runs, verdicts, interrupted)
+
+
+def _judge_anew(folder: Path) -> pd.DataFrame:
+    kept = find_evidence(folder)
+    if not kept:
+        raise LookupError(f"no kept rows in {folder} or below: run a study into this folder first")
+    found = {place: judge_again(place) for place in kept}
+    names = [place.relative_to(folder).as_posix().removesuffix("/evidence") for place in kept]
+    runs = [name for name, verdicts in zip(names, found.values(), strict=True) for _ in verdicts]
+    return _table(runs, sum(found.values(), []), [])
+
+
+def _table(runs: Sequence[str], verdicts: Sequence[Verdict], interrupted: list[str]) -> pd.DataFrame:
     rows = [{"run": run} | verdict.as_row() for run, verdict in zip(runs, correct(verdicts), strict=True)]
-    table = pd.DataFrame(rows, columns=None if rows else ["run", *(item.name for item in fields(Verdict))])
+    columns = ["run", *(one.name for one in fields(Verdict) if one.name != "judged")]
+    table = pd.DataFrame(rows, columns=None if rows else columns)
     table.attrs["interrupted"] = interrupted
     return table
 

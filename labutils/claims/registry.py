@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from labutils.claims.verdicts import Verdict
+from labutils.claims.verdicts import Judged, Verdict
 from labutils.core.options import suggest
 from labutils.core.paths import DATA
 from labutils.core.yaml_text import parse_yaml
@@ -165,6 +165,8 @@ def judge(
         note="; ".join(filter(None, [remark, interval.note])),
         item_unit=interval.units[0],
         draw_unit=interval.units[1],
+        judged=interval.evidence
+        and Judged(interval.evidence, {"dense_loss": dense_loss, "guard": guard, "unit": unit}),
     )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from scipy.stats import chi2
 
 from labutils.stats.cells import resample_cells
+from labutils.stats.evidence import Evidence, keeps_evidence
 from labutils.stats.pairing import paired_differences
 
 __all__ = [
@@ -44,6 +45,7 @@ class Interval:
     samples: Float[np.ndarray, " resamples"] = field(repr=False, compare=False)
     note: str = ""
     units: tuple[str, str] = UNITS
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_samples(
@@ -118,6 +120,7 @@ class Heterogeneity(NamedTuple):
     i_squared: float
 
 
+@keeps_evidence()
 def crossed_bootstrap(
     differences: pd.DataFrame,
     statistic: str | Statistic = "mean",
@@ -161,24 +164,30 @@ def crossed_bootstrap(
     return Interval.from_samples(estimate, samples, level=level, **counts, note=found.note, units=units)
 
 
+@dataclass(frozen=True)
+class _Slope:
+    x: tuple[float, ...]
+
+    def __call__(self, cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
+        grid = _increasing(self.x)
+        weights = (grid - grid.mean()) / np.square(grid - grid.mean()).sum()
+        return _average_strata(cell_means, grid) @ weights
+
+
 def slope(x: Numbers) -> Statistic:
     """Statistic: least-squares slope over `x` (one increasing value per cell) of cell means averaged over strata.
 
     >>> crossed_bootstrap(gain, slope([0.5, 0.6, 0.7]))  # gain per unit of sparsity
     """
-    grid = _increasing(x)
-    weights = (grid - grid.mean()) / np.square(grid - grid.mean()).sum()
-    return lambda cell_means: _average_strata(cell_means, grid) @ weights
+    return _Slope(tuple(_increasing(x).tolist()))
 
 
-def crossover(x: Numbers) -> Statistic:
-    """Statistic: where interpolated means over strata last turn from negative to positive; NaN if nowhere.
+@dataclass(frozen=True)
+class _Crossover:
+    x: tuple[float, ...]
 
-    >>> crossed_bootstrap(gain, crossover([0.5, 0.6, 0.7]))  # the sparsity from which on the candidate is better
-    """
-    grid = _increasing(x)
-
-    def locate(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
+    def __call__(self, cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
+        grid = _increasing(self.x)
         y = _average_strata(cell_means, grid)
         location, sign_ahead = np.full(len(y), np.nan), np.zeros(len(y))
         for k in reversed(range(len(grid) - 1)):
@@ -188,7 +197,13 @@ def crossover(x: Numbers) -> Statistic:
             location[found] = grid[k] + (grid[k + 1] - grid[k]) * left / (left - right)
         return location
 
-    return locate
+
+def crossover(x: Numbers) -> Statistic:
+    """Statistic: where interpolated means over strata last turn from negative to positive; NaN if nowhere.
+
+    >>> crossed_bootstrap(gain, crossover([0.5, 0.6, 0.7]))  # the sparsity from which on the candidate is better
+    """
+    return _Crossover(tuple(_increasing(x).tolist()))
 
 
 def p_value(samples: Float[np.ndarray, " resamples"], boundaries: Numbers = (0.0,)) -> float:

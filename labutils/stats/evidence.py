@@ -1,0 +1,123 @@
+"""What an interval was computed from, kept with it: any reader can compute it once more from these rows alone."""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import Any, TypeVar
+
+import pandas as pd
+
+PACKAGE = "labutils."
+MARK = "keeps_evidence"  # attribute of functions that evidence may name
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A function of a frame, with the frame and all other arguments.
+
+    Attributes:
+        function: its dotted name; one that `keeps_evidence`.
+        part: the attribute of the result that is the interval; empty where the result is.
+        options: the other arguments, as JSON can hold them.
+    """
+
+    function: str
+    part: str
+    frame: pd.DataFrame
+    options: Mapping[str, Any]
+
+    def recompute(self) -> Any:
+        """The interval once more.
+
+        Raises:
+            ValueError: the function named is none of the package's that keep evidence.
+        """
+        made = _find(self.function)(self.frame, **{name: _revive(value) for name, value in self.options.items()})
+        return getattr(made, self.part) if self.part else made
+
+    def parameters(self) -> list[str]:
+        """The names of all arguments that the function takes beside the frame; raises as `recompute`."""
+        return list(inspect.signature(_find(self.function)).parameters)[1:]
+
+
+def keeps_evidence(part: str = "") -> Callable[[Callable[..., Made]], Callable[..., Made]]:
+    """Decorator of a function from a frame to an interval, which then carries its evidence.
+
+        @keeps_evidence()
+        def crossed_bootstrap(differences, statistic="mean", *, level=0.95): ...
+
+    Where an argument is a function of one's own, which no file can hold, the interval carries none.
+
+    Args:
+        part: where the function returns more than the interval, the attribute that is it.
+    """
+
+    def decorate(function: Callable[..., Made]) -> Callable[..., Made]:
+        signature = inspect.signature(function)
+        name = f"{function.__module__}.{function.__qualname__}"
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **options: Any) -> Made:
+            made = function(*arguments, **options)
+            bound = dict(signature.bind(*arguments, **options).arguments)
+            frame = bound.pop(next(iter(signature.parameters)))
+            plain = {name: _plain(value) for name, value in bound.items()}
+            kept = None if _NONE in plain.values() else Evidence(name, part, frame, plain)
+            return _with_evidence(made, part, kept)
+
+        setattr(call, MARK, True)
+        return call
+
+    return decorate
+
+
+def _with_evidence(made: Any, part: str, evidence: Evidence | None) -> Any:
+    if not part:
+        return replace(made, evidence=evidence)
+    interval = replace(getattr(made, part), evidence=evidence)
+    return replace(made, **{part: interval}) if is_dataclass(made) else made._replace(**{part: interval})
+
+
+_NONE = "no file can hold this"
+
+
+def _plain(value: Any) -> Any:
+    """An argument as JSON can hold it: a statistic of the package is written by its name and fields."""
+    if is_dataclass(value) and type(value).__module__.startswith(PACKAGE):
+        return {"made by": f"{type(value).__module__}.{type(value).__qualname__}", **asdict(value)}
+    if callable(value):
+        name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
+        return {"function": name} if name.startswith(PACKAGE) and "<" not in name else _NONE
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple | set) else value
+
+
+def _revive(value: Any) -> Any:
+    if isinstance(value, Mapping) and "made by" in value:
+        return _named(value["made by"])(**{name: _revive(entry) for name, entry in value.items() if name != "made by"})
+    if isinstance(value, Mapping) and set(value) == {"function"}:
+        return _named(value["function"])
+    return tuple(map(_revive, value)) if isinstance(value, list) else value
+
+
+def _find(name: str) -> Callable[..., Any]:
+    found = _named(name)
+    if not getattr(found, MARK, False):
+        raise ValueError(f"{name} makes no interval from kept rows")
+    return found
+
+
+def _named(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.rpartition(".")
+    if not module.startswith(PACKAGE):
+        raise ValueError(f"{name} is not a function of this package")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name} is not there; these rows were kept by another version") from error
