@@ -5,6 +5,7 @@ A shard depends on its number and the seed alone, so training can go on anywhere
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -72,6 +73,7 @@ def stream_texts(source: str, seed: int) -> Iterator[tuple[str, str]]:
         yield from ((text, "") for text in stream_documents(register, language=language, seed=seed, split="train"))
 
 
+@cache
 def train_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE of the mixture's text, the same for all lab models and seeds: their losses are per equal tokens.
 
