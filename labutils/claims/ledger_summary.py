@@ -68,8 +68,8 @@ def effects_in_margins(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``claim, name, outcome, low, estimate, high, absent``: one row per verdict in reading order. `absent` says why
         there is no such effect, and is "" where there is one: a claim without a margin, a slope, whose margin is one
-        per unit of sparsity, or a verdict without an estimate. Of an equivalence, which has no side that speaks for
-        it, the sign is that of the effect.
+        per unit of sparsity, or a verdict without an estimate. An equivalence is denied by effects of either sign, so
+        its estimate is told as negative.
     """
     rows = []
     for row in in_reading_order(frame).to_dict("records"):
@@ -77,7 +77,8 @@ def effects_in_margins(frame: pd.DataFrame) -> pd.DataFrame:
         remark = "exploratory" if one.exploratory else f"as {one.same_fact_as}" if one.same_fact_as else ""
         about = {"claim": one.id, "name": one.name + (f" ({remark})" if remark else ""), "outcome": verdict.outcome}
         absent = "" if _has_margin(verdict) else _why_without(verdict)
-        scale = nan if absent else (-1 if one.kind == "negative_result" else 1) / verdict.margin
+        against = one.kind == "negative_result" or (one.kind == "equivalence" and (verdict.estimate or 0) > 0)
+        scale = nan if absent else (-1 if against else 1) / verdict.margin
         ends = (
             (nan, nan, nan) if absent else sorted(scale * end for end in (verdict.low, verdict.estimate, verdict.high))
         )

@@ -62,4 +62,6 @@ def test_effects_point_to_the_right_where_they_speak_for_the_claim():
     reasons = {"C03": "a slope over sparsity", "C07": "no estimate", "C09": "no margin"}
     assert shown.loc[shown["absent"] != "", "absent"].to_dict() == reasons
     assert shown.loc[list(reasons), "estimate"].isna().all()
+    alike = effects_in_margins(frame(found("C12", "contradicted", 0.81, 0.405))).iloc[0]
+    assert (alike["low"], alike["estimate"], alike["high"]) == pytest.approx((-0.83 / 0.405, -2, -0.8 / 0.405))
     assert shown.loc["R12", "name"].endswith("(as C14)") and shown.loc["C48", "name"].endswith("(exploratory)")
