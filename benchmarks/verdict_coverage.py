@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from scipy.stats import binomtest, norm
 
 from labutils.stats.bootstrap import Interval, Statistic, crossover, slope
@@ -39,7 +40,7 @@ from labutils.sweeps.variance import set_effect
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, describe_machine, write_result
 
-RESAMPLES = 1000
+RESAMPLES = 600
 Simulation = Callable[[np.random.Generator, bool], Interval]
 
 
@@ -190,7 +191,7 @@ def of_families(n_tasks: int, n_inside: int, n_items: int, n_draws: int, drops: 
         inside = np.arange(n_tasks) < n_inside
         lost = np.where(inside, drops[0] if planted else drops[1], drops[1])
         kept = np.column_stack([np.full(n_tasks, 0.85), 0.85 * (1 - lost)])
-        rows = scores(generator, kept, n_draws, n_items, 4)
+        rows = scores(generator, kept, n_draws, n_items, 2)
         rows["family"] = np.where(inside, "in", "out")[rows["task"]]
         return family_contrast(rows, "in", n_resamples=400, seed=int(generator.integers(2**31)))
 
@@ -265,9 +266,9 @@ STUDIES = {
 }  # fmt: skip
 
 
-def run(study: Study, name: str, n_studies: int) -> dict[str, object]:
+def run(name: str, n_studies: int) -> dict[str, object]:
     """Coverage, power and wrong side of one statistic, each with its interval; the same at every call."""
-    generator = np.random.default_rng(zlib.crc32(name.encode()))
+    study, generator = STUDIES[name], np.random.default_rng(zlib.crc32(name.encode()))
     start = time.process_time()
     planted = [study.simulate(generator, True) for _ in range(n_studies)]
     covered = [one.low <= study.truth <= one.high for one in planted if np.isfinite(one.low)]
@@ -278,6 +279,7 @@ def run(study: Study, name: str, n_studies: int) -> dict[str, object]:
         absent = [study.simulate(generator, False) for _ in range(n_studies)]
         wrong = [one.low > study.boundary or one.high < study.boundary for one in absent]
         result |= {"power": share(clear), "wrong side": share(wrong)}
+    print(name, time.process_time() - start, flush=True)
     return result | {"processor seconds": round(time.process_time() - start, 1)}
 
 
@@ -290,20 +292,18 @@ def share(found: list[bool]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=400)
-    parser.add_argument("--only", default="", help="statistics whose name holds this")
+    parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
-    results = {}
-    for name, study in STUDIES.items():
-        if options.only in name:
-            found = results[name] = run(study, name, options.studies)
-            told = [
-                f"{key} {one['share']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-                for key, one in found.items()
-                if isinstance(one, dict)
-            ]
-            print(f"{name}: {', '.join(told)} ({found['processor seconds']} s)", flush=True)
-    if not options.only:
-        write_result(RESULTS / "verdict_coverage.json", {"machine": describe_machine(), "statistics": results})
+    found = Parallel(n_jobs=options.jobs)(delayed(run)(name, options.studies) for name in STUDIES)
+    for name, result in zip(STUDIES, found, strict=True):
+        told = [
+            f"{key} {one['share']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+            for key, one in result.items()
+            if isinstance(one, dict)
+        ]
+        print(f"{name}: {', '.join(told)}")
+    statistics = dict(zip(STUDIES, found, strict=True))
+    write_result(RESULTS / "verdict_coverage.json", {"machine": describe_machine(), "statistics": statistics})
 
 
 if __name__ == "__main__":

@@ -37,3 +37,29 @@ def widened_correlations(
     centre, scattered = np.arctanh(np.clip([estimate], -LIMIT, LIMIT)), np.arctanh(np.clip(samples, -LIMIT, LIMIT))
     widening = np.sqrt(n_units / generator.chisquare(n_units - 1, size=len(samples)))
     return np.tanh(centre + widening * (scattered - centre))
+
+
+def resampled_correlations(
+    x: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], counts: Float[np.ndarray, "resamples rows"]
+) -> Float[np.ndarray, " resamples"]:
+    """Spearman's ρ of every resample, in which row i stands `counts[:, i]` times; NaN where a column is constant.
+
+    >>> resampled_correlations(x, y, np.ones((1, len(x))))[0]  # Spearman's ρ of the rows as they are
+    """
+    ranks = [_counted_ranks(column, counts) for column in (x, y)]
+    total = counts.sum(axis=1, keepdims=True)
+    first, second = (each - (counts * each).sum(axis=1, keepdims=True) / total for each in ranks)
+    lengths = [np.sqrt((counts * np.square(each)).sum(axis=1)) for each in (first, second)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (counts * first * second).sum(axis=1) / (lengths[0] * lengths[1])
+
+
+def _counted_ranks(
+    values: Float[np.ndarray, " rows"], counts: Float[np.ndarray, "resamples rows"]
+) -> Float[np.ndarray, "resamples rows"]:
+    """Mean ranks where every value stands as often as counted, but for a constant."""
+    distinct, places = np.unique(values, return_inverse=True)
+    order = np.argsort(places, kind="stable")
+    first = np.searchsorted(places[order], np.arange(len(distinct)))
+    together = np.add.reduceat(counts[:, order], first, axis=1)
+    return (np.cumsum(together, axis=1) - together / 2)[:, places]

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import spearmanr, t
 
-from labutils.stats.ranks import unit_ranks, widened_correlations
+from labutils.stats.ranks import resampled_correlations, unit_ranks, widened_correlations
 
 
 def test_ranks_have_length_one():
@@ -27,3 +27,13 @@ def test_normal_resamples_become_students_with_the_right_scale(n_units):
 def test_correlations_stay_correlations():
     found = widened_correlations(1.0, np.array([1.0, -1.0, 0.99] * 100), 3, np.random.default_rng(0))
     assert np.isfinite(found).all() and np.abs(found).max() <= 1
+
+
+def test_counted_correlations_are_those_of_repeated_rows():
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(0, 5, size=(2, 12)).astype(float)  # with ties
+    counts = generator.multinomial(12, np.full(12, 1 / 12), size=20)
+    found = resampled_correlations(x, y, counts.astype(float))
+    expected = [spearmanr(np.repeat(x, count), np.repeat(y, count)).statistic for count in counts]
+    assert found == pytest.approx(expected)
+    assert np.isnan(resampled_correlations(np.ones(3), np.arange(3.0), np.ones((1, 3))))[0]

@@ -36,7 +36,7 @@ SLOW = {name for name in COVERAGE.STUDIES if name.startswith(("family", "lowest 
 
 @pytest.mark.parametrize("name", sorted(set(COVERAGE.STUDIES) - SLOW))
 def test_the_truth_is_covered(name):
-    found = COVERAGE.run(COVERAGE.STUDIES[name], name, QUICK)
+    found = COVERAGE.run(name, QUICK)
     missed = round((1 - found["coverage"]["share"]) * found["coverage"]["studies"])
     wrong = found.get("wrong side", {"share": 0})["share"] * QUICK
     assert missed <= MOST_MISSED and round(wrong) <= MOST_MISSED
@@ -62,5 +62,5 @@ def test_the_stored_result_is_of_todays_studies_and_meets_its_aims():
 
 def test_the_same_studies_are_simulated_at_every_call():
     name = "mean over 3 models"
-    twice = [COVERAGE.run(COVERAGE.STUDIES[name], name, 5)["coverage"] for _ in range(2)]
+    twice = [COVERAGE.run(name, 5)["coverage"] for _ in range(2)]
     assert twice[0] == twice[1]
