@@ -279,7 +279,6 @@ def run(name: str, n_studies: int) -> dict[str, object]:
         absent = [study.simulate(generator, False) for _ in range(n_studies)]
         wrong = [one.low > study.boundary or one.high < study.boundary for one in absent]
         result |= {"power": share(clear), "wrong side": share(wrong)}
-    print(name, time.process_time() - start, flush=True)
     return result | {"processor seconds": round(time.process_time() - start, 1)}
 
 
@@ -295,14 +294,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
     found = Parallel(n_jobs=options.jobs)(delayed(run)(name, options.studies) for name in STUDIES)
-    for name, result in zip(STUDIES, found, strict=True):
-        told = [
-            f"{key} {one['share']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-            for key, one in result.items()
-            if isinstance(one, dict)
-        ]
-        print(f"{name}: {', '.join(told)}")
     statistics = dict(zip(STUDIES, found, strict=True))
+    shares = [{key: one["share"] for key, one in each.items() if isinstance(one, dict)} for each in found]
+    print(pd.DataFrame(shares, index=list(STUDIES)).to_string())
     write_result(RESULTS / "verdict_coverage.json", {"machine": describe_machine(), "statistics": statistics})
 
 
