@@ -46,7 +46,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     ledger.add_argument("run", type=paths.expand, help="run folder")
     record = _add(commands, "record", _record, "keep a run's verdicts, and its pages, for readers of docs/")
     record.add_argument("run", type=paths.expand, help="run folder")
-    record.add_argument("name", help="name of its column in docs/also_seen_on.md, for instance the model and the text")
+    record.add_argument("name", help="its name in docs/also_seen_on.md, for instance the model and the text")
     pages = "a run with the profile real: also its pages, figures and rows, in docs/real, in place of earlier ones"
     record.add_argument("--pages", action="store_true", help=pages)
     train = _add(commands, "train", _train, "train the lab models")

@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from labutils.claims.outcomes import NEGLIGIBLE
 from labutils.stats.bootstrap import write_interval
 from labutils.stats.evidence import Evidence
 
 UNITS = ("item_unit", "draw_unit")
-OUTCOMES = ("supported", "contradicted", "equivalent", "inconclusive", "not testable here")
+# Beside its name in a sentence, what an outcome means.
+MEANINGS = {
+    "contradicted": ", that is, not transferred to this model,",
+    NEGLIGIBLE: " (an effect, but too small to matter)",
+}
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,10 @@ class Verdict:
     """What one study says about one claim, and on what it was found (`scope`: model, corpus, grid, parameters ...).
 
     `n_items` and `n_draws` say how many of `item_unit` and `draw_unit` the interval was found over; what was not
-    repeated has None. `p_value` is two-sided, against the boundary of the region in which the claim holds. `outcome`
-    may be weaker than `first_outcome` once `labutils.claims.ledger.correct` has adjusted for the other tests of the
-    ledger (`p_holm`). `judged` is what it was found from, where an interval keeps its rows; it is no part of a row.
+    repeated has None. `p_value` is two-sided, against the values that the outcome excludes (`outcomes.boundaries`).
+    `outcome` may be weaker than `first_outcome` once `labutils.claims.ledger.correct` has adjusted for the other tests
+    of the ledger (`p_holm`). `judged` is what it was found from, where an interval keeps its rows; it is no part of a
+    row.
     """
 
     claim: str
@@ -85,7 +91,7 @@ class Verdict:
         remarks = " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in (self.note, self.correction) if remark)
         if self.estimate is None:
             return f"{self.claim} {self.outcome} ({where}). {remarks}".strip()
-        outcome = self.outcome + (", that is, not transferred to this model," if self.outcome == "contradicted" else "")
+        outcome = self.outcome + MEANINGS.get(self.outcome, "")
         return f"{self.claim} {outcome} on {where}: {self.evidence()}. {remarks}".strip()
 
     def evidence(self) -> str:

@@ -20,10 +20,11 @@ __getattr__, __dir__, __all__ = attach(
             "difference_curves",
             "layer_errors",
             "block_sparsity_bars",
-            "effect_forest",
             "value_grid",
             "short_source",
         ],
+        "ledger_forest": ["effect_forest", "absent_effects"],
+        "alt_text": ["describe_figure", "show_alt_text"],
         "tables": ["show"],
     },
 )

@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 
 from labutils.core.figures import close_figure, finish_figure
 from labutils.data.sources import short_source
+from labutils.plots.alt_text import show_alt_text
 from labutils.pruning import PruneReport
 from labutils.stats.pairing import pair_with_dense
 from labutils.stats.tables import interval_table
@@ -41,13 +41,6 @@ MARKERS = {
     "uniform": "o", "owl": "s", "alpha": "^", "dlp": "D", "arithmetic": "v", "global": "P", "optiprune": "*",
     "measured": "X",
 }  # fmt: skip
-OUTCOME_COLOURS = {
-    "supported": _COLOURS[2],
-    "contradicted": _COLOURS[3],
-    "equivalent": _COLOURS[0],
-    "inconclusive": (0.6, 0.6, 0.6),
-    "not testable here": (0.8, 0.8, 0.8),
-}
 NOTE = "bars: {:.0%} intervals over items and calibration draws"
 
 
@@ -58,6 +51,7 @@ def set_style() -> None:
     """
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "axes.titleweight": "bold", "axes.titlesize": 12})
+    show_alt_text()
 
 
 def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
@@ -143,28 +137,6 @@ def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> F
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="sparsity (share of zeros)", ylim=(0, 1))
     axis.xaxis.get_major_locator().set_params(integer=True)
     return finish_figure(figure, title, legend_of=axis)
-
-
-def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
-    """Verdicts of a ledger as intervals, each divided by its claim's margin so that unlike units share one axis.
-
-    >>> effect_forest(lab.ledger("results/full"), title="Effects in units of their margins")
-    """
-    shown = ledger[ledger["margin"].fillna(0) > 0].reset_index(drop=True)
-    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.42 * len(shown)))
-    for row in shown.itertuples():
-        scaled = np.array([row.low, row.estimate, row.high]) / row.margin
-        colour = OUTCOME_COLOURS[row.outcome]
-        axis.plot(scaled[[0, 2]], [row.Index] * 2, color=colour, linewidth=2)
-        axis.plot(scaled[1], row.Index, "o", color=colour)
-    axis.axvspan(-1, 1, color="0.9", zorder=0)
-    axis.axvline(0, color="0.3", linewidth=1)
-    axis.set_yticks(range(len(shown)), [f"{row.claim} ({row.outcome})" for row in shown.itertuples()])
-    axis.set_xscale("symlog", linthresh=1)
-    axis.invert_yaxis()
-    axis.set(xlabel="effect in units of the claim's margin (band: ±1), 95 % interval")
-    axis.set_title(title, loc="left")
-    return close_figure(figure)
 
 
 def value_grid(

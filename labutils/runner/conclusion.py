@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from labutils.claims.evidence import write_evidence
-from labutils.claims.ledger import FILE, write_ledger
+from labutils.claims.ledger import FILE, reject_repeated, write_ledger
 from labutils.claims.verdicts import Verdict
 from labutils.core.files import hash_bytes, hash_file, write_atomically
 from labutils.core.paths import study_folder
@@ -33,14 +33,15 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd
         answer: the answer to the notebook's question, one line with number and interval.
 
     Raises:
-        ValueError: the answer is empty or has several lines, a verdict holds NaN, or Parquet cannot hold the rows (a
-            column with lists beside names is written as text).
+        ValueError: the answer is empty or has several lines, two verdicts are on one claim, a verdict holds NaN, or
+            Parquet cannot hold the rows (a column with lists beside names is written as text).
 
         lab.conclude(rows, [lab.judge("C01", …)], "Yes: 0.12 nats [0.08, 0.16] more loss")
     """
     answer = answer.strip()
     if not answer or "\n" in answer:
         raise ValueError(f"the answer must be one line of text, not {answer!r}")
+    reject_repeated(verdicts, "the study")
     folder = study_folder()
     parquet = frame_to_parquet(rows)
     write_atomically(folder / "rows.parquet", parquet)

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, norm
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, paired_differences
 from labutils.stats.pairing import pair_with_dense, require_columns
-from labutils.stats.ranks import unit_ranks
+from labutils.stats.ranks import resampled_correlations, unit_ranks, widened_correlations
 
 
 def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
@@ -141,8 +141,9 @@ def rank_correlation(
 
     >>> rank_correlation(frame, "added_loss", "drop", cluster="task")
 
-    Percentile bootstrap; `n_items` counts the clusters, and nothing was repeated. Resamples in which a column is
-    constant have no value and are left out. Of fewer than three clusters the interval is undefined.
+    The bootstrap's deviations are widened for few clusters (`widened_correlations`); `n_items` counts the clusters, and
+    nothing was repeated. Resamples in which a column is constant have no value and are left out. Of fewer than three
+    clusters the interval is undefined. The names of the clusters change nothing.
 
     Raises:
         ValueError: values that are NaN.
@@ -151,17 +152,16 @@ def rank_correlation(
         raise ValueError(f"{x} and {y} need values in every row")
     if (n_clusters := frame[cluster].nunique()) < 3:
         return Interval.undefined(f"at least three values of {cluster} are needed; there are {n_clusters}")
+    frame = frame.sort_values([x, y])
     groups = [part[[x, y]].to_numpy(dtype=float) for _, part in frame.groupby(cluster)]
+    groups.sort(key=lambda group: group.tolist())  # by what is in them, so that their names do not matter
+    rows, of_group = np.concatenate(groups), np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    estimate = float(unit_ranks(rows[:, 0]) @ unit_ranks(rows[:, 1]))
     generator = np.random.default_rng(seed)
-    estimate = float(unit_ranks(frame[x].to_numpy(dtype=float)) @ unit_ranks(frame[y].to_numpy(dtype=float)))
-    samples = []
-    for _ in range(n_resamples):
-        drawn = np.concatenate([groups[place] for place in generator.integers(len(groups), size=len(groups))])
-        if (np.ptp(drawn, axis=0) > 0).all():
-            samples.append(float(unit_ranks(drawn[:, 0]) @ unit_ranks(drawn[:, 1])))
-    return Interval.from_samples(
-        estimate, np.array(samples), level=level, n_items=len(groups), units=(cluster, "repetition")
-    )
+    counts = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=n_resamples)
+    samples = resampled_correlations(rows[:, 0], rows[:, 1], counts[:, of_group].astype(float))
+    widened = widened_correlations(estimate, samples[np.isfinite(samples)], len(groups), generator)
+    return Interval.from_samples(estimate, widened, level=level, n_items=len(groups), units=(cluster, "repetition"))
 
 
 def knowledge_contrast(

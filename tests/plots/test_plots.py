@@ -1,6 +1,5 @@
 """Figures show the numbers of the rows beside them."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -64,16 +63,6 @@ def test_settings_are_named_for_readers(rows: pd.DataFrame) -> None:
     labels = plots.value_grid(regret, title="t", label="l").axes[0].get_yticklabels()
     assert [text.get_text() for text in labels] == ["lab-llama, review", "lab-llama, narrative"]
     assert plots.setting_name(("m", "file:a/b.txt#all")) == "m, b.txt" and plots.setting_name(0.5) == "0.5"
-
-
-def test_forest_scales_by_the_margin() -> None:
-    columns = ["claim", "outcome", "low", "estimate", "high", "margin"]
-    rows = [("C16", "supported", 0.1, 0.2, 0.3, 0.1), ("R10", "inconclusive", 0.0, 0.1, 0.2, np.nan)]
-    ledger = pd.DataFrame(rows, columns=columns)
-    lines = plots.effect_forest(ledger, title="t").axes[0].lines
-    assert list(lines[0].get_xdata()) == pytest.approx([1.0, 3.0]) and list(lines[1].get_xdata()) == pytest.approx(
-        [2.0]
-    )
 
 
 def test_block_sparsities_and_layer_errors(rows: pd.DataFrame) -> None:

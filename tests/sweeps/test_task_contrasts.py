@@ -151,5 +151,7 @@ def test_the_rank_correlation_resamples_clusters():
     assert found.n_items == 30 and found.low < found.estimate < found.high
     with pytest.raises(ValueError, match="need values in every row"):
         rank_correlation(frame.assign(x=np.nan), "x", "y", cluster="task")
+    named = frame.assign(task=frame["task"].map(lambda task: f"task {29 - task}")).sample(frac=1, random_state=0)
+    assert rank_correlation(named, "x", "y", cluster="task") == found  # the order and names of clusters say nothing
     few = rank_correlation(frame[frame["task"] < 2], "x", "y", cluster="task")
     assert f"{few:+.2f}" == "not testable here (at least three values of task are needed; there are 2)"
