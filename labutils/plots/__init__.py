@@ -5,7 +5,8 @@
 
 Every function takes tidy rows and returns the Figure, with intervals wherever something was repeated. The same method
 has the same colour everywhere, and so has the same allocation. Imports the rooms before it: `pruning` for its report,
-`stats` for intervals, `data` for short names. A figure of one study belongs into that study's room; what several of them draw belongs here.
+`stats` for intervals, `data` for short names. A figure of one study belongs into that study's room; what
+several of them draw belongs here.
 """
 
 from labutils.core.lazy import attach

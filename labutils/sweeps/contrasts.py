@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, paired_differences
+from labutils.stats.pairing import PAIRING, pair_with_dense, require_columns
 
 CELLS = ("contrast", "sparsity")
 
@@ -47,6 +48,27 @@ def contrast_interval(differences: pd.DataFrame, statistic: str | Statistic = "m
     if differences.empty:
         return Interval.undefined("the rows hold no pair of arms and no sparsities to compare")
     return crossed_bootstrap(differences, statistic, cells=CELLS, seed=seed)
+
+
+def average_contrasts(differences: pd.DataFrame) -> pd.DataFrame:
+    """The mean over contrasts of every item and draw: what several scores say together, for a figure.
+
+    >>> average_contrasts(contrast(rows, {"ria": ("ria/uniform", "ria/owl"), "wanda": ("wanda/uniform", "wanda/owl")}))
+
+    Raises:
+        LookupError: a column is missing.
+    """
+    require_columns(differences, [*PAIRING, "value"])
+    return differences.groupby(list(PAIRING), as_index=False, sort=False)["value"].mean()
+
+
+def added_loss(rows: pd.DataFrame) -> pd.DataFrame:
+    """The pruned rows with the loss that pruning added, item by item, as `value`.
+
+    >>> lab.stats.interval_table(added_loss(rows), ["method", "sparsity"])
+    """
+    pruned = pair_with_dense(rows, "loss", on=["model", "calibration", "evaluation", "item"])
+    return pruned.assign(value=pruned["loss"] - pruned["dense"])
 
 
 def advantage_over(rows: pd.DataFrame, arm: str, components: Sequence[str]) -> pd.DataFrame:

@@ -58,10 +58,13 @@ def rule_regrets(
 
     Returns:
         ``threshold, spread_from, model, evaluation, sparsity, regret``: thresholds are the grid's sparsities, and
-        infinity for never; the regret is a share of the dense model's loss.
+        infinity for never; the regret is a share of the dense model's loss. No rows where an arm is missing.
     """
     components = {(late, spread): f"{(below, above)[late]}/{('uniform', rule)[spread]}"
                   for late in (0, 1) for spread in (0, 1)}  # fmt: skip
+    columns = ["threshold", "spread_from", *SETTING, "sparsity", "regret"]
+    if not set(components.values()) <= set(rows["arm"]):
+        return pd.DataFrame(columns=columns)
     of_components = rows[rows["arm"].isin(components.values())]
     table = of_components.groupby([*SETTING, "sparsity", "arm"], sort=False)["loss"].mean().unstack("arm")
     regret = table.sub(table.min(axis=1), axis=0).div(
@@ -75,4 +78,4 @@ def rule_regrets(
             names = [components[int(s >= threshold), int(s >= start)] for s in sparsities]
             own = [regret.at[key, name] for key, name in zip(regret.index, names, strict=True)]
             found.append(regret.index.to_frame(index=False).assign(threshold=threshold, spread_from=start, regret=own))
-    return pd.concat(found, ignore_index=True)[["threshold", "spread_from", *SETTING, "sparsity", "regret"]]
+    return pd.concat(found, ignore_index=True)[columns]

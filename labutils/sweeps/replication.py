@@ -7,7 +7,7 @@ does worst, never by how many settings agree.
 import numpy as np
 import pandas as pd
 
-from labutils.stats.bootstrap import heterogeneity
+from labutils.stats.bootstrap import Interval, heterogeneity
 from labutils.stats.extremes import lowest_cell
 from labutils.sweeps.contrasts import contrast
 from labutils.sweeps.over_models import lowest_over_models, model_table
@@ -84,6 +84,18 @@ def worst_effect(effects: pd.DataFrame) -> pd.DataFrame:
     C01 claims no more than "no worse by the margin", so one margin is added to it.
     """
     return effects.assign(value=effects["value"] + (effects["contrast"] == "C01"))
+
+
+def worst_claim(effects: pd.DataFrame) -> Interval:
+    """What R10 is judged on: the lowest value of `worst_effect` over claims and settings, with its interval.
+
+    >>> lab.judge("R10", interval=worst_claim(effects), scope=scope, unit="margins")
+
+    Undefined of a frame without rows.
+    """
+    if effects.empty:
+        return Interval.undefined("the rows hold no pair of arms and no sparsities for all of C01 to C05")
+    return lowest_cell(worst_effect(effects), cells=("cell",)).interval
 
 
 def effect_table(effects: pd.DataFrame) -> pd.DataFrame:

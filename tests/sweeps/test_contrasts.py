@@ -107,3 +107,15 @@ def test_nothing_has_no_shares() -> None:
     rows = made_rows(lambda model, arm, s: noise.normal())
     found = lab.sweeps.share_of_gain(rows, whole=("ria/uniform", "sparsegpt/uniform"), part=("ria/uniform", "ria/owl"))
     assert not found.defined and "no shares" in str(found)
+
+
+def test_contrasts_are_averaged_item_by_item_and_added_loss_is_paired_with_the_dense_model() -> None:
+    losses = {"ria/uniform": 1.0, "ria/owl": 0.4, "sparsegpt/uniform": 0.5, "sparsegpt/owl": 0.3}
+    rows = made_rows(lambda model, arm, s: losses.get(arm, 0.0))
+    gain = lab.contrast(rows, {score: (f"{score}/uniform", f"{score}/owl") for score in ("ria", "sparsegpt")})
+    mean = lab.sweeps.average_contrasts(gain)
+    assert len(mean) == len(gain) / 2 and mean["value"].tolist() == pytest.approx([0.4] * len(mean))
+    rows["method"] = rows["arm"].str.split("/").str[0]
+    dense = rows[rows["arm"] == "dense"].assign(loss=lambda frame: 2.0 + frame["item"])
+    added = lab.sweeps.added_loss(pd.concat([rows[rows["arm"] != "dense"], dense]))
+    assert added["value"].tolist() == pytest.approx((added["loss"] - 2.0 - added["item"]).tolist())

@@ -24,7 +24,7 @@ def test_over_models_is_students_t_of_their_estimates() -> None:
     assert values == pytest.approx([0.3, -0.4, -0.5], abs=0.01)
     half = t.ppf(0.975, 2) * values.std(ddof=1) / 3**0.5
     ends = (found.overall.low, found.overall.high)
-    assert ends == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-3)
+    assert ends == pytest.approx((values.mean() - half, values.mean() + half), rel=5e-3)
     assert found.overall.units == ("item", "model") and found.overall.n_draws == 3
     # every model by itself is as clear as can be; over models nothing is
     assert found.by_model["a"].low > 0.2 and found.overall.low < 0 < found.overall.high

@@ -58,3 +58,8 @@ def test_the_papers_rule_has_no_regret_in_the_papers_world() -> None:
     table = worst["regret"].max().unstack()
     assert table.stack().idxmin() == (0.6, 0.6) and table.loc[0.6, 0.6] == pytest.approx(0, abs=1e-3)
     assert table.loc[np.inf, np.inf] == pytest.approx(0.3, abs=0.01)
+
+
+def test_without_an_arm_there_are_no_rules_to_tell() -> None:
+    rows = with_arm(lambda m, s: ("ria/uniform", 0.0))
+    assert lab.sweeps.rule_regrets(rows[rows["arm"] != "ria/owl"]).empty

@@ -13,8 +13,7 @@ def effects_of(loss, **options):
 
 
 def judged(effects):
-    worst = lab.sweeps.worst_effect(effects)
-    return lab.judge("R10", interval=lab.stats.lowest_cell(worst, cells=("cell",)).interval, scope={"model": "m"})
+    return lab.judge("R10", interval=lab.sweeps.worst_claim(effects), scope={"model": "m"}, unit="margins")
 
 
 def test_a_world_that_agrees_with_the_paper_supports_it() -> None:
@@ -85,8 +84,7 @@ def test_what_the_rows_cannot_tell_is_not_testable_and_stops_nothing(kept) -> No
     """As in notebook 03 with other components or sparsities."""
     effects = lab.sweeps.claim_effects(kept(made_sweep(paper)), low=0.4, high=0.6, margin=0.01)
     assert effects.empty and lab.sweeps.effect_table(effects).empty and lab.sweeps.claim_summary(effects).empty
-    interval = lab.sweeps.lowest_over_models(lab.sweeps.worst_effect(effects), cells=("cell",)).overall
-    assert lab.judge("R10", interval=interval, scope={"model": "m"}).outcome == "not testable here"
+    assert judged(effects).outcome == "not testable here"
     figure = lab.sweeps.effect_figures.effect_panels(
         lab.sweeps.effect_table(effects), panel="claim", row="model", title="t", x_label="x"
     )
