@@ -1,11 +1,12 @@
 """Effects in words that can be read aloud: who gains and who loses, without a sign to be turned in the head."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from labutils.stats.bootstrap import write_interval
 
 
+@runtime_checkable
 class Effect(Protocol):
     """What has an estimate and the ends of its interval: an `Interval`, a `Verdict`, a row of a table."""
 
