@@ -50,7 +50,8 @@ ALLOCATION_PALETTE = {
     "global": _MUTED[4], "global-raw": (0.1, 0.25, 0.15), "measured": (0.55, 0.1, 0.2),
 }  # fmt: skip
 # What is neither method nor allocation, such as models and texts, in the order of appearance.
-OTHER_COLOURS = [plt.get_cmap("tab20b")(place) for place in (0, 5, 9, 13, 17, 2, 7, 11, 15, 19)]
+OTHER_COLOURS = [plt.get_cmap("tab20b")(place) for place in (0, 13, 5, 17, 9, 2, 15, 7, 19, 11)]
+POOLED = {"over models": (0.0, 0.0, 0.0)}
 OUTCOME_COLOURS = {
     "supported": _COLOURS[2],
     "contradicted": _COLOURS[3],
@@ -210,7 +211,9 @@ def value_grid(
         colours = {"cmap": "vlag", "norm": SymLogNorm(_power_of_ten(threshold), vmin=centre - most, vmax=centre + most)}
     table = table.set_axis([setting_name(row) for row in table.index])
     shown = table.map(lambda value: float(format(value, digits)) + 0.0)  # no minus before a zero
-    sns.heatmap(table, annot=shown, fmt=digits, cbar_kws={"label": label}, ax=axis, linewidths=0.5, **colours)
+    sns.heatmap(
+        table, annot=shown, fmt=digits, cbar_kws={"label": label, "format": "%.3g"}, ax=axis, linewidths=0.5, **colours
+    )
     axis.set_title(title, loc="left")
     axis.tick_params(axis="y", rotation=0)
     axis.set_ylabel("")
@@ -228,7 +231,7 @@ def colour_of(label: str, number: int = 0) -> object:
 
     >>> colour_of("sparsegpt/owl") == PALETTE["sparsegpt"]
     """
-    known = PALETTE | ALLOCATION_PALETTE
+    known = PALETTE | ALLOCATION_PALETTE | POOLED
     return known.get(label.split("/")[0], OTHER_COLOURS[number % len(OTHER_COLOURS)])
 
 

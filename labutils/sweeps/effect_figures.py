@@ -53,22 +53,25 @@ def effect_panels(
                 part["estimate"], places, xerr=bars, fmt="o", markersize=4, capsize=2, linewidth=1.3, color=colour,
                 label=short_source(str(group)),
             )  # fmt: skip
-        _finish_panel(axis, name, x_label)
+        ends = shown.loc[shown[panel] == name, ["low", "high"]]
+        _finish_panel(axis, name, x_label, float(ends.min(axis=None)), float(ends.max(axis=None)))
     axes[0, 0].set_yticks(range(len(rows)), [setting_name(each) for each in rows])
-    axes[0, 0].invert_yaxis()
-    note = " ".join(filter(None, ["bars: 95 % intervals; grey: less than one margin.", note]))
+    axes[0, 0].set_ylim(len(rows) - 0.4, -0.6)
+    note = " ".join(filter(None, ["bars: 95% intervals; grey: less than one margin.", note]))
     return finish_figure(figure, title, note, legend_of=axes[0, 0] if hue else None, note_height=-0.06)
 
 
-def _finish_panel(axis: Axes, name: str, x_label: str) -> None:
+def _finish_panel(axis: Axes, name: str, x_label: str, least: float, most: float) -> None:
+    """Linear within a margin, logarithmic up to the decade that holds every interval."""
     axis.axvspan(-1, 1, color="0.88", zorder=0)
     axis.axvline(0, color="0.3", linewidth=1)
-    axis.set_xscale("symlog", linthresh=1)
-    most = max(abs(edge) for edge in axis.get_xlim())
-    decade = 10.0 ** np.ceil(np.log10(max(most, 3.0)))
-    ticks = [-decade, *([-1.0, 1.0] if decade < 100 else []), 0.0, decade]
-    axis.set_xlim(-decade, decade)
-    axis.set_xticks(sorted(ticks), [f"{tick:g}".replace("-", "−") for tick in sorted(ticks)])
+    axis.set_xscale("symlog", linthresh=1, linscale=0.7)
+    decade = 10.0 ** np.ceil(np.log10(max(most, -least, 3.0)))
+    inner = 1.0 if decade < 100 else 10.0
+    left = -decade if least < -1 else -1.5
+    ticks = [tick for tick in (-decade, -inner, 0.0, inner, decade) if tick >= left]
+    axis.set_xlim(left, decade)
+    axis.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
     axis.minorticks_off()
     axis.set(title=str(name), xlabel=x_label)
     axis.grid(axis="y", visible=False)
@@ -103,7 +106,7 @@ def gap_curves(rows: pd.DataFrame, arms: Sequence[str], components: Sequence[str
         axis.set_xlabel("sparsity (share of zeros)")
     for axis in axes[:, 0]:
         axis.set_ylabel("loss above the best\ncomponent (% of dense)")
-    note = "bars: 95 % intervals over items and calibration draws; below 0: better than every component"
+    note = "bars: 95% intervals over items and calibration draws; below 0: better than every component"
     return finish_figure(figure, title, note, legend_of=axes.flat[0])
 
 
