@@ -1,8 +1,9 @@
 """Experiments over models, texts, draws, arms and sparsities, as tidy rows, and contrasts of their arms.
 
-`losses` sweeps over texts and `tasks` over tasks; `contrasts`, `task_contrasts` and `variance` turn their rows into the
-numbers that claims are judged by; `calibration_sets`,
-`calibration_sizes` and `text_vectors` tell what the calibration was, and `kept_prunings` keeps rows with the run.
+`losses` sweeps over texts and `tasks` over tasks; `contrasts`, `over_models`, `allocation_claims`, `replication`,
+`regret`, `task_contrasts` and `variance` turn their rows into the numbers that claims are judged by, and
+`effect_figures` and `figures` draw them; `calibration_sets`, `calibration_sizes` and `text_vectors` tell what the
+calibration was, and `kept_prunings` keeps rows with the run.
 
 Imports every room before it but `multilevel`, `claims` and `checkpoints`; of `runner`, where finished runs are kept. A
 new experiment is a function that returns one row per item; a new contrast takes such rows and returns differences or an
@@ -24,10 +25,23 @@ __getattr__, __dir__, __all__ = attach(
             "smallest_advantage",
             "regret_table",
             "cross_fitted_regret",
-            "expected_sign_share",
-            "stratum_estimates",
-            "expected_signs",
+            "share_of_gain",
+            "average_contrasts",
+            "added_loss",
         ],
+        "over_models": ["effects_over_models", "lowest_over_models", "find_crossing", "model_table"],
+        "allocation_claims": ["rule_gain", "allocation_effects", "rule_table"],
+        "replication": [
+            "claim_effects",
+            "worst_effect",
+            "worst_claim",
+            "effect_table",
+            "claim_summary",
+            "dense_losses",
+            "per_dense_loss",
+        ],
+        "wording": ["gain_or_loss", "name_list"],
+        "regret": ["relative_advantage", "worst_regrets", "rule_regrets"],
         "task_contrasts": [
             "add_drops",
             "calibration_gain",
@@ -47,5 +61,5 @@ __getattr__, __dir__, __all__ = attach(
             "task_texts",
         ],
     },
-    rooms=["calibration_sets", "figures"],
+    rooms=["calibration_sets", "effect_figures", "figures"],
 )

@@ -51,9 +51,9 @@ def gain_by_size(gain: pd.DataFrame, *, better: str, worse: str, unit: str, marg
     axis.minorticks_off()
     axis.set(
         xlabel="calibration tokens per input of the widest layer",
-        ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})",
+        ylabel=f"{unit}: above 0 {better},\nbelow 0 {worse} is better",
     )
-    note = "Bars: 95 % intervals over items and calibration draws."
+    note = "bars: 95% intervals over items and calibration draws"
     return finish_figure(figure, title, note, legend_of=axis)
 
 

@@ -73,3 +73,22 @@ def test_block_sparsities_and_layer_errors(rows: pd.DataFrame) -> None:
     assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx(report.block_sparsity.tolist())
     grid = plots.layer_errors(report, title="t")
     assert len(grid.axes[0].texts) == len(report.layers)
+
+
+def test_differences_have_a_panel_for_every_model_and_no_bar_is_cut(rows: pd.DataFrame) -> None:
+    both = pd.concat([rows, rows.assign(model="other", loss=rows["loss"] * 3)], ignore_index=True)
+    gain = lab.contrast(both, {"owl": ("wanda/uniform", "wanda/owl")})
+    figure = plots.difference_curves(
+        {"owl": gain}, title="t", better="owl", worse="uniform", margin=0.02, unit="nats", panels="model"
+    )
+    assert [axis.get_title() for axis in figure.axes] == ["lab-llama", "other"]
+    for axis in figure.axes:
+        (bars,) = axis.containers[0].lines[2]
+        heights = [y for segment in bars.get_segments() for _, y in segment]
+        assert axis.get_ylim()[0] < min(heights) and max(heights) < axis.get_ylim()[1]
+
+
+def test_allocations_that_agree_stand_side_by_side() -> None:
+    values = pd.Series([0.5, 0.5])
+    lines = plots.block_sparsity_bars({"uniform": values, "global": values}, title="t").axes[0].lines
+    assert (lines[0].get_xdata() != lines[1].get_xdata()).all() and lines[0].get_color() != lines[1].get_color()
