@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, crossover
+from labutils.stats.evidence import keeps_evidence
 from labutils.stats.extremes import lowest_cell
 from labutils.stats.few_units import interval_over_units
 
@@ -31,6 +32,7 @@ class ModelEffects(NamedTuple):
     overall: Interval
 
 
+@keeps_evidence("overall")
 def effects_over_models(differences: pd.DataFrame, statistic: str | Statistic = "mean") -> ModelEffects:
     """A statistic of cell means in every model, and its mean over models by Student's t.
 
@@ -53,6 +55,7 @@ def effects_over_models(differences: pd.DataFrame, statistic: str | Statistic = 
     return ModelEffects(own, interval_over_units(effects, n_items=_fewest(own)))
 
 
+@keeps_evidence("overall")
 def lowest_over_models(differences: pd.DataFrame, *, cells: Sequence[str] = CELLS) -> ModelEffects:
     """The lowest cell, for a claim that holds only where it holds in every cell: in every model, and over models.
 
