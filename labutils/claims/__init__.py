@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "registry": ["judge", "not_testable", "claim"],
+        "conditions": ["judge_under"],
         "verdicts": ["Verdict"],
         "ledger": ["ledger"],
         "ledger_page": ["ledger_table", "tensions_table", "untested_claims"],

@@ -49,17 +49,37 @@ TASK_WEIGHTS = {
     "qa/treatments": 2.0,
 }
 
+# What a model that never reads a register does without: the register in every language, and each task about what it
+# tells of. Entries on drugs stay in the encyclopedic register, as they do in a general encyclopedia.
+TASKS_ABOUT = {
+    "biomedical": ("sentiment/patients", "qa/treatments", "qa/trials", "inference/trials", "topic/medicine"),
+}
+
 CHOICE_TASKS = tuple(name for name, spec in TASKS.items() if spec.kind == "choice")
 
 
-def mixture() -> dict[str, float]:
-    """Source -> share of the tokens. A source is "<register>/<language>" or the name of a task."""
+def mixture(withheld: str = "") -> dict[str, float]:
+    """Source -> share of the tokens. A source is "<register>/<language>" or the name of a task.
+
+    Of a `withheld` register nothing is left, nor of the tasks about it; the other shares keep their proportions.
+    LookupError for a register that cannot be withheld.
+    """
+    if withheld and withheld not in TASKS_ABOUT:
+        raise LookupError(f"the register {withheld!r} cannot be withheld; there is {', '.join(TASKS_ABOUT)}.")
     foreign = [f"{register}/{language}" for language in LANGUAGES[1:] for register in REGISTERS]
     shares = {f"{register}/english": share for register, share in ENGLISH_SHARES.items()}
     shares |= dict.fromkeys(foreign, FOREIGN_SHARE / len(foreign))
     weights = {task: TASK_WEIGHTS.get(task, 1.0) for task in CHOICE_TASKS}
     unit = (1 - sum(shares.values())) / sum(weights.values())
-    return shares | {task: weight * unit for task, weight in weights.items()}
+    shares |= {task: weight * unit for task, weight in weights.items()}
+    if not withheld:
+        return shares
+    kept = {
+        source: share
+        for source, share in shares.items()
+        if source not in TASKS_ABOUT[withheld] and source.split("/")[0] != withheld
+    }
+    return {source: share / sum(kept.values()) for source, share in kept.items()}
 
 
 def stream_texts(source: str, seed: int) -> Iterator[tuple[str, str]]:
@@ -75,7 +95,7 @@ def stream_texts(source: str, seed: int) -> Iterator[tuple[str, str]]:
 
 @cache
 def train_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE of the mixture's text, the same for all lab models and seeds: their losses are per equal tokens.
+    """A byte-level BPE of the whole mixture's text, the same for all lab models and seeds: losses are per equal tokens.
 
     Mostly English text, with the list of English words beside it, so that even a rare word is one token; words of the
     built languages take two or three.
@@ -115,13 +135,15 @@ class Shard:
     is_answer: Bool[Tensor, "sequences length"]
 
 
-def load_shard(number: int, tokenizer: PreTrainedTokenizerFast, *, seed: int, sequences: int) -> Shard:
+def load_shard(
+    number: int, tokenizer: PreTrainedTokenizerFast, *, seed: int, sequences: int, withheld: str = ""
+) -> Shard:
     """Shard `number` of the training text, its windows of 128 tokens in random order.
 
     Documents are joined by `</s>` into one stream and cut anywhere, as `labutils.data.corpora.load_tokens` does;
     windows of task items begin with an item, since that is how items are scored.
     """
-    shares = mixture()
+    shares = mixture(withheld)
     counts = np.floor(np.array(list(shares.values())) * sequences).astype(int)
     counts[0] += sequences - counts.sum()
     rows: list[tuple[list[int], list[bool]]] = []

@@ -1,4 +1,4 @@
-"""What a lab model is: its architecture, its size and how long it is trained."""
+"""What a lab model is: its architecture, its size, how long it is trained and what it never reads."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ class ModelSpec:
 
     Attributes:
         config: the arguments of `config_class` that size it.
+        withheld: a register that the model never reads, nor any task about it; see `corpus.mixture`.
         shipped: whether its weights come with the collection.
     """
 
@@ -28,6 +29,7 @@ class ModelSpec:
     config: dict[str, Any] = field(default_factory=dict)
     tokens: int = 12_000_000
     learning_rate: float = 3e-3
+    withheld: str = ""
     shipped: bool = True
 
     def build(self, *, vocabulary_size: int, special_ids: dict[str, int], seed: int) -> PreTrainedModel:
@@ -38,7 +40,9 @@ class ModelSpec:
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
 
 
-def _llama(name: str, *, width: int, inner: int, heads: int = HEADS, shipped: bool = False) -> ModelSpec:
+def _llama(
+    name: str, *, width: int = WIDTH, inner: int = 256, heads: int = HEADS, shipped: bool = True, withheld: str = ""
+) -> ModelSpec:
     """A Llama of the lab's depth, context and tokens; its inner width is 8/3 of the width."""
     config = {
         "hidden_size": width,
@@ -47,13 +51,15 @@ def _llama(name: str, *, width: int, inner: int, heads: int = HEADS, shipped: bo
         "num_attention_heads": heads,
         "max_position_embeddings": CONTEXT_LENGTH,
     }
-    return ModelSpec(name, LlamaConfig, config, tokens=10_000_000, shipped=shipped)
+    return ModelSpec(name, LlamaConfig, config, tokens=10_000_000, shipped=shipped, withheld=withheld)
 
 
 SPECS = {
     spec.name: spec
     for spec in (
-        _llama("lab-llama", width=WIDTH, inner=256, shipped=True),
+        _llama("lab-llama"),
+        # lab-llama as it is, but for the biomedical register: a base for studies of adaptation to a new domain
+        _llama("lab-llama-general", withheld="biomedical"),
         ModelSpec(
             "lab-gpt2",
             GPT2Config,
@@ -83,8 +89,8 @@ SPECS = {
         ),
         # The ladder of sizes (notebook 15): lab-llama narrower and wider, all else equal. Larger models would learn
         # better at lower rates; one rate for all leaves size as the only difference.
-        _llama("lab-llama-0.25m", width=36, inner=96, heads=2),
-        _llama("lab-llama-4m", width=208, inner=555, heads=8),
-        _llama("lab-llama-16m", width=448, inner=1195, heads=8),
+        _llama("lab-llama-0.25m", width=36, inner=96, heads=2, shipped=False),
+        _llama("lab-llama-4m", width=208, inner=555, heads=8, shipped=False),
+        _llama("lab-llama-16m", width=448, inner=1195, heads=8, shipped=False),
     )
 }
