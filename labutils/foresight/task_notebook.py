@@ -16,7 +16,7 @@ def plan_tasks(parameters: Parameters) -> StudyWork:
     names = tuple(expand_tasks(p["tasks"]))
     every = Items(names, p["n_items"], p["seed"])
     compared = Items(names, p["n_items"], p["seed"], about=CHOSEN)
-    questions = Items(tuple(p["closed_book"]), p["n_knowledge"], p["seed"])
+    questions = Items(tuple(p["closed_book"]), p["n_checked"], p["seed"])
     sets = [p["calibration"], *p["texts"], *p["others"]]
     drawn = {length: p["n_calibration"] * p["seq_len"] // length for length in p["seq_lens"]}
     lengths = [
