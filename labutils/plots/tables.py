@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from pandas.io.formats.style import Styler
 
 from labutils.core.options import suggest
@@ -15,7 +16,7 @@ def show(
     formats: Mapping[Hashable, str] | None = None,
     missing: str = "",
 ) -> Styler:
-    """A table for readers: without its index, numbers formatted, and text escaped, since it may come from data.
+    """A table for readers: without its index, numbers formatted, text from the left, and escaped (it may be data).
 
         lab.show(report.layers.head(8), precision=4)
         lab.show(sizes, precision=0, formats={"share": ".2%", "bytes": ","}, missing="not measured")
@@ -42,4 +43,8 @@ def show(
     # pandas escapes strings alone; what else stands in a cell is written as one first.
     table = table.map(lambda value: str(value) if isinstance(value, list | tuple | set | dict) else value)
     styler = table.reset_index(drop=True).style.hide(axis="index").format_index(axis="columns", escape="html")
+    if table.columns.is_unique:  # text reads from the left, numbers align at the right
+        texts = [name for name in table.columns if not is_numeric_dtype(table[name])]
+        left = [{"selector": "", "props": [("text-align", "left")]}]
+        styler = styler.set_table_styles(dict.fromkeys(texts, left))
     return styler.format(templates, precision=precision, na_rep=missing, escape="html")

@@ -41,7 +41,8 @@ def interval_dots(
 ) -> Figure:
     """Estimates with their intervals: a line per value of `row`, a colour per value of `hue`, all on one scale.
 
-    >>> interval_dots(interval_table(drops, ["family", "method"]), row="family", hue="method", x_label="drop", title="t")
+    >>> table = interval_table(drops, ["family", "method"])
+    >>> interval_dots(table, row="family", hue="method", x_label="drop", title="t")
 
     Args:
         table: ``estimate, low, high`` and the columns named by the other arguments, in the order in which they appear.
@@ -158,8 +159,8 @@ def task_overview(
         axis.set_title(family, loc="left")
         axis.set_xlabel("points lost (100 × score)")
     note = (
-        f"bars: {level:.0%} intervals over items and calibration draws; number: the dense score; in brackets: the dense "
-        "model may be guessing"
+        f"bars: {level:.0%} intervals over items and calibration draws; number: the dense score; in brackets: the "
+        "dense model may be guessing"
     )
     return finish_figure(figure, title, note, legend_of=axes[0])
 

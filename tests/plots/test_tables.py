@@ -65,3 +65,10 @@ def test_an_unknown_column_is_answered_with_the_nearest() -> None:
 def test_text_inside_lists_is_escaped_too() -> None:
     html = lab.show(pd.DataFrame({"choices": [["<i>yes</i>", "no"], ("<b>",)]})).to_html()
     assert "<i>" not in html and "<b>" not in html and "&lt;i&gt;yes" in html
+
+
+def test_text_stands_left_and_numbers_stay_right() -> None:
+    html = lab.show(TABLE).to_html()
+    style = html.split("</style>")[0]
+    assert ".col0" in style and "text-align: left" in style and ".col1" not in style
+    assert lab.show(TABLE.set_axis(["a", "a", "b", "c"], axis=1)).to_html()
