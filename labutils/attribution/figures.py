@@ -134,4 +134,5 @@ def mean_rank_scatter(
             label, (row[x, "mean"], row[y, "mean"]), xytext=(4, 4), textcoords="offset points", fontsize=8, zorder=4
         )
     axis.set(xlabel=x_label, ylabel=y_label)
+    axis.margins(0.12)
     return finish_figure(figure, title, "cross: one standard deviation over the cells either way")

@@ -41,7 +41,7 @@ def plan_neurons(parameters: Parameters) -> StudyWork:
 def plan_meanings(parameters: Parameters) -> StudyWork:
     """05b: influential words, and what pruning does to concepts and tasks."""
     p = parameters
-    checks = (Pass(_items(p, p["n_checked"])), Pass(WordsLeftOut(_items(p, p["n_checked"]), min_count=5)))
+    checks = (Pass(_items(p, p["n_checked"])), Pass(WordsLeftOut(_items(p, p["n_influence"]), min_count=5)))
     work = Work(model_of(p), tuple(_sweeps(p)), (_closely(p),), (*checks, *_pruned(p)), copies=2)
     return StudyWork((work,), "words to a factor of about two")
 

@@ -52,7 +52,7 @@ def interval_dots(
     hues = list(dict.fromkeys(table[hue]))
     fallback = sns.color_palette("colorblind", len(hues))
     colours = {name: PALETTE.get(name, other) for name, other in zip(hues, fallback, strict=True)}
-    height = 1.1 + table[row].nunique() * (0.16 + 0.1 * len(hues))
+    height = max(2.2, 1.1 + table[row].nunique() * (0.16 + 0.1 * len(hues)))
     figure, axes = plt.subplots(1, len(panels), figsize=(2.4 + 3.4 * len(panels), height), sharex=True, squeeze=False)
     for axis, (name, part) in zip(axes.flat, panels, strict=True):
         axis.axvline(0, color="0.3", linewidth=1, zorder=0)
