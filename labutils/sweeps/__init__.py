@@ -1,8 +1,8 @@
 """Experiments over models, texts, draws, arms and sparsities, as tidy rows, and contrasts of their arms.
 
-`losses` sweeps over texts and `tasks` over tasks; `contrasts`, `task_contrasts` and `variance` turn their rows into the
-numbers that claims are judged by; `calibration_sets`,
-`calibration_sizes` and `text_vectors` tell what the calibration was, and `kept_prunings` keeps rows with the run.
+`losses` sweeps over texts and `tasks` over tasks; `contrasts`, `task_contrasts`, `within_cells`, `variance` and
+`set_comparison` turn their rows into the numbers that claims are judged by; `calibration_sets`, `calibration_sizes` and
+`text_vectors` tell what the calibration was, and `kept_prunings` keeps rows with the run.
 
 Imports every room before it but `multilevel`, `claims` and `checkpoints`; of `runner`, where finished runs are kept. A
 new experiment is a function that returns one row per item; a new contrast takes such rows and returns differences or an
