@@ -124,12 +124,14 @@ def mean_rank_scatter(
     ranks = frame.assign(**{each: frame.groupby(list(cells))[each].rank() for each in (x, y)})
     table = ranks.groupby(unit, sort=False)[[x, y]].agg(["mean", "std"])
     figure, axis = plt.subplots(figsize=(7.2, 5))
+    short = {name: short_source(str(name)).replace("_", " ") for name in table.index}
+    last = pd.Series({name: each.rsplit("/", 1)[-1] for name, each in short.items()})
     for name, row in table.iterrows():
         axis.errorbar(
             row[x, "mean"], row[y, "mean"], xerr=row[x, "std"], yerr=row[y, "std"], fmt="o", markersize=5,
             color=COLOURS["matching"], ecolor="0.85", zorder=3,
         )  # fmt: skip
-        label = short_source(str(name)).rsplit("/", 1)[-1].replace("_", " ")
+        label = short[name] if (last == last[name]).sum() > 1 else last[name]
         axis.annotate(
             label, (row[x, "mean"], row[y, "mean"]), xytext=(4, 4), textcoords="offset points", fontsize=8, zorder=4
         )
