@@ -17,7 +17,7 @@ def show(
     formats: Mapping[Hashable, str] | None = None,
     missing: str = "",
 ) -> Styler:
-    """A table for readers: without its index, numbers formatted, and text escaped, since it may come from data.
+    """A table for readers: without its index, numbers formatted, text from the left, and escaped (it may be data).
 
         lab.show(report.layers.head(8), precision=4)
         lab.show(sizes, precision=0, formats={"share": ".2%", "bytes": ","}, missing="not measured")

@@ -1,9 +1,9 @@
 """Experiments over models, texts, draws, arms and sparsities, as tidy rows, and contrasts of their arms.
 
 `losses` sweeps over texts and `tasks` over tasks; `contrasts`, `over_models`, `allocation_claims`, `replication`,
-`regret`, `task_contrasts` and `variance` turn their rows into the numbers that claims are judged by, and
-`effect_figures` and `figures` draw them; `calibration_sets`, `calibration_sizes` and `text_vectors` tell what the
-calibration was, and `kept_prunings` keeps rows with the run.
+`regret`, `task_contrasts`, `within_cells`, `variance` and `set_comparison` turn their rows into the numbers that claims
+are judged by, and `effect_figures` and `figures` draw them; `which_method` turns them into advice; `calibration_sets`,
+`calibration_sizes` and `text_vectors` tell what the calibration was, and `kept_prunings` keeps rows with the run.
 
 Imports every room before it but `multilevel`, `claims` and `checkpoints`; of `runner`, where finished runs are kept. A
 new experiment is a function that returns one row per item; a new contrast takes such rows and returns differences or an
@@ -46,11 +46,14 @@ __getattr__, __dir__, __all__ = attach(
             "add_drops",
             "calibration_gain",
             "family_contrast",
+            "family_contrast_over_tasks",
             "knowledge_contrast",
             "rank_correlation",
             "relative_drops",
             "task_check",
         ],
+        "within_cells": ["within_cell_correlation"],
+        "set_comparison": ["leave_one_set_out", "gains_over_sets", "gain_over_best"],
         "variance": ["score_table", "set_effect", "variance_components"],
         "calibration_sets": [
             "load_calibration",
