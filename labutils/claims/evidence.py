@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from labutils.claims.registry import Guard, judge
 from labutils.claims.verdicts import Verdict
@@ -32,13 +33,16 @@ def write_evidence(folder: Path, verdicts: Sequence[Verdict]) -> None:
         if verdict.judged is None:
             entries.append({"verdict": verdict.as_row()})
             continue
-        evidence, content = verdict.judged.evidence, slim_parquet(verdict.judged.evidence.frame)
-        file = f"{number}-{verdict.claim}.parquet"
-        write_atomically(folder / file, content)
+        evidence = verdict.judged.evidence
+        tables = {"": evidence.frame, **evidence.more}
+        files = {name: f"{number}-{verdict.claim}{'-' if name else ''}{name}.parquet" for name in tables}
+        contents = {files[name]: slim_parquet(table) for name, table in tables.items()}
+        for file, content in contents.items():
+            write_atomically(folder / file, content)
         entries.append({
-            "claim": verdict.claim, "scope": verdict.scope, **verdict.judged.options, "rows": file,
-            "rows_sha256": hash_bytes(content), "function": evidence.function, "part": evidence.part,
-            "arguments": evidence.options,
+            "claim": verdict.claim, "scope": verdict.scope, **verdict.judged.options, "tables": files,
+            "sha256": {file: hash_bytes(content) for file, content in contents.items()},
+            "function": evidence.function, "part": evidence.part, "arguments": evidence.options,
         })  # fmt: skip
     write_atomically(folder / FILE, json.dumps(entries, indent=1, allow_nan=False, default=np.generic.item) + "\n")
 
@@ -66,12 +70,17 @@ def find_evidence(folder: Path) -> list[Path]:
 def _judge_one(folder: Path, entry: Mapping[str, Any]) -> Verdict:
     if "verdict" in entry:
         return Verdict.from_row(entry["verdict"])
-    content = (folder / entry["rows"]).read_bytes()
-    if hash_bytes(content) != entry["rows_sha256"]:
-        raise ValueError(f"{folder / entry['rows']} is not the table that was judged: take it from its source again")
-    evidence = Evidence(entry["function"], entry["part"], read_slim(content), entry["arguments"])
+    tables = {name: _read_table(folder / file, entry["sha256"][file]) for name, file in entry["tables"].items()}
+    evidence = Evidence(entry["function"], entry["part"], tables.pop(""), entry["arguments"], tables)
     guard = Guard(*entry["guard"]) if entry["guard"] else None
     return judge(
         entry["claim"], interval=evidence.recompute(), dense_loss=entry["dense_loss"], scope=entry["scope"],
         guard=guard, unit=entry["unit"],
     )  # fmt: skip
+
+
+def _read_table(path: Path, expected: str) -> pd.DataFrame:
+    content = path.read_bytes()
+    if hash_bytes(content) != expected:
+        raise ValueError(f"{path} is not the table that was judged: take it from its source again")
+    return read_slim(content)

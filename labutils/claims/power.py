@@ -68,7 +68,7 @@ def _outcome(verdict: Verdict, frame: pd.DataFrame) -> str:
     options = dict(evidence.options)
     if "n_resamples" in evidence.parameters():
         options["n_resamples"] = RESAMPLES
-    interval = Evidence(evidence.function, evidence.part, frame, options).recompute()
+    interval = Evidence(evidence.function, evidence.part, frame, options, evidence.more).recompute()
     return judge(verdict.claim, interval=interval, scope=verdict.scope, **given).outcome
 
 

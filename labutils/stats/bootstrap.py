@@ -21,6 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 UNITS = ("item", "calibration draw")
+SUMMARIES = {"mean": lambda cell_means: cell_means.mean(axis=1), "lowest": lambda cell_means: cell_means.min(axis=1)}
 
 Numbers = Sequence[float | int] | np.ndarray | pd.Series
 Statistic = Callable[[Float[np.ndarray, "resamples columns"]], Float[np.ndarray, " resamples"]]
@@ -149,7 +150,7 @@ def crossed_bootstrap(
     so.
     `units` names what items and draws are, as `Interval.units` does.
 
-    `statistic` maps cell means [resamples, strata x cells] (sorted, cells fastest) to [resamples]; "mean" averages all.
+    `statistic` maps cell means [resamples, strata x cells] (sorted, cells fastest) to [resamples]; "mean", "lowest": of all.
     Raises LookupError for an unknown column, ValueError for empty, NaN, duplicate or incompletely crossed values.
     """
     summarise = _resolve(statistic)
@@ -275,9 +276,10 @@ def _percentiles(estimate: float, samples: Float[np.ndarray, " resamples"], leve
 def _resolve(statistic: str | Statistic) -> Statistic:
     if callable(statistic):
         return statistic
-    if statistic != "mean":
-        raise ValueError(f"statistic {statistic!r} is not known: use 'mean', slope(x), crossover(x) or a function")
-    return lambda cell_means: cell_means.mean(axis=1)
+    if statistic not in SUMMARIES:
+        known = ", ".join(map(repr, SUMMARIES))
+        raise ValueError(f"statistic {statistic!r} is not known: use {known}, slope(x), crossover(x) or a function")
+    return SUMMARIES[statistic]
 
 
 def _increasing(x: Numbers) -> Float[np.ndarray, " cells"]:

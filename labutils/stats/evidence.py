@@ -4,7 +4,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -23,12 +23,14 @@ class Evidence:
         function: its dotted name; one that `keeps_evidence`.
         part: the attribute of the result that is the interval; empty where the result is.
         options: the other arguments, as JSON can hold them.
+        more: further tables among the arguments, by the argument's name.
     """
 
     function: str
     part: str
     frame: pd.DataFrame
     options: Mapping[str, Any]
+    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def recompute(self) -> Any:
         """The interval once more.
@@ -36,7 +38,8 @@ class Evidence:
         Raises:
             ValueError: the function named is none of the package's that keep evidence.
         """
-        made = _find(self.function)(self.frame, **{name: _revive(value) for name, value in self.options.items()})
+        options = {name: _revive(value) for name, value in self.options.items()}
+        made = _find(self.function)(self.frame, **options, **self.more)
         return getattr(made, self.part) if self.part else made
 
     def parameters(self) -> list[str]:
@@ -65,8 +68,9 @@ def keeps_evidence(part: str = "") -> Callable[[Callable[..., Made]], Callable[.
             made = function(*arguments, **options)
             bound = dict(signature.bind(*arguments, **options).arguments)
             frame = bound.pop(next(iter(signature.parameters)))
-            plain = {name: _plain(value) for name, value in bound.items()}
-            kept = None if _NONE in plain.values() else Evidence(name, part, frame, plain)
+            more = {name: value for name, value in bound.items() if isinstance(value, pd.DataFrame)}
+            plain = {name: _plain(value) for name, value in bound.items() if name not in more}
+            kept = None if _holds_none(plain) else Evidence(name, part, frame, plain, more)
             return _with_evidence(made, part, kept)
 
         setattr(call, MARK, True)
@@ -95,7 +99,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     value = value.tolist() if hasattr(value, "tolist") else value
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple | set) else value
+    if isinstance(value, list | tuple | set):
+        return [_plain(entry) for entry in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else _NONE
+
+
+def _holds_none(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_none, value.values()))
+    return any(map(_holds_none, value)) if isinstance(value, list) else value == _NONE
 
 
 def _revive(value: Any) -> Any:

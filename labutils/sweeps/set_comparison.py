@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap
+from labutils.stats.evidence import keeps_evidence
 from labutils.sweeps.task_contrasts import calibration_gain
 from labutils.sweeps.variance import SetEffect, score_table, set_effect
 
@@ -29,7 +30,16 @@ def leave_one_set_out(drops: pd.DataFrame, *, seed: int = 0) -> dict[str, SetEff
     """
     names = list(dict.fromkeys(drops["calibration"]))
     parts = {NONE: drops} | {name: drops[drops["calibration"] != name] for name in names}
-    return {left_out: set_effect(score_table(part), seed=seed) for left_out, part in parts.items() if len(part)}
+    return {left_out: effect_of_sets(part, seed=seed) for left_out, part in parts.items() if len(part)}
+
+
+@keeps_evidence("log_ratio")
+def effect_of_sets(drops: pd.DataFrame, *, seed: int = 0) -> SetEffect:
+    """The set effect of all sets, by `set_effect` from `score_table`.
+
+    >>> effect_of_sets(drops).log_ratio
+    """
+    return set_effect(score_table(drops), seed=seed)
 
 
 def gains_over_sets(drops: pd.DataFrame, candidate: str, *, others: Sequence[str], seed: int = 0) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from scipy.stats import binomtest, norm
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, paired_differences
+from labutils.stats.evidence import keeps_evidence
 from labutils.stats.pairing import pair_with_dense, require_columns
 from labutils.stats.ranks import resampled_correlations, unit_ranks, widened_correlations
 
@@ -64,6 +65,7 @@ def relative_drops(drops: pd.DataFrame, *, by: Sequence[str] = ("task", "method"
     return frame.assign(relative_drop=(frame["drop"] / frame["dense"]).where(frame["dense"] > 0, np.nan))
 
 
+@keeps_evidence()
 def family_contrast(
     drops: pd.DataFrame, family: str, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
@@ -97,6 +99,7 @@ def family_contrast(
     )
 
 
+@keeps_evidence()
 def family_contrast_over_tasks(
     drops: pd.DataFrame, family: str, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
@@ -169,6 +172,7 @@ def calibration_gain(
     )
 
 
+@keeps_evidence()
 def rank_correlation(
     frame: pd.DataFrame, x: str, y: str, *, cluster: str, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:
@@ -199,6 +203,7 @@ def rank_correlation(
     return Interval.from_samples(estimate, widened, level=level, n_items=len(groups), units=(cluster, "repetition"))
 
 
+@keeps_evidence()
 def knowledge_contrast(
     drops: pd.DataFrame, losses: pd.DataFrame, *, n_resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> Interval:

@@ -12,12 +12,14 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from labutils.stats.bootstrap import Interval
+from labutils.stats.evidence import keeps_evidence
 from labutils.stats.pairing import require_columns
 
 FEWEST = 4  # clusters: the ranks of three have one correlation for every pair of orders, and next to no spread
 NEAR_ONE = 1 - 1e-6  # Fisher's z of a perfect correlation is infinite
 
 
+@keeps_evidence()
 def within_cell_correlation(
     frame: pd.DataFrame, x: str, y: str, *, cells: Sequence[str], cluster: str, level: float = 0.95,
     n_resamples: int = 2000, seed: int = 0,
