@@ -150,8 +150,8 @@ def crossed_bootstrap(
     so.
     `units` names what items and draws are, as `Interval.units` does.
 
-    `statistic` maps cell means [resamples, strata x cells] (sorted, cells fastest) to [resamples]; "mean" averages them,
-    "lowest" takes the least.
+    `statistic` maps cell means [resamples, strata x cells] (sorted, cells fastest) to [resamples]; "mean" averages
+    them, "lowest" takes the least.
     Raises LookupError for an unknown column, ValueError for empty, NaN, duplicate or incompletely crossed values.
     """
     summarise = _resolve(statistic)
