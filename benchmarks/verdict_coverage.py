@@ -199,11 +199,11 @@ def of_families(n_tasks: int, n_inside: int, n_items: int, n_draws: int, drops: 
 
 
 def of_knowledge(drop: float, rise: float, n_items: int, n_texts: int) -> Simulation:
-    """`knowledge_contrast`: three tasks at 0.8 lose `drop`, one text's loss of SD 0.08 rises by `rise`."""
+    """`knowledge_contrast`: three tasks of four options lose `drop`, one text's loss of SD 0.08 rises by `rise`."""
 
     def simulate(generator: np.random.Generator, planted: bool) -> Interval:
-        kept = np.array([[0.8, 0.8 - drop]] * 3) if planted else np.full((3, 2), 0.8)
-        rows = scores(generator, kept, 4, n_items, 2).assign(family="qa")
+        kept = np.array([[SOLVED, SOLVED - drop]] * 3) if planted else np.full((3, 2), SOLVED)
+        rows = scores(generator, kept, 4, n_items, 2).assign(family="qa", chance=GUESSED)
         rows["task"] = "task " + rows["task"].astype(str)
         dense = 1 + 0.08 * generator.normal(size=n_texts)
         draw, item, cell = np.indices((4, n_texts, 2)).reshape(3, -1)
@@ -222,7 +222,7 @@ SMALL = {"item": 0.03, "draw": 0.006, "rest": 0.03}  # standard deviations, in n
 UNEVEN = np.r_[-0.03, np.zeros(23)]
 AT_MARGIN, ALL_AT_MARGIN = np.r_[-0.008, np.zeros(23)], np.full(24, -0.008)
 SEVENTEEN_RHO = 6 / np.pi * np.arcsin(0.4 / 2)  # Spearman's ρ of normals with Pearson's r = 0.4
-ACCURACY_UNIT = np.sqrt(82 / 104 * 22 / 104 / 104)  # Agresti & Coull's error of 80 of 100
+SOLVED, GUESSED = 0.8, 0.25  # of the items of a task of knowledge
 STUDIES = {
     "mean, 5 draws × 64 items × 3 cells": Study(
         of_means(0.012, n_draws=5, n_items=64, **SMALL), 0.012, 0.0, "C01, C02, C04, C05, C16"
@@ -261,7 +261,7 @@ STUDIES = {
     "rank correlation, 7 sets × 4 rows": Study(of_ranks(7, 4, 0.4), SEVENTEEN_RHO, 0.0, "properties of texts in 04"),
     "rank correlation, 3 tasks × 15 rows": Study(of_ranks(3, 15, 0.4), SEVENTEEN_RHO, 0.0, "C09 on few tasks"),
     "knowledge, 3 tasks × 100 items, 48 windows": Study(
-        of_knowledge(0.04, 0.025, 100, 48), 0.04 / ACCURACY_UNIT - 0.025 / (0.08 / np.sqrt(48)), 0.0, "C23"
+        of_knowledge(0.04, 0.025, 100, 48), 0.04 / (SOLVED - GUESSED) - np.expm1(0.025), 0.0, "C23"
     ),
 }  # fmt: skip
 

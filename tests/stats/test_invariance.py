@@ -35,7 +35,7 @@ def task_drops() -> pd.DataFrame:
     frame["value"] = (generator.random(len(frame)) < np.where(frame["task"] < 2, 0.35, 0.1)).astype(float)
     frame["family"] = np.where(frame["task"] < 2, "in", "out")
     frame["dense"] = (frame["item"] % 10 > 0).astype(float)
-    return frame.assign(task="t" + frame["task"].astype(str), sparsity=0.5, calibration="c")
+    return frame.assign(task="t" + frame["task"].astype(str), sparsity=0.5, calibration="c", chance=0.25)
 
 
 def texts() -> pd.DataFrame:
