@@ -132,9 +132,19 @@ def mean_rank_scatter(
             color=COLOURS["matching"], ecolor="0.85", zorder=3,
         )  # fmt: skip
         label = short[name] if (last == last[name]).sum() > 1 else last[name]
+        place, left = (row[x, "mean"], row[y, "mean"]), _has_right_neighbour(table, x, y, name)
         axis.annotate(
-            label, (row[x, "mean"], row[y, "mean"]), xytext=(4, 4), textcoords="offset points", fontsize=8, zorder=4
-        )
+            label, place, xytext=(-4 if left else 4, 4), textcoords="offset points", fontsize=8, zorder=4,
+            ha="right" if left else "left",
+        )  # fmt: skip
     axis.set(xlabel=x_label, ylabel=y_label)
     axis.margins(0.12)
     return finish_figure(figure, title, "cross: one standard deviation over the cells either way")
+
+
+def _has_right_neighbour(table: pd.DataFrame, x: str, y: str, name: object) -> bool:
+    """Whether a label to the right of a unit would lie on another unit's."""
+    right, up = (table[axis, "mean"] - table.loc[name, (axis, "mean")] for axis in (x, y))
+    spans = [table[axis, "mean"].max() - table[axis, "mean"].min() for axis in (x, y)]
+    near = (right > 0) & (right < 0.12 * spans[0]) & (up.abs() < 0.08 * spans[1])
+    return bool(near.any())

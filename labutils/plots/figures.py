@@ -51,7 +51,7 @@ ALLOCATION_PALETTE = {
 }  # fmt: skip
 # What is neither method nor allocation, such as models and texts, in the order of appearance.
 OTHER_COLOURS = [plt.get_cmap("tab20b")(place) for place in (0, 13, 5, 17, 9, 2, 15, 7, 19, 11)]
-POOLED = {"over models": (0.0, 0.0, 0.0)}
+POOLED = {"over models": (0.0, 0.0, 0.0), "all": (0.0, 0.0, 0.0)}
 NOTE = "bars: {:.0%} intervals over items and calibration draws"
 
 

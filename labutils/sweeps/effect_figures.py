@@ -67,9 +67,11 @@ def _finish_panel(axis: Axes, name: str, x_label: str, least: float, most: float
     axis.axvline(0, color="0.3", linewidth=1)
     axis.set_xscale("symlog", linthresh=1, linscale=0.7)
     decade = 10.0 ** np.ceil(np.log10(max(most, -least, 3.0)))
-    inner = 1.0 if decade < 100 else 10.0
     left = -decade if least < -1 else -1.5
-    ticks = [tick for tick in (-decade, -inner, 0.0, inner, decade) if tick >= left]
+    inner = 1.0 if decade < 100 else 10.0
+    # Where both sides are long there is no room for a label between zero and the ends.
+    inner_ticks = (-inner, inner) if decade < 100 or left > -decade else ()
+    ticks = sorted(tick for tick in (-decade, *inner_ticks, 0.0, decade) if tick >= left)
     axis.set_xlim(left, decade)
     axis.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
     axis.minorticks_off()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from labutils.core.figures import finish_figure
 from labutils.data.sources import short_source
-from labutils.plots.figures import PALETTE
+from labutils.plots.figures import OTHER_COLOURS, PALETTE, colour_of
 from labutils.stats.tables import interval_table
 from labutils.sweeps.task_contrasts import add_drops, task_check
 
@@ -26,11 +26,10 @@ def drop_scatter(
     """
     figure, axis = plt.subplots(figsize=(6.6, 4.2))
     axis.axhline(0, color="0.3", linewidth=1, zorder=0)
-    palette = PALETTE if set(frame[hue]) <= set(PALETTE) else "colorblind"
-    many = frame[hue].nunique() > len(sns.color_palette("colorblind"))
-    sns.scatterplot(
-        frame, x=x, y=y, hue=hue, style=style, palette="husl" if many else palette, s=45, clip_on=False, ax=axis
-    )
+    names = list(dict.fromkeys(frame[hue]))
+    colours = {name: colour_of(name, number) for number, name in enumerate(names)}
+    palette = "husl" if len(names) > len(OTHER_COLOURS) else colours
+    sns.scatterplot(frame, x=x, y=y, hue=hue, style=style, palette=palette, s=45, clip_on=False, ax=axis)
     axis.set(xlabel=x_label, ylabel=y_label)
     sns.move_legend(axis, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return finish_figure(figure, title)
@@ -50,8 +49,7 @@ def interval_dots(
     """
     panels = [(None, table)] if panel is None else list(table.groupby(panel, sort=False))
     hues = list(dict.fromkeys(table[hue]))
-    fallback = sns.color_palette("colorblind", len(hues))
-    colours = {name: PALETTE.get(name, other) for name, other in zip(hues, fallback, strict=True)}
+    colours = {name: colour_of(name, number) for number, name in enumerate(hues)}
     height = max(2.2, 1.1 + table[row].nunique() * (0.16 + 0.1 * len(hues)))
     figure, axes = plt.subplots(1, len(panels), figsize=(2.4 + 3.4 * len(panels), height), sharex=True, squeeze=False)
     for axis, (name, part) in zip(axes.flat, panels, strict=True):
@@ -121,7 +119,7 @@ def component_dots(components: pd.DataFrame, *, unit: str, title: str, order: Se
     for number, group in enumerate(groups):
         part = components.assign(deviation=deviations)[components["group"] == group]
         heights = np.array([names.index(name) for name in part["component"]]) + 0.12 * (number - (len(groups) - 1) / 2)
-        colour, found = PALETTE.get(group, f"C{number}"), part["deviation"] > 0
+        colour, found = colour_of(group, number), part["deviation"] > 0
         axis.scatter(part["deviation"].clip(lower=edge)[found], heights[found], color=colour, label=group, zorder=3)
         axis.scatter(np.full((~found).sum(), edge), heights[~found], facecolors="none", edgecolors=[colour], zorder=3)
     axis.set_yticks(range(len(names)), names)
