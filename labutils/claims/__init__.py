@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = attach(
         "conditions": ["judge_under"],
         "verdicts": ["Verdict"],
         "ledger": ["ledger"],
+        "beside_stored": ["beside_stored", "describe_beside"],
         "ledger_page": ["ledger_table", "tensions_table", "untested_claims"],
         "ledger_summary": ["effects_in_margins", "ledger_answer"],
         "published": ["published_values"],
