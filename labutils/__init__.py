@@ -39,7 +39,7 @@ _HOMES = {
 _ROOMS = [
     "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "training", "evaluation",
     "checkpoints", "plots", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
-    "ladder", "foresight",
+    "foresight",
 ]  # fmt: skip
 
 # Names that stood at the top once, by the room that has them now; "old:new" where the name has changed too.
