@@ -32,7 +32,7 @@ def test_over_models_is_students_t_of_their_estimates() -> None:
 
 def test_of_one_model_it_is_the_models_own_interval() -> None:
     found = lab.sweeps.effects_over_models(gain_of({"a": 0.3}))
-    assert found.overall is found.by_model["a"] and found.overall.units == ("item", "calibration draw")
+    assert found.overall == found.by_model["a"] and found.overall.units == ("item", "calibration draw")
 
 
 def test_a_slope_is_taken_in_every_model() -> None:
