@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from labutils.claims.evidence import find_evidence, judge_again
+from labutils.claims.ledger import reject_repeated
 from labutils.claims.power import ENOUGH, power_of
 from labutils.claims.verdicts import Verdict
 from labutils.core import paths
@@ -33,8 +34,11 @@ def beside_stored(folder: str | Path, *, stored: str | Path = STORED) -> pd.Data
         agree or none can be computed), and the ``reading``. No rows where nothing is stored.
 
     Raises:
-        ValueError: a kept table was altered.
+        LookupError: the run's folder holds no verdict with its rows.
+        ValueError: a kept table was altered, or a folder has two verdicts on one claim.
     """
+    if not find_evidence(paths.expand(folder)):
+        raise LookupError(f"{folder} holds no verdict with its rows: run a study into this folder first")
     published, found = (_by_claim(paths.expand(place)) for place in (stored, folder))
     shared = [claim_id for claim_id in published if claim_id in found]
     rows = []
@@ -60,8 +64,9 @@ def describe_beside(table: pd.DataFrame) -> str:
 
 
 def _by_claim(folder: Path) -> dict[str, Verdict]:
-    places = find_evidence(folder) if folder.is_dir() else []
-    return {verdict.claim: verdict for place in places for verdict in judge_again(place)}
+    verdicts = [verdict for place in find_evidence(folder) for verdict in judge_again(place)]
+    reject_repeated(verdicts, str(folder))
+    return {verdict.claim: verdict for verdict in verdicts}
 
 
 def _read(large: Verdict, small: Verdict) -> tuple[float, str]:

@@ -45,4 +45,7 @@ def judge_under(
     if len(outcomes) == 1:
         return first, outcomes
     same = f"the same outcome in each {what} examined: {', '.join(outcomes)}; the numbers are those of the first"
-    return replace(first, note="; ".join(filter(None, [first.note, same]))), outcomes
+    # The rows of one condition would not lead to this verdict again, so it keeps none.
+    largest = max((each.p_value for each in verdicts.values() if each.p_value is not None), default=None)
+    note = "; ".join(filter(None, [first.note, f"{same}, p is the largest"]))
+    return replace(first, note=note, p_value=largest, judged=None), outcomes

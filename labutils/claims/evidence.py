@@ -28,6 +28,7 @@ def write_evidence(folder: Path, verdicts: Sequence[Verdict]) -> None:
 
     A verdict without an estimate, or one whose interval cannot be computed from a table, is written as it is.
     """
+    (folder / FILE).unlink(missing_ok=True)
     entries = []
     for number, verdict in enumerate(verdicts):
         if verdict.judged is None:
@@ -44,6 +45,10 @@ def write_evidence(folder: Path, verdicts: Sequence[Verdict]) -> None:
             "sha256": {file: hash_bytes(content) for file, content in contents.items()},
             "function": evidence.function, "part": evidence.part, "arguments": evidence.options,
         })  # fmt: skip
+    listed = {file for entry in entries for file in entry.get("tables", {}).values()}
+    for stale in set(folder.glob("*.parquet")):
+        if stale.name not in listed:
+            stale.unlink()
     write_atomically(folder / FILE, json.dumps(entries, indent=1, allow_nan=False, default=np.generic.item) + "\n")
 
 

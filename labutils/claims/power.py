@@ -14,7 +14,10 @@ from labutils.stats.evidence import Evidence
 ENOUGH = 0.8  # the usual power: of the studies of a size, how many must come to the outcome
 STUDIES, RESAMPLES = 100, 500
 UNITS = {"item": "evaluation", "draw": "calibration"}  # what is drawn anew, and within what
-NOT_CELLS = {"value", "reference", "candidate", *UNITS, "seed"}
+SETTINGS = (
+    "model", "calibration", "evaluation", "task", "family", "domain", "method", "arm", "sparsity", "pattern",
+    "contrast", "cell", "side",
+)  # fmt: skip
 
 
 def power_of(large: Verdict, small: Verdict, *, n_studies: int = STUDIES, seed: int = 0) -> float:
@@ -74,7 +77,7 @@ def _outcome(verdict: Verdict, frame: pd.DataFrame) -> str:
 
 def _shared(large: pd.DataFrame, small: pd.DataFrame) -> pd.DataFrame:
     """The rows of the large study whose settings and cells the small one has too."""
-    for column in sorted(set(large) & set(small) - NOT_CELLS):
+    for column in [name for name in SETTINGS if name in large and name in small]:
         large = large[large[column].isin(small[column].unique())]
     if large.empty:
         raise ValueError("the two studies have no setting and no sparsity in common")

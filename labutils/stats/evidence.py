@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 PACKAGE = "labutils."
+STATISTICS = "labutils.stats."  # where functions and values stand that may be arguments
 MARK = "keeps_evidence"  # attribute of functions that evidence may name
 
 Made = TypeVar("Made")
@@ -38,8 +39,9 @@ class Evidence:
         Raises:
             ValueError: the function named is none of the package's that keep evidence.
         """
+        function = _find(self.function)
         options = {name: _revive(value) for name, value in self.options.items()}
-        made = _find(self.function)(self.frame, **options, **self.more)
+        made = function(self.frame, **options, **self.more)
         return getattr(made, self.part) if self.part else made
 
     def parameters(self) -> list[str]:
@@ -91,11 +93,11 @@ _NONE = "no file can hold this"
 
 def _plain(value: Any) -> Any:
     """An argument as JSON can hold it: a statistic of the package is written by its name and fields."""
-    if is_dataclass(value) and type(value).__module__.startswith(PACKAGE):
+    if is_dataclass(value) and type(value).__module__.startswith(STATISTICS):
         return {"made by": f"{type(value).__module__}.{type(value).__qualname__}", **asdict(value)}
     if callable(value):
         name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
-        return {"function": name} if name.startswith(PACKAGE) and "<" not in name else _NONE
+        return {"function": name} if name.startswith(STATISTICS) and "<" not in name else _NONE
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     value = value.tolist() if hasattr(value, "tolist") else value
@@ -112,9 +114,12 @@ def _holds_none(value: Any) -> bool:
 
 def _revive(value: Any) -> Any:
     if isinstance(value, Mapping) and "made by" in value:
-        return _named(value["made by"])(**{name: _revive(entry) for name, entry in value.items() if name != "made by"})
+        made = _statistic(value["made by"])
+        if not (isinstance(made, type) and is_dataclass(made)):
+            raise ValueError(f"{value['made by']} is not a statistic that rows can be judged by")
+        return made(**{name: _revive(entry) for name, entry in value.items() if name != "made by"})
     if isinstance(value, Mapping) and set(value) == {"function"}:
-        return _named(value["function"])
+        return _statistic(value["function"])
     return tuple(map(_revive, value)) if isinstance(value, list) else value
 
 
@@ -122,6 +127,14 @@ def _find(name: str) -> Callable[..., Any]:
     found = _named(name)
     if not getattr(found, MARK, False):
         raise ValueError(f"{name} makes no interval from kept rows")
+    return found
+
+
+def _statistic(name: str) -> Callable[..., Any]:
+    """A statistic of `labutils.stats`: kept rows may name nothing else, since what they name is called."""
+    module = name.rpartition(".")[0]
+    if not module.startswith(STATISTICS) or getattr(found := _named(name), "__module__", "") != module:
+        raise ValueError(f"{name} is not a statistic that rows can be judged by")
     return found
 
 

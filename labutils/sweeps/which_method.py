@@ -161,7 +161,7 @@ def _line(row: Mapping[str, object]) -> str:
     others = ", ".join(f"`{arm}`" for arm in row["as_good"] if arm != row["take"]) or "none"
     loses = write_interval(row["loses"], row["low"], row["high"])
     worst = (
-        f"`{row['worst']}` ({row['worst_loses']:+.2g})".replace("-", "−", 1)
+        f"`{row['worst']}` ({row['worst_loses']:+.2g})".replace("(-", "(−")
         if row["worst"] not in row["as_good"]
         else "none"
     )

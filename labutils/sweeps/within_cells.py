@@ -55,6 +55,7 @@ def within_cell_correlation(
     widening = np.sqrt(n_clusters / generator.chisquare(n_clusters - 1, size=n_resamples))
     centre = np.arctanh(np.clip(estimate, -NEAR_ONE, NEAR_ONE))
     samples = np.tanh(centre + widening * (np.arctanh(np.clip(found, -NEAR_ONE, NEAR_ONE)) - centre))
+    samples = samples[np.isfinite(samples)]
     return Interval.from_samples(estimate, samples, level=level, n_items=n_clusters, units=(cluster, "repetition"))
 
 

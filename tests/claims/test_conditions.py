@@ -48,3 +48,11 @@ def test_a_true_equality_is_contradicted_no_more_often_than_under_one_condition(
         found = {name: interval(0.405 + generator.normal(scale=0.1), 0.1 * 1.96) for name in "abc"}
         wrong += judge_under("C12", found, what="range", scope=SCOPE)[0].outcome == "contradicted"
     assert wrong <= 0.025 * 300
+
+
+def test_the_p_is_that_of_the_weakest_condition() -> None:
+    intervals, scope = {"clear": interval(2, 0.1), "less clear": interval(2, 0.7)}, {"model": "m"}
+    found, outcomes = judge_under("C12", intervals, what="range", scope=scope)
+    alone = [judge_under("C12", {name: one}, what="range", scope=scope)[0] for name, one in intervals.items()]
+    assert set(outcomes.values()) == {"contradicted"} and alone[0].p_value < alone[1].p_value == found.p_value
+    assert found.judged is None

@@ -13,6 +13,7 @@ from labutils.claims.registry import Guard, judge, not_testable
 from labutils.claims.verdicts import Verdict
 from labutils.core.parquet import read_slim, slim_parquet
 from labutils.stats.bootstrap import crossed_bootstrap, crossover, slope
+from labutils.stats.evidence import Evidence
 from labutils.stats.extremes import lowest_cell
 from labutils.stats.few_units import interval_over_units
 
@@ -92,3 +93,13 @@ def test_every_number_comes_back_to_the_last_bit() -> None:
 
 def test_statistics_with_a_grid_are_values() -> None:
     assert slope(GRID) == slope(tuple(GRID)) != slope([0.1, 0.5]) and crossover(GRID) == crossover(GRID)
+
+
+@pytest.mark.parametrize("name", ["labutils.core.files.hash_path", "labutils.stats.bootstrap.np", "os.getcwd"])
+def test_kept_rows_may_name_statistics_alone(name: str) -> None:
+    """What rows name is called; so nothing else of the package, nor what its modules import, can be named."""
+    function = "labutils.stats.bootstrap.crossed_bootstrap"
+    for statistic in ({"made by": name}, {"function": name}):
+        evidence = Evidence(function, "", pd.DataFrame(), {"statistic": statistic}, {})
+        with pytest.raises(ValueError, match="is not a statistic that rows can be judged by"):
+            evidence.recompute()

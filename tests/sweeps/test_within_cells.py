@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from labutils.stats.bootstrap import p_value
 from labutils.sweeps.task_contrasts import rank_correlation
 from labutils.sweeps.within_cells import within_cell_correlation
 
@@ -71,3 +72,9 @@ def test_what_cannot_be_correlated_is_refused_or_has_no_value():
         within(pd.concat([frame, frame.iloc[:1]]))
     with pytest.raises(ValueError, match="x needs a value"):
         within(frame.assign(x=frame["x"].where(frame["task"] > 0)))
+
+
+def test_of_the_fewest_clusters_the_interval_can_be_judged():
+    """Resamples of one cluster alone have no value; they are left out, so that a p can be had."""
+    found = within(make_pairs(np.random.default_rng(0), 4, 0.5))
+    assert found.low < found.estimate < found.high and 0 < p_value(found.samples) <= 1
