@@ -28,6 +28,8 @@ def power_of(large: Verdict, small: Verdict, *, n_studies: int = STUDIES, seed: 
     Studies are drawn from the rows of the large one: as many items of each evaluation and as many calibration draws as
     the small one has, without replacement, at the sparsities and in the settings of the small one. What the large one
     does not have more of is taken whole, so the power of a study that is as large is 1.
+    Units are drawn from one sample, so that near its size the power is told too high: of two equal studies with p near
+    0.05 another sample would repeat the outcome in about half the cases.
 
     Args:
         large, small: verdicts on the same claim that keep their rows, as `judge` gives them or `judge_again`.
