@@ -17,7 +17,7 @@ UNTESTED = "not yet tested"
 # Symbol and words carry the meaning, so that colour is an aid only.
 WORDS = {
     "supported": "✔ supported",
-    "contradicted": "✘ contradicted: not transferred to this model",
+    "contradicted": "✘ contradicted: not transferred here",
     NEGLIGIBLE: "≪ real, negligible: an effect too small to matter",
     "equivalent": "≈ equivalent: no difference beyond the margin",
     "inconclusive": "? inconclusive",

@@ -55,7 +55,7 @@ def ledger_answer(frame: pd.DataFrame) -> str:
         sentences.append(f"The clearest that held: {'; '.join(told)}.")
     if found["contradicted"]:
         sentences.append(
-            f"What did not hold here: {'; '.join(claim(one.claim).name for one in found['contradicted'])}."
+            f"What did not hold here: {'; '.join(f'that {claim(one.claim).name}' for one in found['contradicted'])}."
         )
     return " ".join(sentences)
 
@@ -68,7 +68,7 @@ def effects_in_margins(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``claim, name, outcome, low, estimate, high, absent``: one row per verdict in reading order. `absent` says why
         there is no such effect, and is "" where there is one: a claim without a margin, a slope, whose margin is one
-        per unit of sparsity, or a verdict without an estimate. An equivalence is denied by effects of either sign, so
+        per unit of sparsity, the worst of several claims, or a verdict without an estimate. An equivalence is denied by effects of either sign, so
         its estimate is told as negative.
     """
     rows = []
@@ -94,6 +94,8 @@ def _has_margin(verdict: Verdict) -> bool:
 def _why_without(verdict: Verdict) -> str:
     if verdict.estimate is None:
         return "no estimate"
+    if verdict.unit == "margins":
+        return "the worst of several claims, each in its own margins:"
     return "a slope over sparsity" if verdict.margin else "no margin"
 
 

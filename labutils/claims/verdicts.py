@@ -11,7 +11,7 @@ from labutils.stats.evidence import Evidence
 UNITS = ("item_unit", "draw_unit")
 # Beside its name in a sentence, what an outcome means.
 MEANINGS = {
-    "contradicted": ", that is, not transferred to this model,",
+    "contradicted": ", that is, not transferred to {models},",
     NEGLIGIBLE: " (an effect, but too small to matter)",
 }
 
@@ -85,13 +85,19 @@ class Verdict:
             return "no estimate"
         return write_interval(self.estimate, self.low, self.high, unit=self.unit)
 
+    @property
+    def brief(self) -> str:
+        """The outcome in words that need no glossary, for an answer in one line."""
+        return "a real effect, but too small to matter" if self.outcome == NEGLIGIBLE else self.outcome
+
     def sentence(self) -> str:
         """One sentence for a reader: the outcome, where, the effect with its interval, and what limits it."""
         where = ", ".join(str(self.scope[name]) for name in ("model", "corpus") if name in self.scope)
         remarks = " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in (self.note, self.correction) if remark)
         if self.estimate is None:
             return f"{self.claim} {self.outcome} ({where}). {remarks}".strip()
-        outcome = self.outcome + MEANINGS.get(self.outcome, "")
+        models = "these models" if "," in str(self.scope.get("model", "")) else "this model"
+        outcome = self.outcome + MEANINGS.get(self.outcome, "").format(models=models)
         return f"{self.claim} {outcome} on {where}: {self.evidence()}. {remarks}".strip()
 
     def evidence(self) -> str:

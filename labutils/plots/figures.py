@@ -22,6 +22,7 @@ from labutils.plots.alt_text import show_alt_text
 from labutils.pruning import PruneReport
 from labutils.stats.pairing import pair_with_dense
 from labutils.stats.tables import interval_table
+from labutils.stats.writing import write_number
 
 _COLOURS = sns.color_palette("colorblind", 10)
 PALETTE = {
@@ -182,9 +183,9 @@ def value_grid(
         threshold, most = distances[distances > 0].median(), distances.max()
         colours = {"cmap": "vlag", "norm": SymLogNorm(_power_of_ten(threshold), vmin=centre - most, vmax=centre + most)}
     table = table.set_axis([setting_name(row) for row in table.index])
-    shown = table.map(lambda value: float(format(value, digits)) + 0.0)  # no minus before a zero
+    shown = table.map(lambda value: write_number(value, digits))
     sns.heatmap(
-        table, annot=shown, fmt=digits, cbar_kws={"label": label, "format": "%.3g"}, ax=axis, linewidths=0.5, **colours
+        table, annot=shown, fmt="", cbar_kws={"label": label, "format": "%.3g"}, ax=axis, linewidths=0.5, **colours
     )
     axis.set_title(title, loc="left")
     axis.tick_params(axis="y", rotation=0)

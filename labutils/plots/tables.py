@@ -1,13 +1,15 @@
 """Tables as a notebook shows them."""
 
 import html
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from numbers import Integral, Real
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from labutils.core.options import suggest
 from labutils.core.provenance import FOLDED
+from labutils.stats.writing import true_minus
 
 
 def show(
@@ -43,7 +45,6 @@ def show(
             raise LookupError(
                 f"no column {column!r} to format.{suggest(str(column), there)} Columns: {', '.join(there)}."
             )
-    templates = {column: text if "{" in text else f"{{:{text}}}" for column, text in formats.items()}
     title = table.attrs.get(FOLDED)
     # pandas escapes strings alone; what else stands in a cell is written as one first.
     table = table.map(lambda value: str(value) if isinstance(value, list | tuple | set | dict) else value)
@@ -53,7 +54,22 @@ def show(
         styler = _Folded(plain)
         styler.title = title
     styler.hide(axis="index").format_index(axis="columns", escape="html")
-    return _left(styler, plain).format(templates, precision=precision, na_rep=missing, escape="html")
+    templates = {column: text if "{" in text else f"{{:{text}}}" for column, text in formats.items()}
+    writers = {column: _writer(templates.get(column), precision) for column in plain}
+    return _left(styler, plain).format(writers, na_rep=missing, escape="html")
+
+
+def _writer(template: str | None, precision: int | None) -> Callable[[object], object]:
+    """How the values of a column are written: numbers with true minus signs, all else as it is."""
+    digits = pd.get_option("styler.format.precision") if precision is None else precision
+
+    def write(value: object) -> object:
+        if template is None and not isinstance(value, Real):
+            return value
+        text = (template or ("{}" if isinstance(value, Integral) else f"{{:.{digits}f}}")).format(value)
+        return text if isinstance(value, str) else true_minus(text)
+
+    return write
 
 
 class _Folded(Styler):

@@ -25,5 +25,6 @@ __getattr__, __dir__, __all__ = attach(
         "extremes": ["lowest_cell"],
         "few_units": ["interval_over_units"],
         "tables": ["interval_table"],
+        "writing": ["write_number"],
     },
 )

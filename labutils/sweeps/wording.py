@@ -33,8 +33,17 @@ def gain_or_loss(effect: Effect, unit: str = "", *, words: tuple[str, str] = ("g
     ends = (effect.low, effect.high)
     numbers = (-effect.estimate, -ends[1], -ends[0]) if turned else (effect.estimate, *ends)
     written = write_interval(*numbers, form, unit=unit).removeprefix("+")
-    doubt = " (may be nothing)" if ends[0] <= 0 <= ends[1] else ""
-    return f"{words[turned]} {written}{doubt}"
+    return f"{words[turned]} {written}{doubt(effect)}"
+
+
+def doubt(effect: Effect) -> str:
+    """" (may be nothing)" of an effect whose interval holds zero, so that its direction is not told as a fact.
+
+    >>> f"sentiment loses less{doubt(verdict)}"
+    """
+    if effect.estimate is None or effect.estimate != effect.estimate:
+        return " (not measured)"
+    return " (may be nothing)" if effect.low <= 0 <= effect.high else ""
 
 
 def name_list(names: Iterable[object], *, none: str = "none") -> str:

@@ -127,7 +127,7 @@ def test_ledger_table_shows_what_was_tested_in_words_and_escapes_text(tmp_path: 
     assert re.findall(r">([CR]\d\d)<", page) == ["C02", "C03", "C14", "R12", "C47", "C48"]
     assert '<a href="08_layer_distillation.ipynb">R12</a>' in page and ">C47<" in page
     assert "✔ supported" in page
-    assert "✘ contradicted: not transferred to this model" in page
+    assert "✘ contradicted: not transferred here" in page
     assert "+0.10 [0.05, 0.15]" in page
     assert "4 of 62 claims looked at, 3 tests" in page
     assert "neither counted nor corrected: C48, R12." in page
@@ -158,6 +158,6 @@ def test_tensions_table_puts_both_sides_next_to_each_other(tmp_path: Path) -> No
     assert cell.split("\n")[1:] == [
         "C03: · not yet tested",
         "against",
-        "C22: ✘ contradicted: not transferred to this model (m, +0.10 [0.05, 0.15])",
+        "C22: ✘ contradicted: not transferred here (m, +0.10 [0.05, 0.15])",
     ]
     assert "LLM-Pruner: published work" in page

@@ -37,8 +37,8 @@ def test_the_answer_tells_counts_effects_and_failures_in_words():
         "Of eight claims looked at, four held, one did not hold, one showed an effect too small to matter, one stayed "
         "open and one could not be tested. The clearest that held: Hessian reconstruction beats relative importance "
         "when many weights are removed (+0.400 nats [0.390, 0.420]); varying the sparsity from layer to layer is "
-        "better when many weights are removed (+0.300 nats [0.290, 0.320]). What did not hold here: imitating layers "
-        "is no better than plain distillation."
+        "better when many weights are removed (+0.300 nats [0.290, 0.320]). What did not hold here: that imitating "
+        "layers is no better than plain distillation."
     )
 
 
@@ -62,6 +62,8 @@ def test_effects_point_to_the_right_where_they_speak_for_the_claim():
     reasons = {"C03": "a slope over sparsity", "C07": "no estimate", "C09": "no margin"}
     assert shown.loc[shown["absent"] != "", "absent"].to_dict() == reasons
     assert shown.loc[list(reasons), "estimate"].isna().all()
+    worst = replace(found("R10", "contradicted", -97.0, None), unit="margins")
+    assert effects_in_margins(frame(worst))["absent"].item() == "the worst of several claims, each in its own margins:"
     alike = effects_in_margins(frame(found("C12", "contradicted", 0.81, 0.405))).iloc[0]
     assert (alike["low"], alike["estimate"], alike["high"]) == pytest.approx((-0.83 / 0.405, -2, -0.8 / 0.405))
     assert shown.loc["R12", "name"].endswith("(as C14)") and shown.loc["C48", "name"].endswith("(exploratory)")

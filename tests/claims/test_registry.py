@@ -210,6 +210,11 @@ def test_a_model_at_chance_cannot_be_judged() -> None:
     assert able.outcome == "supported"
 
 
+def test_outcomes_are_brief_without_a_glossary() -> None:
+    assert judge("C02", 0.002, 0.008).brief == "a real effect, but too small to matter"
+    assert judge("C02", 0.032, 0.050).brief == "supported"
+
+
 def test_sentence_quotes_estimate_and_interval() -> None:
     assert judge("C02", 0.032, 0.050).sentence() == (
         "C02 supported on lab-llama, lab:review: +0.041 nats [0.032, 0.050], 95% interval over 40 items and "
@@ -219,6 +224,8 @@ def test_sentence_quotes_estimate_and_interval() -> None:
     assert contradicted.startswith("C02 contradicted, that is, not transferred to this model, on lab-llama, lab:review")
     assert "−0.041 nats [−0.050, −0.032]" in contradicted
     assert "refuted" not in contradicted
+    several = claims.judge("C02", interval=interval(-0.05, -0.03), dense_loss=1.0, scope=SCOPE | {"model": ["a", "b"]})
+    assert "not transferred to these models, on a, b" in several.sentence()
     assert judge("C02", 0.0, 0.0).effect() == "0.0 nats [0.0, 0.0]"
     assert judge("C02", 12.4, 55.1).effect() == "+34 nats [12, 55]"
 

@@ -54,7 +54,7 @@ def test_one_method_has_one_colour(rows: pd.DataFrame) -> None:
 def test_value_grid_writes_every_number() -> None:
     table = pd.DataFrame({0.1: [0.25, -1.5]}, index=["a", "b"])
     figure = plots.value_grid(table, title="t", label="l", digits=".2f")
-    assert {text.get_text() for text in figure.axes[0].texts} == {"0.25", "-1.50"}
+    assert {text.get_text() for text in figure.axes[0].texts} == {"0.25", "−1.50"}
 
 
 def test_settings_are_named_for_readers(rows: pd.DataFrame) -> None:

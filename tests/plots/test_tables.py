@@ -78,3 +78,9 @@ def test_provenance_is_folded_away_and_other_tables_are_not() -> None:
     assert page.startswith("<details><summary>") and page.endswith("</details>") and page.count("<details>") == 1
     assert cells(page)[:2] == ["item", "value"] and cells(page)[-2:] == ["seed", "3"]
     assert "<details" not in lab.show(TABLE)._repr_html_()
+
+
+def test_numbers_have_true_minus_signs_and_text_keeps_its_hyphens() -> None:
+    table = pd.DataFrame({"arm": ["rail-l"], "loss": [-0.25], "zero": [-0.001], "count": [-3], "share": [-0.5]})
+    shown = cells(lab.show(table, precision=2, formats={"share": "+.0%", "arm": "“{}”"}).to_html())
+    assert shown[5:] == ["“rail-l”", "−0.25", "0.00", "−3", "−50%"]

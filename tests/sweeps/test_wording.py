@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from labutils.sweeps import gain_or_loss, name_list
+from labutils.sweeps import doubt, gain_or_loss, name_list
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,16 @@ def test_words_and_lists() -> None:
     effect = SimpleNamespace(estimate=-2.0, low=-3.0, high=-1.0)
     assert gain_or_loss(effect, "%", words=("adds", "saves"), form=".1f") == "saves 2.0 % [1.0, 3.0]"
     assert name_list([]) == "none" and name_list(["a"]) == "a" and name_list("abc") == "a, b and c"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((-0.07, -0.16, 0.02), " (may be nothing)"),
+        ((-0.07, -0.16, -0.02), ""),
+        ((0.0, 0.0, 0.0), " (may be nothing)"),
+        ((None, None, None), " (not measured)"),
+    ],
+)
+def test_a_direction_that_the_interval_does_not_show_is_no_fact(numbers: tuple, said: str) -> None:
+    assert doubt(SimpleNamespace(estimate=numbers[0], low=numbers[1], high=numbers[2])) == said
