@@ -6,13 +6,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from labutils.core.figures import finish_figure
 from labutils.data.sources import short_source
 from labutils.stats.bootstrap import Interval
 from labutils.stats.tables import interval_table
 
+SIDES = ((4, 3), (-4, 3), (4, -3), (-4, -3), (4, 12), (-4, 12), (4, -12), (-4, -12))  # of a mark's label, in points
 COLOURS = dict(zip(("concept", "random", "matching", "conductance"), sns.color_palette("colorblind", 4), strict=True))
 
 
@@ -126,25 +131,31 @@ def mean_rank_scatter(
     figure, axis = plt.subplots(figsize=(7.2, 5))
     short = {name: short_source(str(name)).replace("_", " ") for name in table.index}
     last = pd.Series({name: each.rsplit("/", 1)[-1] for name, each in short.items()})
-    for name, row in table.iterrows():
+    for _, row in table.iterrows():
         axis.errorbar(
             row[x, "mean"], row[y, "mean"], xerr=row[x, "std"], yerr=row[y, "std"], fmt="o", markersize=5,
             color=COLOURS["matching"], ecolor="0.85", zorder=3,
         )  # fmt: skip
-        label = short[name] if (last == last[name]).sum() > 1 else last[name]
-        place, left = (row[x, "mean"], row[y, "mean"]), _has_right_neighbour(table, x, y, name)
-        axis.annotate(
-            label, place, xytext=(-4 if left else 4, 4), textcoords="offset points", fontsize=8, zorder=4,
-            ha="right" if left else "left",
-        )  # fmt: skip
     axis.set(xlabel=x_label, ylabel=y_label)
     axis.margins(0.12)
+    labels = [short[name] if (last == last[name]).sum() > 1 else last[name] for name in table.index]
+    _place_labels(axis, labels, table[[(x, "mean"), (y, "mean")]].to_numpy())
     return finish_figure(figure, title, "cross: one standard deviation over the cells either way")
 
 
-def _has_right_neighbour(table: pd.DataFrame, x: str, y: str, name: object) -> bool:
-    """Whether a label to the right of a unit would lie on another unit's."""
-    right, up = (table[axis, "mean"] - table.loc[name, (axis, "mean")] for axis in (x, y))
-    spans = [table[axis, "mean"].max() - table[axis, "mean"].min() for axis in (x, y)]
-    near = (right > 0) & (right < 0.12 * spans[0]) & (up.abs() < 0.08 * spans[1])
-    return bool(near.any())
+def _place_labels(axis: Axes, labels: Sequence[str], places: Float[np.ndarray, "labels 2"]) -> None:
+    """Every label at that side of its mark where it covers least of the other marks and of the labels before it."""
+    axis.autoscale_view()
+    marks = axis.transData.transform(places)
+    taken: list[Bbox] = [Bbox([mark - 4, mark + 4]) for mark in marks]  # pixels: half a mark
+    for number, (label, place) in enumerate(zip(labels, places, strict=True)):
+        text = axis.annotate(label, place, xytext=SIDES[0], textcoords="offset points", fontsize=8, zorder=4)
+        others = taken[:number] + taken[number + 1 :]
+
+        def covered(side: tuple[int, int], text: Annotation = text, others: list[Bbox] = others) -> int:
+            text.set(ha="left" if side[0] > 0 else "right", va="bottom" if side[1] > 0 else "top")
+            text.xyann = side
+            return text.get_window_extent().count_overlaps(others)
+
+        covered(min(SIDES, key=covered))  # `min` takes the first of equals, and the call leaves the label there
+        taken.append(text.get_window_extent())

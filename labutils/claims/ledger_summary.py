@@ -68,8 +68,8 @@ def effects_in_margins(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``claim, name, outcome, low, estimate, high, absent``: one row per verdict in reading order. `absent` says why
         there is no such effect, and is "" where there is one: a claim without a margin, a slope, whose margin is one
-        per unit of sparsity, the worst of several claims, or a verdict without an estimate. An equivalence is denied by effects of either sign, so
-        its estimate is told as negative.
+        per unit of sparsity, the worst of several claims, or a verdict without an estimate. An equivalence is denied by
+        effects of either sign, so its estimate is told as negative.
     """
     rows = []
     for row in in_reading_order(frame).to_dict("records"):

@@ -37,7 +37,7 @@ def gain_or_loss(effect: Effect, unit: str = "", *, words: tuple[str, str] = ("g
 
 
 def doubt(effect: Effect) -> str:
-    """" (may be nothing)" of an effect whose interval holds zero, so that its direction is not told as a fact.
+    """ " (may be nothing)" of an effect whose interval holds zero, so that its direction is not told as a fact.
 
     >>> f"sentiment loses less{doubt(verdict)}"
     """

@@ -50,6 +50,16 @@ def test_tasks_stand_at_their_mean_ranks_within_cells():
     assert [text.get_text() for text in axis.texts] == ["a", "b c"]
 
 
+def test_names_of_near_tasks_do_not_cover_each_other():
+    options = {"unit": "t", "cells": ["t", "cell"], "x_label": "x", "y_label": "y", "title": "t"}
+    tasks = ["qa/occupations", "qa/birthplaces", "qa/whereabouts", "topic/stories"]
+    ranks = pd.DataFrame({"t": [f"lab:{task}" for task in tasks for _ in range(2)], "cell": [1, 2] * 4})
+    axis = mean_rank_scatter(ranks.assign(x=list(range(8)), y=1.0), x="x", y="y", **options).axes[0]  # all at rank 1
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert len(boxes) == 4
+    assert not any(one.overlaps(two) for place, one in enumerate(boxes) for two in boxes[:place])
+
+
 def test_the_scatter_the_bars_and_the_shares():
     frame = pd.DataFrame({"method": ["wanda", "ria"], "sparsity": [0.5, 0.7], "a": [0.1, 0.2], "b": [0.3, 0.4]})
     axis = drop_scatter(frame, x="a", y="b", x_label="x", y_label="y", title="t").axes[0]
