@@ -38,6 +38,7 @@ __getattr__, __dir__, __all__ = attach(
             "describe_layers",
             "describe_score_table",
             "describe_task_gains",
+            "shown_arm",
             "describe_teachers",
         ],
         "students": ["cut_student", "narrow_student"],

@@ -18,6 +18,7 @@ from labutils.distillation.comparison import arm_differences, score_interval
 from labutils.stats.bootstrap import Interval
 from labutils.stats.few_units import interval_over_units
 
+UNTAUGHT = "plain distillation is not seen to teach"
 NOTHING, BASELINE = "none", "kd"  # a student that learns from labels alone, and one that also learns from outputs
 
 
@@ -97,7 +98,7 @@ def judge_amounts(
     >>> judge_amounts("C14", gains_by_amount(…), n_train=256, scope=scope, guard=guard, unit="score")
 
     Where the whole interval of distillation's gain over labels alone does not lie above zero, the amount is no test of
-    the claim: its baseline does not distil.
+    the claim: its baseline is not seen to teach.
 
     Returns:
         the verdict of `judge_under` over the amounts that are a test; "not testable here" where none is. A row per
@@ -117,12 +118,12 @@ def judge_amounts(
                 open_to_test[f"{n} items"] = amount.gain
                 row["outcome"] = judge(claim_id, interval=amount.gain, **about).outcome
             else:
-                row["outcome"] = "no test: the baseline does not distil"
-                closed.append(f"{n} items: plain distillation gains {amount.taught:+.3f} over labels alone")
+                row["outcome"] = f"no test: {UNTAUGHT}"
+                closed.append(f"{n} items: plain distillation minus labels alone is {amount.taught:+.3f} {unit}")
         rows.append(row)
     table = pd.DataFrame(rows)
     if not open_to_test:
-        reason = f"the baseline does not distil, so nothing can be no improvement on it: {'; '.join(closed)}"
+        reason = f"{UNTAUGHT}, so nothing can be no improvement on it: {'; '.join(closed)}"
         return not_testable(claim_id, reason, scope=scope), table
     verdict, _ = judge_under(claim_id, open_to_test, what="amount of data", **about)
     left_out = f"no test at {'; '.join(closed)}" if closed else ""
@@ -139,4 +140,4 @@ def why_no_baseline(amounts: Mapping[float | int, Amount], share: float | int = 
         return f"the rows lack the arms {', '.join(amount.missing)}"
     if amount.taught.low > 0:
         return ""
-    return f"the baseline does not distil: plain distillation gains {amount.taught:+.3f} over labels alone"
+    return f"{UNTAUGHT}: its score minus that of labels alone is {amount.taught:+.3f}"

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from labutils.core.figures import finish_figure
 from labutils.data.sources import short_source
+from labutils.distillation.sentences import shown_arm
 
 PANELS_PER_ROW = 3
 FOREST_PANELS = 4  # side by side
@@ -59,7 +60,7 @@ def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: st
         axis.set_title(short_source(task))
         axis.set_xlabel(f"gain over {reference}\n(accuracy or ρ)")
         axis.tick_params(labelbottom=True)
-    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_yticks(range(len(names)), [shown_arm(name) for name in names])
     axes[0, 0].invert_yaxis()
     note = f"bars: {level:.0%} intervals over test items and seeds; band: ± margin ({margin:g})"
     return finish_figure(figure, title, note, note_height=NOTE_HEIGHT)
@@ -84,7 +85,9 @@ def gain_curves(
         places = [values.index(value) + shift for value in curve[x]]
         spread = [curve["estimate"] - curve["low"], curve["high"] - curve["estimate"]]
         colour = PALETTE.get(str(name).split("/")[0], _COLOURS[number % 10])
-        axis.errorbar(places, curve["estimate"], yerr=spread, label=name, color=colour, marker="o", capsize=2)
+        axis.errorbar(
+            places, curve["estimate"], yerr=spread, label=shown_arm(str(name)), color=colour, marker="o", capsize=2
+        )
     axis.axhspan(-margin, margin, color="0.88", zorder=0, label=f"± margin ({margin:g})")
     axis.axhline(0, color="0.3", linewidth=1)
     axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
@@ -126,7 +129,9 @@ def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -
         above = teacher[teacher["measure"] == measure].groupby("depth")["value"].mean()
         axis.plot(above.index, above, color=PALETTE["teacher"], linestyle="--", linewidth=1, label=TEACHER)
         axis.set(xlabel="depth (1 = last block)", ylabel=measure, xlim=(0, 1.08))
-    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title=None)
+    marks, arms = axes[0, -1].get_legend_handles_labels()
+    options = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
+    axes[0, -1].legend(marks, [shown_arm(arm) for arm in arms], **options)
     return finish_figure(figure, title, "bars: 95 % intervals over tasks and seeds", note_height=NOTE_HEIGHT)
 
 

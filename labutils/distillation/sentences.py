@@ -6,6 +6,7 @@ import pandas as pd
 
 from labutils.data.sources import short_source
 
+LABELS_ALONE = "labels alone"  # how the method `none` is shown
 CEILING = 0.98  # a teacher above it says little more than the labels do
 
 
@@ -57,19 +58,30 @@ def describe_baseline(taught: str, reason: str) -> str:
     return f"The gate is open: plain distillation gains {taught} over labels alone."
 
 
+def shown_arm(name: str) -> str:
+    """An arm as a reader sees it: the method `none` is labels alone.
+
+    >>> shown_arm("none/share=2"), shown_arm("kd")
+    ('labels alone/share=2', 'kd')
+    """
+    method, *parts = name.split("/")
+    return "/".join([LABELS_ALONE if method == "none" else method, *parts])
+
+
 def describe_task_gains(gains: pd.DataFrame, reference: str, *, what: str = "tasks") -> str:
     """For every comparison, on how many tasks it is clearly better, and clearly worse, than the reference.
 
     >>> describe_task_gains(interval_rows(gains, ["evaluation", "comparison"]), "kd")
 
     Args:
-        what: what the column `evaluation` holds.
+        what: what the column `evaluation` holds, in the plural.
     """
     told = []
     for name, rows in gains.groupby("comparison", sort=False):
         better, worse = int((rows["low"] > 0).sum()), int((rows["high"] < 0).sum())
-        told.append(f"{name} better on {better}, worse on {worse}")
-    return f"Against {reference}, of {gains['evaluation'].nunique()} {what}: {'; '.join(told)}."
+        told.append(f"{shown_arm(name)} better on {better}, worse on {worse}")
+    count = gains["evaluation"].nunique()
+    return f"Against {reference}, of {count} {what.removesuffix('s') if count == 1 else what}: {'; '.join(told)}."
 
 
 def describe_layer_gains(gains: pd.DataFrame, label: str = "layer") -> str:
@@ -85,7 +97,7 @@ def describe_layer_gains(gains: pd.DataFrame, label: str = "layer") -> str:
         best = rows.loc[rows["estimate"].idxmax()]
         clear = "clear" if best["low"] > 0 else "not clear"
         gain = f"{best['estimate']:+.3f}".replace("-", "−")
-        told.append(f"{name} {gain} in {label} {best['block']:.0f} ({clear})")
+        told.append(f"{shown_arm(name)} {gain} in {label} {best['block']:.0f} ({clear})")
     return f"The largest gain of each: {'; '.join(told)}."
 
 

@@ -36,6 +36,7 @@ __getattr__, __dir__, __all__ = attach(
             "describe_groups",
             "describe_power",
             "describe_ranges",
+            "describe_ratio",
             "describe_residuals",
             "describe_shares",
         ],

@@ -89,12 +89,22 @@ def describe_ranges(found: Mapping[str, RangeRatio], outcomes: Mapping[str, str]
         found: from `ratio_over_ranges`.
         outcomes: range → outcome.
     """
+    told = ", ".join(f"{name} {outcome}" for name, outcome in outcomes.items())
+    return f"{describe_ratio(found)}; C12 by range: {told}."
+
+
+def describe_ratio(found: Mapping[str, RangeRatio]) -> str:
+    """From where to where the ratio goes over the ranges.
+
+    >>> describe_ratio(found)
+    'Hyperparameters explain 2.7 (usual epochs, lower rate) to 31 (all fine-tunings) times as much of the variance as …'
+    """
     ratios = {name: float(np.exp(one.ratio.estimate)) for name, one in found.items() if one.ratio.defined}
-    told = ", ".join(f"{outcome} in {name!r}" for name, outcome in outcomes.items())
     if not ratios:
-        return f"No range has a ratio; C12 by range: {told}."
-    low, high = min(ratios, key=ratios.get), max(ratios, key=ratios.get)
-    return f"The ratio goes from {ratios[low]:.2g} ({low!r}) to {ratios[high]:.2g} ({high!r}); C12 by range: {told}."
+        return "In no range do both the hyperparameters and the text explain anything, so there is no ratio"
+    ends = dict.fromkeys((min(ratios, key=ratios.get), max(ratios, key=ratios.get)))
+    span = " to ".join(f"{ratios[name]:.2g} ({name})" for name in ends)
+    return f"Hyperparameters explain {span} times as much of the variance as the text does"
 
 
 def describe_residuals(model: MultilevelModel) -> str:

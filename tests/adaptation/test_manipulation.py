@@ -70,5 +70,6 @@ def test_the_room_for_a_gain_is_told():
     rows = [("none", "H1", 0.5, 0.3), ("none", "H2", 0.7, 0.3), ("D1", "H1", 0.6, 0.4), ("D1", "H2", 0.8, 0.4)]
     runs = pd.DataFrame(rows, columns=["adaptation", "finetuning_line", "pearson", "zero_shot"])
     told = describe_scores(runs)
-    assert "cosines alone reach r = 0.300" in told and "0.600 on average, 0.700 with the best" in told
-    assert told.endswith("with adaptation 0.400 and 0.700.")
+    assert "cosines alone reach r = 0.300" in told and "0.600 on average and 0.700 with the best" in told
+    assert "With adaptation the cosines reach 0.400, the fine-tuned models 0.700" in told
+    assert "follows the gold scores better until" in told

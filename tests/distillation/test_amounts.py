@@ -56,16 +56,16 @@ def test_a_gain_at_one_amount_is_no_verdict_on_all() -> None:
 def test_a_baseline_that_does_not_distil_is_no_test() -> None:
     amounts = gains_by_amount(planted(-0.05, 0.06, 0.06), "ild", ["kd"], SHARES)
     verdict, table = judge_amounts("C14", amounts, **ABOUT)
-    assert verdict.outcome == "not testable here" and verdict.note.startswith("the baseline does not distil")
-    assert set(table["outcome"]) == {"no test: the baseline does not distil"}
-    assert "the baseline does not distil" in why_no_baseline(amounts)
+    assert verdict.outcome == "not testable here" and verdict.note.startswith("plain distillation is not seen to teach")
+    assert set(table["outcome"]) == {"no test: plain distillation is not seen to teach"}
+    assert "plain distillation is not seen to teach" in why_no_baseline(amounts)
 
 
 def test_an_amount_without_a_baseline_leaves_the_others_to_judge() -> None:
     frame = rows({"none": 0, "kd": 0.05, "ild": 0.1, "none/share=0.5": 0, "kd/share=0.5": -0.05, "ild/share=0.5": 0.1})
     verdict, table = judge_amounts("C14", gains_by_amount(frame, "ild", ["kd"], SHARES), **ABOUT)
     assert verdict.outcome == "contradicted" and "no test at 50 items" in verdict.note
-    assert table["outcome"].tolist() == ["no test: the baseline does not distil", "contradicted"]
+    assert table["outcome"].tolist() == ["no test: plain distillation is not seen to teach", "contradicted"]
 
 
 def test_arms_that_the_rows_lack_are_named() -> None:

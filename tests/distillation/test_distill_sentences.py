@@ -26,14 +26,14 @@ def test_the_gate_is_open_or_shut() -> None:
     assert sentences.describe_baseline("+0.02 [0.01, 0.03]", "").startswith(
         "The gate is open: plain distillation gains"
     )
-    assert "Nothing is judged" in sentences.describe_baseline("0.00 [-0.01, 0.01]", "the baseline does not distil")
+    assert "Nothing is judged" in sentences.describe_baseline("0.00 [-0.01, 0.01]", "it is not seen to teach")
 
 
 def test_gains_are_counted_by_task_and_by_layer() -> None:
     rows = [("t1", "ild", 0.1, 0.05, 0.2), ("t2", "ild", -0.1, -0.2, -0.05), ("t1", "none", 0.0, -0.1, 0.1)]
     gains = pd.DataFrame(rows, columns=["evaluation", "comparison", "estimate", "low", "high"])
     told = sentences.describe_task_gains(gains, "kd")
-    assert told == "Against kd, of 2 tasks: ild better on 1, worse on 1; none better on 0, worse on 0."
+    assert told == "Against kd, of 2 tasks: ild better on 1, worse on 1; labels alone better on 0, worse on 0."
     by_block = gains.assign(block=[1, 2, 1])
     assert sentences.describe_layer_gains(by_block) == (
         "The largest gain of each: ild +0.100 in layer 1 (clear); none +0.000 in layer 1 (not clear)."
@@ -53,3 +53,12 @@ def test_rows_of_an_earlier_plan_say_so() -> None:
     assert sentences.describe_difference([], ["kd/cut"]) == ""
     told = sentences.describe_difference(["temperature: 1; now 4"], ["kd/cut"])
     assert "come from an earlier plan** (temperature: 1; now 4). They lack kd/cut" in told
+
+
+def test_the_method_none_is_shown_as_labels_alone():
+    assert [sentences.shown_arm(arm) for arm in ("none", "none/share=2", "kd/cut")] == [
+        "labels alone", "labels alone/share=2", "kd/cut",
+    ]  # fmt: skip
+    gains = pd.DataFrame({"comparison": ["none"], "evaluation": ["cut"], "low": [0.1], "high": [0.2]})
+    told = sentences.describe_task_gains(gains, "kd", what="starts")
+    assert told == "Against kd, of 1 start: labels alone better on 1, worse on 0."

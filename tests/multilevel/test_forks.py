@@ -70,7 +70,10 @@ def test_a_ratio_that_is_the_lists_own_is_not_judged():
     verdict, outcomes = judge_under("C12", ratios, what="range of hyperparameters", scope=SCOPE)
     assert set(outcomes.values()) == {"contradicted"}
     assert verdict.outcome == "not testable here" and "opposite sides" in verdict.note
-    assert "The ratio goes from" in describe_ranges(found, outcomes)
+    assert describe_ranges(found, outcomes).startswith("Hyperparameters explain ")
+    assert " (few) times as much" in describe_ranges(found, outcomes) or " (all) times as much" in describe_ranges(
+        found, outcomes
+    )
 
 
 def test_a_ratio_that_every_range_gives_is_judged():
@@ -88,7 +91,7 @@ def test_ranges_without_a_ratio_say_why():
     assert not any(one.ratio.defined for one in found.values())
     assert "holds 1 fine-tunings" in found["one"].ratio.note and "holds 0 fine-tunings" in found["none"].ratio.note
     assert "neither hyperparameters nor text features explain anything" in found["noise"].ratio.note
-    assert describe_ranges(found, dict.fromkeys(found, "not testable here")).startswith("No range has a ratio")
+    assert describe_ranges(found, dict.fromkeys(found, "not testable here")).startswith("In no range do both")
 
 
 def test_figures_show_every_specification_and_range():
