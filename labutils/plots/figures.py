@@ -185,12 +185,23 @@ def value_grid(
     table = table.set_axis([setting_name(row) for row in table.index])
     shown = table.map(lambda value: write_number(value, digits))
     sns.heatmap(
-        table, annot=shown, fmt="", cbar_kws={"label": label, "format": "%.3g"}, ax=axis, linewidths=0.5, **colours
+        table,
+        annot=shown,
+        fmt="",
+        cbar_kws={"label": label, "format": _ticks(".3g")},
+        ax=axis,
+        linewidths=0.5,
+        **colours,
     )
     axis.set_title(title, loc="left")
     axis.tick_params(axis="y", rotation=0)
     axis.set_ylabel("")
     return close_figure(figure)
+
+
+def _ticks(form: str) -> FuncFormatter:
+    """Numbers on an axis, with true minus signs."""
+    return FuncFormatter(lambda value, _: write_number(value, form))
 
 
 def setting_name(row: object) -> str:
@@ -217,7 +228,7 @@ def symlog(axis: Axes, threshold: float) -> None:
     """
     axis.set_yscale("symlog", linthresh=threshold)
     axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold, subs=[1, 3]))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+    axis.yaxis.set_major_formatter(_ticks("g"))
     axis.margins(y=0.08)
 
 

@@ -40,7 +40,7 @@ __getattr__, __dir__, __all__ = attach(
             "dense_losses",
             "per_dense_loss",
         ],
-        "wording": ["doubt", "gain_or_loss", "name_list"],
+        "wording": ["counted", "doubt", "gain_or_loss", "name_list"],
         "regret": ["relative_advantage", "worst_regrets", "rule_regrets"],
         "task_contrasts": [
             "add_drops",

@@ -57,7 +57,9 @@ def effect_panels(
         _finish_panel(axis, name, x_label, float(ends.min(axis=None)), float(ends.max(axis=None)))
     axes[0, 0].set_yticks(range(len(rows)), [setting_name(each) for each in rows])
     axes[0, 0].set_ylim(len(rows) - 0.4, -0.6)
-    note = " ".join(filter(None, ["bars: 95% intervals; grey: less than one margin.", note]))
+    note = " ".join(
+        filter(None, ["bars: 95% intervals; grey: less than one margin, beyond it the axis is logarithmic.", note])
+    )
     return finish_figure(figure, title, note, legend_of=axes[0, 0] if hue else None, note_height=-0.06)
 
 

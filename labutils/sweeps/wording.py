@@ -53,3 +53,11 @@ def name_list(names: Iterable[object], *, none: str = "none") -> str:
     """
     *first, last = [str(name) for name in names] or [none]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """A number with its noun: "1 text", "3 texts", "2 sparsities".
+
+    >>> counted(len(sparsities), "sparsity", "sparsities")
+    """
+    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"

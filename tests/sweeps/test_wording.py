@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from labutils.sweeps import doubt, gain_or_loss, name_list
+from labutils.sweeps import counted, doubt, gain_or_loss, name_list
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,10 @@ def test_words_and_lists() -> None:
 )
 def test_a_direction_that_the_interval_does_not_show_is_no_fact(numbers: tuple, said: str) -> None:
     assert doubt(SimpleNamespace(estimate=numbers[0], low=numbers[1], high=numbers[2])) == said
+
+
+def test_one_of_a_kind_is_singular() -> None:
+    assert counted(1, "text") == "1 text" and counted(1200, "row") == "1,200 rows"
+    assert (
+        counted(2, "sparsity", "sparsities") == "2 sparsities" and counted(1, "sparsity", "sparsities") == "1 sparsity"
+    )
