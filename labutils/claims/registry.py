@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -59,6 +60,7 @@ class Claim:
     short: str = ""
     exploratory: bool = False
     same_fact_as: str | None = None
+    revised: str = ""
 
     def region(self, margin: float | None) -> tuple[float, float]:
         """Where the judged quantity lies if the claim holds, for a margin in the quantity's own unit."""
@@ -230,6 +232,14 @@ def _is_id(name: str) -> bool:
     return re.fullmatch(r"[CR]\d\d", name) is not None
 
 
+def _is_time(text: object) -> bool:
+    """Whether the text is a time with its zone, as ISO 8601 writes it."""
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
 def _read_claim(name: str, entry: dict[str, Any]) -> Claim:
     try:
         margin = None if entry["margin"] is None else Margin(**entry["margin"])
@@ -246,6 +256,7 @@ def _read_claim(name: str, entry: dict[str, Any]) -> Claim:
         f"needs are letters of {NEEDS}": len(one.needs) > 0 and set(one.needs) <= set(NEEDS),
         "exploratory is true or false": isinstance(one.exploratory, bool),
         "same_fact_as is an id or null": one.same_fact_as is None or isinstance(one.same_fact_as, str),
+        "revised is a time with its zone, as text": not one.revised or _is_time(one.revised),
         "source, statement and quantity are texts": all([one.source, one.statement, one.quantity]),
     }
     for rule, holds in checks.items():

@@ -3,6 +3,7 @@
 `real_runs` writes the folder; here it is read.
 """
 
+import datetime
 import html
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
+from labutils.claims.registry import all_claims
 from labutils.core import paths
 from labutils.core.files import hash_file, hash_json, read_json
 from labutils.runner.notebooks import hash_cells
@@ -56,13 +58,23 @@ def tell_in_notebook(stem: str, notebook: NotebookNode, manifest: dict[str, Any]
         return None
     same = about["cells_sha256"] == hash_cells(notebook)
     link = f"[its page](../docs/real/{stem}.md)" + ("" if same else ", made by an earlier state of these cells")
-    return f"**On {safe(manifest['name'])}.** {safe(about['answer'])} Figures, verdicts and sizes: {link}."
+    answer = f"{safe(about['answer'])}{_tell_revised(stem, about)}"
+    return f"**On {safe(manifest['name'])}.** {answer} Figures, verdicts and sizes: {link}."
 
 
 def tell_in_readme(stem: str, manifest: dict[str, Any]) -> str | None:
     """The line of the README's table on the recorded run; None where that run is without the notebook."""
     about = manifest.get("notebooks", {}).get(stem)
-    return about and f"**[{safe(manifest['name'])}](docs/real/{stem}.md):** {safe(about['answer'])}"
+    answer = about and f"{safe(about['answer'])}{_tell_revised(stem, about)}"
+    return answer and f"**[{safe(manifest['name'])}](docs/real/{stem}.md):** {answer}"
+
+
+def _tell_revised(stem: str, about: dict[str, Any]) -> str:
+    """That claims of a notebook were defined otherwise when it was recorded; empty where none was."""
+    recorded = datetime.datetime.fromisoformat(about["finished"])
+    claims = [one for one in all_claims() if one.studied_in == stem and one.revised]
+    earlier = [one.id for one in claims if recorded < datetime.datetime.fromisoformat(one.revised)]
+    return f" By an earlier definition, not that of the lab's answer: {', '.join(earlier)}." if earlier else ""
 
 
 def safe(text: str) -> str:

@@ -14,7 +14,7 @@ from tiny_notebooks import write_profile
 from labutils.__main__ import main
 from labutils.runner import find_stale, keep_pages, load_real_rows, readme_table, run_studies, store_outputs
 from labutils.runner.notebooks import read_notebook
-from labutils.runner.real_manifest import find_altered, read_manifest
+from labutils.runner.real_manifest import find_altered, read_manifest, tell_in_readme
 from labutils.runner.real_runs import MOST_BYTES
 from labutils.runner.records import write_manifest
 
@@ -292,3 +292,12 @@ def test_pages_of_rows_with_no_verdict(lab: Path, keep: Callable) -> None:
     keep()
     page = (lab / "docs" / "real" / "01_a.md").read_text()
     assert "## Verdicts" not in page and "*Limits.* One model." in page
+
+
+def test_what_followed_an_earlier_definition_says_so() -> None:
+    answer = {"answer": "No regret (C06 supported).", "finished": "2026-11-29T01:45:44+00:00"}
+    told = tell_in_readme("03_optiprune", {"name": "A", "notebooks": {"03_optiprune": answer}})
+    assert told.endswith("(C06 supported). By an earlier definition, not that of the lab's answer: C06, R10.")
+    answer["finished"] = "2099-01-01T00:00:00+00:00"
+    told = tell_in_readme("03_optiprune", {"name": "A", "notebooks": {"03_optiprune": answer}})
+    assert told.endswith("(C06 supported).")
