@@ -74,7 +74,7 @@ def _tell_revised(stem: str, about: dict[str, Any]) -> str:
     recorded = datetime.datetime.fromisoformat(about["finished"])
     claims = [one for one in all_claims() if one.studied_in == stem and one.revised]
     earlier = [one.id for one in claims if recorded < datetime.datetime.fromisoformat(one.revised)]
-    return f" By an earlier definition, not that of the lab's answer: {', '.join(earlier)}." if earlier else ""
+    return f" Judged there by an earlier definition: {', '.join(earlier)}." if earlier else ""
 
 
 def safe(text: str) -> str:

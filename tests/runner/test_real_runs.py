@@ -297,7 +297,7 @@ def test_pages_of_rows_with_no_verdict(lab: Path, keep: Callable) -> None:
 def test_what_followed_an_earlier_definition_says_so() -> None:
     answer = {"answer": "No regret (C06 supported).", "finished": "2026-11-29T01:45:44+00:00"}
     told = tell_in_readme("03_optiprune", {"name": "A", "notebooks": {"03_optiprune": answer}})
-    assert told.endswith("(C06 supported). By an earlier definition, not that of the lab's answer: C06, R10.")
+    assert told.endswith("(C06 supported). Judged there by an earlier definition: C06, R10.")
     answer["finished"] = "2099-01-01T00:00:00+00:00"
     told = tell_in_readme("03_optiprune", {"name": "A", "notebooks": {"03_optiprune": answer}})
     assert told.endswith("(C06 supported).")
