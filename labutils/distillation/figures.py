@@ -61,7 +61,7 @@ def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: st
         axis.set_xlabel(f"gain over {reference}\n(accuracy or ρ)")
         axis.tick_params(labelbottom=True)
     axes[0, 0].set_yticks(range(len(names)), [shown_arm(name) for name in names])
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     note = f"bars: {level:.0%} intervals over test items and seeds; band: ± margin ({margin:g})"
     return finish_figure(figure, title, note, note_height=NOTE_HEIGHT)
 
