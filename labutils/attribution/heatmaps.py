@@ -25,6 +25,7 @@ from labutils.data.words import find_words
 from labutils.evaluation.batching import context_length
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_token_ids
+from labutils.stats.writing import write_number
 
 COLOURS = colormaps["RdBu_r"]
 LINE_LENGTH = 84  # characters per line of the static picture
@@ -80,7 +81,7 @@ class WordHeatmap:
 
     def _scale(self) -> str:
         steps = [("negative", -self.limit), ("zero", 0.0), ("positive", self.limit)]
-        return " ".join(f"{_span(f'{value:+.3g}', value, self.limit, name)}" for name, value in steps)
+        return " ".join(f"{_span(write_number(value, '+.3g'), value, self.limit, name)}" for name, value in steps)
 
     def _line(self, pieces: Sequence[Piece], label: str) -> str:
         return "".join(_span(piece.text, getattr(piece, label), self.limit, label) for piece in pieces)
@@ -198,4 +199,4 @@ def _span(text: str, value: float | None, limit: float, label: str) -> str:
     if background is None:
         return escaped
     style = f"background:{background};color:{ink};border-radius:2px;padding:0 1px"
-    return f'<span style="{style}" title="{html.escape(label)}: {value:+.4g}">{escaped}</span>'
+    return f'<span style="{style}" title="{html.escape(label)}: {write_number(value, "+.4g")}">{escaped}</span>'

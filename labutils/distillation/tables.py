@@ -7,6 +7,7 @@ import pandas as pd
 from labutils.data.sources import short_source
 from labutils.distillation.comparison import arm_differences, interval_rows, seed_tests, shared_seeds
 from labutils.distillation.sweep import DistillSweep
+from labutils.stats.bootstrap import write_interval
 
 
 def score_table(sweep: DistillSweep, arms: Sequence[str]) -> pd.DataFrame:
@@ -106,7 +107,7 @@ def describe_gains(gains: pd.DataFrame, method: str, part: str) -> str:
     better = mine[mine["low"] > 0]
     where = f"{method} is better than its reference beyond chance at {len(better)} of {len(mine)} values of the {part}"
     found = [
-        f"{part} {getattr(row, part):g}: {row.estimate:+.3f} [{row.low:.3f}, {row.high:.3f}]"
+        f"{part} {getattr(row, part):g}: {write_interval(row.estimate, row.low, row.high, '+.3f')}"
         for row in better.itertuples()
     ]
     return f"{where}{': ' if found else ''}{'; '.join(found)}."
