@@ -6,6 +6,7 @@ import pandas as pd
 from labutils.adaptation.figures import sample_gains
 from labutils.adaptation.jobs import NO_ADAPTATION
 from labutils.adaptation.manipulation import heldout_changes, manipulation_check
+from labutils.stats.writing import write_number
 
 AXES = {"complexity": "complexity", "term_share": "the share of terms"}
 ALPHA = 0.05
@@ -82,12 +83,13 @@ def describe_scores(runs: pd.DataFrame) -> str:
     zero, tuned = runs.loc[~adapted, "zero_shot"].mean(), runs.loc[~adapted, "pearson"].mean()
     zero_adapted, tuned_adapted = runs.loc[adapted, "zero_shot"].mean(), runs.loc[adapted, "pearson"].mean()
     best = runs.loc[~adapted].groupby("finetuning_line")["pearson"].mean()
-    closer = "better" if zero_adapted > zero else "less well"
+    changes = [write_number(change, "+.3f") for change in (zero_adapted - zero, tuned_adapted - tuned)]
     return (
         f"Without adaptation the cosines alone reach r = {zero:.3f}, the fine-tuned models {tuned:.3f} on average and "
         f"{best.max():.3f} with the best fine-tuning. With adaptation the cosines reach {zero_adapted:.3f}, the "
-        f"fine-tuned models {tuned_adapted:.3f}: what adaptation makes of the hidden states follows the gold scores "
-        f"{closer} until it is fine-tuned. All are means over the folds, on pairs that no fine-tuning saw."
+        f"fine-tuned models {tuned_adapted:.3f}. So adaptation moves what hidden states alone say of a pair by "
+        f"{changes[0]}, and what fine-tuning makes of them by {changes[1]}. All are means over the folds, on pairs that "
+        "no fine-tuning saw."
     )
 
 

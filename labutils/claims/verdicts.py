@@ -88,7 +88,7 @@ class Verdict:
     @property
     def brief(self) -> str:
         """The outcome in words that need no glossary, for an answer in one line."""
-        return "a real effect, but too small to matter" if self.outcome == NEGLIGIBLE else self.outcome
+        return "real, but too small to matter" if self.outcome == NEGLIGIBLE else self.outcome
 
     def sentence(self) -> str:
         """One sentence for a reader: the outcome, where, the effect with its interval, and what limits it."""

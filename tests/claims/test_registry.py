@@ -214,7 +214,7 @@ def test_a_model_at_chance_cannot_be_judged() -> None:
 
 
 def test_outcomes_are_brief_without_a_glossary() -> None:
-    assert judge("C02", 0.002, 0.008).brief == "a real effect, but too small to matter"
+    assert judge("C02", 0.002, 0.008).brief == "real, but too small to matter"
     assert judge("C02", 0.032, 0.050).brief == "supported"
 
 
