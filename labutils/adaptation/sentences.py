@@ -88,8 +88,8 @@ def describe_scores(runs: pd.DataFrame) -> str:
         f"Without adaptation the cosines alone reach r = {zero:.3f}, the fine-tuned models {tuned:.3f} on average and "
         f"{best.max():.3f} with the best fine-tuning. With adaptation the cosines reach {zero_adapted:.3f}, the "
         f"fine-tuned models {tuned_adapted:.3f}. So adaptation moves what hidden states alone say of a pair by "
-        f"{changes[0]}, and what fine-tuning makes of them by {changes[1]}. All are means over the folds, on pairs that "
-        "no fine-tuning saw."
+        f"{changes[0]}, and what fine-tuning makes of them by {changes[1]}. All are means over the folds, on pairs "
+        "that no fine-tuning saw."
     )
 
 
