@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "configurations": ["Adaptation", "Tuning", "configuration_table", "name_configurations", "short_names"],
+        "levels": ["describe_levels", "domain_loss"],
         "manipulation": ["heldout_changes", "manipulation_check", "why_not_adapted"],
         "samples": ["Sample", "describe_samples", "draw_samples"],
         "plan": ["StudyPlan", "load_runs", "origin_table"],

@@ -42,7 +42,7 @@ def doubt(effect: Effect) -> str:
     >>> f"sentiment loses less{doubt(verdict)}"
     """
     if effect.estimate is None or effect.estimate != effect.estimate:
-        return " (not measured)"
+        return ""  # there is no direction to doubt
     return " (may be nothing)" if effect.low <= 0 <= effect.high else ""
 
 

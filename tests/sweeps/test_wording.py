@@ -35,7 +35,7 @@ def test_words_and_lists() -> None:
         ((-0.07, -0.16, 0.02), " (may be nothing)"),
         ((-0.07, -0.16, -0.02), ""),
         ((0.0, 0.0, 0.0), " (may be nothing)"),
-        ((None, None, None), " (not measured)"),
+        ((None, None, None), ""),
     ],
 )
 def test_a_direction_that_the_interval_does_not_show_is_no_fact(numbers: tuple, said: str) -> None:
