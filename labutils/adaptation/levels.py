@@ -5,7 +5,7 @@ from math import log
 import pandas as pd
 
 from labutils.adaptation.training import language_loss, load_base
-from labutils.data.tokens import load_tokens
+from labutils.data.corpora import load_tokens
 
 
 def domain_loss(source: str, heldout: str, *, n_heldout: int, seq_len: int) -> float:
@@ -40,8 +40,8 @@ def describe_levels(losses: pd.DataFrame, n_tokens: int, trained: tuple[str, flo
     ends = dict.fromkeys((after.idxmin(), after.idxmax()))
     reached = " to ".join(f"{after[name]:.3f} ({name})" for name in ends)
     told = (
-        f"Guessing costs ln {n_tokens:,} = {guessing:.3f} nats per token. The model before adaptation loses {before:.3f}, "
-        f"{worse if before > guessing else 'less than guessing'}; after it, {reached}."
+        f"Guessing costs ln {n_tokens:,} = {guessing:.3f} nats per token. The model before adaptation loses "
+        f"{before:.3f}, {worse if before > guessing else 'less than guessing'}; after it, {reached}."
     )
     if trained is None:
         return told
