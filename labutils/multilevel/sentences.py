@@ -89,15 +89,15 @@ def describe_ranges(found: Mapping[str, RangeRatio], outcomes: Mapping[str, str]
         found: from `ratio_over_ranges`.
         outcomes: range → outcome.
     """
-    told = ", ".join(f"{name} {outcome}" for name, outcome in outcomes.items())
-    return f"{describe_ratio(found)}; C12 by range: {told}."
+    told = "; ".join(f"{name}: {outcome}" for name, outcome in outcomes.items())
+    return f"{describe_ratio(found)}. C12 by range: {told}."
 
 
 def describe_ratio(found: Mapping[str, RangeRatio]) -> str:
     """From where to where the ratio goes over the ranges.
 
     >>> describe_ratio(found)
-    'Hyperparameters explain 2.7 (usual epochs, lower rate) to 31 (all fine-tunings) times as much of the variance as …'
+    'Hyperparameters explain 2.7 (usual epochs, lower rate) to 31 (all listed) times as much of the variance as …'
     """
     ratios = {name: float(np.exp(one.ratio.estimate)) for name, one in found.items() if one.ratio.defined}
     if not ratios:
