@@ -130,13 +130,18 @@ def _parameters(options: argparse.Namespace) -> int:
 
 
 def _store(options: argparse.Namespace) -> int:
+    from labutils.core.files import unchanged_on_failure
+    from labutils.runner.stored_evidence import FOLDERS
     from labutils.runner.stored_outputs import store_outputs
-    from labutils.sweeps.which_method import STUDIES, write_which_method
+    from labutils.sweeps.which_method import PAGE, STUDIES, write_which_method
 
-    stored = store_outputs(options.run)
-    print(f"stored: {', '.join(stored)}; the README's table is rebuilt")
-    if set(stored) & set(STUDIES):
-        print(f"{write_which_method().name} is rebuilt")
+    kept = [paths.DATA / folder for folder in FOLDERS]
+    with unchanged_on_failure(paths.NOTEBOOKS, *kept, paths.REPOSITORY / "README.md", PAGE.parent):
+        stored = store_outputs(options.run)
+        rebuilt = ["the README's table"]
+        if set(stored) & set(STUDIES):
+            rebuilt.append(write_which_method().name)
+    print(f"stored: {', '.join(stored)}; rebuilt: {', '.join(rebuilt)}")
     return 0
 
 

@@ -19,6 +19,7 @@ from labutils.core.parquet import read_slim, slim_parquet
 from labutils.stats.evidence import Evidence
 
 FILE = "evidence.json"
+FOLDER = "evidence"  # the folder of a study's evidence, in the study's own
 
 
 def write_evidence(folder: Path, verdicts: Sequence[Verdict]) -> None:
@@ -27,9 +28,11 @@ def write_evidence(folder: Path, verdicts: Sequence[Verdict]) -> None:
         write_evidence(Path("results/trial/01_layerwise_sparsity/evidence"), [verdict])
 
     A verdict without an estimate, or one whose interval cannot be computed from a table, is written as it is.
+
+    Raises:
+        ValueError: Parquet cannot hold a table, or a number is NaN; nothing is written then.
     """
-    (folder / FILE).unlink(missing_ok=True)
-    entries = []
+    entries, contents = [], {}
     for number, verdict in enumerate(verdicts):
         if verdict.judged is None:
             entries.append({"verdict": verdict.as_row()})
@@ -37,19 +40,33 @@ def write_evidence(folder: Path, verdicts: Sequence[Verdict]) -> None:
         evidence = verdict.judged.evidence
         tables = {"": evidence.frame, **evidence.more}
         files = {name: f"{number}-{verdict.claim}{'-' if name else ''}{name}.parquet" for name in tables}
-        contents = {files[name]: slim_parquet(table) for name, table in tables.items()}
-        for file, content in contents.items():
-            write_atomically(folder / file, content)
+        contents |= {files[name]: slim_parquet(table) for name, table in tables.items()}
         entries.append({
             "claim": verdict.claim, "scope": verdict.scope, **verdict.judged.options, "tables": files,
-            "sha256": {file: hash_bytes(content) for file, content in contents.items()},
+            "sha256": {file: hash_bytes(contents[file]) for file in files.values()},
             "function": evidence.function, "part": evidence.part, "arguments": evidence.options,
         })  # fmt: skip
-    listed = {file for entry in entries for file in entry.get("tables", {}).values()}
-    for stale in set(folder.glob("*.parquet")):
-        if stale.name not in listed:
-            stale.unlink()
-    write_atomically(folder / FILE, json.dumps(entries, indent=1, allow_nan=False, default=np.generic.item) + "\n")
+    listed = json.dumps(entries, indent=1, allow_nan=False, default=np.generic.item) + "\n"
+    (folder / FILE).unlink(missing_ok=True)
+    for file, content in contents.items():
+        write_atomically(folder / file, content)
+    for stale in {path.name for path in folder.glob("*.parquet")} - set(contents):
+        (folder / stale).unlink()
+    write_atomically(folder / FILE, listed)
+
+
+def listed_files(folder: Path) -> list[Path]:
+    """The list of a folder of evidence and the tables that it names; other files there are none of it.
+
+        listed_files(Path("data/evidence/01_layerwise_sparsity"))
+
+    Raises:
+        LookupError: no evidence is kept there, or a table that is listed is missing.
+    """
+    names = [file for entry in _read_entries(folder) for file in entry.get("tables", {}).values()]
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise LookupError(f"{folder} lacks {missing[0]}, which its {FILE} lists: run the study again")
+    return [folder / FILE, *(folder / name for name in names)]
 
 
 def judge_again(folder: Path) -> list[Verdict]:
@@ -61,15 +78,18 @@ def judge_again(folder: Path) -> list[Verdict]:
 
         judge_again(Path("data/evidence/01_layerwise_sparsity"))
     """
-    if not (folder / FILE).is_file():
-        raise LookupError(f"{folder} holds no {FILE}: nothing to judge again")
-    entries = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    return [_judge_one(folder, entry) for entry in entries]
+    return [_judge_one(folder, entry) for entry in _read_entries(folder)]
 
 
 def find_evidence(folder: Path) -> list[Path]:
     """The folders of evidence at and below a folder, sorted."""
     return sorted(path.parent for path in folder.rglob(FILE))
+
+
+def _read_entries(folder: Path) -> list[dict[str, Any]]:
+    if not (folder / FILE).is_file():
+        raise LookupError(f"{folder} holds no {FILE}: nothing to judge again")
+    return json.loads((folder / FILE).read_text(encoding="utf-8"))
 
 
 def _judge_one(folder: Path, entry: Mapping[str, Any]) -> Verdict:

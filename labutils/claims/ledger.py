@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from labutils.claims.evidence import find_evidence, judge_again
+from labutils.claims.evidence import FOLDER, find_evidence, judge_again
 from labutils.claims.outcomes import without_evidence
 from labutils.claims.registry import claim
 from labutils.claims.verdicts import Verdict
@@ -19,6 +19,7 @@ from labutils.core.files import write_atomically
 from labutils.stats.bootstrap import holm
 
 FILE = "ledger.jsonl"
+UNJUDGED = "as it was written, not judged anew: its rows are not kept"
 
 
 def correct(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -85,7 +86,8 @@ def ledger(folder: str | Path, *, from_rows: bool = False) -> pd.DataFrame:
     ValueError for any other line that is not a verdict, and for a run that holds two verdicts on one claim.
 
     With `from_rows` every verdict is judged anew from the rows that were kept of it (`data/evidence` holds those of the
-    stored notebooks), and nothing else is read; raises as `judge_again` does.
+    stored notebooks), and nothing else is read; the note of a verdict whose rows are not kept says that it stands as it
+    was written. Raises as `judge_again` does.
     """
     folder = paths.expand(folder)
     if from_rows:
@@ -107,13 +109,23 @@ def ledger(folder: str | Path, *, from_rows: bool = False) -> pd.DataFrame:
 
 
 def _judge_anew(folder: Path) -> pd.DataFrame:
+    folder = folder.resolve()
     kept = find_evidence(folder)
     if not kept:
         raise LookupError(f"no kept rows in {folder} or below: run a study into this folder first")
-    found = {place: judge_again(place) for place in kept}
-    names = [place.relative_to(folder).as_posix().removesuffix("/evidence") for place in kept]
-    runs = [name for name, verdicts in zip(names, found.values(), strict=True) for _ in verdicts]
-    return _table(runs, sum(found.values(), []), [])
+    found = [(_name_study(place, folder), _tell_unjudged(each)) for place in kept for each in judge_again(place)]
+    return _table([run for run, _ in found], [verdict for _, verdict in found], [])
+
+
+def _name_study(place: Path, folder: Path) -> str:
+    """A study by its path below a folder, without that of its evidence; by its own name where it is the folder."""
+    study = place.parent if place.name == FOLDER else place
+    return study.relative_to(folder).as_posix() if folder in study.parents else study.name
+
+
+def _tell_unjudged(verdict: Verdict) -> Verdict:
+    """The verdict with a remark where it was not judged anew."""
+    return verdict if verdict.judged else replace(verdict, note="; ".join(filter(None, [verdict.note, UNJUDGED])))
 
 
 def _table(runs: Sequence[str], verdicts: Sequence[Verdict], interrupted: list[str]) -> pd.DataFrame:

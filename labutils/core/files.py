@@ -97,6 +97,47 @@ def folder_when_complete(folder: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def unchanged_on_failure(*places: Path) -> Iterator[None]:
+    """Files, and folders with all below them, that are as they were after any exception, an interruption too.
+
+        with unchanged_on_failure(Path("README.md"), Path("data/rows")):
+            write_atomically(Path("README.md"), "new")
+
+    Their contents are held in memory meanwhile. What cannot be put back is named in a note of the exception.
+    """
+    before = {path: path.read_bytes() for path in _files_of(places)}
+    folders = _folders_of(places)
+    try:
+        yield
+    except BaseException as error:
+        for path in _files_of(places) | set(before):
+            try:
+                _put_back(path, before.get(path))
+            except OSError as problem:
+                error.add_note(f"{path} could not be put back as it was: {problem}")
+        for made in sorted(_folders_of(places) - folders, reverse=True):  # the innermost first
+            with contextlib.suppress(OSError):
+                made.rmdir()
+        raise
+
+
+def _files_of(places: Iterable[Path]) -> set[Path]:
+    return {path for place in places for path in (place, *place.rglob("*")) if path.is_file()}
+
+
+def _folders_of(places: Iterable[Path]) -> set[Path]:
+    """The folders at, above and below the places."""
+    return {path for place in places for path in (place, *place.parents, *place.rglob("*")) if path.is_dir()}
+
+
+def _put_back(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink()
+    elif not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, content)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 

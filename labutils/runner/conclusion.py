@@ -9,15 +9,16 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from labutils.claims.evidence import FOLDER as EVIDENCE
 from labutils.claims.evidence import write_evidence
 from labutils.claims.ledger import FILE, reject_repeated, write_ledger
 from labutils.claims.verdicts import Verdict
 from labutils.core.files import hash_bytes, hash_file, write_atomically
+from labutils.core.parquet import frame_to_parquet
 from labutils.core.paths import study_folder
 from labutils.core.usage import peak_resident_megabytes, processor_seconds
-from labutils.runner.row_files import frame_to_parquet
 
-EVIDENCE = "evidence"  # folder of the rows that verdicts were judged from, in the notebook's folder
+RESULT = "result.json"
 
 
 def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd.DataFrame:
@@ -25,7 +26,8 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd
 
     Under the runner they go to the notebook's folder of the run, elsewhere to its folder in `results/interactive`.
     Written are, each atomically, `rows.parquet`, `ledger.jsonl` (one verdict a line), the folder `evidence` (what every
-    verdict was judged from) and, last of all, `result.json`, whose presence tells that the study came to its end.
+    verdict was judged from) and, last of all, `result.json`, whose presence tells that the study came to its end; that
+    of an earlier end is removed first.
 
     Args:
         rows: the tidy rows that the verdicts were computed from.
@@ -38,11 +40,12 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd
 
         lab.conclude(rows, [lab.judge("C01", …)], "Yes: 0.12 nats [0.08, 0.16] more loss")
     """
+    folder = study_folder()
+    (folder / RESULT).unlink(missing_ok=True)  # what refuses or fails from here on has no result, not an earlier one
     answer = answer.strip()
     if not answer or "\n" in answer:
         raise ValueError(f"the answer must be one line of text, not {answer!r}")
     reject_repeated(verdicts, "the study")
-    folder = study_folder()
     parquet = frame_to_parquet(rows)
     write_atomically(folder / "rows.parquet", parquet)
     write_ledger(folder / FILE, verdicts)
@@ -57,7 +60,7 @@ def conclude(rows: pd.DataFrame, verdicts: Sequence[Verdict], answer: str) -> pd
         "rows_sha256": hash_bytes(parquet),
         "ledger_sha256": hash_file(folder / FILE),
     }
-    write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    write_atomically(folder / RESULT, json.dumps(result, indent=2) + "\n")
     return pd.DataFrame([verdict.as_row() for verdict in verdicts])
 
 

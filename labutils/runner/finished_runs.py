@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from labutils.core.files import hash_json, write_atomically
-from labutils.runner.row_files import frame_to_parquet
+from labutils.core.parquet import frame_to_parquet
 
 Key = dict[str, Any]
 Frames = dict[str, pd.DataFrame]

@@ -14,7 +14,7 @@ from labutils.claims.ledger import FILE as LEDGER
 from labutils.claims.ledger import write_ledger
 from labutils.claims.verdicts import Verdict
 from labutils.core.files import write_atomically
-from labutils.runner.row_files import frame_to_parquet
+from labutils.core.parquet import frame_to_parquet
 
 FOLDER = "kept"  # in the notebook's folder
 

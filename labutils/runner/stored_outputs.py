@@ -4,6 +4,7 @@ A stored notebook carries the hash of the cells and parameters that made its out
 """
 
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from labutils.core import paths
-from labutils.core.files import hash_json, write_atomically
+from labutils.core.files import hash_json, unchanged_on_failure, write_atomically
 from labutils.runner.notebooks import (
     find_figures,
     find_notebooks,
@@ -25,7 +26,7 @@ from labutils.runner.notebooks import (
 from labutils.runner.planning import plan_studies
 from labutils.runner.real_manifest import FOLDER, find_altered, read_manifest, tell_in_notebook, tell_in_readme
 from labutils.runner.records import portable, read_records
-from labutils.runner.stored_evidence import keep_rows
+from labutils.runner.stored_evidence import plan_rows, write_rows
 
 PROFILE = "full"
 MARKERS = ("<!-- notebooks -->", "<!-- /notebooks -->")
@@ -37,7 +38,8 @@ def store_outputs(
 ) -> list[str]:
     """Copy a run's outputs and answers into the notebooks, rebuild the README's table, and return the stems stored.
 
-    The rows go into the data folder beside the notebooks (`keep_rows`).
+    The rows go into the data folder beside the notebooks (`plan_rows`). All is read and checked before anything is
+    written, and a failure on the way leaves everything as it was.
 
     >>> store_outputs("results/full")
 
@@ -48,9 +50,9 @@ def store_outputs(
         real: folder of the pages on a real model, whose answers stand below the run's own.
 
     Raises:
-        LookupError: the folder holds no run, or a notebook is unknown.
+        LookupError: the folder holds no run, a notebook is unknown, or its rows or evidence are missing.
         ValueError: a notebook failed, ran with another profile or with other cells than it has now, or lacks a markdown
-            cell tagged `answer`. Nothing is written then.
+            cell tagged `answer`; the README's figure or markers are missing, or the rows are too large.
     """
     run = paths.expand(run)
     records = read_records(run)
@@ -59,15 +61,17 @@ def store_outputs(
     hashes = present_hashes(notebooks)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     stored = {stem: _store_one(run, record, notebooks, hashes, today) for stem, record in records.items()}
-    for stem, notebook in stored.items():
-        write_atomically(notebooks / f"{stem}.ipynb", write_notebook(notebook))
-    keep_rows(run, stored, data=notebooks.parent / paths.DATA.name)
-    write_heads(notebooks=notebooks, real=real)
-    write_readme(notebooks=notebooks, readme=readme, real=real)
-    if PICTURE[0] in stored:
-        picture = (readme.parent if readme else paths.REPOSITORY) / PICTURE[1]
-        picture.parent.mkdir(exist_ok=True)
-        write_atomically(picture, next(find_figures(stored[PICTURE[0]])))
+    data, readme = notebooks.parent / paths.DATA.name, readme or paths.REPOSITORY / "README.md"
+    picture = readme.parent / PICTURE[1]
+    rows, figure = plan_rows(run, stored, data=data), _find_picture(stored)
+    with unchanged_on_failure(*(notebooks / f"{stem}.ipynb" for stem in find_notebooks(notebooks)), readme, picture):
+        for stem, notebook in stored.items():
+            write_atomically(notebooks / f"{stem}.ipynb", write_notebook(notebook))
+        write_heads(notebooks=notebooks, real=real)
+        write_readme(notebooks=notebooks, readme=readme, real=real)
+        if figure is not None:
+            write_atomically(picture, figure)
+        write_rows(rows, data=data)  # last: it puts back what it changed itself
     return list(stored)
 
 
@@ -170,6 +174,16 @@ def _store_one(run: Path, record: dict[str, Any], notebooks: Path, hashes: dict[
             cell.execution_count = number
             cell.outputs = _clean_outputs(source.outputs, number)
     return notebook
+
+
+def _find_picture(stored: Mapping[str, NotebookNode]) -> bytes | None:
+    """The figure that the README shows, where the notebook that draws it is stored."""
+    if PICTURE[0] not in stored:
+        return None
+    found = next(find_figures(stored[PICTURE[0]]), None)
+    if found is None:
+        raise ValueError(f"{PICTURE[0]} shows no figure, and the README shows its first one: run it again")
+    return found
 
 
 def _clean_outputs(outputs: list[NotebookNode], number: int) -> list[NotebookNode]:

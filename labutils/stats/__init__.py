@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = attach(
             "write_interval",
         ],
         "extremes": ["lowest_cell"],
-        "few_units": ["interval_over_units"],
+        "few_units": ["interval_over_units", "lowest_over_units"],
         "tables": ["interval_table"],
         "writing": ["write_number"],
     },

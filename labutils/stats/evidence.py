@@ -48,6 +48,16 @@ class Evidence:
         """The names of all arguments that the function takes beside the frame; raises as `recompute`."""
         return list(inspect.signature(_find(self.function)).parameters)[1:]
 
+    def argument(self, name: str) -> Any:
+        """An argument as it was given, or its default; None where the function takes none of the name.
+
+        Raises:
+            ValueError: as `recompute`.
+        """
+        found = inspect.signature(_find(self.function)).parameters.get(name)
+        default = None if found is None or found.default is inspect.Parameter.empty else found.default
+        return self.options.get(name, default)
+
 
 def keeps_evidence(part: str = "") -> Callable[[Callable[..., Made]], Callable[..., Made]]:
     """Decorator of a function from a frame to an interval, which then carries its evidence.

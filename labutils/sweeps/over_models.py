@@ -5,16 +5,15 @@ give a wide interval, and it should be wide.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, crossover
+from labutils.stats.cells import STRATA
 from labutils.stats.evidence import keeps_evidence
 from labutils.stats.extremes import lowest_cell
-from labutils.stats.few_units import interval_over_units
+from labutils.stats.few_units import interval_over_units, lowest_over_units
 
 CELLS = ("contrast", "sparsity")
 NOTHING = "the rows hold no pair of arms and no sparsities to compare"
@@ -33,7 +32,9 @@ class ModelEffects(NamedTuple):
 
 
 @keeps_evidence("overall")
-def effects_over_models(differences: pd.DataFrame, statistic: str | Statistic = "mean") -> ModelEffects:
+def effects_over_models(
+    differences: pd.DataFrame, statistic: str | Statistic = "mean", *, n_resamples: int = 10_000
+) -> ModelEffects:
     """A statistic of cell means in every model, and its mean over models by Student's t.
 
     >>> effects_over_models(contrast(rows, {"ria": ("ria/uniform", "ria/owl")})).overall
@@ -41,12 +42,13 @@ def effects_over_models(differences: pd.DataFrame, statistic: str | Statistic = 
     Args:
         differences: a frame of contrasts of one or more models.
         statistic: as for `crossed_bootstrap`; the cells are contrast × sparsity.
+        n_resamples: of the models' own intervals.
 
     Returns:
         undefined intervals of a frame without rows.
     """
     own = {
-        str(model): crossed_bootstrap(part, statistic, cells=CELLS)
+        str(model): crossed_bootstrap(part, statistic, cells=CELLS, n_resamples=n_resamples)
         for model, part in differences.groupby("model", sort=False)
     }
     if len(own) < 2:
@@ -56,36 +58,43 @@ def effects_over_models(differences: pd.DataFrame, statistic: str | Statistic = 
 
 
 @keeps_evidence("overall")
-def lowest_over_models(differences: pd.DataFrame, *, cells: Sequence[str] = CELLS) -> ModelEffects:
+def lowest_over_models(
+    differences: pd.DataFrame, *, cells: Sequence[str] = CELLS, n_resamples: int = 10_000
+) -> ModelEffects:
     """The lowest cell, for a claim that holds only where it holds in every cell: in every model, and over models.
 
     >>> lowest_over_models(uniform_over_owl[uniform_over_owl["sparsity"] <= 0.4])
 
-    In each model the interval is that of `lowest_cell`. Over models every cell has a t interval over the models' means.
-    The low end is the lowest of the cells' lower bounds (intersection-union, as in `lowest_cell`); the high end is the
-    lowest of their upper bounds, each at the level that makes them hold at once (Bonferroni).
+    Every text (calibration and evaluation) has cells of its own, so that a mean over texts hides none. In each model
+    the interval is that of `lowest_cell`, over models that of `lowest_over_units` from the models' means.
 
     Args:
         differences: a frame of contrasts of one or more models.
-        cells: columns that tell the cells apart; every model has all of them.
+        cells: columns that tell the cells of a text apart; every model has all of them on every text.
+        n_resamples: of the models' own intervals.
 
     Returns:
         undefined intervals of a frame without rows.
+
+    Raises:
+        ValueError: a model lacks a cell or a text that another has.
     """
     own = {
-        str(model): lowest_cell(part, cells=cells).interval for model, part in differences.groupby("model", sort=False)
+        str(model): lowest_cell(part, cells=cells, n_resamples=n_resamples).interval
+        for model, part in differences.groupby("model", sort=False)
     }
     if len(own) < 2:
         return ModelEffects(own, next(iter(own.values()), Interval.undefined(NOTHING)))
-    means = differences.groupby([*cells, "model"], as_index=False)["value"].mean()
-    parts = [part.rename(columns={"value": "estimate"}) for _, part in means.groupby(list(cells))]
-    found = [interval_over_units(part, n_items=_fewest(own)) for part in parts]
-    joint = 1 - (1 - found[0].level) / len(found)
-    ceilings = [interval_over_units(part, level=joint).high for part in parts]
-    lowest = found[int(np.argmin([each.low for each in found]))]
-    estimate = min(each.estimate for each in found)
-    note = f"{lowest.note}; the lowest of {len(found)} cells" if len(found) > 1 else lowest.note
-    return ModelEffects(own, replace(lowest, estimate=estimate, high=max(estimate, min(ceilings)), note=note))
+    keys = [*(name for name in STRATA if name in differences and name != "model"), *cells]
+    means = differences.groupby([*keys, "model"], sort=False)["value"].mean().unstack("model")
+    if means.isna().any(axis=None):
+        (*where, model), *others = means.isna().stack().loc[lambda missing: missing].index
+        cell = ", ".join(f"{name}={value}" for name, value in zip(keys, where, strict=True))
+        raise ValueError(
+            f"{model} has no rows at {cell}, which another model has ({len(others) + 1} such gaps in all): give the "
+            "cells and texts that all models have"
+        )
+    return ModelEffects(own, lowest_over_units(means.to_numpy(dtype=float), n_items=_fewest(own)))
 
 
 class Crossing(NamedTuple):

@@ -109,10 +109,11 @@ def effect_table(effects: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     for (claim, model, evaluation), part in effects.groupby(["contrast", *SETTING], sort=False):
-        own = lowest_cell(part, cells=("cell",), n_resamples=2000).interval
+        own, cells = lowest_cell(part, cells=("cell",), n_resamples=2000)
+        error = cells.loc[cells["low"].idxmin(), "error"]
         found.append(
             {"claim": claim, "model": model, "evaluation": evaluation, "estimate": own.estimate, "low": own.low,
-             "high": own.high, "error": float(own.samples.std(ddof=1)), "holds": _holds(claim, own.low, own.high)}
+             "high": own.high, "error": error, "holds": _holds(claim, own.low, own.high)}
         )  # fmt: skip
     columns = ["claim", "model", "evaluation", "estimate", "low", "high", "error", "holds"]
     return pd.DataFrame(found, columns=columns).sort_values("claim", kind="stable", ignore_index=True)

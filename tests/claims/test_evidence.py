@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labutils.claims.evidence import FILE, judge_again, write_evidence
+from labutils.claims.evidence import FILE, judge_again, listed_files, write_evidence
 from labutils.claims.ledger import ledger
 from labutils.claims.registry import Guard, judge, not_testable
 from labutils.claims.verdicts import Verdict
@@ -61,6 +61,54 @@ def test_a_statistic_of_ones_own_keeps_no_rows_and_its_verdict_as_it_is(gains: p
     assert own.judged is None
     write_evidence(tmp_path, [own])
     assert judge_again(tmp_path) == [own]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_column_of_several_kinds_leads_to_the_same_verdict(gains: pd.DataFrame, tmp_path: Path) -> None:
+    allocation = pd.Series(["uniform", [0.5, 0.6]] * (len(gains) // 2), dtype=object)
+    found = judge("C02", gains.assign(allocation=allocation), dense_loss=2.0, scope=SCOPE)
+    write_evidence(tmp_path, [found])
+    assert judge_again(tmp_path) == [found]
+
+
+def test_a_table_that_cannot_be_kept_changes_nothing(gains: pd.DataFrame, tmp_path: Path) -> None:
+    """The second of two tables fits no file: what an earlier study kept stays, and nothing of the first is there."""
+    write_evidence(tmp_path, verdicts(gains)[:1])
+    before = content(tmp_path)
+    odd = gains.assign(odd=pd.Series([[1, "a"]] * len(gains), dtype=object))
+    later = [judge(name, rows, dense_loss=2.0, scope=SCOPE) for name, rows in (("C04", gains), ("C05", odd))]
+    with pytest.raises(ValueError, match=r"fit no Parquet file: .*odd"):
+        write_evidence(tmp_path, later)
+    assert content(tmp_path) == before
+
+
+def test_the_listed_files_are_the_list_and_its_tables(gains: pd.DataFrame, tmp_path: Path) -> None:
+    write_evidence(tmp_path, verdicts(gains)[:2])
+    (tmp_path / "notes.txt").write_text("mine")
+    assert [path.name for path in listed_files(tmp_path)] == [FILE, "0-C02.parquet", "1-C03.parquet"]
+    (tmp_path / "1-C03.parquet").unlink()
+    with pytest.raises(LookupError, match=r"lacks 1-C03\.parquet, which its evidence\.json lists"):
+        listed_files(tmp_path)
+
+
+def test_a_verdict_whose_rows_are_not_kept_says_so(gains: pd.DataFrame, tmp_path: Path) -> None:
+    own = judge("C05", gains, statistic=lambda means: means.max(axis=1), dense_loss=2.0, scope=SCOPE)
+    write_evidence(tmp_path / "01_study" / "evidence", [own, *verdicts(gains)[:1]])
+    notes = ledger(tmp_path, from_rows=True).set_index("claim")["note"]
+    assert notes["C05"].endswith("as it was written, not judged anew: its rows are not kept")
+    assert "not kept" not in notes["C02"]
+
+
+@pytest.mark.parametrize("place", ["01_study", "01_study/evidence", "stored/02_study"])
+def test_a_single_study_is_named_after_itself(gains: pd.DataFrame, tmp_path: Path, place: str) -> None:
+    for study in ("01_study/evidence", "stored/02_study"):
+        write_evidence(tmp_path / study, verdicts(gains)[:1])
+    name = "02_study" if "02" in place else "01_study"
+    assert ledger(tmp_path / place, from_rows=True)["run"].tolist() == [name]
+    assert ledger(tmp_path, from_rows=True)["run"].tolist() == ["01_study", "stored/02_study"]
 
 
 def test_rows_that_were_altered_are_refused(gains: pd.DataFrame, tmp_path: Path) -> None:

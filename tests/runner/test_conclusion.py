@@ -70,6 +70,25 @@ def test_the_answer_is_one_line(folder: Path, answer: str) -> None:
     assert not folder.exists()
 
 
+def refuse(*_: object) -> None:
+    raise OSError("no space left")
+
+
+@pytest.mark.parametrize("broken", ["a verdict holds NaN", "the answer has two lines", "the disk is full"])
+def test_a_conclusion_that_fails_leaves_no_result_of_an_earlier_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    rows = pd.DataFrame({"x": [1]})
+    conclude(rows, [verdict()], "Yes.")
+    assert (folder / "result.json").exists()
+    if broken == "the disk is full":
+        monkeypatch.setattr("labutils.runner.conclusion.write_evidence", refuse)
+    answer = "two\nlines" if "answer" in broken else "No."
+    with pytest.raises((ValueError, OSError)):
+        conclude(rows.assign(x=2), [verdict(estimate=float("nan") if "NaN" in broken else 1.0)], answer)
+    assert not (folder / "result.json").exists()
+
+
 def test_without_the_runner_results_go_to_their_own_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LABUTILS_RUN_FOLDER", raising=False)
     monkeypatch.delenv("LABUTILS_NOTEBOOK", raising=False)

@@ -9,9 +9,9 @@ import pytest
 from tiny_notebooks import command_line, read_manifest, wait_until, write_profile, write_study
 
 from labutils.claims.ledger import ledger
+from labutils.core.parquet import frame_to_parquet
 from labutils.runner import run_studies
 from labutils.runner.kept_work import WorkKeeper
-from labutils.runner.row_files import frame_to_parquet
 
 FIND = """\
 import pandas as pd

@@ -50,6 +50,38 @@ def test_too_much_is_refused_before_anything_is_written(
     assert not (tmp_path / "data").exists()
 
 
+def test_what_other_notebooks_keep_already_counts(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept again in place of itself a notebook takes no more; beside another it does."""
+    data = tmp_path / "data"
+    keep_rows(run, ["02_strategy"], data=data)
+    size = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
+    monkeypatch.setattr(stored_evidence, "MOST_BYTES", size)
+    keep_rows(run, ["02_strategy"], data=data)
+    (run / "02_strategy").rename(run / "03_other")
+    with pytest.raises(ValueError, match="at most"):
+        keep_rows(run, ["03_other"], data=data)
+    assert not (data / "evidence" / "03_other").exists() and not (data / "rows" / "03_other.parquet").exists()
+
+
+def test_only_what_is_listed_is_copied(run: Path, tmp_path: Path) -> None:
+    for name in ("notes.txt", "0-C99.parquet", "deep/more.txt"):
+        path = run / "02_strategy" / "evidence" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    keep_rows(run, ["02_strategy"], data=tmp_path / "data")
+    kept = sorted(path.name for path in (tmp_path / "data" / "evidence" / "02_strategy").iterdir())
+    assert kept == ["0-C05.parquet", "evidence.json"]
+
+
+@pytest.mark.parametrize("lost", ["evidence/evidence.json", "evidence/0-C05.parquet", "rows.parquet"])
+def test_a_notebook_without_its_evidence_is_refused(run: Path, tmp_path: Path, lost: str) -> None:
+    """Else what an earlier run kept would stand beside the new outputs."""
+    (run / "02_strategy" / lost).unlink()
+    with pytest.raises(LookupError, match="run it again|run the study again"):
+        keep_rows(run, ["02_strategy"], data=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
 def test_rows_that_are_not_stored_are_named() -> None:
     with pytest.raises(LookupError, match="no rows of '77_none' are stored"):
         load_stored_rows("77_none")

@@ -7,7 +7,15 @@ import nbformat
 import pytest
 from tiny_notebooks import write_profile, write_study
 
-from labutils.runner import find_stale, readme_table, run_studies, stale_notebooks, store_outputs
+from labutils.runner import (
+    find_stale,
+    readme_table,
+    run_studies,
+    stale_notebooks,
+    store_outputs,
+    stored_evidence,
+    stored_outputs,
+)
 from labutils.runner.notebooks import read_notebook
 from labutils.runner.stored_outputs import MARKERS
 
@@ -84,6 +92,48 @@ def test_only_a_full_run_is_stored(lab: Path, readme: Path) -> None:
     (lab / "run" / "01_a" / "record.json").write_text('{"notebook": "01_a", "status": "succeeded", "profile": "lab"}')
     with pytest.raises(ValueError, match="profile 'full'"):
         store_outputs(lab / "run", notebooks=lab, readme=readme)
+
+
+def content(*places: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for place in places for path in (place, *place.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.usefixtures("frozen_inputs")
+def test_a_failure_on_the_way_leaves_everything_as_it_was(
+    lab: Path, readme: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever cannot be written or read: rows too large, evidence lost, a full disk, a README without markers."""
+    write_study(lab, "01_a")
+    write_profile(lab, "full", **{"01_a": {}})
+    run_studies(profile="full", out=lab / "run", notebooks=lab)
+    (lab / "docs").mkdir()
+    places = (lab / "01_a.ipynb", readme, lab / "docs", lab.parent / "data")
+    before = content(*places)
+
+    def check(error: type[Exception], match: str) -> None:
+        with pytest.raises(error, match=match):
+            store_outputs(lab / "run", notebooks=lab, readme=readme)
+        assert content(*places) == before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_evidence, "MOST_BYTES", 10)
+        check(ValueError, "at most")
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_outputs, "write_readme", _refuse)
+        check(OSError, "no space left")
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_evidence, "write_atomically", _refuse)
+        check(OSError, "no space left")
+    kept = lab / "run" / "01_a" / "evidence" / "evidence.json"
+    kept.rename(lab / "hidden")
+    check(LookupError, "01_a: the run kept no rows of its verdicts")
+    (lab / "hidden").rename(kept)
+    store_outputs(lab / "run", notebooks=lab, readme=readme)
+    assert content(*places) != before and find_stale(notebooks=lab, readme=readme) == []
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise OSError("no space left")
 
 
 def test_the_table_says_what_is_not_yet_stored(lab: Path) -> None:

@@ -5,6 +5,7 @@ thousand; the same bound holds for findings on the wrong side.
 """
 
 import importlib.util
+import json
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from labutils.core import paths
 
 SCRIPT = paths.REPOSITORY / "benchmarks" / "verdict_coverage.py"
+STORED = paths.REPOSITORY / "benchmarks" / "results" / "verdict_coverage.json"
 QUICK = 60
 MOST_MISSED = 8
 
@@ -51,3 +53,14 @@ def test_the_same_studies_are_simulated_at_every_call():
     name = "mean over 3 models"
     twice = [COVERAGE.run(name, 5)["coverage"] for _ in range(2)]
     assert twice[0] == twice[1]
+
+
+def test_the_stored_result_is_of_todays_studies_and_meets_its_aims():
+    """Intervals may be conservative where several cells are equally low; none may be clearly too narrow."""
+    stored = json.loads(STORED.read_text())["statistics"]
+    assert set(stored) == set(COVERAGE.STUDIES)
+    for name, found in stored.items():
+        study = COVERAGE.STUDIES[name]
+        assert (found["truth"], found["boundary"]) == (pytest.approx(study.truth), study.boundary)
+        assert found["coverage"]["studies"] >= 390 and found["coverage"]["high"] >= 0.95, name
+        assert "wrong side" not in found or found["wrong side"]["low"] <= 0.05, name

@@ -58,6 +58,49 @@ def test_the_lowest_cell_decides_and_a_mean_does_not_hide_it() -> None:
     assert "the lowest of 2 cells" in found.overall.note and "over 3 models" in found.overall.note
 
 
+def test_a_text_on_which_it_fails_is_not_averaged_away() -> None:
+    """On text b every model loses 0.3, on text a it gains 0.5: the mean over texts is a gain."""
+    effect = {"a": 0.5, "b": -0.3}
+    frames = [
+        made_sweep(
+            lambda m, arm, s, effect=effect[text]: -effect * arm.endswith("owl"),
+            models=["m0", "m1", "m2"],
+            texts=[text],
+        )
+        for text in effect
+    ]
+    found = lab.sweeps.lowest_over_models(lab.contrast(pd.concat(frames, ignore_index=True), PAIR))
+    assert [each.estimate for each in found.by_model.values()] == pytest.approx([-0.3] * 3, abs=0.01)
+    assert found.overall.estimate == pytest.approx(-0.3, abs=0.01) and found.overall.high < -0.2
+    assert f"the lowest of {2 * len(GRID)} cells" in found.overall.note
+
+
+@pytest.mark.parametrize(("column", "value"), [("sparsity", 0.4), ("evaluation", "b")])
+def test_a_cell_that_a_model_lacks_is_refused(column: str, value: object) -> None:
+    rows = made_sweep(lambda m, arm, s: 0.0, models=["m0", "m1"], texts=["a", "b"])
+    gain = lab.contrast(rows, PAIR)
+    gain = gain[(gain["model"] == "m0") | (gain[column] != value)]
+    with pytest.raises(ValueError, match=rf"m1 has no rows at .*{column}={value}.*which another model has"):
+        lab.sweeps.lowest_over_models(gain)
+
+
+@pytest.mark.parametrize(
+    ("effects", "end", "decided"),
+    [
+        ({"a": -0.3, "b": 0.3, "c": 0.1}, "low", "supported"),
+        ({"a": -0.3, "b": -0.31, "c": -0.32}, "high", "contradicted"),
+    ],
+)
+def test_the_p_of_the_lowest_cell_over_models_is_that_of_its_interval(effects: dict, end: str, decided: str) -> None:
+    """A margin just outside of the interval decides with p below 0.05, one just inside does neither."""
+    found = lab.sweeps.lowest_over_models(gain_of(effects)).overall
+    outside = -1 if end == "low" else 1
+    for step, clear in ((1e-6 * outside, True), (-1e-6 * outside, False)):
+        margin = -getattr(found, end) - step
+        judged = lab.judge("C01", interval=found, dense_loss=100 * margin, scope={"model": "a, b, c"})
+        assert judged.outcome == (decided if clear else "inconclusive") and (judged.p_value < 0.05) is clear
+
+
 def test_the_ends_over_models_cover_the_lowest_true_mean() -> None:
     """Means of three cells over 4 models: the lowest is at −0.1; both ends together miss at most one in twenty."""
     generator, missed, studies = np.random.default_rng(2), 0, 60
@@ -68,7 +111,7 @@ def test_the_ends_over_models_cover_the_lowest_true_mean() -> None:
             {"model": f"m{m}", "contrast": f"c{c}", "sparsity": 0.5, "draw": d, "item": i, "value": values[m, c]}
             for m in range(4) for c in range(3) for d in range(2) for i in range(2)
         ]  # fmt: skip
-        found = lab.sweeps.lowest_over_models(pd.DataFrame(rows)).overall
+        found = lab.sweeps.lowest_over_models(pd.DataFrame(rows), n_resamples=200).overall
         missed += not found.low <= -0.1 <= found.high
     assert missed / studies <= 0.05
 
