@@ -31,7 +31,9 @@ from labutils.runner.finished_runs import FinishedRuns
 FOLDER, FORMAT = "prunings", 2  # in the run's folder; raise FORMAT when the same key comes to give other rows
 ROWS, TIME = "rows", "time"
 CODE = ("labutils.sweeps.losses", "labutils.sweeps.tasks")  # what makes rows, and all that it imports
-TOLD = ("labutils.pruning.forecast", "labutils.sweeps.announcing", "labutils.core.progress", "labutils.core.profiling")
+# What only tells of the work, or keeps its rows: how they are kept is told by FORMAT.
+TOLD = ("labutils.pruning.forecast", "labutils.sweeps.announcing", "labutils.core.progress", "labutils.core.profiling",
+        "labutils.runner.finished_runs", "labutils.core.parquet", "labutils.core.files")  # fmt: skip
 
 
 class KeptPrunings:
