@@ -112,6 +112,12 @@ def test_files_stay_small() -> None:
     assert not long
 
 
+def test_no_two_test_files_share_a_name() -> None:
+    """pytest imports test files by their bare names and stops at the second of a name."""
+    names = [path.name for path in (paths.REPOSITORY / "tests").rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_every_word_of_the_glossary_has_one_meaning() -> None:
     words = re.findall(r"^\| ([a-z ]+) \| [^|]+ \|$", PAGE.split("## Words")[1], flags=re.M)[1:]
     assert 25 <= len(words) == len(set(words)) and words == sorted(words)

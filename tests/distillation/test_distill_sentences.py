@@ -36,7 +36,7 @@ def test_gains_are_counted_by_task_and_by_layer() -> None:
     assert told == "Against kd, of 2 tasks: ild better on 1, worse on 1; labels alone better on 0, worse on 0."
     by_block = gains.assign(block=[1, 2, 1])
     assert sentences.describe_layer_gains(by_block) == (
-        "The largest gain of each: ild +0.100 in layer 1 (clear); none +0.000 in layer 1 (not clear)."
+        "The largest gain of each: ild +0.100 in layer 1 (clear); labels alone +0.000 in layer 1 (not clear)."
     )
 
 
