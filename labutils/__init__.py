@@ -25,6 +25,7 @@ _HOMES = {
     "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
     "training": ["tune_lora"],
     "plots": ["show"],
+    "logs": ["compare_logs"],
     "sweeps": ["sweep", "contrast", "contrast_interval"],
     "stats": ["crossed_bootstrap"],
     "claims": ["judge", "not_testable", "claim", "Verdict", "ledger"],
@@ -38,7 +39,7 @@ _HOMES = {
 
 _ROOMS = [
     "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "training", "evaluation",
-    "checkpoints", "plots", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
+    "checkpoints", "plots", "logs", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
     "foresight",
 ]  # fmt: skip
 
