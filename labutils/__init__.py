@@ -38,9 +38,9 @@ _HOMES = {
 }
 
 _ROOMS = [
-    "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "training", "evaluation",
-    "checkpoints", "plots", "logs", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
-    "foresight",
+    "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "quantisation", "training",
+    "evaluation", "checkpoints", "plots", "logs", "sweeps", "attribution", "adaptation", "distillation", "costs",
+    "lab_models", "foresight",
 ]  # fmt: skip
 
 # Names that stood at the top once, by the room that has them now; "old:new" where the name has changed too.
