@@ -1,0 +1,28 @@
+"""What perplexity hides: the same facts read by several yardsticks, on models that are pruned, quantised or shortened.
+
+`planting` gives a lab model facts told known numbers of times, `questions` asks for them, `reading` reads one model by
+every yardstick, and `damage` does so for a list of arms. `knowledge`, `illusion`, `frequency`, `subgroups`,
+`predictors` and `reasoning` turn the rows into the numbers that notebook 09 shows and judges; `figures` draws them.
+
+Imports `core`, `stats`, `world`, `models`, `data`, `pruning`, `quantisation`, `training`, `evaluation` and `plots`. A
+new yardstick is a column of `reading`; a new kind of damage is a form of an arm in `damage`.
+"""
+
+from labutils.core.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "planting": ["plant", "Planted"],
+        "questions": ["fact_questions", "task_questions"],
+        "reading": ["Reader", "YARDSTICKS", "add_arm", "frequency_bins"],
+        "damage": ["read_damaged", "parse_arm", "undone", "silence_blocks"],
+        "knowledge": ["yardstick_check", "accuracy_differences", "lost_shares", "compare_losses"],
+        "illusion": ["recognition_table"],
+        "frequency": ["fact_losses", "frequency_correlation", "word_losses"],
+        "subgroups": ["largest_excess", "excess_table"],
+        "predictors": ["damage_table", "predictor_errors", "predictor_gain"],
+        "reasoning": ["reasoning_contrast"],
+    },
+    rooms=["figures"],
+)
