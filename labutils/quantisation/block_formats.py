@@ -66,18 +66,23 @@ def check_width(width: int, kind: str) -> None:
         )
 
 
-def zero_table(weights: Float32[np.ndarray, "rows columns"], *, sparsity: float = 0.5) -> pd.DataFrame:
+def zero_table(
+    weights: Float32[np.ndarray, "rows columns"] | None = None, *, sparsity: float = 0.5, seed: int = 0
+) -> pd.DataFrame:
     """Which formats keep a zero a zero, found by running them: a row per format.
 
-    >>> zero_table(np.random.default_rng(0).normal(size=(64, 256)).astype("float32"))
+    >>> zero_table().set_index("format")["zeros kept"]
 
     Args:
-        weights: a matrix; its smallest weights are made zero first.
+        weights: a matrix whose rows are whole blocks of 256; None takes normal random numbers of `seed`.
+        sparsity: share of its smallest weights that are made zero first.
 
     Returns:
         ``format, bits``, ``zeros kept`` (share of the zeros that are still zero), ``error`` (root of the mean square
         relative to that of the weights) and ``largest moved zero`` (relative to the root mean square of the weights).
     """
+    if weights is None:
+        weights = np.random.default_rng(seed).normal(size=(64, 256)).astype(np.float32)
     cut = np.quantile(np.abs(weights), sparsity)
     pruned = np.where(np.abs(weights) > cut, weights, np.float32(0))
     rows, size = [], np.sqrt(np.square(pruned).mean())

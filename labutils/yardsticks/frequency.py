@@ -38,6 +38,16 @@ def fact_losses(rows: pd.DataFrame, questions: pd.DataFrame, arms: Sequence[str]
     return frame[[*keys, "occurrences", "dense", "lost_nats", "lost"]]
 
 
+def facts_by_arm(rows: pd.DataFrame, questions: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """`fact_losses` of each arm by itself, with ``arm``; facts of all models have names of their own.
+
+    >>> facts_by_arm(frames["questions"], questions, ["wanda@0.5", "sparsegpt@0.5"])
+    """
+    parts = [fact_losses(rows, questions, [arm]).assign(arm=arm) for arm in arms]
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(item=found["model"] + " " + found["item"].astype(str))
+
+
 @keeps_evidence()
 def frequency_correlation(
     facts: pd.DataFrame, *, held: str | None = None, n_resamples: int = 2000, level: float = 0.95, seed: int = 0

@@ -1,11 +1,12 @@
 """What is lost by which yardstick: differences of arms, and shares of what the dense model has, item by item."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 from scipy.stats import binomtest
 
 from labutils.stats.pairing import require_columns
+from labutils.stats.tables import interval_table
 from labutils.yardsticks.damage import DENSE
 from labutils.yardsticks.reading import CHOSEN, YARDSTICKS
 
@@ -79,6 +80,68 @@ def lost_shares(rows: pd.DataFrame, arms: Sequence[str], *, yardstick: str) -> p
         value = (pair[f"{yardstick}_first"] - pair[f"{yardstick}_second"]) / beyond
         parts.append(pair.assign(contrast=arm, sparsity=0.0, value=value)[KEYS])
     return pd.concat(parts, ignore_index=True)
+
+
+def usable_yardsticks(check: pd.DataFrame) -> list[str]:
+    """The columns of the yardsticks by which every dense model is above guessing.
+
+    >>> usable_yardsticks(yardstick_check(rows))
+    """
+    usable = check.groupby("yardstick")["usable"].all()
+    return [column for column, label in YARDSTICKS.items() if usable.get(label, False)]
+
+
+def kept_shares(rows: pd.DataFrame, arms: Mapping[str, Sequence[str]], yardsticks: Sequence[str]) -> pd.DataFrame:
+    """`lost_shares` by several yardsticks, with ``kind`` (the key of `arms`) and ``yardstick`` (its label).
+
+    >>> kept_shares(rows, {"wanda": ["wanda@0.5"]}, ["choice", "answer"])
+    """
+    parts = [
+        lost_shares(rows, group, yardstick=column).assign(kind=kind, yardstick=YARDSTICKS[column])
+        for column in yardsticks
+        for kind, group in arms.items()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEYS, "kind", "yardstick"])
+
+
+def pattern_costs(
+    rows: pd.DataFrame, unstructured: Sequence[str], patterned: Sequence[str], *, yardstick: str
+) -> pd.DataFrame:
+    """What patterns lose to as many unstructured zeros and to the dense model, as means over pairs of arms.
+
+    >>> pattern_costs(rows, ["wanda@0.5"], ["wanda/2:4"], yardstick="answer")
+
+    Returns:
+        as `accuracy_differences`, with the contrasts "unstructured" and "dense".
+    """
+    parts = []
+    for free, bound in zip(unstructured, patterned, strict=True):
+        pairs = {"unstructured": (free, bound), "dense": (DENSE, bound)}
+        parts.append(accuracy_differences(rows, pairs, yardstick=yardstick))
+    keys = [key for key in KEYS if key != "value"]
+    return pd.concat(parts).groupby(keys, as_index=False, sort=False)["value"].mean()
+
+
+def block_table(
+    rows: pd.DataFrame, texts: pd.DataFrame, shortened: Mapping[int, str], yardsticks: Collection[str]
+) -> pd.DataFrame:
+    """What leaving out blocks costs: accuracy minus the dense one by each yardstick, and the rise of the loss.
+
+    >>> block_table(rows, texts, {1: "blocks@1", 2: "blocks@2"}, ["choice"])
+
+    Returns:
+        ``blocks left out, yardstick, accuracy, low, high`` (over questions of all models), ``rise of the loss``.
+    """
+    losses, found = texts.groupby("arm")["loss"].mean(), []
+    for n, arm in shortened.items():
+        for column in sorted(yardsticks):
+            change = accuracy_differences(rows, {arm: (arm, DENSE)}, yardstick=column)
+            (row,) = interval_table(change, ["contrast"]).to_dict("records")
+            ends = {"accuracy": row["estimate"], "low": row["low"], "high": row["high"]}
+            about = {"blocks left out": n, "yardstick": YARDSTICKS[column]}
+            found.append({**about, **ends, "rise of the loss": losses[arm] / losses[DENSE] - 1})
+    columns = ["blocks left out", "yardstick", "accuracy", "low", "high", "rise of the loss"]
+    return pd.DataFrame(found, columns=columns).sort_values("yardstick", ascending=False, ignore_index=True)
 
 
 def compare_losses(rows: pd.DataFrame, arms: Sequence[str], *, more: str, less: str) -> pd.DataFrame:

@@ -85,7 +85,9 @@ def plant(
     losses, tokens = [], 0
     torch.manual_seed(seed)
     for texts, rate in stages:
-        batches = list(_windows(texts, tokenizer, seq_len, seed).to(model.device).split(BATCH)) if texts else []
+        if not texts:
+            continue
+        batches = list(_windows(texts, tokenizer, seq_len, seed).to(model.device).split(BATCH))
         with trainable(model, "full", rank=0, seed=seed) as parameters:
             losses += minimise(
                 parameters, batches, lambda batch: model(input_ids=batch, labels=batch).loss, learning_rate=rate,

@@ -37,6 +37,8 @@ def damage_table(questions: pd.DataFrame, texts: pd.DataFrame, *, target: str = 
     drops = (
         drops.assign(lost=drops[f"{target}_dense"] - drops[target]).groupby(keys)[["lost", f"{target}_dense"]].mean()
     )
+    if (drops[f"{target}_dense"] <= 0).any():
+        raise ValueError(f"a dense model has no odd question right by {target!r}: it has nothing to lose; leave it out")
     read = _with_dense(texts, ["loss"])
     read = read.assign(added_loss=read["loss"] - read["loss_dense"]).groupby(keys)[["added_loss", "kl"]].mean()
     table = pd.concat([read, flips, drops["lost"] / drops[f"{target}_dense"]], axis=1).reset_index()

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.data.tasks import Task
-from labutils.evaluation.answers import score_answers
+from labutils.evaluation.answers import generate_answers, score_answers
 from labutils.evaluation.choices import score_task
 from labutils.models.modes import device_of, eval_mode
 from labutils.yardsticks.questions import as_task
@@ -38,6 +38,7 @@ class Reader:
         tasks: choice tasks that are read by choice alone.
         tokens: windows of text; the first call's model is the one that others diverge from.
         bins: of every token id the bin of its frequency, for `frequency.word_losses`.
+        openings: beginnings of texts, which the model goes on with for up to `opening_tokens`.
         max_new_tokens: of an answer.
     """
 
@@ -46,23 +47,31 @@ class Reader:
     tasks: Sequence[Task] = ()
     tokens: Int64[Tensor, "n seq_len"] | None = None
     bins: Int64[np.ndarray, " vocabulary"] | None = None
+    openings: Sequence[str] = ()
+    opening_tokens: int = 48
     max_new_tokens: int = 8
     batch_size: int = 32
     _dense: list[Tensor] = field(default_factory=list, repr=False)
 
     def __call__(self, model: PreTrainedModel) -> dict[str, pd.DataFrame]:
-        """Frames "questions" (a row per question), "tasks" (per item), "texts" (per window), "words" (per window, bin).
+        """Frames "questions", "tasks", "texts", "words" and "openings", as far as there is something to read.
 
         questions: ``item, task``, a column per yardstick (1 right, 0 wrong), ``chance`` (of a choice), ``prediction``
         (the choice), ``rank`` and ``log_likelihood`` of the right first token, ``n_tokens``, ``repetition``. tasks:
         ``task, item, score, chance``. texts: ``item, loss`` and ``kl`` from the first model read (nats per token).
-        words: ``item, bin, loss`` (sum), ``count``.
+        words: ``item`` (window), ``bin, loss`` (sum), ``count``. openings: ``item, n_tokens, ended, repetition``.
         """
         found = {"questions": self._questions(model)}
         if self.tasks:
             found["tasks"] = pd.concat([self._task(model, task) for task in self.tasks], ignore_index=True)
         if self.tokens is not None:
             found |= self._texts(model)
+        if self.openings:
+            said = generate_answers(
+                model, self.tokenizer, self.openings, max_new_tokens=self.opening_tokens, batch_size=self.batch_size,
+                one_line=False,
+            )  # fmt: skip
+            found["openings"] = said[["n_tokens", "ended", "repetition"]].assign(item=range(len(said)))
         return found
 
     def _questions(self, model: PreTrainedModel) -> pd.DataFrame:

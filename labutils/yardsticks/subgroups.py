@@ -1,5 +1,7 @@
 """Does the loss fall on some groups more than on others? The largest excess of a group, against shuffled labels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int64
@@ -7,6 +9,8 @@ from jaxtyping import Float, Int64
 from labutils.stats.bootstrap import Interval
 from labutils.stats.evidence import keeps_evidence
 from labutils.stats.pairing import require_columns
+from labutils.yardsticks.damage import DENSE
+from labutils.yardsticks.knowledge import accuracy_differences
 
 
 @keeps_evidence()
@@ -48,6 +52,35 @@ def largest_excess(
         float(observed - expected), observed - shuffled, level=level, n_items=len(values),
         note="the interval is that of shuffled labels", units=("item", "repetition"),
     )  # fmt: skip
+
+
+def group_losses(rows: pd.DataFrame, questions: pd.DataFrame, arms: Sequence[str], *, yardstick: str) -> pd.DataFrame:
+    """Of every question the accuracy lost, over arms and draws, and of planted ones the group of people it is about.
+
+    >>> group_losses(frames["questions"], questions, ["wanda@0.5"], yardstick="answer")
+
+    Returns:
+        ``model, item, value``; and ``group``, "she, told 8 times", where the questions tell ``pronoun`` and
+        ``occurrences``.
+    """
+    lost = accuracy_differences(rows, {arm: (DENSE, arm) for arm in arms}, yardstick=yardstick)
+    found = lost.groupby(["model", "item"], as_index=False)["value"].mean()
+    if "pronoun" not in questions:
+        return found
+    about = questions[["model", "item", "pronoun", "occurrences"]]
+    found = found.merge(about, on=["model", "item"], validate="one_to_one")
+    return found.assign(group=found["pronoun"] + ", told " + found["occurrences"].astype(str) + " times")
+
+
+def text_excess(texts: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """Of every window the share by which its loss rises, over arms, draws and models: ``item, source, value``.
+
+    >>> largest_excess(text_excess(frames["texts"], ["wanda@0.5"]), "source")
+    """
+    keys = ["item", "source"]
+    dense = texts[texts["arm"] == DENSE].groupby(keys)["loss"].mean()
+    own = texts[texts["arm"].isin(list(arms))].groupby(keys)["loss"].mean()
+    return (own / dense - 1).rename("value").reset_index()
 
 
 def excess_table(losses: pd.DataFrame, group: str) -> pd.DataFrame:
