@@ -19,7 +19,8 @@ def tell_recognition(table: pd.DataFrame) -> str:
     return (
         f"Chosen but not said are {beyond[0]} of {int(table['questions'].sum())} readings, where luck alone would "
         f"leave {beyond[1]:.0f}; McNemar, after Holm, finds more of them than of the reverse in {len(clear)} of "
-        f"{len(table)} rows. Of the answers no longer said, {near:.0%} still have their first token among the five likeliest."
+        f"{len(table)} rows. Of the answers no longer said, {near:.0%} still have their first token among the five "
+        "likeliest."
     )
 
 
