@@ -38,6 +38,8 @@ __getattr__, __dir__, __all__ = attach(
         "study": ["load_asked", "load_copies", "read_copies", "read_copy"],
         "sentences": [
             "tell_blocks",
+            "tell_kept",
+            "tell_rise",
             "tell_lengths",
             "tell_orders",
             "tell_predictors",

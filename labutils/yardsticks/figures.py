@@ -11,6 +11,9 @@ from labutils.core.figures import finish_figure
 from labutils.plots.figures import OTHER_COLOURS, colour_of
 from labutils.stats.tables import interval_table
 
+SHARES = (-30.0, 150.0)  # per cent shown; longer bars are cut off
+NOTE = "bars: 95% intervals over questions and calibration draws, cut off at the frame"
+
 
 def kept_curves(shares: pd.DataFrame, amounts: Mapping[str, float], *, title: str, x_label: str) -> Figure:
     """What is left of each yardstick against the amount of damage, a panel per kind of damage.
@@ -28,14 +31,13 @@ def kept_curves(shares: pd.DataFrame, amounts: Mapping[str, float], *, title: st
     for axis, kind in zip(axes.flat, kinds, strict=True):
         for number, (name, part) in enumerate(table[table["kind"] == kind].groupby("yardstick", sort=False)):
             part = part.assign(amount=part["contrast"].map(amounts)).sort_values("amount")
-            _curve(axis, part["amount"], part, str(name), number)
+            _curve(axis, part["amount"] + 0.006 * number, part, str(name), number)
         axis.axhline(0, color="0.3", linewidth=1)
         axis.axhline(100, color="0.6", linewidth=1, linestyle=":")
         axis.set(title=str(kind), xlabel=x_label)
     axes[0, 0].set_ylabel("% of what the dense model\nhas beyond guessing")
-    return finish_figure(
-        figure, title, "bars: 95% intervals over questions and calibration draws", legend_of=axes[0, 0]
-    )
+    axes[0, 0].set_ylim(*SHARES)
+    return finish_figure(figure, title, NOTE, legend_of=axes[0, 0])
 
 
 def frequency_panels(facts: pd.DataFrame, words: pd.DataFrame, *, title: str) -> Figure:
@@ -55,10 +57,13 @@ def frequency_panels(facts: pd.DataFrame, words: pd.DataFrame, *, title: str) ->
             rows = own.assign(value=own["lost_nats"], draw=0)
             levels = rows.groupby("occurrences")["item"].transform("size") > 1
             told = interval_table(rows[levels], ["occurrences"]).sort_values("occurrences")
-            _curve(axes[0], told["occurrences"], told, arm, number)
+            _curve(axes[0], told["occurrences"] * 1.04**number, told, arm, number)
         pooled = words[words["arm"] == arm].groupby("bin", as_index=False)[["estimate", "low", "high"]].mean()
-        _curve(axes[1], pooled["bin"] + 1, pooled, arm, number)
+        _curve(axes[1], pooled["bin"] + 1 + 0.06 * number, pooled, arm, number)
     axes[0].set_xscale("log", base=2)
+    if len(facts):
+        levels_told = sorted(facts["occurrences"].unique())
+        axes[0].set_xticks(levels_told, list(map(str, levels_told)))
     axes[0].set(xlabel="times the fact was told", ylabel="nats lost by the answer's\nfirst token", title="facts")
     bins = sorted(words["bin"].unique())
     axes[1].set_xticks([each + 1 for each in bins])
@@ -84,7 +89,7 @@ def bits_curves(points: pd.DataFrame, *, title: str) -> Figure:
     for axis, name in zip(axes.flat, names, strict=True):
         for number, way in enumerate(ways):
             part = points[(points["yardstick"] == name) & (points["way"] == way)].sort_values("bits")
-            _curve(axis, part["bits"], part, way, number, joined=True)
+            _curve(axis, part["bits"] * 1.015**number, part, way, number)
         axis.set_xscale("log", base=2)
         ticks = (2, 3, 4, 6, 8, 16)
         axis.set_xticks(ticks, list(map(str, ticks)))
@@ -92,9 +97,8 @@ def bits_curves(points: pd.DataFrame, *, title: str) -> Figure:
         axis.axhline(0, color="0.3", linewidth=1)
         axis.set(title=name, xlabel="bits per original weight")
     axes[0, 0].set_ylabel("% of what the dense model\nhas beyond guessing")
-    return finish_figure(
-        figure, title, "bars: 95% intervals over questions and calibration draws", legend_of=axes[0, 0]
-    )
+    axes[0, 0].set_ylim(*SHARES)
+    return finish_figure(figure, title, NOTE, legend_of=axes[0, 0])
 
 
 def predictor_scatter(table: pd.DataFrame, columns: Mapping[str, str], *, title: str) -> Figure:
@@ -105,9 +109,8 @@ def predictor_scatter(table: pd.DataFrame, columns: Mapping[str, str], *, title:
     figure, axes = plt.subplots(1, len(columns), figsize=(2 + 3.4 * len(columns), 3.6), sharey=True)
     for axis, (label, column) in zip(axes, columns.items(), strict=True):
         for number, (kind, part) in enumerate(table.groupby("kind", sort=False)):
-            axis.scatter(
-                part[column], 100 * part["lost"], s=22, color=colour_of(str(kind), number), label=str(kind), alpha=0.8
-            )
+            colour = colour_of(str(kind), number)
+            axis.scatter(part[column], 100 * part["lost"], s=22, color=colour, label=str(kind), alpha=0.8)
         axis.set(xlabel=label)
         if column != "flips":
             axis.set_xscale("symlog", linthresh=0.01)
@@ -136,9 +139,9 @@ def length_dots(lengths: pd.DataFrame, *, title: str, panels: Sequence[str]) -> 
     return finish_figure(figure, title, "bars: 95% intervals over prompts and calibration draws")
 
 
-def _curve(axis: Axes, x: pd.Series, part: pd.DataFrame, label: str, number: int, *, joined: bool = True) -> None:
+def _curve(axis: Axes, x: pd.Series, part: pd.DataFrame, label: str, number: int) -> None:
     spans = [(part["estimate"] - part["low"]).clip(lower=0), (part["high"] - part["estimate"]).clip(lower=0)]
     axis.errorbar(
-        x, part["estimate"], yerr=spans, marker="o", markersize=4, linewidth=1.2 if joined else 0, capsize=2,
+        x, part["estimate"], yerr=spans, marker="o", markersize=4, linewidth=1.2, capsize=2,
         color=colour_of(label, number), label=label,
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """Recognised but no longer said: answers that a model still chooses when shown, and does not give when asked."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from labutils.stats.bootstrap import holm
@@ -9,10 +11,10 @@ from labutils.yardsticks.damage import DENSE
 NEAR = 5  # ranks: an answer among the five likeliest first tokens is demoted, not gone
 
 
-def recognition_table(rows: pd.DataFrame, *, draw: int = 0) -> pd.DataFrame:
+def recognition_table(rows: pd.DataFrame, arms: Sequence[str], *, draw: int = 0) -> pd.DataFrame:
     """Of the questions that the dense model gets right both ways, how each arm gets them, in one calibration draw.
 
-    >>> recognition_table(frames["questions"])[["arm", "chosen only", "said only", "p"]]
+    >>> recognition_table(frames["questions"], ["wanda@0.5"])[["arm", "chosen only", "said only", "p"]]
 
     Source of the question: 'benchmark illusion' (2606.17609). A guess among k choices is right once in k, one in free
     text hardly ever, so that some questions are chosen only by luck: ``luck`` is the number to expect if all that is no
@@ -27,7 +29,8 @@ def recognition_table(rows: pd.DataFrame, *, draw: int = 0) -> pd.DataFrame:
     for model, part in rows.groupby("model", sort=False):
         dense = part[part["arm"] == DENSE]
         known = dense.loc[(dense["choice"] == 1) & (dense["answer"] == 1), "item"]
-        for arm, own in part[(part["draw"] == draw) & part["item"].isin(known)].groupby("arm", sort=False):
+        wanted = part[(part["draw"] == draw) & part["item"].isin(known) & part["arm"].isin(list(arms))]
+        for arm, own in wanted.groupby("arm", sort=False):
             chosen, said = own["choice"] == 1, own["answer"] == 1
             counts = {
                 "questions": len(own), "both": int((chosen & said).sum()), "chosen only": int((chosen & ~said).sum()),

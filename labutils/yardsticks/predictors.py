@@ -11,7 +11,7 @@ from labutils.stats.bootstrap import Interval
 from labutils.stats.evidence import keeps_evidence
 from labutils.stats.few_units import interval_over_units
 from labutils.stats.pairing import require_columns
-from labutils.yardsticks.damage import DENSE, parse_arm
+from labutils.yardsticks.damage import BLOCKS, DENSE, parse_arm
 
 PREDICTORS = {"added loss": "added_loss", "KL from the dense model": "kl", "flipped choices": "flips"}
 
@@ -43,7 +43,21 @@ def damage_table(questions: pd.DataFrame, texts: pd.DataFrame, *, target: str = 
     read = read.assign(added_loss=read["loss"] - read["loss_dense"]).groupby(keys)[["added_loss", "kl"]].mean()
     table = pd.concat([read, flips, drops["lost"] / drops[f"{target}_dense"]], axis=1).reset_index()
     table = table.rename(columns={0: "lost"})
-    return table.assign(kind=["+".join(step.name for step in parse_arm(arm)) for arm in table["arm"]])
+    return table.assign(kind=table["arm"].map(damage_kind))
+
+
+def damage_kind(arm: str) -> str:
+    """The kind of damage that an arm is: the method of a pruning, "rounded", "pruned and rounded" or "blocks".
+
+    >>> damage_kind("wanda@0.5"), damage_kind("Q4_0"), damage_kind("rtn4+wanda@0.5")
+    ('wanda', 'rounded', 'pruned and rounded')
+
+    Roundings are one kind: two formats of as many bits are nearly the same model.
+    """
+    steps = parse_arm(arm)
+    if len(steps) == 2:
+        return "pruned and rounded"
+    return steps[0].name if steps[0].prunes or steps[0].name == BLOCKS else "rounded"
 
 
 def predictor_errors(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,14 +1,39 @@
 """What the tables of notebook 09 show, in one sentence each, computed from their rows."""
 
+import math
+from collections.abc import Sequence
+
 import pandas as pd
 
+from labutils.yardsticks.damage import DENSE
 from labutils.yardsticks.predictors import predictor_gain
+
+
+def tell_rise(texts: pd.DataFrame, arms: Sequence[str]) -> str:
+    """By how much the loss and the perplexity of texts rise, as means over arms: a clause.
+
+    >>> tell_rise(frames["texts"], ["wanda@0.5"])
+    'the loss of texts rises by 3% (perplexity by 8%)'
+    """
+    losses = texts.groupby("arm")["loss"].mean()
+    added = losses[list(arms)].mean() - losses[DENSE]
+    return f"the loss of texts rises by {added / losses[DENSE]:.0%} (perplexity by {math.expm1(added):.0%})"
+
+
+def tell_kept(shares: pd.DataFrame, arms: Sequence[str]) -> str:
+    """What is lost by each yardstick, as means over arms: a list.
+
+    >>> tell_kept(kept_shares(rows, {"wanda": ["wanda@0.5"]}, ["choice", "answer"]), ["wanda@0.5"])
+    'choice 20%; answer 34%'
+    """
+    lost = shares[shares["contrast"].isin(list(arms))].groupby("yardstick", sort=False)["value"].mean()
+    return "; ".join(f"{label} {share:.0%}" for label, share in lost.items()) or "nothing can be judged"
 
 
 def tell_recognition(table: pd.DataFrame) -> str:
     """Of `recognition_table`: where McNemar tells choosing from saying, and how near the lost answers are.
 
-    >>> tell_recognition(recognition_table(rows))
+    >>> tell_recognition(recognition_table(rows, ["wanda@0.5"]))
     """
     if table.empty:
         return "No question is known both ways."

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from labutils.quantisation.accounting import bits_per_weight, sparsity_at_bits
+from labutils.quantisation.block_formats import FORMATS
 from labutils.quantisation.quantise import bits_of
 from labutils.stats.tables import interval_table
 from labutils.yardsticks.damage import DENSE, parse_arm
@@ -46,11 +47,14 @@ def arm_bits(arm: str) -> float:
 def arm_way(arm: str) -> str:
     """What an arm does, without the amounts.
 
-    >>> arm_way("rtn4+wanda@0.5")
-    'rounded, then pruned'
+    >>> arm_way("rtn4+wanda@0.5"), arm_way("wanda@0.5"), arm_way("Q4_0")
+    ('rounded, then pruned', 'pruned by wanda', 'rounded by GGUF')
     """
-    ways = ["pruned" if step.prunes else "rounded" for step in parse_arm(arm)]
-    return ", then ".join(ways) or DENSE
+    steps = parse_arm(arm)
+    if len(steps) == 1:
+        step = steps[0]
+        return f"pruned by {step.name}" if step.prunes else f"rounded by {'GGUF' if step.name in FORMATS else 'groups'}"
+    return ", then ".join("pruned" if step.prunes else "rounded" for step in steps) or DENSE
 
 
 def bits_table(questions: pd.DataFrame, arms: Sequence[str], yardsticks: Sequence[str]) -> pd.DataFrame:

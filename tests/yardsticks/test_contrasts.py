@@ -70,13 +70,14 @@ def test_a_yardstick_counts_only_where_the_dense_model_is_above_guessing() -> No
 
 
 def test_recognition_is_counted_among_what_the_dense_model_knows_both_ways() -> None:
-    row = recognition_table(ROWS).set_index("arm").loc["a@0.5"]
+    row = recognition_table(ROWS, ["a@0.5"]).set_index("arm").loc["a@0.5"]
     known = [n for n in range(N) if n % 4 and n % 10]
     chosen, said = (np.array([n % every != 0 for n in known]) for every in (5, 2))
     assert row["questions"] == len(known)
     assert row["chosen only"] == (chosen & ~said).sum() and row["said only"] == (~chosen & said).sum()
     assert row["both"] + row["chosen only"] + row["said only"] + row["neither"] == len(known)
     assert row["p"] == mcnemar(int(row["chosen only"]), int(row["said only"])).exact
+    assert recognition_table(ROWS, ["a@0.5", "b/2:4"])["arm"].tolist() == ["a@0.5", "b/2:4"]
     assert row["luck"] == 0.25 * (~said).sum() and row["near"] == 1
 
 

@@ -22,7 +22,8 @@ def test_the_arm_of_equal_bits_has_them(kind: str) -> None:
 
 
 def test_ways_are_named_in_their_order() -> None:
-    ways = {"dense": "dense", "rtn4": "rounded", "wanda/2:4": "pruned", "wanda@0.5+rtn4": "pruned, then rounded"}
+    ways = {"dense": "dense", "rtn4": "rounded by groups", "Q4_0": "rounded by GGUF", "wanda/2:4": "pruned by wanda"}
+    ways["wanda@0.5+rtn4"] = "pruned, then rounded"
     assert {arm: arm_way(arm) for arm in ways} == ways
     assert arm_way("Q4_0+wanda@0.5") == "rounded, then pruned"
 
