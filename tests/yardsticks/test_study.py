@@ -7,7 +7,16 @@ import labutils as lab
 from labutils.yardsticks import ArmPlan, load_asked, read_copies
 from labutils.yardsticks.damage import parse_arm
 from labutils.yardsticks.lengths import length_changes
-from labutils.yardsticks.sentences import tell_blocks, tell_lengths, tell_orders, tell_recognition, tell_words
+from labutils.yardsticks.sentences import (
+    tell_blocks,
+    tell_kept,
+    tell_lengths,
+    tell_orders,
+    tell_predictors,
+    tell_recognition,
+    tell_rise,
+    tell_words,
+)
 
 PLAN = ArmPlan(["wanda", "magnitude"], [0.25, 0.6], "2:4", ["rtn4", "Q8_0"], "wanda", [0.3], ["rtn4"], [1, 2])
 
@@ -100,3 +109,22 @@ def test_sentences_count_what_the_tables_hold() -> None:
     assert "Chosen but not said are 3 of 10 readings, where luck alone would leave 1;" in tell_recognition(
         pd.DataFrame([known])
     )
+
+
+def test_rises_and_losses_are_means_over_arms() -> None:
+    texts = pd.DataFrame({"arm": ["dense", "dense", "a", "b"], "loss": [1.0, 3.0, 2.2, 2.4]})
+    assert tell_rise(texts, ["a", "b"]) == "the loss of texts rises by 15% (perplexity by 35%)"
+    shares = pd.DataFrame({"contrast": ["a", "b", "c"], "yardstick": "answer", "value": [0.1, 0.3, 0.9]})
+    assert tell_kept(shares, ["a", "b"]) == "answer 20%"
+    assert tell_kept(shares.head(0), ["a"]) == "nothing can be judged"
+
+
+def test_the_best_predictor_is_named_with_its_gain() -> None:
+    found = {"added loss": [0.2, 0.3, 0.4], "flipped choices": [0.1, 0.1, 0.3], "no predictor": [0.5, 0.5, 0.5]}
+    errors = pd.DataFrame([(name, kind, e) for name, own in found.items() for kind, e in zip("xyz", own, strict=True)])
+    errors.columns = ["predictor", "kind", "error"]
+    told = tell_predictors(errors)
+    assert "flipped choices 0.17; added loss 0.30; no predictor 0.50" in told
+    assert "Best is flipped choices, by +0.133 [−0.010, 0.277] over the added loss, which may be nothing." in told
+    best = errors.assign(error=errors["error"].where(errors["predictor"] != "added loss", 0.01))
+    assert tell_predictors(best).endswith("The added loss is the best.")
