@@ -54,6 +54,8 @@ def tell_orders(table: pd.DataFrame) -> str:
 
     >>> tell_orders(order_table(texts, "wanda", [0.3], ["rtn4"]))
     """
+    if table.empty:
+        return "No orders were compared."
     counts = {name: int((table["better"] == name).sum()) for name in ("pruning first", "rounding first")}
     clear = table[table["better"] != "no difference"]
     right = int((clear["weaker"] + " first" == clear["better"]).sum())

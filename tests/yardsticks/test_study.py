@@ -95,6 +95,7 @@ def test_sentences_count_what_the_tables_hold() -> None:
     assert "tokens: clearly more in 1, clearly fewer in 1 of 3 arms" in tell_lengths(lengths)
     words = pd.DataFrame({"bin": [0, 1, 2], "estimate": [0.5, 0.2, 0.1], "relative": [0.25, 0.2, 0.05]})
     assert tell_words(words).startswith("the rarest part loses 0.50 nats per token (25% of its dense loss)")
+    assert tell_orders(pd.DataFrame()) == "No orders were compared."
     assert tell_recognition(pd.DataFrame()) == "No question is known both ways."
     known = {
         "questions": 10,
