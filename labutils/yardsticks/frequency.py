@@ -89,7 +89,7 @@ def word_losses(words: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
 
     Returns:
         per model, arm and bin: ``tokens, dense`` (nats per token), ``estimate, low, high`` (added nats per token, over
-        windows, draws averaged), ``relative`` (added over dense).
+        windows, draws averaged; NaN where there is one window only), ``relative`` (added over dense).
     """
     keys = ["model", "item", "bin"]
     dense = words[words["arm"] == DENSE][[*keys, "loss", "count"]].rename(columns={"loss": "dense"})
@@ -99,12 +99,21 @@ def word_losses(words: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
         for (model, place), part in own.groupby(["model", "bin"], sort=False):
             counts = part["count"].to_numpy(dtype=float)
             added = (part["loss"] - part["dense"]).to_numpy(dtype=float) / counts
-            interval = weighted_mean_interval(added, counts, part["item"].tolist(), n_resamples=2000, unit="window")
-            before = part["dense"].sum() / counts.sum()
+            mean, before = float(np.average(added, weights=counts)), part["dense"].sum() / counts.sum()
+            low, high = _ends(added, counts, part["item"].tolist())
             about = {"model": model, "arm": arm, "bin": place, "tokens": int(counts.sum()), "dense": before}
-            ends = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-            found.append({**about, **ends, "relative": interval.estimate / before})
+            found.append({**about, "estimate": mean, "low": low, "high": high, "relative": mean / before})
     return pd.DataFrame(found)
+
+
+def _ends(
+    added: Float[np.ndarray, " n"], counts: Float[np.ndarray, " n"], windows: Sequence[int]
+) -> tuple[float, float]:
+    """Of the interval over windows; one window has none."""
+    if len(set(windows)) < 2:
+        return float("nan"), float("nan")
+    found = weighted_mean_interval(added, counts, windows, n_resamples=2000, unit="window")
+    return found.low, found.high
 
 
 def _partial(columns: list[Float[np.ndarray, " n"]]) -> float:

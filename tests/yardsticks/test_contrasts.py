@@ -132,6 +132,8 @@ def test_losses_of_words_are_added_nats_per_token() -> None:
     table = word_losses(rows, ["a"]).set_index("bin")
     assert table["estimate"].tolist() == pytest.approx([1.0, 0.5])
     assert table["relative"].tolist() == pytest.approx([1.0 / 2, 0.5 / 0.8])
+    single = word_losses(rows[rows["item"] == 0], ["a"])
+    assert single["estimate"].tolist() == pytest.approx([1.0, 0.5]) and single[["low", "high"]].isna().all(axis=None)
 
 
 def test_a_group_that_loses_more_is_found_and_chance_is_not() -> None:
