@@ -25,6 +25,7 @@ _HOMES = {
     "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
     "training": ["tune_lora"],
     "plots": ["show"],
+    "logs": ["compare_logs"],
     "sweeps": ["sweep", "contrast", "contrast_interval"],
     "stats": ["crossed_bootstrap"],
     "claims": ["judge", "not_testable", "claim", "Verdict", "ledger"],
@@ -37,9 +38,9 @@ _HOMES = {
 }
 
 _ROOMS = [
-    "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "training", "evaluation",
-    "checkpoints", "plots", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
-    "foresight",
+    "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "quantisation", "training",
+    "evaluation", "checkpoints", "plots", "logs", "sweeps", "attribution", "adaptation", "distillation", "yardsticks",
+    "costs", "lab_models", "foresight",
 ]  # fmt: skip
 
 # Names that stood at the top once, by the room that has them now; "old:new" where the name has changed too.

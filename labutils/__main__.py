@@ -1,4 +1,4 @@
-"""The command line: `python -m labutils run | parameters | store | check | ledger | record | train`.
+"""The command line: `python -m labutils run | parameters | compare-logs | store | check | ledger | record | train`.
 
 A command imports what it needs when it is carried out, so that help and refusals do not wait for torch.
 """
@@ -39,6 +39,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     parameters = _add(commands, "parameters", _parameters, "list a notebook's parameters: name, type, default, help")
     parameters.add_argument("notebook", help="stem, file name or path")
     _add_notebooks(parameters)
+    _add_compare_logs(commands)
     store = _add(commands, "store", _store, "copy a run's outputs into the notebooks and the README")
     store.add_argument("run", type=paths.expand, help="folder of a run with the profile full")
     _add(commands, "check", _check, "verify that stored outputs and the README's table are up to date")
@@ -79,6 +80,21 @@ def _add_run(commands) -> None:
     run.add_argument("--forecast", action="store_true", help="tell time, memory and disk of the run, and do not run")
     run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="limit for one cell (default: none)")
     _add_notebooks(run)
+
+
+def _add_compare_logs(commands) -> None:
+    compare = _add(commands, "compare-logs", _compare_logs, "compare two models item by item, from their logs alone")
+    written = "folder or samples_….jsonl of lm_eval --log_samples, or a .parquet or .csv with a row per item"
+    compare.add_argument("a", help=written)
+    compare.add_argument("b", help="the same of the other model")
+    compare.add_argument("--tasks", nargs="+", help="tasks to compare (default: all, which both must have)")
+    compare.add_argument("--metrics", nargs="+", help="metrics to compare (default: all, which both must have)")
+    compare.add_argument("--cluster", help="key of the documents that says which belong together, such as passage")
+    compare.add_argument("--only-shared", action="store_true", help="leave out items that only one log has")
+    compare.add_argument("--other-prompts", action="store_true", help="compare although the prompts differ")
+    compare.add_argument("--level", type=float, default=0.95, help="of the intervals (default: %(default)s)")
+    compare.add_argument("--table", metavar="FILE", help="write all numbers there, as CSV")
+    compare.add_argument("--figure", metavar="FILE", help="draw the differences there, as .png, .pdf or .svg")
 
 
 def _add_notebooks(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +143,12 @@ def _parameters(options: argparse.Namespace) -> int:
     for row in rows:
         print("  ".join([*(text.ljust(width) for text, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip())
     return 0
+
+
+def _compare_logs(options: argparse.Namespace) -> int:
+    from labutils.logs.command import carry_out
+
+    return carry_out(options)
 
 
 def _store(options: argparse.Namespace) -> int:

@@ -1,0 +1,116 @@
+"""A model with fewer bits per weight, in place: the values it would have, in the model's own type."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from labutils.core.options import suggest
+from labutils.models.structure import check_finite, find_blocks, prunable_layers, weight_matrix
+from labutils.quantisation.accounting import rounding_bits
+from labutils.quantisation.block_formats import FORMATS, check_width, round_blocks
+from labutils.quantisation.rounding import round_to_nearest
+
+ROUNDED = {f"rtn{bits}": bits for bits in range(8, 1, -1)}
+GROUP_SIZE = 32
+
+
+@dataclass(frozen=True)
+class QuantisationReport:
+    """What was done to each matrix.
+
+    Attributes:
+        layers: ``name, weights, bits, zeros`` (before), ``zeros_kept``, ``relative_error`` (‖change‖² / ‖weight‖²).
+        bits: per weight of all these matrices, scales included.
+    """
+
+    kind: str
+    layers: pd.DataFrame
+
+    @property
+    def bits(self) -> float:
+        return float((self.layers["bits"] * self.layers["weights"]).sum() / self.layers["weights"].sum())
+
+
+def list_kinds() -> list[str]:
+    """What `quantise` can do: "rtn8" to "rtn2", and GGUF's block formats."""
+    return [*ROUNDED, *FORMATS]
+
+
+@torch.no_grad()
+def quantise(
+    model: nn.Module, kind: str, *, group_size: int | None = None, symmetric: bool = False, keep_zeros: bool = False
+) -> QuantisationReport:
+    """Give the weights of a model's blocks the values that a quantised file would hold, in place.
+
+    >>> quantise(model, "rtn4", group_size=32).bits
+    4.625
+
+    The same matrices as `prune` changes; embeddings, norms, biases and head stay. Nothing is packed: what changes is
+    what the model computes, not its memory.
+
+    Args:
+        kind: "rtn8" … "rtn2" (`round_to_nearest`), or a block format of GGUF files such as "Q4_0" (`round_blocks`).
+        group_size: inputs that share a scale, of "rtn" kinds; 32 by default. Block formats have their own.
+        symmetric: of "rtn" kinds.
+        keep_zeros: put back every zero that the format moves, as a file that stores its mask apart would.
+
+    Raises:
+        LookupError: an unknown kind.
+        ValueError: options of another kind; weights that are not finite, or do not fit. The model is as it was.
+    """
+    _check(kind, group_size, symmetric)
+    check_finite(model)
+    name, blocks = find_blocks(model)
+    layers = {
+        f"{name}.{number}.{inner}": weight_matrix(layer)
+        for number, block in enumerate(blocks)
+        for inner, layer in prunable_layers(block).items()
+    }
+    rows, found = [], {}
+    bits = bits_of(kind, group_size=group_size, symmetric=symmetric)
+    for layer, weight in layers.items():
+        try:
+            values = _values(weight, kind, group_size, symmetric)
+        except ValueError as error:
+            raise ValueError(f"{layer}: {error}") from error
+        zeros = weight == 0
+        kept = (values[zeros] == 0).sum().item()
+        values = values.masked_fill(zeros, 0) if keep_zeros else values
+        found[layer] = values.to(weight)
+        error = (values - weight.float()).square().sum() / weight.float().square().sum().clamp(min=1e-30)
+        counts = {"weights": weight.numel(), "bits": bits, "zeros": int(zeros.sum())}
+        rows.append({"name": layer, **counts, "zeros_kept": kept, "relative_error": float(error)})
+    for layer, weight in layers.items():
+        weight.copy_(found[layer])
+    return QuantisationReport(kind, pd.DataFrame(rows))
+
+
+def bits_of(kind: str, *, group_size: int | None = None, symmetric: bool = False) -> float:
+    """Bits per weight of a kind, scales included.
+
+    >>> bits_of("Q4_K"), bits_of("rtn4", group_size=32)
+    (4.5, 4.625)
+    """
+    _check(kind, group_size, symmetric)
+    if kind in FORMATS:
+        return FORMATS[kind].bits
+    return rounding_bits(ROUNDED[kind], group_size or GROUP_SIZE, symmetric=symmetric)
+
+
+def _check(kind: str, group_size: int | None, symmetric: bool) -> None:
+    if kind not in ROUNDED and kind not in FORMATS:
+        raise LookupError(f"unknown kind {kind!r}; known are {', '.join(list_kinds())}.{suggest(kind, list_kinds())}")
+    if kind in FORMATS and (group_size is not None or symmetric):
+        raise ValueError(f"{kind} has blocks of {FORMATS[kind].size}: leave out group_size and symmetric")
+
+
+def _values(
+    weight: Float[Tensor, "out in"], kind: str, group_size: int | None, symmetric: bool
+) -> Float[Tensor, "out in"]:
+    if kind in ROUNDED:
+        return round_to_nearest(weight, ROUNDED[kind], group_size=group_size or GROUP_SIZE, symmetric=symmetric)
+    check_width(weight.shape[1], kind)
+    return torch.from_numpy(round_blocks(weight.float().cpu().contiguous().numpy(), kind)).to(weight.device)

@@ -1,0 +1,201 @@
+"""One model damaged in many ways, each read and undone: pruned, quantised, both, or with fewer blocks.
+
+An arm is written as steps joined by "+": "wanda@0.5" (method and sparsity), "wanda/2:4" (method and pattern), "rtn4" or
+"Q4_0" (a kind of quantisation), "blocks@2" (two blocks fewer), "wanda@0.5+rtn4" (pruned, then quantised).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from labutils.core.progress import progress
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
+from labutils.pruning.patterns import parse_pattern
+from labutils.pruning.pipeline import prune
+from labutils.quantisation.orders import prune_and_quantise
+from labutils.quantisation.quantise import list_kinds, quantise
+from labutils.yardsticks.reading import add_arm
+
+Read = Callable[[PreTrainedModel], dict[str, pd.DataFrame]]
+DENSE = "dense"
+BLOCKS = "blocks"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an arm.
+
+    Attributes:
+        name: a method of pruning, a kind of quantisation, or "blocks".
+        amount: sparsity of a pruning, or number of blocks.
+        pattern: of a pruning.
+    """
+
+    name: str
+    amount: float = 0.0
+    pattern: str = "unstructured"
+
+    @property
+    def prunes(self) -> bool:
+        return self.name != BLOCKS and self.name not in list_kinds()
+
+
+def parse_arm(arm: str) -> list[Step]:
+    """The steps of an arm; none of "dense".
+
+    >>> parse_arm("wanda@0.5+rtn4")
+    [Step(name='wanda', amount=0.5, pattern='unstructured'), Step(name='rtn4', ...)]
+
+    Raises:
+        ValueError: a step that is no method with a sparsity or pattern, no kind, and no number of blocks; or steps that
+            do not go together.
+    """
+    steps = [] if arm == DENSE else [_parse_step(step, arm) for step in arm.split("+")]
+    alike = len(steps) == 2 and (steps[0].prunes == steps[1].prunes or BLOCKS in (steps[0].name, steps[1].name))
+    if len(steps) > 2 or alike:
+        raise ValueError(f"arm {arm!r}: one step, or a pruning and a quantisation in either order")
+    return steps
+
+
+def _parse_step(text: str, arm: str) -> Step:
+    if text in list_kinds():
+        return Step(text)
+    name, at, amount = text.partition("@")
+    if at and name and amount.replace(".", "", 1).isdigit():
+        return Step(name, float(amount))
+    name, slash, pattern = text.partition("/")
+    if slash and name and (parsed := parse_pattern(pattern)):
+        return Step(name, 1 - parsed[0] / parsed[1], pattern)
+    raise ValueError(
+        f"arm {arm!r}: {text!r} is neither method@sparsity, method/N:M, blocks@number, nor one of "
+        f"{', '.join(list_kinds())}"
+    )
+
+
+def read_damaged(
+    model: PreTrainedModel, calibrations: Sequence[Int64[Tensor, "n seq_len"]], arms: Sequence[str], read: Read
+) -> dict[str, pd.DataFrame]:
+    """Read a model as it is, then damaged by every arm with every calibration draw; it is dense again at the end.
+
+    >>> read_damaged(model, [tokens], ["wanda@0.5", "rtn4"], Reader(tokenizer, questions))["questions"]
+
+    Args:
+        calibrations: token ids of each draw.
+        read: see `Reader`; the first call is with the dense model.
+
+    Returns:
+        the frames of `read` with ``arm, draw, zeros`` (share of zeros among the blocks' weights). The dense model has
+        draw −1. What no calibration changes is read once, and stands there for every draw.
+
+    Raises:
+        ValueError: an unknown arm, no draw, or as `prune` and `quantise`.
+    """
+    plans = {arm: parse_arm(arm) for arm in arms}
+    if not len(calibrations):
+        raise ValueError("at least one calibration draw is needed")
+    parts = [add_arm(read(model), arm=DENSE, draw=-1, zeros=share_of_zeros(model))]
+    jobs = [(arm, draw) for arm, steps in plans.items() for draw in range(len(calibrations) if _draws(steps) else 1)]
+    for arm, draw in progress(jobs, total=len(jobs), description="damage and read", unit="arm"):
+        with undone(model):
+            _apply(model, calibrations[draw], plans[arm])
+            found = add_arm(read(model), arm=arm, zeros=share_of_zeros(model))
+        same = range(len(calibrations)) if not _draws(plans[arm]) else (draw,)
+        parts += [add_arm(found, draw=each) for each in same]
+    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
+
+
+def _draws(steps: list[Step]) -> bool:
+    """Whether the calibration matters."""
+    return any(step.prunes and step.name != "magnitude" for step in steps)
+
+
+def _apply(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], steps: list[Step]) -> None:
+    if len(steps) == 2:
+        first, second = steps
+        order = "prune first" if first.prunes else "quantise first"
+        pruning, kind = (first, second) if first.prunes else (second, first)
+        prune_and_quantise(
+            model, tokens, order=order, method=pruning.name, sparsity=pruning.amount, kind=kind.name,
+            pattern=pruning.pattern,
+        )  # fmt: skip
+        return
+    for step in steps:
+        if step.name == BLOCKS:
+            silence_blocks(model, tokens[:1], int(step.amount))
+        elif step.prunes:
+            prune(model, tokens, method=step.name, sparsity=step.amount, pattern=step.pattern)
+        else:
+            quantise(model, step.name)
+
+
+@torch.no_grad()
+def silence_blocks(model: PreTrainedModel, tokens: Int64[Tensor, "1 seq_len"], n: int) -> None:
+    """Let the deepest `n` blocks but the last add nothing, in place: the rule of 'The Unreasonable Ineffectiveness …'.
+
+    >>> silence_blocks(model, tokens[:1], 2)
+
+    All linear layers of a block become zero, so that a residual stream passes through it as it came; a run of the model
+    checks that it does. Source: Gromov et al. 2024 (2403.17887), the simple rule: the last block stays.
+
+    Raises:
+        ValueError: a number of blocks that there are not, or blocks that do not pass on what they get.
+    """
+    blocks = find_blocks(model)[1]
+    if not 0 <= n < len(blocks):
+        most = len(blocks) - 1
+        raise ValueError(f"{n} of {len(blocks)} blocks cannot be left out while the last stays; give 0 to {most}")
+    silent = list(blocks)[len(blocks) - 1 - n : len(blocks) - 1]
+    for block in silent:
+        for layer in prunable_layers(block).values():
+            weight_matrix(layer).zero_()
+            if getattr(layer, "bias", None) is not None:
+                layer.bias.zero_()
+    through: list[bool] = []
+
+    def compare(module: nn.Module, given: tuple, options: dict, output: object) -> None:
+        before = given[0] if given else options["hidden_states"]
+        after = output[0] if isinstance(output, tuple) else output
+        through.append(torch.equal(before, after))
+
+    hooks = [block.register_forward_hook(compare, with_kwargs=True) for block in silent]
+    try:
+        with eval_mode(model):
+            model(input_ids=tokens.to(device_of(model)), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not all(through):
+        raise ValueError(f"the blocks of {type(model).__name__} change what they get even without weights")
+
+
+@contextmanager
+def undone(model: PreTrainedModel) -> Iterator[None]:
+    """Within it the blocks of a model may be changed in place; at the end all their parameters are what they were.
+
+    >>> with undone(model):
+    ...     lab.prune(model, tokens, method="wanda", sparsity=0.5)
+    """
+    parameters = list(find_blocks(model)[1].parameters())
+    kept = [parameter.detach().clone() for parameter in parameters]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, before in zip(parameters, kept, strict=True):
+                parameter.copy_(before)
+
+
+def share_of_zeros(model: PreTrainedModel) -> float:
+    """Share of zeros among the weights that `prune` would prune.
+
+    >>> share_of_zeros(model)
+    """
+    weights = [weight_matrix(layer) for block in find_blocks(model)[1] for layer in prunable_layers(block).values()]
+    return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)

@@ -1,0 +1,109 @@
+"""Greedy answers against a token-by-token loop, and their scores against what is read off the logits."""
+
+import pandas as pd
+import pytest
+import torch
+from helpers import word_tokenizer
+
+from labutils.data.tasks import Task
+from labutils.evaluation import generate_answers, normalise_answer, score_answers
+
+TOKENIZER = word_tokenizer([f"w{number}" for number in range(60)], bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+
+
+def greedy(model, prompt: str, n: int) -> list[int]:
+    """One token after the other, each from a whole forward pass; ends before the model's end."""
+    ids, said = TOKENIZER(prompt)["input_ids"], []
+    for _ in range(n):
+        token = int(model(torch.tensor([ids + said])).logits[0, -1].argmax())
+        if token == model.generation_config.eos_token_id:
+            break
+        said.append(token)
+    return said
+
+
+@pytest.fixture(params=["tiny_llama", "tiny_gpt2", "tiny_opt"])
+def model(request: pytest.FixtureRequest):
+    found = request.getfixturevalue(request.param)
+    found.generation_config.eos_token_id = TOKENIZER.eos_token_id
+    return found
+
+
+PROMPTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11", "w12 w13"]
+
+
+def test_answers_are_the_likeliest_tokens_one_by_one_whatever_the_batch(model) -> None:
+    for batch_size in (1, 3):
+        found = generate_answers(model, TOKENIZER, PROMPTS, max_new_tokens=6, batch_size=batch_size)
+        for prompt, row in zip(PROMPTS, found.to_dict("records"), strict=True):
+            said = greedy(model, prompt, 6)
+            assert row["answer"] == TOKENIZER.decode(said, skip_special_tokens=True)
+            assert row["n_tokens"] == len(said) and row["ended"] == (len(said) < 6)
+    assert not model.training
+
+
+def test_repetition_is_the_share_of_runs_said_before(tiny_llama) -> None:
+    head = tiny_llama.get_output_embeddings()
+    with torch.no_grad():
+        head.weight.zero_()
+        head.weight[TOKENIZER.convert_tokens_to_ids("w7")] = 1e-3
+    tiny_llama.generation_config.eos_token_id = TOKENIZER.eos_token_id
+
+    class Constant(torch.nn.Module):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            logits = torch.zeros(*hidden.shape[:-1], 64)
+            logits[..., TOKENIZER.convert_tokens_to_ids("w7")] = 1.0
+            return logits
+
+    tiny_llama.lm_head = Constant()
+    found = generate_answers(tiny_llama, TOKENIZER, ["w1"], max_new_tokens=12)
+    assert found["answer"].tolist() == [" ".join(["w7"] * 12)]
+    assert found["repetition"].tolist() == [0.9] and not found["ended"].iloc[0]
+
+
+def one_task(answers: list[str]) -> Task:
+    items = [
+        {"item": number, "prompt": prompt, "choices": [answer, "w59"], "gold": 0}
+        for number, (prompt, answer) in enumerate(zip(PROMPTS, answers, strict=True))
+    ]
+    return Task("say", "qa", "choice", pd.DataFrame(items))
+
+
+def test_ranks_and_likelihoods_of_the_first_token_are_those_of_the_logits(model) -> None:
+    found = score_answers(model, TOKENIZER, one_task(["w20", "w21 w22", "w23", "w24"]), max_new_tokens=2, batch_size=3)
+    for prompt, gold, row in zip(PROMPTS, ["w20", "w21", "w23", "w24"], found.to_dict("records"), strict=True):
+        logits = model(torch.tensor([TOKENIZER(prompt)["input_ids"]])).logits[0, -1].log_softmax(-1)
+        token = TOKENIZER.convert_tokens_to_ids(gold)
+        assert row["log_likelihood"] == pytest.approx(logits[token].item(), abs=1e-5)
+        assert row["rank"] == 1 + (logits > logits[token]).sum().item()
+        assert row["first_token"] == (row["rank"] == 1)
+
+
+def test_an_answer_is_right_when_it_is_the_gold_and_nothing_else(model) -> None:
+    model.generation_config.eos_token_id = 63  # no word: answers go on
+    said = generate_answers(model, TOKENIZER, PROMPTS, max_new_tokens=3)["answer"].tolist()
+    golds = [said[0], f"{said[1].upper()}!", f"the {said[2]}", f"{said[3]} w58"]
+    found = score_answers(model, TOKENIZER, one_task(golds), max_new_tokens=3)
+    assert found["exact"].tolist() == [True, False, False, False]
+    assert found["normalised"].tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("raw", "plain"),
+    [("The  answer, it is!", "answer it is"), ("An apple", "apple"), ("the theme", "theme"), ("A", ""), ("É!", "é")],
+)
+def test_normalisation_drops_case_punctuation_and_articles(raw: str, plain: str) -> None:
+    assert normalise_answer(raw) == plain
+
+
+def test_what_cannot_be_answered_is_refused(tiny_llama) -> None:
+    for prompts, more in (([], {}), ("w1", {}), (["w1"], {"max_new_tokens": 0})):
+        with pytest.raises(ValueError, match="at least one prompt"):
+            generate_answers(tiny_llama, TOKENIZER, prompts, **more)
+    with pytest.raises(ValueError, match="prompt 1 has 62 tokens, and 58 fit"):
+        generate_answers(tiny_llama, TOKENIZER, ["w1", " ".join(["w1"] * 61)], max_new_tokens=6)
+    pairs = Task(
+        "pairs", "topic", "similarity", pd.DataFrame({"item": [0], "sentence1": "a", "sentence2": "b", "score": 1.0})
+    )
+    with pytest.raises(ValueError, match="similarity task without a right answer"):
+        score_answers(tiny_llama, TOKENIZER, pairs)

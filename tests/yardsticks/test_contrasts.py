@@ -1,0 +1,213 @@
+"""From rows with known answers to shares lost, contrasts, tables and correlations."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_rows import alternating, question_rows
+
+import labutils as lab
+from labutils.stats.paired_outcomes import mcnemar
+from labutils.yardsticks import (
+    accuracy_differences,
+    compare_losses,
+    damage_table,
+    excess_table,
+    fact_losses,
+    frequency_correlation,
+    largest_excess,
+    lost_shares,
+    predictor_errors,
+    predictor_gain,
+    reasoning_contrast,
+    recognition_table,
+    word_losses,
+    yardstick_check,
+)
+
+N = 40
+ROWS = question_rows(
+    {
+        "dense": {"answer": alternating(N, 4), "choice": alternating(N, 10)},
+        "a@0.5": {"answer": alternating(N, 2), "choice": alternating(N, 5), "answer_in_context": alternating(N, 8)},
+        "b/2:4": {"answer": [0.0] * N, "choice": alternating(N, 2)},
+    }
+)
+
+
+def test_differences_are_right_by_the_first_minus_right_by_the_second() -> None:
+    found = accuracy_differences(ROWS, {"x": ("a@0.5", "b/2:4"), "y": ("dense", "b/2:4")})
+    means = found.groupby("contrast")["value"].mean()
+    assert means["x"] == 0.5 and means["y"] == 0.75
+    assert found.groupby("contrast")["draw"].unique().map(sorted).tolist() == [[0, 1], [0, 1]]
+    with pytest.raises(LookupError, match="no rows of the arm 'c'; there are dense, a@0.5"):
+        accuracy_differences(ROWS, {"x": ("c", "dense")})
+
+
+def test_shares_lost_are_of_what_is_known_beyond_guessing() -> None:
+    answer = lost_shares(ROWS, ["a@0.5"], yardstick="answer")["value"].mean()
+    choice = lost_shares(ROWS, ["a@0.5"], yardstick="choice")["value"].mean()
+    assert answer == pytest.approx(0.25 / 0.75)
+    assert choice == pytest.approx(0.1 / (0.9 - 0.25))
+    both = compare_losses(ROWS, ["a@0.5"], more="answer", less="answer_in_context")
+    assert both["value"].mean() == pytest.approx(0.25 / 0.75 - 1 / 8)
+    assert len(both) == 2 * N
+    with pytest.raises(ValueError, match="made is not above guessing by 'choice'"):
+        lost_shares(ROWS.assign(choice=0.25), ["a@0.5"], yardstick="choice")
+
+
+def test_contrasts_are_what_intervals_over_models_read() -> None:
+    both = pd.concat([ROWS, ROWS.assign(model="other")])
+    effects = lab.sweeps.effects_over_models(compare_losses(both, ["a@0.5"], more="answer", less="choice"))
+    assert set(effects.by_model) == {"made", "other"}
+    assert effects.overall.estimate == pytest.approx(0.25 / 0.75 - 0.1 / 0.65)
+
+
+def test_a_yardstick_counts_only_where_the_dense_model_is_above_guessing() -> None:
+    table = yardstick_check(ROWS.assign(choice_in_context=0.0)).set_index("yardstick")
+    assert not table.loc["choice in context", "usable"] and table.loc["choice", "usable"]
+    assert table.loc["answer", "dense"] == 0.75 and table.loc["answer", "chance"] == 0
+    assert table.loc["choice", "low"] < 0.9 < table.loc["choice", "high"]
+
+
+def test_recognition_is_counted_among_what_the_dense_model_knows_both_ways() -> None:
+    row = recognition_table(ROWS, ["a@0.5"]).set_index("arm").loc["a@0.5"]
+    known = [n for n in range(N) if n % 4 and n % 10]
+    chosen, said = (np.array([n % every != 0 for n in known]) for every in (5, 2))
+    assert row["questions"] == len(known)
+    assert row["chosen only"] == (chosen & ~said).sum() and row["said only"] == (~chosen & said).sum()
+    assert row["both"] + row["chosen only"] + row["said only"] + row["neither"] == len(known)
+    assert row["p"] == mcnemar(int(row["chosen only"]), int(row["said only"])).exact
+    assert recognition_table(ROWS, ["a@0.5", "b/2:4"])["arm"].tolist() == ["a@0.5", "b/2:4"]
+    assert row["luck"] == 0.25 * (~said).sum() and row["near"] == 1
+
+
+def frequency_rows(slope: float, n: int = 60, model: str = "made") -> tuple[pd.DataFrame, pd.DataFrame]:
+    generator = np.random.default_rng(3)
+    times = np.repeat([1, 4, 16], n // 3)
+    rows = question_rows({"dense": {"answer": [1.0] * n}, "a@0.5": {"answer": [1.0] * n}}, model=model, draws=1)
+    fall = slope * np.log2(times) + 0.3 * generator.normal(size=n)
+    rows.loc[rows["arm"] == "a@0.5", "log_likelihood"] = -0.1 - fall
+    return rows, pd.DataFrame({"model": model, "item": range(n), "occurrences": times})
+
+
+@pytest.mark.parametrize(("slope", "sign"), [(-1.0, -1), (1.0, 1)])
+def test_the_correlation_tells_whether_the_rare_or_the_frequent_go_first(slope: float, sign: int) -> None:
+    rows, questions = frequency_rows(slope)
+    facts = fact_losses(rows, questions, ["a@0.5"])
+    assert facts["lost_nats"].mean() == pytest.approx((slope * np.log2(questions["occurrences"])).mean(), abs=0.1)
+    found = frequency_correlation(facts)
+    assert sign * found.estimate > 0.8 and sign * min(sign * found.low, sign * found.high) != 0
+    assert (found.low > 0) == (sign > 0) and (found.high < 0) == (sign < 0)
+
+
+def test_what_certainty_explains_is_taken_out_when_it_is_held() -> None:
+    """Frequent facts are surer, and the surer lose more; with certainty held nothing is left."""
+    generator = np.random.default_rng(0)
+    times = np.repeat([1, 4, 16, 64], 60)
+    dense = -1.0 / (1 + np.log2(times)) + 0.2 * generator.normal(size=len(times))
+    facts = pd.DataFrame({"model": "m", "occurrences": times, "dense": dense})
+    facts["lost_nats"] = dense + 0.02 * generator.normal(size=len(times))
+    assert frequency_correlation(facts).low > 0.3
+    held = frequency_correlation(facts, held="dense")
+    assert held.low < 0 < held.high
+
+
+def test_few_facts_or_one_number_of_occurrences_tell_nothing() -> None:
+    rows, questions = frequency_rows(1.0)
+    facts = fact_losses(rows, questions, ["a@0.5"])
+    assert not frequency_correlation(facts.head(7)).defined
+    assert not frequency_correlation(facts.assign(occurrences=2)).defined
+
+
+def test_losses_of_words_are_added_nats_per_token() -> None:
+    dense = pd.DataFrame(
+        {"item": [0, 0, 1, 1], "bin": [0, 1, 0, 1], "loss": [4.0, 2.0, 2.0, 6.0], "count": [2, 4, 1, 6]}
+    )
+    rows = pd.concat(
+        [
+            dense.assign(arm="dense", draw=-1),
+            dense.assign(arm="a", draw=0, loss=dense["loss"] + dense["count"] * [1.0, 0.5, 1.0, 0.5]),
+        ]
+    ).assign(model="m")
+    table = word_losses(rows, ["a"]).set_index("bin")
+    assert table["estimate"].tolist() == pytest.approx([1.0, 0.5])
+    assert table["relative"].tolist() == pytest.approx([1.0 / 2, 0.5 / 0.8])
+    single = word_losses(rows[rows["item"] == 0], ["a"])
+    assert single["estimate"].tolist() == pytest.approx([1.0, 0.5]) and single[["low", "high"]].isna().all(axis=None)
+
+
+def test_a_group_that_loses_more_is_found_and_chance_is_not() -> None:
+    generator = np.random.default_rng(1)
+    group = np.repeat(["a", "b", "c"], 40)
+    losses = pd.DataFrame({"group": group, "value": generator.normal(size=120)})
+    harmed = losses.assign(value=losses["value"] + 1.5 * (losses["group"] == "b"))
+    assert largest_excess(harmed, "group").low > 0
+    assert excess_table(harmed, "group")["group"].iloc[0] == "b"
+    assert excess_table(harmed, "group")["excess"].iloc[0] == pytest.approx(
+        harmed.loc[harmed["group"] == "b", "value"].mean() - harmed["value"].mean()
+    )
+    rejected = 0
+    for seed in range(60):
+        chance = losses.assign(value=np.random.default_rng(seed).normal(size=120))
+        found = largest_excess(chance, "group", n_permutations=400)
+        rejected += found.low > 0
+    assert rejected <= 6  # 2.5 % are expected
+
+
+def test_one_group_or_losses_that_are_not_finite_are_told() -> None:
+    losses = pd.DataFrame({"group": ["a"] * 4, "value": [0.0, 1.0, 0.0, 1.0]})
+    assert not largest_excess(losses, "group").defined
+    with pytest.raises(ValueError, match="1 losses are not finite"):
+        largest_excess(losses.assign(group=list("aabb"), value=[0.0, np.nan, 1.0, 1.0]), "group")
+
+
+def test_predictors_are_tried_on_kinds_of_damage_that_they_were_not_fitted_on() -> None:
+    generator = np.random.default_rng(5)
+    kinds = np.repeat(["a", "b", "c", "d"], 8)
+    lost = generator.random(32)
+    table = pd.DataFrame({"kind": kinds, "lost": lost, "kl": lost**2, "flips": generator.random(32)})
+    # The loss tells the damage too, but by another curve for every kind.
+    table["added_loss"] = lost * np.repeat([1.0, 3.0, 9.0, 27.0], 8)
+    errors = predictor_errors(table)
+    means = errors.groupby("predictor")["error"].mean()
+    assert means["KL from the dense model"] < 0.08 < means["added loss"]
+    assert means["flipped choices"] > 0.15
+    assert predictor_gain(errors, "added loss", "KL from the dense model").estimate > 0
+    with pytest.raises(ValueError, match="at least two kinds"):
+        predictor_errors(table[table["kind"] == "a"])
+
+
+def test_predictors_and_target_share_no_question() -> None:
+    texts = pd.DataFrame({"item": [0, 1], "loss": [1.0, 2.0], "kl": [0.0, 0.0], "model": "made"})
+    rows = ROWS.assign(prediction=lambda frame: (frame["arm"] == "a@0.5") & (frame["item"] % 4 == 0))
+    rows = rows[rows["arm"] != "b/2:4"].assign(prediction=lambda frame: frame["prediction"].astype(int))
+    both = pd.concat(
+        [texts.assign(arm="dense", draw=-1)]
+        + [texts.assign(arm="a@0.5", draw=d, loss=texts["loss"] + 1, kl=0.5) for d in (0, 1)]
+    )
+    table = damage_table(rows, both)
+    odd = [n for n in range(N) if n % 2]
+    dense, left = (np.mean([n % every != 0 for n in odd]) for every in (4, 2))
+    assert table["lost"].tolist() == pytest.approx([(dense - left) / dense] * 2)
+    assert table["flips"].tolist() == [0.5, 0.5] and table["added_loss"].tolist() == [1.0, 1.0]
+    assert table["kind"].tolist() == ["a", "a"]
+
+
+def test_reasoning_is_set_against_the_rise_of_the_loss() -> None:
+    tasks = pd.DataFrame({"item": range(40), "task": "r", "chance": 0.5, "score": 1.0, "model": "m"})
+    texts = pd.DataFrame({"item": range(10), "loss": 2.0, "model": "m"})
+    scores = np.where(np.arange(40) % 4 == 0, 0.0, 1.0)
+    frames = [
+        pd.concat(
+            [
+                frame.assign(arm="dense", draw=-1),
+                *(frame.assign(arm="a", draw=draw, **{column: value}) for draw in (0, 1)),
+            ]
+        )
+        for frame, column, value in ((tasks, "score", scores), (texts, "loss", 2.2))
+    ]
+    found = reasoning_contrast(*frames)
+    assert found.estimate == pytest.approx(0.25 / 0.5 - 0.1)
+    assert found.low > 0
+    with pytest.raises(ValueError, match="not above chance on r"):
+        reasoning_contrast(frames[0].assign(score=0.5), frames[1])
