@@ -23,7 +23,7 @@ _HOMES = {
     "pruning": ["prune", "prune_grid", "PruneReport", "register_score", "register_method", "register_allocation"],
     "pruning.forecast": ["forecast"],
     "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
-    "structured": ["drop_blocks"],
+    "structured": ["drop_blocks", "drop_experts", "shrink"],
     "training": ["tune_lora"],
     "plots": ["show"],
     "sweeps": ["sweep", "contrast", "contrast_interval"],

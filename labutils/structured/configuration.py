@@ -52,7 +52,7 @@ def smaller_config(
         if name not in entries:
             raise LookupError(
                 f"{type(config).__name__} has no {name}: what removed units put out on average cannot be added there. "
-                "Ask for compensate=False."
+                'Ask for repair="none" or repair="least-squares".'
             )
         entries[name] = True
     return type(config).from_dict(entries)

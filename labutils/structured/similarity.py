@@ -2,7 +2,8 @@
 
 Gromov et al. (Deeper Layers, arXiv 2403.17887): the angle between what enters a run of n blocks and what leaves it, at
 the last token of each sequence. Men et al. (ShortGPT, Findings of ACL 2025): block influence, 1 − cosine, over all
-tokens. Both are read at the blocks themselves: the last of transformers' `hidden_states` has already passed the final norm.
+tokens. Both are read at the blocks themselves: the last of transformers' `hidden_states` has already passed the
+final norm.
 """
 
 from dataclasses import dataclass

@@ -29,7 +29,6 @@ EXPRESSIBLE = (
     "Whole blocks, and neurons of the feed-forward parts, can be taken out of most architectures; key-value groups "
     "only where the number of heads and the size of a head are entries of their own."
 )
-Offsets = Mapping[tuple[int, str], Tensor]  # (block, "attention" or "mlp") → what is added to its output, [hidden]
 
 
 @dataclass(frozen=True)
@@ -52,20 +51,25 @@ class Plan:
         """Of the smaller model; tied ones count once."""
         return sum(parameter.numel() for parameter in self.skeleton.parameters())
 
+    @property
+    def megabytes(self) -> float:
+        """Of its weights, in memory as in a file."""
+        return sum(p.numel() * p.element_size() for p in self.skeleton.parameters()) / 1e6
+
 
 def plan_surgery(
     model: PreTrainedModel,
     removal: Removal,
     anatomies: Sequence[Anatomy] | None = None,
     *,
-    compensated: frozenset[str] = frozenset(),
+    biases: frozenset[str] = frozenset(),
 ) -> Plan:
     """What the smaller model will be, without making it.
 
     >>> plan_surgery(model, Removal(blocks=(3,))).parameters
 
     Args:
-        compensated: "attention" and "mlp", where an offset will be added to their outputs.
+        biases: as in `carve`.
 
     Raises:
         ValueError: units that are not there, or that leave nothing.
@@ -79,7 +83,7 @@ def plan_surgery(
     own = model.state_dict()
     lacking = tuple(
         f"{part}_bias"
-        for part in sorted(compensated)
+        for part in sorted(biases)
         if f"{prefix}.{kept[0]}.{_out(anatomies[kept[0]], part)}.bias" not in own
     )
     try:
@@ -102,7 +106,7 @@ def carve(
     removal: Removal,
     anatomies: Sequence[Anatomy] | None = None,
     *,
-    offsets: Offsets | None = None,
+    biases: frozenset[str] = frozenset(),
 ) -> PreTrainedModel:
     """A model of its own without the units, in evaluation mode; the dense model stays as it is.
 
@@ -113,25 +117,21 @@ def carve(
     configuration has one width for all blocks.
 
     Args:
-        offsets: what is added to the output of an attention or a feed-forward part, as a bias.
+        biases: "attention" and "mlp", whose last matrices shall have a bias; where there was none it is zero.
 
     Raises:
         ValueError, LookupError: as `plan_surgery`; or the smaller model does not compute what the dense one does with
             these units switched off.
     """
-    anatomies, offsets = anatomies or read_anatomies(model), offsets or {}
+    anatomies = anatomies or read_anatomies(model)
     check_finite(model)
-    plan = plan_surgery(model, removal, anatomies, compensated=frozenset(part for _, part in offsets))
+    plan = plan_surgery(model, removal, anatomies, biases=biases)
     prefix, blocks = find_blocks(model)
     own, device = model.state_dict(), device_of(model)
     with torch.no_grad():
         shapes = plan.skeleton.state_dict()
         state = {name: _made(own, source, shapes[name]) for name, source in plan.sources.items()}
         kept = removal.kept_blocks(len(blocks))
-        for (block, part), offset in offsets.items():
-            if block in kept:
-                bias = state[f"{prefix}.{kept.index(block)}.{_out(anatomies[block], part)}.bias"]
-                bias += offset.to(bias)
         for block, part in removal.sublayers:
             if block in kept:
                 _silence(state, f"{prefix}.{kept.index(block)}", anatomies[block], part)
@@ -142,7 +142,7 @@ def carve(
     smaller = smaller.to(device).eval()
     if isinstance(generation := getattr(model, "generation_config", None), GenerationConfig):
         smaller.generation_config = copy.deepcopy(generation)
-    if not offsets and not any(removal.experts.values()):
+    if not any(removal.experts.values()):
         _prove(model, smaller, removal, anatomies)
     return smaller
 
