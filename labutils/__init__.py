@@ -39,8 +39,8 @@ _HOMES = {
 
 _ROOMS = [
     "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "training", "evaluation",
-    "checkpoints", "structured", "plots", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
-    "foresight",
+    "checkpoints", "structured", "plots", "sweeps", "attribution", "adaptation", "distillation", "smaller", "costs",
+    "lab_models", "foresight",
 ]  # fmt: skip
 
 # Names that stood at the top once, by the room that has them now; "old:new" where the name has changed too.

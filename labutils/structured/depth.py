@@ -85,7 +85,7 @@ def by_loss(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
     paths = Paths(walk, read_anatomies(walk.model))
     units = [(block, "block") for block in range(len(walk.blocks))]
     search = greedy_search(
-        paths, units, lambda removed: len(removed) == n_blocks, spare_ends=options.spare_ends, race=options.race
+        paths, units, lambda removed, unit: len(removed) < n_blocks, spare_ends=options.spare_ends, race=options.race
     )
     return Choice(tuple(sorted(block for block, _ in search.removed)), search.history, search)
 

@@ -84,11 +84,11 @@ def drop_sublayers(
     >>> silenced, report = lab.structured.drop_sublayers(model, tokens, share=0.25)
 
     Args:
-        share: of the blocks' parameters; the search ends with the first sublayer that reaches it.
+        share: of the blocks' parameters, at most; the search ends when no further sublayer fits.
         parts: ("attention",), ("mlp",) or both.
 
     Raises:
-        ValueError: a share outside (0, 1), no such part, an encoder, or too few sublayers.
+        ValueError: a share outside (0, 1) or below one sublayer's, no such part, or an encoder.
         LookupError: a block whose parts cannot be told.
     """
     started, model = time.perf_counter(), bare_model(model)
@@ -107,10 +107,12 @@ def drop_sublayers(
     }
     paths = Paths(BlockWalk(model, calibration, batch_size=batch_size), anatomies)
 
-    def reached(removed: tuple[Unit, ...]) -> bool:
-        return sum(sizes[unit] for unit in removed) >= share * whole
+    def fits(removed: tuple[Unit, ...], unit: Unit) -> bool:
+        return sum(sizes[one] for one in (*removed, unit)) <= share * whole
 
-    search = greedy_search(paths, list(sizes), reached, race=race)
+    search = greedy_search(paths, list(sizes), fits, race=race)
+    if not search.removed:
+        raise ValueError(f"share={share} is less than any one sublayer has ({min(sizes.values()) / whole:.3f}).")
     removal = Removal(sublayers=tuple(sorted(search.removed)))
     choice = Choice((), search.history, search)
     asked = {"method": "greedy sublayers", "share": share, "parts": tuple(parts), "race": race}

@@ -43,33 +43,35 @@ class Search:
 def greedy_search(
     paths: Paths,
     units: Sequence[Unit],
-    done: Callable[[tuple[Unit, ...]], bool],
+    may_go: Callable[[tuple[Unit, ...], Unit], bool],
     *,
     spare_ends: bool = False,
     race: float = 5.0,
 ) -> Search:
-    """Remove units until `done` says so, each time the one whose absence gives the lowest loss.
+    """Remove units as long as one may go, each time the one whose absence gives the lowest loss.
 
-    >>> greedy_search(paths, [(block, "block") for block in range(12)], lambda removed: len(removed) == 3).removed
+    >>> greedy_search(paths, [(block, "block") for block in range(12)], lambda removed, unit: len(removed) < 3).removed
 
     Args:
         units: candidates; of equal losses the one that comes first goes.
+        may_go: whether a unit may follow those that are gone; the search ends when none may.
         spare_ends: the first and the last unit that are left are no candidates (SLEB's barriers).
         race: a candidate is not read on when, after at least 16 sequences, its loss exceeds the leader's by more than
             so many standard errors of their paired difference; 0 reads every candidate on every sequence.
 
     Raises:
-        ValueError: no candidate is left before `done` says so.
+        ValueError: units may go, and all that are left are spared.
     """
     removed: tuple[Unit, ...] = ()
     rows, naive_blocks, naive_heads, n_blocks = [], 0, 0, len(paths.walk.blocks)
     before = paths.block_runs, paths.head_runs
     bar = progress(range(len(units)), description="search", unit="unit")
     for step in bar:
-        if done(removed):
-            break
         alive = [unit for unit in units if unit not in removed]
-        candidates = alive[1:-1] if spare_ends else alive
+        wanted = [unit for unit in alive if may_go(removed, unit)]
+        if not wanted:
+            break
+        candidates = [unit for unit in wanted if not spare_ends or unit in alive[1:-1]]
         if not candidates or len(alive) == 1:
             raise ValueError(f"after {step} of {len(units)} units none is left that may go; ask for fewer.")
         losses, racing = _read(paths, candidates, removed, race)

@@ -1,8 +1,8 @@
 """How much a neuron or a group of heads matters: scores of units, by name. Higher stays.
 
 Formulas: Minitron (Muralidharan et al. 2024), Wanda-sp and FLAP (An et al., AAAI 2024), LLM-Pruner (Ma et al., NeurIPS
-2023), and the energy of what a unit adds to its part's output (in the manner of Greedy Output Approximation, Guo et al.
-2025, whose own equations differ).
+2023), and the energy of what a unit adds to its part's output (in the manner of Greedy Output Approximation, CPAL
+2025, whose own equations may differ).
 """
 
 from collections.abc import Callable
