@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.core.progress import progress
@@ -17,7 +16,6 @@ from labutils.evaluation.losses import TEXT_UNIT, sequence_losses
 from labutils.models.structure import find_blocks
 from labutils.pruning.calibration import BlockWalk
 from labutils.smaller.arms import Made, make_smaller
-from labutils.stats.bootstrap import Statistic
 from labutils.structured.dropping import drop_blocks
 from labutils.structured.report import count_all
 from labutils.structured.similarity import read_profile
@@ -39,8 +37,8 @@ def sweep_smaller(
 
     Returns:
         one row per arm, size, draw and item: model, calibration, evaluation, arm, method, sparsity (the share of
-        blocks), draw, item, loss, unit, removed_share (of the blocks' parameters, as reached) and parameters; the dense model's
-        rows have the arm "dense".
+        blocks), draw, item, loss, unit, removed_share (of the blocks' parameters, as reached) and parameters; the
+        dense model's rows have the arm "dense".
     """
     model, tokenizer = loaded
     total, frames = len(find_blocks(model)[1]), []
@@ -110,16 +108,3 @@ def neighbour_cosines(
         frames.append(pd.DataFrame(own).rename_axis("item").reset_index().assign(model=name, block=block))
     rows = pd.concat(frames, ignore_index=True)
     return rows.assign(value=rows["neighbours"] - rows["random"], draw=0, sparsity=0.0, contrast="cosine")
-
-
-def mean_over_least(n_sparsities: int) -> Statistic:
-    """Statistic of contrasts with several rivals: the least gain over any rival at each sparsity, averaged over these.
-
-    >>> lab.sweeps.effects_over_models(gains, mean_over_least(3))  # over the best of the rivals at each sparsity
-    """
-
-    def least(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
-        by_rival = cell_means.reshape(len(cell_means), -1, n_sparsities)
-        return by_rival.min(axis=1).mean(axis=1)
-
-    return least

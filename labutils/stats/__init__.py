@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = attach(
         ],
         "extremes": ["lowest_cell"],
         "few_units": ["interval_over_units"],
+        "rivals": ["mean_over_least"],
         "tables": ["interval_table"],
     },
 )
