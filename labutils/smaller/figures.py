@@ -1,5 +1,6 @@
 """Figures of notebook 13: added loss by way and size, the importance of blocks, and time against size."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -12,8 +13,9 @@ from labutils.plots.figures import symlog
 from labutils.stats.pairing import pair_with_dense
 from labutils.stats.tables import interval_table
 
+NOTE_ON_BLOCKS = "bars: 95% intervals over items; block 0 reads the embeddings; nats are logarithmic beyond 0.1"
 MARKS = "osD^vPX"
-OVER_ITEMS = "bars: 95% intervals over items and calibration draws"
+OVER_ITEMS = "bars: 95% intervals over items and calibration draws; the vertical axis is logarithmic beyond 0.1"
 
 
 def added_loss_figure(rows: pd.DataFrame, families: Mapping[str, Sequence[str]], *, model: str, title: str) -> Figure:
@@ -23,10 +25,15 @@ def added_loss_figure(rows: pd.DataFrame, families: Mapping[str, Sequence[str]],
     """
     paired = pair_with_dense(rows[rows["model"] == model], "loss", on=["model", "calibration", "evaluation", "item"])
     table = interval_table(paired.assign(value=paired["loss"] - paired["dense"]), ["arm", "sparsity"])
-    figure, axes = plt.subplots(1, len(families), figsize=(1 + 4.2 * len(families), 4.4), sharey=True, squeeze=False)
-    step = 0.012
+    columns = min(3, len(families))
+    lines = -(-len(families) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(1 + 4.2 * columns, 4.9 * lines), sharey=True, squeeze=False)
+    sizes = sorted(table["sparsity"].unique())
+    step = 0.1 * (min(b - a for a, b in itertools.pairwise(sizes)) if len(sizes) > 1 else sizes[0])
     symlog(axes[0, 0], 0.1)
-    for axis, (family, arms) in zip(axes[0], families.items(), strict=True):
+    for spare in axes.flat[len(families) :]:
+        spare.set_visible(False)
+    for axis, (family, arms) in zip(axes.flat, families.items(), strict=False):
         for number, arm in enumerate(arms):
             own = table[table["arm"] == arm].sort_values("sparsity")
             places = own["sparsity"] + step * (number - (len(arms) - 1) / 2)
@@ -37,9 +44,10 @@ def added_loss_figure(rows: pd.DataFrame, families: Mapping[str, Sequence[str]],
             )  # fmt: skip
         axis.set(title=family, xlabel="share of the blocks' parameters removed")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        axis.set_xticks(sorted(table["sparsity"].unique()))
-        axis.legend(fontsize=9)
-    axes[0, 0].set_ylabel("loss added (nats per token), log beyond 0.1")
+        axis.set_xticks(sizes)
+        axis.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncol=2, frameon=False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("loss added (nats per token)")
     return finish_figure(figure, title, OVER_ITEMS)
 
 
@@ -55,9 +63,13 @@ def profile_figure(profiles: pd.DataFrame, *, title: str) -> Figure:
         axis.errorbar(own["block"], own["estimate"], yerr=bars, marker="o", linestyle="", capsize=2, color=colour)
         axis.axhline(0, color="0.5", linewidth=0.8)
         lost = "nats per token added" if name in ("loss", "copying") else "share of items lost"
+        if name in ("loss", "copying"):
+            symlog(axis, 0.1)
         axis.set(title=name, xlabel="block that is skipped", ylabel=lost)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    return finish_figure(figure, title, "bars: 95% intervals over items; block 0 reads the embeddings")
+    return finish_figure(
+        figure, title, "bars: 95% intervals over items; block 0 reads the embeddings; nats are logarithmic beyond 0.1"
+    )
 
 
 def timing_figure(times: pd.DataFrame, *, title: str) -> Figure:
@@ -67,7 +79,8 @@ def timing_figure(times: pd.DataFrame, *, title: str) -> Figure:
     ratios = times.assign(ratio=times["milliseconds"].to_numpy() / dense.loc[keys].to_numpy())
     ratios = ratios[ratios["model"] != "dense"]
     cells = list(ratios[["phase", "batch"]].drop_duplicates().itertuples(index=False))
-    figure, axes = plt.subplots(1, len(cells), figsize=(1 + 3.2 * len(cells), 3.6), sharey=True, squeeze=False)
+    shape = {"figsize": (1 + 3.2 * len(cells), 3.2), "sharex": True, "sharey": True, "squeeze": False}
+    figure, axes = plt.subplots(1, len(cells), **shape)
     for axis, (phase, batch) in zip(axes[0], cells, strict=True):
         own = ratios[(ratios["phase"] == phase) & (ratios["batch"] == batch)].groupby("model", sort=False)["ratio"]
         middle, low, high = own.median(), own.quantile(0.25), own.quantile(0.75)
