@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from huggingface_hub.errors import StrictDataclassClassValidationError
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
@@ -92,7 +91,9 @@ def plan_surgery(
             groups=first and (widths["groups"], first.n_queries, first.head_dim),
         )  # fmt: skip
         skeleton = build_from_config(type(model), config, model.dtype)
-    except (ValueError, StrictDataclassClassValidationError) as error:
+    except LookupError:
+        raise
+    except Exception as error:  # whatever a configuration or a model of transformers raises on sizes it cannot have
         said = " ".join(str(error).split()).rstrip(".!")
         raise LookupError(f"{type(model.config).__name__} cannot express it: {said}. {EXPRESSIBLE}") from error
     cuts = {block: block_cuts(removal, anatomies[block], blocks[block], block, widths) for block in kept}
