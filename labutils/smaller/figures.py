@@ -29,7 +29,7 @@ def added_loss_figure(rows: pd.DataFrame, families: Mapping[str, Sequence[str]],
     lines = -(-len(families) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(1 + 4.2 * columns, 4.9 * lines), sharey=True, squeeze=False)
     sizes = sorted(table["sparsity"].unique())
-    step = 0.1 * (min(b - a for a, b in itertools.pairwise(sizes)) if len(sizes) > 1 else sizes[0])
+    step = 0.06 * (min(b - a for a, b in itertools.pairwise(sizes)) if len(sizes) > 1 else sizes[0])
     symlog(axes[0, 0], 0.1)
     for spare in axes.flat[len(families) :]:
         spare.set_visible(False)
