@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "arms": ["ARMS", "make_smaller"],
         "figures": ["added_loss_figure", "profile_figure", "timing_figure"],
-        "reading": ["able_models", "largest_harmless_share", "size_table", "width_over_depth"],
+        "reading": ["able_models", "angle_slopes", "largest_harmless_share", "size_table", "width_over_depth"],
         "study": ["answers_after_dropping", "neighbour_cosines", "sweep_smaller"],
         "timing": ["time_models"],
         "yardsticks": ["importance_profiles", "profile_correlations"],

@@ -74,3 +74,18 @@ def width_over_depth(
     found = np.log(table[width] / table[depth]).rename("value").reset_index()
     found = found.rename(columns={"of": "model", "repeat": "item"})
     return found.assign(draw=0, sparsity=0.0, contrast="width over depth")
+
+
+def angle_slopes(cosines: pd.DataFrame) -> dict[str, float]:
+    """By model the least-squares slope, over depth from 0 to 1, of the mean angle between a block's input and output.
+
+    >>> angle_slopes(lab.smaller.neighbour_cosines("lab-llama", loaded, "lab:review", n_calibration=8, seq_len=64))
+
+    In units of π; below zero deep blocks turn the state less than shallow ones.
+    """
+    found: dict[str, float] = {}
+    for model, own in cosines.groupby("model", sort=False):
+        by_block = own.groupby("block")["neighbours"].mean().clip(-1, 1)
+        angles = np.arccos(by_block.to_numpy()) / np.pi
+        found[str(model)] = float(np.polyfit(np.linspace(0, 1, len(angles)), angles, 1)[0])
+    return found

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
+from numbers import Integral
 
 import pandas as pd
 from torch import nn
@@ -36,6 +37,8 @@ def drop_blocks(
 
     >>> smaller, report = lab.drop_blocks(model, tokens, n_blocks=4, method="greedy")
     >>> smaller.save_pretrained("smaller")  # a plain folder: AutoModelForCausalLM.from_pretrained("smaller")
+
+    What it will weigh can be told beforehand: `lab.structured.plan_surgery(model, Removal(blocks=(0, 1))).megabytes`.
 
     Args:
         calibration: as in `prune`; what the choice is made on. Not needed with `blocks`.
@@ -123,7 +126,7 @@ def drop_sublayers(
 
 def check_count(n_blocks: object, total: int) -> None:
     """ValueError unless so many blocks can go."""
-    if not isinstance(n_blocks, int) or isinstance(n_blocks, bool) or not 0 < n_blocks < total:
+    if not isinstance(n_blocks, Integral) or isinstance(n_blocks, bool) or not 0 < n_blocks < total:
         raise ValueError(f"n_blocks={n_blocks!r} must be a whole number from 1 to {total - 1}; the model has {total}.")
 
 

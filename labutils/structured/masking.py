@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from labutils.models.structure import find_blocks
 from labutils.structured.anatomy import Anatomy, out_layers, read_anatomies, zero_output
+from labutils.structured.checks import check_removal
 from labutils.structured.removal import Removal
 
 
@@ -28,12 +29,13 @@ def masked(
         anatomies: as `read_anatomies` gives them, where they are known.
 
     Raises:
-        ValueError: experts, which no mask of activations can take from a router's choice.
+        ValueError: experts, which no mask of activations can take from a router's choice, or units that are not there.
     """
     if any(removal.experts.values()):
         raise ValueError("experts cannot be masked: a router that chose one would not choose another in its place.")
     anatomies = anatomies or read_anatomies(model)
     _, blocks = find_blocks(model)
+    check_removal(removal, blocks, anatomies, model.config)
     with ExitStack() as hooks:
         for index in removal.blocks:
             hooks.enter_context(blocks[index].register_forward_hook(_hand_on, with_kwargs=True))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 
 Numbers = Mapping[int, tuple[int, ...]]
 
@@ -52,7 +53,7 @@ def check_numbers(given: Iterable[int], count: int, what: str, *, may_be_all: bo
         ValueError: it says which, and which there are.
     """
     numbers = list(given)
-    wrong = [number for number in numbers if isinstance(number, bool) or not isinstance(number, int)]
+    wrong = [number for number in numbers if isinstance(number, bool) or not isinstance(number, Integral)]
     if wrong or any(not 0 <= number < count for number in numbers):
         bad = wrong[0] if wrong else next(number for number in numbers if not 0 <= number < count)
         raise ValueError(f"there is no {what} {bad!r}; the model has {count}, numbered 0 to {count - 1}.")

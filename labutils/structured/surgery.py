@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from labutils.checkpoints.skeleton import build_from_config
+from labutils.checkpoints.storable import Storable
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_finite, find_blocks
 from labutils.pruning.proof import relative_difference, tolerance
@@ -121,10 +122,11 @@ def carve(
         biases: "attention" and "mlp", whose last matrices shall have a bias; where there was none it is zero.
 
     Raises:
-        ValueError, LookupError: as `plan_surgery`; or the smaller model does not compute what the dense one does with
-            these units switched off.
+        ValueError, LookupError: as `plan_surgery`; a model that holds adapters or quantised weights; or the smaller
+            model does not compute what the dense one does with these units switched off.
     """
     anatomies = anatomies or read_anatomies(model)
+    Storable(model)  # refuses adapters, quantised weights, and what else no folder could hold
     check_finite(model)
     plan = plan_surgery(model, removal, anatomies, biases=biases)
     prefix, blocks = find_blocks(model)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import labutils as lab
 from labutils.models.structure import find_blocks
 from labutils.smaller.arms import ARMS, attentions_of_two_stages, make_smaller
-from labutils.smaller.reading import able_models, largest_harmless_share, size_table, width_over_depth
+from labutils.smaller.reading import able_models, angle_slopes, largest_harmless_share, size_table, width_over_depth
 from labutils.smaller.study import answers_after_dropping, neighbour_cosines, sweep_smaller
 from labutils.smaller.timing import time_models
 from labutils.smaller.yardsticks import copying_losses, greedy_answers, importance_profiles, profile_correlations
@@ -156,6 +156,8 @@ def test_answers_and_cosines_come_from_the_models_themselves(loaded) -> None:
     assert set(rows["chance"]) == {0.25}
     cosines = neighbour_cosines("lab-llama", loaded, "lab:review", n_calibration=2, seq_len=16)
     assert len(cosines) == 2 * len(find_blocks(model)[1])
+    made = pd.DataFrame({"model": "m", "block": [0, 1, 2], "neighbours": [0.0, math.cos(math.pi / 4), 1.0]})
+    assert angle_slopes(made) == {"m": pytest.approx(-0.5)}  # half of π, a quarter of it, nothing
     assert (cosines["value"] == cosines["neighbours"] - cosines["random"]).all() and cosines["neighbours"].max() <= 1
 
 

@@ -12,6 +12,7 @@ from architectures import ARCHITECTURES, GROUPED, SIZES, Architecture
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
+import labutils as lab
 from labutils.models.structure import find_blocks
 from labutils.structured import Removal, carve, masked, plan_surgery
 
@@ -158,6 +159,18 @@ def test_neurons_of_a_mixture_and_unequal_experts_are_refused() -> None:
         carve(model, Removal(experts={0: (1,)}))
     with pytest.raises(ValueError, match="every token is sent to 2"):
         carve(model, Removal(experts={block: (0, 1, 2, 3) for block in range(BLOCKS)}))
+
+
+def test_adapters_are_refused_with_the_way_out() -> None:
+    peft = pytest.importorskip("peft")
+    adapted = peft.get_peft_model(build("llama"), peft.LoraConfig(target_modules=["q_proj"], r=2))
+    with pytest.raises(ValueError, match="merge_and_unload"):
+        lab.drop_blocks(adapted, blocks=[1])
+
+
+def test_masks_of_units_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match="no block 7"), masked(build("llama"), Removal(blocks=(7,))):
+        pass
 
 
 def test_the_smaller_model_has_memory_of_its_own() -> None:
