@@ -31,8 +31,8 @@ def tokens(loaded) -> torch.Tensor:
 
 @pytest.mark.parametrize("arm", list(ARMS))
 def test_every_way_removes_the_parameters_of_so_many_blocks(loaded, tokens, arm) -> None:
-    made = make_smaller(arm, loaded[0], tokens, 2)
-    assert made.removed_share == pytest.approx(2 / 6, abs=0.005)
+    made = make_smaller(arm, loaded[0], tokens, 1)
+    assert made.removed_share == pytest.approx(1 / 6, abs=0.005)
     assert lab.sequence_losses(made.model, tokens).isfinite().all()
 
 
