@@ -23,6 +23,7 @@ _HOMES = {
     "pruning": ["prune", "prune_grid", "PruneReport", "register_score", "register_method", "register_allocation"],
     "pruning.forecast": ["forecast"],
     "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
+    "structured": ["drop_blocks", "drop_experts", "shrink"],
     "training": ["tune_lora"],
     "plots": ["show"],
     "logs": ["compare_logs"],
@@ -39,8 +40,8 @@ _HOMES = {
 
 _ROOMS = [
     "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "quantisation", "training",
-    "evaluation", "checkpoints", "plots", "logs", "sweeps", "attribution", "adaptation", "distillation", "yardsticks",
-    "costs", "lab_models", "foresight",
+    "evaluation", "checkpoints", "structured", "plots", "logs", "sweeps", "attribution", "adaptation", "distillation",
+    "yardsticks", "smaller", "costs", "lab_models", "foresight",
 ]  # fmt: skip
 
 # Names that stood at the top once, by the room that has them now; "old:new" where the name has changed too.

@@ -14,6 +14,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from labutils.models.experts import check_fused_parameters
 from labutils.models.modes import eval_mode
@@ -183,13 +184,21 @@ class BlockWalk:
 
         See `read_output`. Embedding, final norm and head are the model's own; the blocks before are not run.
         """
-        hidden, inputs = self.hidden[batch], self.batch_inputs(batch)
-        with eval_mode(self.model):
-            for later in range(index, len(self.blocks)):
-                hidden = self._run(later, batch, hidden)
-            value = self._block_calls.as_returned(hidden)
-            with patched_forwards(self.blocks, lambda *_: value):
-                return read_output(self.model, self._block_calls.forward(inputs), inputs)
+        hidden = self.hidden[batch]
+        for later in range(index, len(self.blocks)):
+            hidden = self.run_block(later, batch, hidden)
+        return read_output(self.model, self.predict(hidden, batch), self.batch_inputs(batch))
+
+    def run_block(self, index: int, batch: int, hidden: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """What block `index` makes of any hidden states of a batch; the walk stays."""
+        with eval_mode(self.block(index)):
+            return self._run(index, batch, hidden)
+
+    def predict(self, hidden: Float[Tensor, "..."], batch: int) -> ModelOutput:
+        """The model's output where these states leave its last block; embedding, norm and head are its own."""
+        value = self._block_calls.as_returned(hidden)
+        with eval_mode(self.model), patched_forwards(self.blocks, lambda *_: value):
+            return self._block_calls.forward(self.batch_inputs(batch))
 
     def check_outputs(self) -> None:
         """A LookupError for a model whose head reads more than `outputs_from` gives it; one sequence tells."""

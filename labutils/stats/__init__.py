@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = attach(
         "extremes": ["lowest_cell"],
         "few_units": ["interval_over_units", "lowest_over_units"],
         "paired_outcomes": ["mcnemar", "score_interval", "smallest_visible_share"],
+        "rivals": ["mean_over_least"],
         "tables": ["interval_table"],
         "unit_means": ["weighted_mean_interval"],
         "writing": ["write_number"],

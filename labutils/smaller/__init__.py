@@ -1,0 +1,21 @@
+"""What smaller models are worth (notebook 13): ways of making them at equal size, their losses, answers and speed.
+
+`arms` names the ways, `study` sweeps them over texts, draws and sizes, `timing` takes the time of what is left,
+`yardsticks` measures how much each block matters in four ways, `reading` makes numbers of rows, `figures` draws.
+
+Imports the rooms before `sweeps`. A new way of making a model smaller is an entry of `arms`.
+"""
+
+from labutils.core.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "arms": ["ARMS", "make_smaller"],
+        "figures": ["added_loss_figure", "profile_figure", "timing_figure"],
+        "reading": ["able_models", "angle_slopes", "largest_harmless_share", "size_table", "width_over_depth"],
+        "study": ["answers_after_dropping", "neighbour_cosines", "sweep_smaller"],
+        "timing": ["time_models"],
+        "yardsticks": ["importance_profiles", "profile_correlations"],
+    },
+)

@@ -1,0 +1,129 @@
+"""Ways of making a model smaller by the same share of its blocks' parameters, by name."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Int64
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from labutils.core.options import suggest
+from labutils.models.structure import find_blocks
+from labutils.pruning.calibration import BlockWalk
+from labutils.structured import drop_blocks, drop_sublayers, shrink
+from labutils.structured.anatomy import count_weights, read_anatomies
+from labutils.structured.collapse import collapse_blocks
+from labutils.structured.report import Smaller, count_all, count_blocks
+from labutils.structured.similarity import angular_distances, read_profile
+
+
+class Made(NamedTuple):
+    """A smaller model, and the share of its blocks' parameters that does nothing any more."""
+
+    model: PreTrainedModel
+    removed_share: float
+
+
+Arm = Callable[[PreTrainedModel, Tensor, int], Made]
+
+
+def _blocks(method: str, **options: object) -> Arm:
+    return lambda model, tokens, n: _made(drop_blocks(model, tokens, n_blocks=n, method=method, **options))
+
+
+def _neurons(method: str, **options: object) -> Arm:
+    def make(model: PreTrainedModel, tokens: Tensor, n: int) -> Made:
+        return _made(shrink(model, tokens, share=n / len(find_blocks(model)[1]), method=method, **options))
+
+    return make
+
+
+def _made(smaller: Smaller) -> Made:
+    return Made(smaller.model, smaller.report.removed_share)
+
+
+def _first_kept(model: PreTrainedModel, tokens: Tensor, n: int) -> Made:
+    return _made(drop_blocks(model, blocks=range(1, n + 1)))
+
+
+def _sublayers(model: PreTrainedModel, tokens: Tensor, n: int) -> Made:
+    return _made(drop_sublayers(model, tokens, share=n / len(find_blocks(model)[1])))
+
+
+def _collapse(how: str | None) -> Arm:
+    """The run that turns the last token's state least, deleted or folded into the block before it.
+
+    Block 0 is neither deleted nor folded into: without it these models lose nine nats, which would say nothing of
+    folding. (A first run of the study let it take part, and showed that.)
+    """
+
+    def make(model: PreTrainedModel, tokens: Tensor, n: int) -> Made:
+        distances = angular_distances(read_profile(BlockWalk(model, tokens)).last, n)
+        first = 2 + int(distances[2:].argmin())
+        run = list(range(first, first + n))
+        smaller = drop_blocks(model, blocks=run).model if how is None else None
+        if smaller is None:
+            smaller = collapse_blocks(model, [first - 1, *run], how=how)
+        return Made(smaller, (count_all(model) - count_all(smaller)) / count_blocks(model))
+
+    return make
+
+
+def attentions_of_two_stages(n_blocks: int, share: float, ratio: float, alpha: float = 1.5) -> int:
+    """How many attentions 2SSP removes: L · S^((P_mlp/P_attention)/α), rounded (arXiv 2501.17771).
+
+    >>> attentions_of_two_stages(30, 0.25, 3.0)
+    2
+    """
+    return round(n_blocks * share ** (ratio / alpha))
+
+
+def _two_stages(model: PreTrainedModel, tokens: Tensor, n: int) -> Made:
+    """2SSP: neurons first, equally many in every block, then attentions one by one by the loss."""
+    anatomies, blocks = read_anatomies(model), find_blocks(model)[1]
+    attention, mlp = (count_weights(blocks[0], anatomies[0], part) for part in ("attention", "mlp"))
+    whole, share = count_blocks(model), n / len(blocks)
+    number = max(1, attentions_of_two_stages(len(blocks), share, mlp / attention))
+    narrow, report = shrink(model, tokens, share=share - number * attention / whole, method="minitron")
+    limit = (number + 0.5) * attention / count_blocks(narrow)
+    silenced = drop_sublayers(narrow, tokens, share=limit, parts=("attention",))
+    return Made(silenced.model, report.removed_share + number * attention / whole)
+
+
+ARMS: dict[str, Arm] = {
+    "shallowest": _blocks("shallowest"),
+    "shallow, first kept": _first_kept,
+    "deepest": _blocks("deepest"),
+    "angular": _blocks("angular"),
+    "influence": _blocks("influence"),
+    "SLEB": _blocks("greedy"),
+    "blocks": _blocks("greedy", spare_ends=False),
+    "sublayers": _sublayers,
+    "delete": _collapse(None),
+    "LaCo": _collapse("laco_paper"),
+    "LaCo, as coded": _collapse("laco_code"),
+    "average": _collapse("mean"),
+    "neurons": _neurons("minitron"),
+    "2SSP": _two_stages,
+    "Wanda-sp": _neurons("wanda-sp"),
+    "FLAP": _neurons("flap"),
+    "FLAP, no bias": _neurons("flap", repair="none"),
+    "FLAP, no z-scores": _neurons("flap", standardise=False),
+    "FLAP, uniform": _neurons("flap", allocation="uniform"),
+    "Taylor": _neurons("taylor"),
+    "output": _neurons("output", repair="none"),
+    "output, least squares": _neurons("output"),
+}
+
+
+def make_smaller(arm: str, model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], n_blocks: int) -> Made:
+    """A model that is smaller by as many parameters as `n_blocks` of its blocks have, made in the way of an arm.
+
+    >>> make_smaller("FLAP", model, tokens, 2).removed_share
+
+    Raises:
+        LookupError: an unknown arm.
+    """
+    if arm not in ARMS:
+        raise LookupError(f"there is no arm {arm!r}.{suggest(arm, ARMS)} Known: {', '.join(ARMS)}.")
+    return ARMS[arm](model, tokens, n_blocks)

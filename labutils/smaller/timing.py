@@ -1,0 +1,56 @@
+"""How fast smaller models read a prompt and write tokens: repeats of all models in turn."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from labutils.models.modes import device_of, eval_mode
+
+
+def time_models(
+    models: Mapping[str, PreTrainedModel], *, batch_sizes: Sequence[int] = (1, 16), prompt: int = 64,
+    new_tokens: int = 16, repeats: int = 9, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """Milliseconds by the clock: of a prompt read at once, and of each token written after it with a cache.
+
+    >>> times = time_models({"dense": model, "smaller": smaller})
+    >>> times.groupby(["phase", "batch", "model"])["milliseconds"].median()
+
+    Each repeat has every model once, in turn, so that what else the machine does strikes all of them; one round before
+    the first is thrown away. Tokens are random, and are written whatever the model would say.
+
+    Returns:
+        one row per repeat, model, batch size and phase ("prefill" or "decoding"): milliseconds.
+    """
+    generator, rows = torch.Generator().manual_seed(seed), []
+    size = min(model.get_input_embeddings().weight.shape[0] for model in models.values())
+    for batch in batch_sizes:
+        ids = torch.randint(size, (batch, prompt + new_tokens), generator=generator)
+        for repeat in range(-1, repeats):
+            for name, model in models.items():
+                for phase, milliseconds in _time_one(model, ids, prompt).items():
+                    rows.append((name, batch, phase, repeat, milliseconds))
+    found = pd.DataFrame(rows, columns=["model", "batch", "phase", "repeat", "milliseconds"])
+    return found[found["repeat"] >= 0].reset_index(drop=True)
+
+
+def _time_one(model: PreTrainedModel, ids: torch.Tensor, prompt: int) -> dict[str, float]:
+    ids = ids.to(device_of(model))
+    with eval_mode(model):
+        started = _now(ids)
+        past = model(input_ids=ids[:, :prompt], use_cache=True).past_key_values
+        read = _now(ids)
+        for place in range(prompt, ids.shape[1]):
+            past = model(input_ids=ids[:, place : place + 1], past_key_values=past, use_cache=True).past_key_values
+        done = _now(ids)
+    return {"prefill": 1000 * (read - started), "decoding": 1000 * (done - read) / (ids.shape[1] - prompt)}
+
+
+def _now(ids: torch.Tensor) -> float:
+    """The clock, once the device has done what it was given."""
+    if ids.is_cuda:
+        torch.cuda.synchronize(ids.device)
+    return time.perf_counter()

@@ -1,0 +1,30 @@
+"""Structured pruning: smaller models of the same class, which transformers loads without this package.
+
+`removal` names what goes, `anatomy` finds the parts of a block, `surgery` makes the smaller model (`configuration`,
+`slices`, `checks`) and proves it against the dense one with the same units switched off (`masking`). `dropping` drops
+blocks and sublayers by a way of choosing in `depth`, by `similarity` or by a `search` along `paths` of the model;
+`collapse` folds blocks into one. `shrinking` takes out neurons and groups of heads: `views` of the units,
+`unit_scores`, `unit_allocation`, `repair`, and `gradients` where a score reads them. `experts` drops experts.
+
+Imports `core`, `models`, `pruning`, `evaluation` and `checkpoints`. A new way to choose blocks is a function under
+`register_depth`, a new score of units one under `register_unit_score`.
+"""
+
+from labutils.core.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "collapse": ["collapse_blocks"],
+        "depth": ["register_depth"],
+        "dropping": ["drop_blocks", "drop_sublayers"],
+        "experts": ["drop_experts", "register_expert_score"],
+        "masking": ["masked"],
+        "removal": ["Removal"],
+        "report": ["ShrinkReport"],
+        "similarity": ["angular_distances", "read_profile"],
+        "shrinking": ["shrink"],
+        "surgery": ["carve", "plan_surgery"],
+        "unit_scores": ["register_unit_score"],
+    },
+)

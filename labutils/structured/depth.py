@@ -1,0 +1,103 @@
+"""Which blocks to drop: ways to choose, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from labutils.models.structure import check_causal
+from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.registry import Registry
+from labutils.structured.anatomy import read_anatomies
+from labutils.structured.paths import Paths
+from labutils.structured.search import Search, greedy_search
+from labutils.structured.similarity import angular_distances, read_profile
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Blocks that go, and what decided.
+
+    Attributes:
+        blocks: in ascending order.
+        table: one row per candidate: what was compared.
+        search: where candidates were tried out.
+    """
+
+    blocks: tuple[int, ...]
+    table: pd.DataFrame
+    search: Search | None = None
+
+
+@dataclass(frozen=True)
+class DepthOptions:
+    """Options of the ways to choose.
+
+    Attributes:
+        spare_ends: `greedy` never takes the first or the last block that is left, as SLEB.
+        race: see `greedy_search`.
+    """
+
+    spare_ends: bool = True
+    race: float = 5.0
+
+
+Chooser = Callable[[BlockWalk, int, DepthOptions], Choice]
+DEPTH: Registry[Chooser] = Registry("way to choose blocks")
+
+
+def register_depth(name: str) -> Callable[[Chooser], Chooser]:
+    """Register a way to choose blocks; `drop_blocks` takes its name from then on.
+
+    >>> @register_depth("every second")
+    ... def every_second(walk, n_blocks, options):
+    ...     return Choice(tuple(range(1, 2 * n_blocks, 2)), pd.DataFrame())
+    """
+
+    def add(chooser: Chooser) -> Chooser:
+        DEPTH.add(name, chooser)
+        return chooser
+
+    return add
+
+
+@register_depth("angular")
+def by_angle(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
+    """The run of n blocks that turns the last token's state least (Deeper Layers; LLM-Streamline)."""
+    distances = angular_distances(read_profile(walk).last, n_blocks)
+    first = int(distances.argmin())
+    table = pd.DataFrame({"first block": range(len(distances)), "angular distance": distances.tolist()})
+    return Choice(tuple(range(first, first + n_blocks)), table)
+
+
+@register_depth("influence")
+def by_influence(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
+    """The n blocks of least influence, 1 − mean cosine of what enters and leaves, all at once (ShortGPT)."""
+    influence = read_profile(walk).influence.tolist()
+    order = sorted(range(len(influence)), key=influence.__getitem__)  # of equal ones the lower number
+    return Choice(tuple(sorted(order[:n_blocks])), pd.DataFrame({"block": range(len(order)), "influence": influence}))
+
+
+@register_depth("greedy")
+def by_loss(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
+    """One by one the block whose absence raises the loss least (SLEB)."""
+    check_causal(walk.model, "a search by the loss")
+    paths = Paths(walk, read_anatomies(walk.model))
+    units = [(block, "block") for block in range(len(walk.blocks))]
+    search = greedy_search(
+        paths, units, lambda removed, unit: len(removed) < n_blocks, spare_ends=options.spare_ends, race=options.race
+    )
+    return Choice(tuple(sorted(block for block, _ in search.removed)), search.history, search)
+
+
+@register_depth("deepest")
+def deepest(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
+    """The n deepest blocks but the last, which stays (the simple rule of Deeper Layers)."""
+    last = len(walk.blocks) - 1
+    return Choice(tuple(range(max(last - n_blocks, 0), last)), pd.DataFrame())
+
+
+@register_depth("shallowest")
+def shallowest(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
+    """The first n blocks: what the deepest are compared with."""
+    return Choice(tuple(range(n_blocks)), pd.DataFrame())

@@ -1,0 +1,61 @@
+"""Gradients of the calibration's loss with respect to the blocks' matrices."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from labutils.models.modes import device_of, eval_mode
+from labutils.models.structure import check_causal, find_blocks, prunable_layers
+from labutils.pruning.inputs import Calibration, check_calibration
+
+
+def matrix_gradients(
+    model: PreTrainedModel, calibration: Calibration, *, batch_size: int = 8
+) -> list[dict[str, Float[Tensor, "out in"]]]:
+    """∂(mean next-token loss)/∂W of every linear layer, by block and name, as (out × in), float32 on the CPU.
+
+    Gradients that parameters hold are left as they are.
+
+    Raises:
+        ValueError: a model that predicts no next token, or a calibration that cannot be used.
+    """
+    check_causal(model, "a gradient of the loss")
+    inputs = check_calibration(calibration, model)
+    layers = [
+        {name: layer for name, layer in prunable_layers(block).items() if isinstance(layer, torch.nn.Module)}
+        for block in find_blocks(model)[1]
+    ]
+    weights = [layer.weight for own in layers for layer in own.values()]
+    wanted = [weight.requires_grad for weight in weights]
+    sums = [torch.zeros(weight.shape, dtype=torch.float32) for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        with eval_mode(model, gradients=True), torch.enable_grad():
+            _add_up(model, inputs, batch_size, weights, sums)
+    finally:
+        for weight, own in zip(weights, wanted, strict=True):
+            weight.requires_grad_(own)
+    found = iter(sums)
+    return [{name: _as_matrix(next(found), layer) for name, layer in own.items()} for own in layers]
+
+
+def _add_up(
+    model: PreTrainedModel, inputs: dict[str, Tensor], batch_size: int, weights: list[Tensor], sums: list[Tensor]
+) -> None:
+    ids, mask = inputs["input_ids"], inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
+    predicted = int((mask[:, 1:] * mask[:, :-1]).sum())
+    for start in range(0, len(ids), batch_size):
+        rows = slice(start, start + batch_size)
+        batch = {name: value[rows].to(device_of(model)) for name, value in inputs.items()}
+        logits = model(**batch, use_cache=False).logits[:, :-1].float()
+        targets = ids[rows, 1:].masked_fill((mask[rows, 1:] * mask[rows, :-1]) == 0, -100).to(logits.device)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / predicted
+        for total, gradient in zip(sums, torch.autograd.grad(loss, weights), strict=True):
+            total += gradient.float().cpu()
+
+
+def _as_matrix(gradient: Tensor, layer: torch.nn.Module) -> Tensor:
+    return gradient if isinstance(layer, torch.nn.Linear) else gradient.T

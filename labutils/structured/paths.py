@@ -1,0 +1,68 @@
+"""Run a model along other paths than its own: blocks skipped, sublayers silent, from any block on.
+
+A path starts from hidden states that are already there, so that what candidates have in common is computed once.
+"""
+
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labutils.evaluation.readout import log_likelihoods
+from labutils.pruning.calibration import BlockWalk
+from labutils.structured.anatomy import Anatomy, out_layers, zero_output
+
+Unit = tuple[int, str]  # a block, and "block", "attention" or "mlp"
+
+
+class Paths:
+    """The blocks of a walk, run with units off; it counts what it runs.
+
+    Attributes:
+        block_runs: blocks run so far, each on one batch.
+        head_runs: how often the head was run on one batch.
+    """
+
+    def __init__(self, walk: BlockWalk, anatomies: Sequence[Anatomy]):
+        self.walk, self.anatomies = walk, anatomies
+        self.block_runs = self.head_runs = 0
+
+    @property
+    def n_batches(self) -> int:
+        """Of the calibration."""
+        return len(self.walk.hidden)
+
+    def step(self, index: int, batch: int, hidden: Float[Tensor, "..."], off: Collection[Unit]) -> Float[Tensor, "..."]:
+        """What a block makes of hidden states with these units off; a block that is off hands them on."""
+        if (index, "block") in off:
+            return hidden
+        self.block_runs += 1
+        with ExitStack() as hooks:
+            for part in [part for block, part in off if block == index]:
+                for module in out_layers(self.walk.block(index), self.anatomies[index], part):
+                    hooks.enter_context(module.register_forward_hook(zero_output))
+            return self.walk.run_block(index, batch, hidden)
+
+    def losses(
+        self, start: int, batch: int, hidden: Float[Tensor, "..."], off: Collection[Unit]
+    ) -> Float[Tensor, " n"]:
+        """Mean next-token loss (nats) of each sequence of a batch, from the states that enter block `start`."""
+        for index in range(start, len(self.walk.blocks)):
+            hidden = self.step(index, batch, hidden, off)
+        self.head_runs += 1
+        inputs = self.walk.batch_inputs(batch)
+        logits = self.walk.predict(hidden, batch).logits
+        return next_token_losses(logits, inputs["input_ids"], inputs.get("attention_mask"))
+
+
+def next_token_losses(
+    logits: Float[Tensor, "n length vocabulary"], ids: Tensor, mask: Tensor | None = None
+) -> Float[Tensor, " n"]:
+    """Mean next-token loss of each sequence in nats, double on the CPU; what padding would predict is left out."""
+    found = []
+    for row, tokens, kept in zip(logits, ids, ids.new_ones(ids.shape) if mask is None else mask, strict=True):
+        places = (kept[1:] * kept[:-1]).bool().nonzero().flatten()
+        found.append(-log_likelihoods(row, places, tokens[1:][places]).double().mean().cpu())
+    return torch.stack(found)

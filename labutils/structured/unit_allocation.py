@@ -1,0 +1,71 @@
+"""How many units each block loses: equally many, or those that score lowest over all blocks."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Key = tuple[int, str]  # a block, and "neurons" or "groups"
+Scores = Mapping[Key, Float[Tensor, " units"]]
+Removed = dict[Key, list[int]]
+
+
+def uniform(scores: Scores, costs: Mapping[Key, int], budget: float) -> Removed:
+    """The same number of each kind from every block, the lowest scores of each; of equal ones the lower number.
+
+    Every kind loses the same share of its units. Groups are few, so their number is rounded first, and neurons make up
+    for it.
+
+    Args:
+        costs: parameters of one unit.
+        budget: parameters that shall go.
+    """
+    kinds = list(dict.fromkeys(kind for _, kind in scores))
+    whole = {kind: sum(len(own) * costs[key] for key, own in scores.items() if key[1] == kind) for kind in kinds}
+    left, removed = budget, {}
+    for kind in sorted(kinds, key=lambda kind: kind == "neurons"):
+        keys = [key for key in scores if key[1] == kind]
+        count = min(len(scores[key]) for key in keys)
+        remaining = sum(whole[other] for other in kinds if other not in {key[1] for key in removed})
+        wanted = left * whole[kind] / remaining / sum(costs[key] for key in keys)
+        number = min(max(round(wanted), 0), count - 1)
+        for key in keys:
+            removed[key] = lowest(scores[key], number)
+            left -= number * costs[key]
+    return removed
+
+
+def overall(scores: Scores, costs: Mapping[Key, int], budget: float) -> Removed:
+    """The lowest scores of all blocks and kinds, until what they cost is nearest to the budget.
+
+    Every block keeps at least one unit of each kind.
+    """
+    order = sorted((value, key, unit) for key, own in scores.items() for unit, value in enumerate(own.tolist()))
+    removed: Removed = {key: [] for key in scores}
+    spent = 0
+    for _, key, unit in order:
+        if len(removed[key]) == len(scores[key]) - 1:
+            continue
+        if abs(spent + costs[key] - budget) > abs(spent - budget):
+            break
+        removed[key].append(unit)
+        spent += costs[key]
+    return {key: sorted(units) for key, units in removed.items()}
+
+
+ALLOCATIONS: dict[str, Callable[[Scores, Mapping[Key, int], float], Removed]] = {
+    "uniform": uniform,
+    "global": overall,
+}
+
+
+def lowest(scores: Float[Tensor, " units"], number: int) -> list[int]:
+    """The units with the lowest scores, in ascending order; of equal ones the lower number."""
+    return sorted(torch.sort(scores, stable=True).indices[:number].tolist())
+
+
+def standardised(scores: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
+    """In standard deviations from the mean of the same kind in the same block; zeros where all are equal."""
+    spread = scores.std(correction=0)
+    return (scores - scores.mean()) / spread if spread > 0 else torch.zeros_like(scores)
