@@ -46,7 +46,7 @@ def prune_block(
     options, rows, permutations = request.options, [], {}
     inputs = walk.inputs_of(index, move_on=not options.sequential)
     statistics = inputs.statistics(hessian=method.needs_hessian)
-    factors = inputs.factors(options.damping) if method.needs_hessian else {}
+    factors = inputs.factors(options.damping, method.precision) if method.needs_factor else {}
     block = walk.block(index)
     for name, layer in prunable_layers(block).items():
         started = time.perf_counter()

@@ -1,10 +1,10 @@
 """Prune one weight matrix: a score or SparseGPT chooses the mask, the Hessian may repair what is left.
 
-A score may be followed by the optimal-brain-surgeon update of the survivors (`+obs`). A matrix that no calibration
-token reached (an expert that was never chosen) loses its smallest weights, whatever the method.
+A score may be followed by a search for a better mask and by a reconstruction of the kept weights. A matrix that no
+calibration token reached (an expert that was never chosen) loses its smallest weights, whatever the method.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,13 +15,13 @@ from labutils.pruning.importance import SCORES
 from labutils.pruning.patterns import (
     Cut,
     channel_permutation,
-    inside_mask,
     mask_above,
     n_of_m_mask,
     tied_share,
     unstructured_mask,
 )
-from labutils.pruning.reconstruction import Factor, factor_hessian, obs_update, relative_output_error, sparsegpt
+from labutils.pruning.reconstruction import Factor, factor_hessian, relative_output_error, sparsegpt
+from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES, MaskedLayer, Step, steps_name
 from labutils.pruning.statistics import Statistics
 
 Group = Literal["row", "matrix"]
@@ -32,15 +32,30 @@ class MatrixMethod:
 
     Attributes:
         name: in the report and in messages.
-        needs_hessian: whether it gets the factorised Hessian of the matrix's inputs.
+        needs_hessian: whether its statistics hold the Hessian of the matrix's inputs.
+        needs_factor: whether it gets that factorised; it does unless a subclass says otherwise.
         ranks_by_hessian: whether `scores` reads it as well.
+        precision: in which it is factorised.
         reads_inputs: whether calibration tokens enter at all; without them `statistics` may be None.
     """
 
     name: str
     needs_hessian = False
     ranks_by_hessian = False
+    precision = torch.float32
     reads_inputs = True
+
+    @property
+    def needs_factor(self) -> bool:
+        return self.needs_hessian
+
+    def operations(self, rows: int, columns: int) -> float:
+        """Operations on a matrix that grow faster than its size, as products in single precision, for a forecast."""
+        return rows * columns**2 if self.needs_hessian else 0.0
+
+    def memory(self, rows: int, columns: int) -> int:
+        """Bytes that it holds at its peak beside a few copies of the matrix and what is known of its inputs."""
+        return 0
 
     def scores(
         self, weight: Float[Tensor, "out in"], statistics: Statistics | None, factor: Factor | None
@@ -66,22 +81,43 @@ class MatrixMethod:
 
 @dataclass(frozen=True)
 class ScoreMethod(MatrixMethod):
-    """A registered score chooses the mask; with `update`, the optimal-brain-surgeon update repairs what is left."""
+    """A registered score chooses the mask; a mask search may change it, and a reconstruction the kept weights."""
 
     score: str
-    update: bool = False
+    search: str | None = None
+    reconstruction: str = "none"
 
     @property
     def name(self) -> str:
-        return f"{self.score}{OBS if self.update else ''}"
+        return steps_name(self.score, self.search, self.reconstruction)
+
+    @property
+    def steps(self) -> list[Step]:
+        """What follows the score."""
+        search = [] if self.search is None else [SEARCHES[self.search]()]
+        return [*search, RECONSTRUCTIONS[self.reconstruction]()]
 
     @property
     def needs_hessian(self) -> bool:
-        return self.update
+        return any(step.needs_hessian for step in self.steps)
+
+    @property
+    def needs_factor(self) -> bool:
+        return any(step.needs_factor for step in self.steps)
+
+    @property
+    def precision(self) -> torch.dtype:
+        return torch.float64 if any(step.precision == torch.float64 for step in self.steps) else torch.float32
 
     @property
     def reads_inputs(self) -> bool:
-        return self.update or SCORES[self.score].reads_inputs
+        return SCORES[self.score].reads_inputs or any(step.reads_inputs for step in self.steps)
+
+    def operations(self, rows: int, columns: int) -> float:
+        return sum(step.operations(rows, columns) for step in self.steps)
+
+    def memory(self, rows: int, columns: int) -> int:
+        return max(step.memory(rows, columns) for step in self.steps)
 
     def competes_in(self, asked: Group | None) -> Group:
         """The group inside which scores are compared."""
@@ -101,9 +137,10 @@ class ScoreMethod(MatrixMethod):
             mask = mask_above(score, cut)
         else:
             mask = unstructured_mask(score, n_drop, group=self.competes_in(group))
-        if self.update:
-            return obs_update(weight, mask, factor, block_size=block_size), mask
-        return inside_mask(weight, mask), mask
+        layer = MaskedLayer(weight, mask, statistics, factor, pattern, block_size)
+        if self.search is not None:
+            layer = replace(layer, mask=SEARCHES[self.search]().search(layer))
+        return RECONSTRUCTIONS[self.reconstruction]().reconstruct(layer), layer.mask
 
 
 @dataclass(frozen=True)
@@ -124,7 +161,6 @@ class SparseGPT(MatrixMethod):
         return sparsegpt(weight, factor, n_drop=None if pattern else n_drop, pattern=pattern, block_size=block_size)
 
 
-OBS = "+obs"
 UNREACHED = ScoreMethod("magnitude")  # prunes a matrix that no token has reached, whatever the method
 
 
@@ -208,7 +244,7 @@ def _prune_permuted(
     """Prune in permuted order and bring the result back to the layer's own order."""
     moved = None if statistics is None else statistics.permuted(order)
     if factor is not None:
-        factor = factor_hessian(moved.hessian, damping=factor.damping)
+        factor = factor_hessian(moved.hessian.to(factor.upper.dtype), damping=factor.damping)
     result = prune_matrix(
         weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size, ties=ties
     )

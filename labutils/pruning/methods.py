@@ -1,7 +1,7 @@
 """Pruning methods: which matrix method prunes each block, and what `prune` and its forecast need to know of it.
 
-A method name is a registered method (`sparsegpt`, `optiprune`, …), a registered score (`magnitude`, `wanda`, `ri`,
-`ria`, …), or a score followed by `+obs`: that score's mask, then the optimal-brain-surgeon update of the survivors.
+A method name is a registered method (`sparsegpt`, `optiprune`, …), or a registered score (`magnitude`, `wanda`, `ri`,
+`ria`, …), which a mask search and a reconstruction may follow: `ria+obs`, `wanda+ls`, `magnitude+swaps+ls`.
 """
 
 import dataclasses
@@ -13,10 +13,12 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
+from labutils.core.options import suggest
 from labutils.pruning.allocations import AdaptiveOwl, Allocation, Budgets, DenseModel, Uniform, matrix_budgets
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.importance import SCORES
-from labutils.pruning.matrices import OBS, MatrixMethod, ScoreMethod, SparseGPT
+from labutils.pruning.matrices import MatrixMethod, ScoreMethod, SparseGPT
+from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES, STEP, parse_steps
 from labutils.pruning.registry import Registry, own_options
 
 
@@ -188,10 +190,21 @@ def method_kind(name: str) -> Callable[..., Method]:
     """
     if name in METHODS:
         return METHODS[name]
-    score = name.removesuffix(OBS)
-    if score not in SCORES:
-        raise LookupError(METHODS.explain_unknown(name, [*SCORES, *(f"{other}{OBS}" for other in SCORES), *METHODS]))
-    return partial(_ByScore, ScoreMethod(score, update=name != score))
+    try:
+        return partial(_ByScore, ScoreMethod(*parse_steps(name)))
+    except LookupError as error:
+        raise LookupError(_explain_unknown(name)) from error
+
+
+def _explain_unknown(name: str) -> str:
+    """The message about a name that no method has: with the nearest of those that do, and how names are made."""
+    steps = ["", *(f"{STEP}{step}" for step in (*SEARCHES, *RECONSTRUCTIONS) if step != "none")]
+    made = [f"{score}{step}" for score in SCORES for step in steps]
+    return (
+        f"There is no pruning method {name!r}.{suggest(name, [*made, *METHODS])} Known: {', '.join(METHODS)}; scores: "
+        f"{', '.join(SCORES)}, each alone or with {STEP!r} and one mask search ({', '.join(SEARCHES)}), one "
+        f"reconstruction ({', '.join(RECONSTRUCTIONS)}), or both in this order."
+    )
 
 
 def matrix_method(name: str) -> MatrixMethod:

@@ -52,11 +52,9 @@ def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01) ->
     if not all_finite(hessian):
         raise ValueError("The Hessian is not finite: the layer's inputs contain NaN or infinite values.")
     dead = hessian.diagonal() == 0
-    live = hessian + torch.diag(dead.to(hessian.dtype))
-    mean = live.diagonal().mean()
     for attempt in range(DAMPING_ATTEMPTS):
         used = damping * 10**attempt
-        damped = live + torch.diag((used * mean).expand(len(live)))
+        damped = damped_hessian(hessian, used)
         # Of the matrix with its axes reversed: H = R Rᵀ with R upper triangular, so that H⁻¹ = R⁻ᵀ R⁻¹ and U = R⁻¹.
         # One factorisation and one triangular solve; H⁻¹ itself is never formed.
         lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
@@ -70,6 +68,15 @@ def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01) ->
         f"The Hessian is not positive definite even with a damping of {used:g} of its mean diagonal. "
         "Use more calibration tokens, or a larger `damping`."
     )
+
+
+def damped_hessian(hessian: Float[Tensor, "in in"], damping: float) -> Float[Tensor, "in in"]:
+    """H + damping · mean(diag H) · I, where a dead input (H_jj = 0) first gets H_jj = 1; a new matrix."""
+    damped = hessian.clone()
+    diagonal = damped.diagonal()
+    diagonal.add_((diagonal == 0).to(diagonal.dtype))
+    diagonal.add_(damping * diagonal.mean())
+    return damped
 
 
 def sparsegpt(

@@ -49,7 +49,7 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     working = {
         "allocate": costs.peak + _norms(plan) + _all_scores(plan),
         "collect": collecting,
-        "factorise": statistics + factors + _largest_hessian(plan) * FACTOR_COPIES,
+        "factorise": statistics + factors + _largest_factor(plan) * FACTOR_COPIES,
         "prune": pruning,
         "advance": costs.peak,
         "measure": costs.peak + int(4 * FLOAT * plan.n_read * max(plan.vocabulary, plan.width)),
@@ -73,11 +73,20 @@ def _widths(plan: Plan) -> list[int]:
 
 
 def _statistics(plan: Plan) -> int:
-    return sum(_widths(plan)) * min(SAMPLE_TOKENS, plan.n_tokens) * FLOAT + _factors(plan)
+    return sum(_widths(plan)) * min(SAMPLE_TOKENS, plan.n_tokens) * FLOAT + _hessians(plan)
+
+
+def _hessians(plan: Plan) -> int:
+    return sum(width**2 for width in _widths(plan)) * FLOAT if plan.method.needs_hessian else 0
 
 
 def _factors(plan: Plan) -> int:
-    return sum(width**2 for width in _widths(plan)) * FLOAT if plan.method.needs_hessian else 0
+    each = plan.method.precision.itemsize
+    return sum(width**2 for width in _widths(plan)) * each if plan.method.needs_factor else 0
+
+
+def _largest_factor(plan: Plan) -> int:
+    return max(_widths(plan)) ** 2 * plan.method.precision.itemsize if plan.method.needs_factor else 0
 
 
 def _closing(plan: Plan) -> int:
@@ -99,7 +108,8 @@ def _all_scores(plan: Plan) -> int:
 
 def _largest_matrix(plan: Plan) -> int:
     copies = UPDATE_COPIES if plan.method.needs_hessian else SCORE_COPIES
-    return int(max(matrix.rows * matrix.columns for matrix in plan.costs.matrices) * FLOAT * copies)
+    shapes = [(matrix.rows, matrix.columns) for matrix in plan.costs.matrices]
+    return max(int(rows * columns * FLOAT * copies) + plan.method.memory(rows, columns) for rows, columns in shapes)
 
 
 def gigabytes(count: int) -> str:

@@ -84,7 +84,7 @@ def measure_pruning(method: MatrixMethod, device: torch.device, group: str | Non
     """
     hessian = _hessian(device)
     own = Statistics(hessian if method.needs_hessian else None, hessian.diagonal().sqrt(), hessian[:8], 8)
-    factor = factor_hessian(hessian) if method.needs_hessian else None
+    factor = factor_hessian(hessian.to(method.precision)) if method.needs_factor else None
 
     def prune(weight: Tensor) -> None:
         result = prune_matrix(weight, own, method, n_drop=weight.numel() // 2, factor=factor, group=group)
@@ -94,16 +94,11 @@ def measure_pruning(method: MatrixMethod, device: torch.device, group: str | Non
     def seconds(rows: int) -> float:
         weight = torch.randn(rows, WIDTH, device=device)
         whole = _seconds(lambda: prune(weight), device)
-        return whole - update_operations(method, rows, WIDTH) * measure_speed(device, torch.float32).product
+        return whole - method.operations(rows, WIDTH) * measure_speed(device, torch.float32).product
 
     few, many = seconds(WIDTH // 8), seconds(2 * WIDTH)
     per_weight = max(many - few, 0) / (2 * WIDTH - WIDTH // 8) / WIDTH
     return PruningSpeed(max(few / WIDTH - per_weight * WIDTH // 8, 0), per_weight)
-
-
-def update_operations(method: MatrixMethod, rows: int, columns: int) -> int:
-    """Operations of the products in which the columns to the right make up for what is dropped."""
-    return rows * columns**2 if method.needs_hessian else 0
 
 
 def _tokens_and_weight(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

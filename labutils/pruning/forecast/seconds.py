@@ -1,7 +1,7 @@
 """The time of each stage of a pruning: the work of all blocks, in units whose rates were measured on the machine."""
 
 from labutils.pruning.forecast.plan import Plan
-from labutils.pruning.forecast.probe import PruningSpeed, Speed, update_operations
+from labutils.pruning.forecast.probe import PruningSpeed, Speed
 from labutils.pruning.selection import PROBE_COST
 from labutils.pruning.statistics import SAMPLE_TOKENS
 from labutils.pruning.symmetric import strip_width
@@ -62,9 +62,10 @@ def _allocate(plan: Plan, speed: Speed) -> float:
 
 
 def _factorise(plan: Plan, speed: Speed) -> float:
-    if not plan.method.needs_hessian:
+    if not plan.method.needs_factor:
         return 0.0
-    return speed.factor * sum(width**3 for width, _ in plan.costs.inputs.values()) * plan.n_blocks
+    share = plan.method.precision.itemsize / FLOAT  # double precision takes twice as long
+    return share * speed.factor * sum(width**3 for width, _ in plan.costs.inputs.values()) * plan.n_blocks
 
 
 def _prune(plan: Plan, speed: Speed, pruning: PruningSpeed, errors: bool) -> float:
@@ -72,7 +73,7 @@ def _prune(plan: Plan, speed: Speed, pruning: PruningSpeed, errors: bool) -> flo
     for rows, columns in ((matrix.rows, matrix.columns) for matrix in plan.costs.matrices):
         seconds += pruning.column * columns + pruning.weight * rows * columns
         seconds += speed.product * (
-            update_operations(plan.method, rows, columns) + errors * _error(plan, rows, columns)
+            plan.method.operations(rows, columns) + errors * _error(plan, rows, columns)
         )
     return seconds * plan.n_blocks
 

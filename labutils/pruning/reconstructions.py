@@ -1,0 +1,206 @@
+"""What may follow a score's mask, by name: another mask, and other values of the kept weights.
+
+`score+search+reconstruction` names a method, either of the two may be left out: `wanda+ls`, `ria+swaps`,
+`magnitude+swaps+obs`. A *mask search* exchanges kept and dropped weights, as many of each as before; a
+*reconstruction* changes the kept weights to make up for the dropped ones. `SEARCHES` and `RECONSTRUCTIONS` hold them;
+`register_search` and `register_reconstruction` add one, and every score, grid, checkpoint and forecast then takes its
+name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from labutils.pruning.importance import SCORES
+from labutils.pruning.least_squares import least_squares, least_squares_operations
+from labutils.pruning.patterns import inside_mask
+from labutils.pruning.reconstruction import Factor, obs_update
+from labutils.pruning.registry import Registry
+from labutils.pruning.statistics import Statistics
+
+STEP = "+"
+
+
+@dataclass(frozen=True)
+class MaskedLayer:
+    """A dense matrix, the mask chosen for it, and what is known of its inputs.
+
+    Attributes:
+        weight: the dense matrix.
+        mask: True = kept.
+        statistics: of the inputs; with a Hessian for a step that needs one.
+        factor: the factorised Hessian, for a step that needs one; its `damping` is the one to use.
+        pattern: (N, M) that the mask must keep, or None.
+        block_size: columns that are worked on together, where that is a choice.
+    """
+
+    weight: Float[Tensor, "out in"]
+    mask: Bool[Tensor, "out in"]
+    statistics: Statistics
+    factor: Factor | None
+    pattern: tuple[int, int] | None
+    block_size: int
+
+
+class Step:
+    """What a mask search and a reconstruction have in common.
+
+    Attributes:
+        name: the name under which it is registered.
+        needs_hessian: whether it reads the Hessian of the inputs.
+        needs_factor: whether it reads the factorised one, or the damping that could be factorised.
+        precision: in which that is factorised.
+        reads_inputs: whether calibration tokens enter at all.
+    """
+
+    name: str
+    needs_hessian = True
+    needs_factor = True
+    precision = torch.float32
+    reads_inputs = True
+
+    def operations(self, rows: int, columns: int) -> float:
+        """Floating-point operations on a matrix pruned to one half, where they grow faster than its size.
+
+        In units of a large matrix product in single precision: the forecast multiplies by that one's speed.
+        """
+        return 0.0
+
+    def memory(self, rows: int, columns: int) -> int:
+        """Bytes that are alive at its peak, beside the matrix, its mask, its result and what is known of its inputs."""
+        return 0
+
+
+class Reconstruction(Step):
+    """Changes the kept weights. A subclass defines `reconstruct`."""
+
+    def reconstruct(self, layer: MaskedLayer) -> Float[Tensor, "out in"]:
+        """The new matrix, zero outside the mask; the layer is left as it is."""
+        raise NotImplementedError(f"{type(self).__name__} must define `reconstruct`.")
+
+
+class MaskSearch(Step):
+    """Changes the mask. A subclass defines `search`."""
+
+    needs_factor = False
+
+    def search(self, layer: MaskedLayer) -> Bool[Tensor, "out in"]:
+        """The new mask, with as many kept weights as before and the same pattern; the layer is left as it is."""
+        raise NotImplementedError(f"{type(self).__name__} must define `search`.")
+
+
+RECONSTRUCTIONS: Registry[type[Reconstruction]] = Registry("reconstruction")
+SEARCHES: Registry[type[MaskSearch]] = Registry("mask search")
+Kind = TypeVar("Kind", bound=type[Step])
+
+
+def register_reconstruction(name: str) -> Callable[[type[Reconstruction]], type[Reconstruction]]:
+    """A decorator that makes a subclass of `Reconstruction` available behind every score: "wanda+name".
+
+    >>> @lab.register_reconstruction("rescaled")
+    ... class Rescaled(lab.pruning.Reconstruction):
+    ...     '''Every row as large as it was.'''
+    ...     needs_hessian = needs_factor = reads_inputs = False
+    ...     def reconstruct(self, layer):
+    ...         kept = layer.weight * layer.mask
+    ...         return kept * layer.weight.norm(dim=1, keepdim=True) / kept.norm(dim=1, keepdim=True).clamp(min=1e-9)
+    >>> lab.prune(model, tokens, method="wanda+rescaled", sparsity=0.5)
+
+    Raises:
+        ValueError: the name is taken, or holds a "+".
+    """
+    return _register(name, RECONSTRUCTIONS)
+
+
+def register_search(name: str) -> Callable[[type[MaskSearch]], type[MaskSearch]]:
+    """A decorator that makes a subclass of `MaskSearch` available behind every score: "wanda+name", "wanda+name+ls".
+
+    >>> @lab.register_search("mirrored")
+    ... class Mirrored(lab.pruning.MaskSearch):
+    ...     '''The inputs from right to left.'''
+    ...     needs_hessian = reads_inputs = False
+    ...     def search(self, layer):
+    ...         return layer.mask.flip(1)
+    >>> lab.prune(model, tokens, method="wanda+mirrored", sparsity=0.5)
+
+    Raises:
+        ValueError: the name is taken, or holds a "+".
+    """
+    return _register(name, SEARCHES)
+
+
+def _register(name: str, registry: Registry) -> Callable[[Kind], Kind]:
+    if STEP in name or not name:
+        raise ValueError(f"{name!r} cannot name a {registry.noun}: {STEP!r} stands between names. Choose another name.")
+    for known in (RECONSTRUCTIONS, SEARCHES):
+        known.refuse_taken(name)
+
+    def register(kind: Kind) -> Kind:
+        kind.name = name
+        registry.add(name, kind)
+        return kind
+
+    return register
+
+
+def parse_steps(name: str) -> tuple[str, str | None, str]:
+    """The score, the mask search or None, and the reconstruction that a method's name stands for.
+
+    >>> parse_steps("wanda+swaps+ls"), parse_steps("ria")
+    (('wanda', 'swaps', 'ls'), ('ria', None, 'none'))
+
+    Raises:
+        LookupError: one of the names is unknown, or they stand in another order.
+    """
+    score, *steps = name.split(STEP)
+    search = steps.pop(0) if steps and steps[0] in SEARCHES else None
+    reconstruction = steps.pop(0) if steps and steps[0] in RECONSTRUCTIONS else "none"
+    if score not in SCORES or steps:
+        raise LookupError(
+            f"There is no method {name!r}: after a score may stand one mask search ({', '.join(SEARCHES)}) and then "
+            f"one reconstruction ({', '.join(RECONSTRUCTIONS)}), each behind a {STEP!r}. Scores: {', '.join(SCORES)}."
+        )
+    return score, search, reconstruction
+
+
+def steps_name(score: str, search: str | None, reconstruction: str) -> str:
+    """The shortest name of a score and what follows it."""
+    return STEP.join([score, *([search] if search else []), *([reconstruction] if reconstruction != "none" else [])])
+
+
+@register_reconstruction("none")
+class Unchanged(Reconstruction):
+    """The kept weights as they were."""
+
+    needs_hessian = needs_factor = reads_inputs = False
+
+    def reconstruct(self, layer: MaskedLayer) -> Tensor:
+        return inside_mask(layer.weight, layer.mask)
+
+
+@register_reconstruction("obs")
+class OptimalBrainSurgeon(Reconstruction):
+    """Column by column, what is dropped is made up for by the columns right of it (SparseGPT's update)."""
+
+    def operations(self, rows: int, columns: int) -> float:
+        return rows * columns**2
+
+    def reconstruct(self, layer: MaskedLayer) -> Tensor:
+        return obs_update(layer.weight, layer.mask, layer.factor, block_size=layer.block_size)
+
+
+@register_reconstruction("ls")
+class LeastSquares(Reconstruction):
+    """Exact least squares on the mask: the smallest damped output error that its kept weights can have."""
+
+    precision = torch.float64
+
+    def operations(self, rows: int, columns: int) -> float:
+        return least_squares_operations(rows, columns)
+
+    def reconstruct(self, layer: MaskedLayer) -> Tensor:
+        return least_squares(layer.weight, layer.mask, layer.statistics.hessian, damping=layer.factor.damping)
