@@ -5,8 +5,8 @@ and `allocation_rules` (how many weights each matrix drops), `methods` and `matr
 `importance`, `patterns` and `reconstructions` (which weights go, and what makes up for them), and `report`. `selection`
 is `optiprune-auto`, `grid` a whole sweep, `forecast` the cost of a pruning before it runs.
 
-Imports `core` and `models`. Scores, mask searches, reconstructions, methods and allocations are objects in registries: a
-new one, in any file, needs `register_score`, `register_search`, `register_reconstruction`, `register_method` or
+Imports `core` and `models`. Scores, mask searches, reconstructions, methods and allocations are objects in registries:
+a new one, in any file, needs `register_score`, `register_search`, `register_reconstruction`, `register_method` or
 `register_allocation`, and nothing here compares their names.
 """
 
@@ -22,7 +22,13 @@ __getattr__, __dir__, __all__ = attach(
         "matrices": ["MatrixMethod"],
         "methods": ["Method", "matrix_method", "register_method"],
         "pipeline": ["prune"],
-        "reconstructions": ["MaskedLayer", "MaskSearch", "Reconstruction", "register_reconstruction", "register_search"],
+        "reconstructions": [
+            "MaskedLayer",
+            "MaskSearch",
+            "Reconstruction",
+            "register_reconstruction",
+            "register_search",
+        ],
         "report": ["PruneReport"],
         "requests": ["list_methods", "temporary_registrations"],
         "spread": ["spread_sparsity"],

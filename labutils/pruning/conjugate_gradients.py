@@ -19,7 +19,7 @@ def solve_rows(
     *,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Float[Tensor, "out in"], Bool[Tensor, "out"]]:
+) -> tuple[Float[Tensor, "out in"], Bool[Tensor, " out"]]:
     """For every row the v inside its mask with (H (w − v))_S = 0, in single precision with the rest in double.
 
     Args:
@@ -54,7 +54,7 @@ def descend(
     hessian: Float[Tensor, "in in"],
     right: Float[Tensor, "out in"],
     mask: Bool[Tensor, "out in"],
-    goal: Float[Tensor, "out"],
+    goal: Float[Tensor, " out"],
     max_iterations: int,
 ) -> tuple[Float[Tensor, "out in"], int]:
     """Solve H_SS d = right_S for every row from d = 0, until a row's residual is at most `goal` times its first one.
@@ -69,7 +69,8 @@ def descend(
     towards, square = rest.clone(), rest.square().sum(dim=1)
     enough = square * goal.to(square.dtype) ** 2
     current = torch.zeros_like(right)
-    for iteration in range(max_iterations):
+    used = 0
+    while used < max_iterations:
         done = square <= enough
         if done.all():
             break
@@ -84,7 +85,6 @@ def descend(
         rest.addcmul_(product, -length[:, None])
         before, square = square, rest.square().sum(dim=1)
         towards.mul_((square / before.clamp(min=torch.finfo(square.dtype).tiny))[:, None]).add_(rest)
-    else:
-        iteration = max_iterations
+        used += 1
     found[rows] = current
-    return found, iteration
+    return found, used

@@ -132,7 +132,7 @@ _SINGULAR = (
 
 
 def _factors(
-    support: Bool[Tensor, "out in"], matrix: Float[Tensor, "in in"], rows: Bool[Tensor, "out"], chunk_bytes: int
+    support: Bool[Tensor, "out in"], matrix: Float[Tensor, "in in"], rows: Bool[Tensor, " out"], chunk_bytes: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]:
     """Cholesky factors of the matrix on the supports of the chosen rows, chunk by chunk, each distinct one once.
 
@@ -154,8 +154,8 @@ def _factors(
 
 
 def _chunks(
-    support: Bool[Tensor, "out in"], rows: Bool[Tensor, "out"], chunk_bytes: int
-) -> Iterator[tuple[Bool[Tensor, "supports in"], Int[Tensor, "rows"], Int[Tensor, "rows"], Int[Tensor, "rows"]]]:
+    support: Bool[Tensor, "out in"], rows: Bool[Tensor, " out"], chunk_bytes: int
+) -> Iterator[tuple[Bool[Tensor, "supports in"], Int[Tensor, " rows"], Int[Tensor, " rows"], Int[Tensor, " rows"]]]:
     """The distinct supports, similar sizes together, so that little is padded; and the rows that have them.
 
     Two copies of a system are alive while it is factorised, and a right-hand side for each of its rows.
@@ -183,7 +183,7 @@ def _chunks(
         start = stop
 
 
-def _chunk_end(sizes: Int[Tensor, "n"], shared: Int[Tensor, "n"], start: int, chunk_bytes: int) -> int:
+def _chunk_end(sizes: Int[Tensor, " n"], shared: Int[Tensor, " n"], start: int, chunk_bytes: int) -> int:
     """How far a chunk that begins here may go; sizes ascend, so that its last system is its widest."""
     widest = sizes[start:].double()
     most = shared[start:].cummax(dim=0).values

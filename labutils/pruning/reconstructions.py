@@ -15,14 +15,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from labutils.pruning.admm import STEPS, admm_on_mask
+from labutils.pruning.dsnot import balance_means
 from labutils.pruning.importance import SCORES
-from labutils.pruning.least_squares import least_squares, least_squares_operations
+from labutils.pruning.least_squares import CHUNK_BYTES, least_squares, least_squares_operations
 from labutils.pruning.patterns import inside_mask
 from labutils.pruning.reconstruction import Factor, obs_update
 from labutils.pruning.registry import Registry
 from labutils.pruning.statistics import Statistics
+from labutils.pruning.swaps import CHUNK_BYTES as SWAP_BYTES
+from labutils.pruning.swaps import swap_weights
 
 STEP = "+"
+SWAP_OPERATIONS = 60  # per row and squared width: a tenth of the weights is exchanged, after a look at the others
 
 
 @dataclass(frozen=True)
@@ -202,5 +207,50 @@ class LeastSquares(Reconstruction):
     def operations(self, rows: int, columns: int) -> float:
         return least_squares_operations(rows, columns)
 
+    def memory(self, rows: int, columns: int) -> int:
+        return 8 * (3 * rows * columns + 3 * columns**2) + CHUNK_BYTES
+
     def reconstruct(self, layer: MaskedLayer) -> Tensor:
         return least_squares(layer.weight, layer.mask, layer.statistics.hessian, damping=layer.factor.damping)
+
+
+@register_reconstruction("admm")
+class AlternatingDirections(Reconstruction):
+    """Twenty steps of ADMM on the mask; it comes near to least squares and stops short of it."""
+
+    def operations(self, rows: int, columns: int) -> float:
+        return 2 * (STEPS + 1) * rows * columns**2 + 2 * columns**3
+
+    def memory(self, rows: int, columns: int) -> int:
+        return 4 * (4 * rows * columns + 2 * columns**2)
+
+    def reconstruct(self, layer: MaskedLayer) -> Tensor:
+        return admm_on_mask(layer.weight, layer.mask, layer.statistics.hessian, damping=layer.factor.damping)
+
+
+@register_search("swaps")
+class SparseSwaps(MaskSearch):
+    """The best exchange of a kept and a dropped weight of a row, until none lowers the output error (2512.10922)."""
+
+    def operations(self, rows: int, columns: int) -> float:
+        return SWAP_OPERATIONS * rows * columns**2
+
+    def memory(self, rows: int, columns: int) -> int:
+        return 3 * 8 * columns**2 + 2 * 8 * rows * columns + SWAP_BYTES
+
+    def search(self, layer: MaskedLayer) -> Tensor:
+        return swap_weights(layer.weight, layer.mask, layer.statistics.hessian, pattern=layer.pattern).mask
+
+
+@register_search("dsnot")
+class DSnoT(MaskSearch):
+    """Exchanges that balance the mean of every row's output; the output error may rise (2310.08915)."""
+
+    needs_hessian = False
+
+    def search(self, layer: MaskedLayer) -> Tensor:
+        own = layer.statistics
+        return balance_means(
+            layer.weight, layer.mask, sums=own.sums / own.n_sequences, variances=own.variances, norms=own.norms,
+            pattern=layer.pattern,
+        )  # fmt: skip

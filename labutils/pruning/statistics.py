@@ -33,17 +33,29 @@ class Statistics:
         norms: ‖X_:j‖₂ over all tokens, per input.
         sample: the first tokens' inputs, on which an output error is estimated when there is no Hessian.
         n_tokens: tokens seen, without padding; of an expert, those routed to it. 0: nothing is known of the inputs.
+        sums: Σ X_tj over all tokens, per input; None where nobody summed them.
+        n_sequences: of the calibration.
     """
 
     hessian: Float[Tensor, "in in"] | None
     norms: Float[Tensor, "in"]
     sample: Float[Tensor, "sample in"]
     n_tokens: int
+    sums: Float[Tensor, "in"] | None = None
+    n_sequences: int = 1
+
+    @property
+    def variances(self) -> Float[Tensor, "in"]:
+        """Of every input over the tokens."""
+        count = max(self.n_tokens, 1)
+        return (self.norms.double().square() / count - (self.sums.double() / count).square()).clamp(min=0)
 
     def permuted(self, order: Int[Tensor, "in"]) -> "Statistics":
         """Of the same inputs in another order."""
         hessian = None if self.hessian is None else self.hessian[order][:, order]
-        return Statistics(hessian, self.norms[order], self.sample[:, order], self.n_tokens)
+        sums = None if self.sums is None else self.sums[order]
+        norms, sample = self.norms[order], self.sample[:, order]
+        return Statistics(hessian, norms, sample, self.n_tokens, sums, self.n_sequences)
 
 
 class _Accumulator:
@@ -52,6 +64,7 @@ class _Accumulator:
     def __init__(self, width: int, device: torch.device, hessian: bool):
         shape = (width, width) if hessian else (width,)
         self.products = torch.zeros(shape, dtype=torch.float32, device=device)
+        self.sums = torch.zeros(width, dtype=torch.float32, device=device)
         self.sample = torch.zeros((0, width), dtype=torch.float32, device=device)
         self.n_tokens = 0
 
@@ -61,6 +74,7 @@ class _Accumulator:
             add_gram(self.products, inputs)
         else:
             self.products += inputs.square().sum(dim=0)
+        self.sums += inputs.sum(dim=0)
         if len(self.sample) < SAMPLE_TOKENS:
             self.sample = torch.cat([self.sample, inputs[: SAMPLE_TOKENS - len(self.sample)]])
         self.n_tokens += len(inputs)
@@ -68,16 +82,17 @@ class _Accumulator:
     def plus(self, other: "_Accumulator") -> "_Accumulator":
         """The sums over what both have seen."""
         both = _Accumulator(self.sample.shape[1], self.products.device, self.products.dim() == 2)
-        both.products = self.products + other.products
+        both.products, both.sums = self.products + other.products, self.sums + other.sums
         both.sample = torch.cat([self.sample, other.sample])[:SAMPLE_TOKENS]
         both.n_tokens = self.n_tokens + other.n_tokens
         return both
 
     def result(self, n_sequences: int) -> Statistics:
         if self.products.dim() == 1:
-            return Statistics(None, self.products.sqrt(), self.sample, self.n_tokens)
+            return Statistics(None, self.products.sqrt(), self.sample, self.n_tokens, self.sums, n_sequences)
         norms = self.products.diagonal().clamp_min(0).sqrt()
-        return Statistics(mirror_lower(self.products) * (2 / n_sequences), norms, self.sample, self.n_tokens)
+        hessian = mirror_lower(self.products) * (2 / n_sequences)
+        return Statistics(hessian, norms, self.sample, self.n_tokens, self.sums, n_sequences)
 
 
 class Collector:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-SMALLEST_GAIN = 1e-10  # of a row's error at the start; a smaller gain is rounding
+SMALLEST_GAIN = 1e-10  # of a row's error at the start; a smaller gain is none
 RENEWED_EVERY = 64  # exchanges after which c is computed from scratch
 LEVELS = 8  # slopes at which the bound of the dropped weights is computed
 CANDIDATES = 8  # kept weights of a row that are looked at together
@@ -32,7 +32,7 @@ class Swapped(NamedTuple):
     """
 
     mask: Bool[Tensor, "out in"]
-    n_swaps: Int[Tensor, "out"]
+    n_swaps: Int[Tensor, " out"]
 
 
 def swap_weights(
@@ -90,16 +90,22 @@ def _search(
             lost = weight * ~kept
             pull = lost @ hessian  # c
             if least is None:
-                least = SMALLEST_GAIN * (lost * pull).sum(dim=1)
+                least = SMALLEST_GAIN * (lost * pull).sum(dim=1) + _rounding(weight, hessian)
         change, dropped, restored = best_pair(weight, kept, pull)
         going = change < -least
         rows, least, weight, kept, pull = rows[going], least[going], weight[going], kept[going], pull[going]
         dropped, restored = dropped[going, None], restored[going, None]
         kept.scatter_(1, dropped, False).scatter_(1, restored, True)
-        pull += weight.gather(1, dropped) * hessian[dropped[:, 0]] - weight.gather(1, restored) * hessian[restored[:, 0]]
+        pull += weight.gather(1, dropped) * hessian[dropped[:, 0]]
+        pull -= weight.gather(1, restored) * hessian[restored[:, 0]]
         mask[rows] = kept
         counts[rows] += 1
         round_number += 1
+
+
+def _rounding(weight: Tensor, hessian: Tensor) -> Tensor:
+    """Of a change of a row's error, which is a difference of sums over its inputs: what is less might go in a circle."""
+    return len(hessian) * torch.finfo(weight.dtype).eps * (weight.square() * hessian.diagonal()).amax(dim=1)
 
 
 def _separable(weight: Tensor, kept: Tensor, pull: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +141,7 @@ class _RowPairs:
         return best, dropped, restored
 
     def _bounds(self, weight: Tensor, costs: Tensor, gains: Tensor) -> Tensor:
-        """Below no pair of a kept weight lies; min over q of (b_q − t s_q) falls with t, so a larger t bounds it too."""
+        """What no pair of a kept weight is below; min over q of (b_q − t s_q) falls with t, so a larger t will do too."""
         size = weight.abs() * self.size
         slope = 2 * self.largest * size
         steepest = slope.masked_fill(costs.isinf(), 0).amax(dim=1, keepdim=True)

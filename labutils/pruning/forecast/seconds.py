@@ -72,9 +72,7 @@ def _prune(plan: Plan, speed: Speed, pruning: PruningSpeed, errors: bool) -> flo
     seconds = 0.0
     for rows, columns in ((matrix.rows, matrix.columns) for matrix in plan.costs.matrices):
         seconds += pruning.column * columns + pruning.weight * rows * columns
-        seconds += speed.product * (
-            plan.method.operations(rows, columns) + errors * _error(plan, rows, columns)
-        )
+        seconds += speed.product * (plan.method.operations(rows, columns) + errors * _error(plan, rows, columns))
     return seconds * plan.n_blocks
 
 
