@@ -104,7 +104,7 @@ def _search(
 
 
 def _rounding(weight: Tensor, hessian: Tensor) -> Tensor:
-    """Of a change of a row's error, which is a difference of sums over its inputs: what is less might go in a circle."""
+    """Of a change of a row's error, a difference of sums over its inputs: what is less might go in a circle."""
     return len(hessian) * torch.finfo(weight.dtype).eps * (weight.square() * hessian.diagonal()).amax(dim=1)
 
 
@@ -141,7 +141,7 @@ class _RowPairs:
         return best, dropped, restored
 
     def _bounds(self, weight: Tensor, costs: Tensor, gains: Tensor) -> Tensor:
-        """What no pair of a kept weight is below; min over q of (b_q − t s_q) falls with t, so a larger t will do too."""
+        """What no pair of a kept weight is below; min over q of (b_q − t s_q) falls with t, so a larger t will do."""
         size = weight.abs() * self.size
         slope = 2 * self.largest * size
         steepest = slope.masked_fill(costs.isinf(), 0).amax(dim=1, keepdim=True)
