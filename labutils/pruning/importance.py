@@ -87,7 +87,7 @@ def register_score(
     ...     return weight**2 * norms
 
     Args:
-        name: new method name, e.g. "mine"; "mine+obs" then also names the score followed by the Hessian update.
+        name: new method name, e.g. "mine"; "mine+ls" then also names the score followed by least squares.
         group: compare scores inside each output row, or over the whole matrix.
         reads_inputs: whether the norms are used; without them no tokens are run, and `norms` may be None.
 

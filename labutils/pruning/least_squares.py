@@ -33,8 +33,8 @@ TOLERANCE = 1e-6  # of the gradient on the kept weights, relative to the right-h
 
 def least_squares(
     weight: Float[Tensor, "out in"],
-    mask: Bool[Tensor, "out in"],
-    hessian: Float[Tensor, "in in"],
+    mask: Bool[Tensor, "rows columns"],
+    hessian: Float[Tensor, "inputs inputs"],
     *,
     damping: float = 0.01,
     chunk_bytes: int = CHUNK_BYTES,

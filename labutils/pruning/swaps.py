@@ -18,8 +18,8 @@ from torch import Tensor
 
 SMALLEST_GAIN = 1e-10  # of a row's error at the start; a smaller gain is none
 RENEWED_EVERY = 64  # exchanges after which c is computed from scratch
-LEVELS = 8  # slopes at which the bound of the dropped weights is computed
-CANDIDATES = 8  # kept weights of a row that are looked at together
+LEVELS = 6  # slopes at which the bound of the dropped weights is computed
+CANDIDATES = 4  # kept weights of a row that are looked at together
 CHUNK_BYTES = 64 * 2**20  # of the pairs that are looked at together
 
 
@@ -37,8 +37,8 @@ class Swapped(NamedTuple):
 
 def swap_weights(
     weight: Float[Tensor, "out in"],
-    mask: Bool[Tensor, "out in"],
-    hessian: Float[Tensor, "in in"],
+    mask: Bool[Tensor, "rows columns"],
+    hessian: Float[Tensor, "inputs inputs"],
     *,
     pattern: tuple[int, int] | None = None,
     max_swaps: int | None = None,
@@ -68,8 +68,10 @@ def swap_weights(
     if pattern and (columns % pattern[1] or (mask.reshape(rows, -1, pattern[1]).sum(dim=2) != pattern[0]).any()):
         raise ValueError(f"The mask to start from does not keep {pattern[0]} of every {pattern[1]} inputs.")
     dense, double = weight.double(), hessian.double()
-    best_pair = _GroupPairs(double, pattern[1]) if pattern else _RowPairs(double)
     found, counts = mask.clone(), torch.zeros(rows, dtype=torch.long, device=mask.device)
+    if columns < 2:
+        return Swapped(found, counts)
+    best_pair = _GroupPairs(double, pattern[1]) if pattern else _RowPairs(double)
     step = max(1, CHUNK_BYTES // (2 * 8 * CANDIDATES * columns))
     for start in range(0, rows, step):
         part = slice(start, start + step)
@@ -83,24 +85,31 @@ def _search(
 ) -> None:  # fmt: skip
     """Exchange in all rows at once, in place; a row that no exchange helps any more leaves."""
     rows = torch.arange(len(weight), device=weight.device)
-    least = None  # the gain that a row must at least have
-    kept, round_number = mask.clone(), 0
-    while len(rows) and (max_swaps is None or round_number < max_swaps):
-        if round_number % RENEWED_EVERY == 0:
-            lost = weight * ~kept
-            pull = lost @ hessian  # c
-            if least is None:
-                least = SMALLEST_GAIN * (lost * pull).sum(dim=1) + _rounding(weight, hessian)
-        change, dropped, restored = best_pair(weight, kept, pull)
+    lost = weight * ~mask
+    pull = lost @ hessian  # c
+    slack = _rounding(weight, hessian)
+    least = SMALLEST_GAIN * (lost * pull).sum(dim=1) + slack  # that an exchange must gain
+    kept, n_rounds = mask.clone(), 0
+    while n_rounds != max_swaps:
+        change, dropped, restored = best_pair(weight, kept, pull, slack)
         going = change < -least
-        rows, least, weight, kept, pull = rows[going], least[going], weight[going], kept[going], pull[going]
-        dropped, restored = dropped[going, None], restored[going, None]
-        kept.scatter_(1, dropped, False).scatter_(1, restored, True)
-        pull += weight.gather(1, dropped) * hessian[dropped[:, 0]]
-        pull -= weight.gather(1, restored) * hessian[restored[:, 0]]
-        mask[rows] = kept
+        if not going.all():
+            mask[rows[~going]] = kept[~going]
+            rows, least, slack = rows[going], least[going], slack[going]
+            weight, kept, pull = weight[going], kept[going], pull[going]
+            dropped, restored = dropped[going], restored[going]
+        if not len(rows):
+            return
+        places = torch.arange(len(rows), device=rows.device)
+        kept[places, dropped], kept[places, restored] = False, True
         counts[rows] += 1
-        round_number += 1
+        n_rounds += 1
+        if n_rounds % RENEWED_EVERY:
+            pull += weight[places, dropped, None] * hessian[dropped]
+            pull -= weight[places, restored, None] * hessian[restored]
+        else:
+            pull = (weight * ~kept) @ hessian
+    mask[rows] = kept
 
 
 def _rounding(weight: Tensor, hessian: Tensor) -> Tensor:
@@ -125,46 +134,54 @@ class _RowPairs:
         others = (hessian / scale / scale[:, None]).abs().fill_diagonal_(0)
         self.largest = others.amax(dim=1) * (1 + 1e-9)
 
-    def __call__(self, weight: Tensor, kept: Tensor, pull: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The change of the best exchange of each row, the weight to drop and the one to restore."""
+    def __call__(self, weight: Tensor, kept: Tensor, pull: Tensor, slack: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The change of the best exchange of each row, the weight to drop and the one to restore.
+
+        `slack` is what rounding may do to a bound.
+        """
         costs, gains = _separable(weight, kept, pull, self.diagonal)
-        bounds, order = self._bounds(weight, costs, gains).sort(dim=1)
+        bounds = self._bounds(weight, costs, gains)
+        rows = torch.arange(len(weight), device=weight.device)
         best = torch.full_like(bounds[:, 0], torch.inf)
-        dropped, restored = torch.zeros_like(order[:, 0]), torch.zeros_like(order[:, 0])
-        slack = 1e-12 * gains.masked_fill(kept, 0).abs().amax(dim=1)
-        for start in range(0, bounds.shape[1], CANDIDATES):
-            open_rows = (bounds[:, start] <= best + slack).logical_and(bounds[:, start] < torch.inf).nonzero().flatten()
-            if not len(open_rows):
-                break
-            tried = order[open_rows, start : start + CANDIDATES]
-            self._try(weight[open_rows], costs[open_rows], gains[open_rows], tried, open_rows, best, dropped, restored)
+        dropped, restored = torch.zeros_like(rows), torch.zeros_like(rows)
+        while len(rows):
+            lowest, order = bounds[rows].topk(min(CANDIDATES + 1, bounds.shape[1]), largest=False)
+            next_bound, tried = lowest[:, -1], order[:, :-1]
+            self._try(weight, costs, gains, rows, tried, (best, dropped, restored))
+            bounds[rows[:, None], tried] = torch.inf
+            rows = rows[(next_bound <= best[rows] + slack[rows]) & (next_bound < torch.inf)]
         return best, dropped, restored
 
     def _bounds(self, weight: Tensor, costs: Tensor, gains: Tensor) -> Tensor:
-        """What no pair of a kept weight is below; min over q of (b_q − t s_q) falls with t, so a larger t will do."""
+        """What no pair of a kept weight is below; min over q of (b_q − t s_q) falls with t, so a larger t will do.
+
+        The levels of t are closer to each other where they are small: there are the weights that might be dropped.
+        """
         size = weight.abs() * self.size
-        slope = 2 * self.largest * size
-        steepest = slope.masked_fill(costs.isinf(), 0).amax(dim=1, keepdim=True)
-        levels = [(gains - steepest * (level / LEVELS) * size).amin(dim=1) for level in range(LEVELS + 1)]
-        level = (slope / torch.where(steepest > 0, steepest, 1.0) * LEVELS).ceil().long().clamp(0, LEVELS)
-        return costs + torch.stack(levels, dim=1).gather(1, level)
+        slope = (2 * self.largest * size).masked_fill_(costs == torch.inf, 0)
+        steepest = slope.amax(dim=1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
+        shares = [(level / LEVELS) ** 2 for level in range(LEVELS + 1)]
+        levels = [torch.addcmul(gains, size, steepest, value=-share).amin(dim=1) for share in shares]
+        level = (slope / steepest).sqrt_().mul_(LEVELS).ceil_().long()
+        return torch.stack(levels, dim=1).gather(1, level).add_(costs)
 
     def _try(
-        self, weight: Tensor, costs: Tensor, gains: Tensor, tried: Tensor, rows: Tensor, best: Tensor, dropped: Tensor,
-        restored: Tensor,
+        self, weight: Tensor, costs: Tensor, gains: Tensor, rows: Tensor, tried: Tensor,
+        known: tuple[Tensor, Tensor, Tensor],
     ) -> None:  # fmt: skip
-        """All pairs of the given kept weights; what is better, or equal and lower, is noted in place."""
-        width = weight.shape[1]
+        """All pairs of some kept weights of the rows; what is better, or equal and lower, is noted in place."""
+        best, dropped, restored = known
+        own, width = weight[rows], weight.shape[1]
         change = self.hessian[tried]  # rows × candidates × inputs
-        change.mul_(-2 * weight.gather(1, tried)[:, :, None]).mul_(weight[:, None, :])
-        change.add_(costs.gather(1, tried)[:, :, None]).add_(gains[:, None, :])
-        change, partner = change.min(dim=2)  # of equal ones the first
-        lowest = change.amin(dim=1)
-        place = (tried * width + partner).masked_fill(change > lowest[:, None], width**2).amin(dim=1)
-        known = dropped[rows] * width + restored[rows]
-        better = (lowest < best[rows]) | ((lowest == best[rows]) & (place < known))
+        change.mul_(own[:, None, :]).mul_(-2 * own.gather(1, tried)[:, :, None]).add_(gains[rows][:, None, :])
+        of_each = change.amin(dim=2) + costs[rows].gather(1, tried)
+        lowest = of_each.amin(dim=1)
+        first = tried.masked_fill(of_each > lowest[:, None], width).amin(dim=1)  # the lowest p
+        place = (tried == first[:, None]).to(torch.uint8).argmax(dim=1)
+        partner = change[torch.arange(len(rows), device=rows.device), place].argmin(dim=1)  # of equal ones the first
+        better = (lowest < best[rows]) | ((lowest == best[rows]) & (first < dropped[rows]))
         chosen = rows[better]
-        best[chosen], dropped[chosen], restored[chosen] = lowest[better], place[better] // width, place[better] % width
+        best[chosen], dropped[chosen], restored[chosen] = lowest[better], first[better], partner[better]
 
 
 class _GroupPairs:
@@ -175,7 +192,7 @@ class _GroupPairs:
         blocks = hessian.reshape(len(hessian) // group_m, group_m, -1, group_m)
         self.blocks = torch.stack([blocks[i, :, i] for i in range(len(blocks))])
 
-    def __call__(self, weight: Tensor, kept: Tensor, pull: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, weight: Tensor, kept: Tensor, pull: Tensor, slack: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The change of the best exchange of each row, the weight to drop and the one to restore."""
         rows, (groups, group_m, _) = len(weight), self.blocks.shape
         costs, gains = _separable(weight, kept, pull, self.diagonal)

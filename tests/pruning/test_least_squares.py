@@ -111,7 +111,8 @@ def test_ends() -> None:
     inputs = random_inputs(40, 12)
     inputs[:, [2, 7]] = 0
     found = least_squares(weight, mask, hessian_of(inputs))
-    assert torch.equal(found[:, [2, 7]], (weight * mask)[:, [2, 7]]), "an input that is always zero says nothing"
+    # An input that is always zero says nothing.
+    torch.testing.assert_close(found[:, [2, 7]], (weight * mask)[:, [2, 7]], rtol=1e-12, atol=0)
 
 
 def test_more_kept_weights_never_have_a_larger_error() -> None:
@@ -124,7 +125,7 @@ def test_more_kept_weights_never_have_a_larger_error() -> None:
         errors = after
 
 
-@fuzz(60)
+@fuzz(30)
 @given(st.integers(0, 10**6), st.integers(2, 20), st.floats(0.05, 0.95), st.sampled_from([1e-4, 0.01, 0.3]))
 def test_no_other_reconstruction_of_the_mask_is_better(seed: int, columns: int, share: float, damping: float) -> None:
     weight, hessian = random_weight(4, columns, seed), hessian_of(random_inputs(columns, columns, seed))

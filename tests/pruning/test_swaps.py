@@ -56,7 +56,7 @@ def test_equals_the_search_by_trying(pattern: tuple[int, int] | None) -> None:
             expected = search_by_trying(weight[row], mask[row], hessian, pattern and pattern[1])
             assert torch.equal(found.mask[row], expected)
         n_moved += int(found.n_swaps.sum())
-    assert n_moved > 10
+    assert n_moved > 5
 
 
 def test_by_hand() -> None:
@@ -67,7 +67,7 @@ def test_by_hand() -> None:
     assert float(error(ROW, start, HESSIAN)) == 22.5 and float(error(ROW, found.mask, HESSIAN)) == 19.5
 
 
-@fuzz(40)
+@fuzz(25)
 @given(st.integers(0, 10**6), st.integers(4, 24), st.floats(0.1, 0.9), st.sampled_from([2, 30, 100]))
 def test_no_exchange_is_left_that_helps(seed: int, columns: int, share: float, tokens: int) -> None:
     """Few tokens make a singular Hessian, with inputs that can stand in for each other."""
