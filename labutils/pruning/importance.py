@@ -18,6 +18,7 @@ from torch import Tensor
 
 from labutils.pruning.registry import Registry
 
+STEP = "+"  # between the name of a score and the names of what follows it
 ScoreFunction = Callable[[Tensor, Tensor | None], Tensor]
 
 
@@ -92,8 +93,10 @@ def register_score(
         reads_inputs: whether the norms are used; without them no tokens are run, and `norms` may be None.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or holds a "+".
     """
+    if STEP in name or not name:
+        raise ValueError(f"{name!r} cannot name a score: {STEP!r} stands between names. Choose another name.")
     SCORES.refuse_taken(name)
 
     def register(function: ScoreFunction) -> ScoreFunction:

@@ -171,7 +171,7 @@ class MatrixResult:
     Attributes:
         order: the channel permutation under which the mask is N:M, or None.
         ties: the share that was decided among equal scores (`tied_share`); NaN where scores change during the pruning,
-            or where it was not asked for.
+            where a search has changed the mask, or where it was not asked for.
     """
 
     weight: Float[Tensor, "out in"]
@@ -226,7 +226,7 @@ def prune_matrix(
     pruned, mask = method.prune(
         weight, statistics, n_drop=n_drop, pattern=pattern, factor=factor, block_size=block_size, group=group, cut=cut
     )
-    if not ties or not isinstance(method, ScoreMethod):
+    if not ties or not isinstance(method, ScoreMethod) or method.search is not None:
         return MatrixResult(pruned, mask, None)
     score = method.scores(weight, statistics, factor)
     return MatrixResult(pruned, mask, None, tied_share(score, mask, pattern=pattern, group=method.competes_in(group)))

@@ -16,10 +16,10 @@ from torch import Tensor
 from labutils.core.options import suggest
 from labutils.pruning.allocations import AdaptiveOwl, Allocation, Budgets, DenseModel, Uniform, matrix_budgets
 from labutils.pruning.dense_statistics import DenseStatistics
-from labutils.pruning.importance import SCORES
+from labutils.pruning.importance import SCORES, STEP
 from labutils.pruning.matrices import MatrixMethod, ScoreMethod, SparseGPT
 from labutils.pruning.projection_methods import Alps, GradualADMM
-from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES, STEP, parse_steps
+from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES, parse_steps
 from labutils.pruning.registry import Registry, own_options
 
 

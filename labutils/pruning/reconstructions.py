@@ -17,7 +17,7 @@ from torch import Tensor
 
 from labutils.pruning.admm import STEPS, admm_on_mask
 from labutils.pruning.dsnot import balance_means
-from labutils.pruning.importance import SCORES
+from labutils.pruning.importance import SCORES, STEP
 from labutils.pruning.least_squares import CHUNK_BYTES, least_squares, least_squares_operations
 from labutils.pruning.patterns import inside_mask
 from labutils.pruning.reconstruction import Factor, obs_update
@@ -26,7 +26,6 @@ from labutils.pruning.statistics import Statistics
 from labutils.pruning.swaps import CHUNK_BYTES as SWAP_BYTES
 from labutils.pruning.swaps import swap_weights
 
-STEP = "+"
 SWAP_OPERATIONS = 60  # per row and squared width: a tenth of the weights is exchanged, after a look at the others
 
 
@@ -37,7 +36,7 @@ class MaskedLayer:
     Attributes:
         weight: the dense matrix.
         mask: True = kept.
-        statistics: of the inputs; with a Hessian for a step that needs one.
+        statistics: of the inputs; with a Hessian for a step that needs one, and None where nothing reads inputs.
         factor: the factorised Hessian, for a step that needs one; its `damping` is the one to use.
         pattern: (N, M) that the mask must keep, or None.
         block_size: columns that are worked on together, where that is a choice.
@@ -45,7 +44,7 @@ class MaskedLayer:
 
     weight: Float[Tensor, "out in"]
     mask: Bool[Tensor, "out in"]
-    statistics: Statistics
+    statistics: Statistics | None
     factor: Factor | None
     pattern: tuple[int, int] | None
     block_size: int

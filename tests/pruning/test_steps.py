@@ -171,6 +171,8 @@ def test_steps_of_ones_own(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
                     register(taken)
             with pytest.raises(ValueError, match="stands between names"):
                 register("a+b")
+        with pytest.raises(ValueError, match="stands between names"):
+            lab.register_score("a+b", "row")
     assert "doubled" not in list_methods()["name"].tolist()
 
 
