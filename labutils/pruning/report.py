@@ -28,8 +28,8 @@ class PruneReport:
             without a Hessian), dead input columns, relative squared error of the layer's output on the calibration
             tokens, seconds, calibration tokens that reached the matrix (of an expert, those routed to it; with none it
             lost its smallest weights, whatever the method, and has no error), and ties: the share of N:M groups, or of
-            weights, that was decided among equal scores (NaN for SparseGPT, whose scores change as it goes, and after a mask search). Weights
-            from blocks of 4 bits have many.
+            weights, that was decided among equal scores (NaN for SparseGPT, whose scores change as it goes, and after a
+            mask search). Weights from blocks of 4 bits have many.
         sparsity: share of zeros over all pruned matrices, counted in the model's weights after the pruning.
         strategy: the method that pruned each block.
         candidates: what a method tried that chooses by trying, with the damage that decided; None for others.
