@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "allocation_rules": ["project_to_budget"],
         "allocations": ["Allocation", "register_allocation"],
+        "best_masks": ["best_mask", "errors_on_masks"],
         "grid": ["prune_grid"],
         "importance": ["register_score"],
         "matrices": ["MatrixMethod"],

@@ -44,8 +44,9 @@ def solve_rows(
             break
         # Half of what is wanted: the norm that is watched is the scaled one, in single precision.
         goal = (0.5 * wanted[rows] / norms[rows]).clamp(min=1e-6)
-        step, used = descend(single, (rest[rows] / scale).float(), mask[rows], goal, left)
-        solution[rows] += step.double() / scale
+        size = norms[rows, None]  # divided by it, so that no square leaves the range of single precision
+        step, used = descend(single, (rest[rows] / (scale * size)).float(), mask[rows], goal, left)
+        solution[rows] += step.double() * size / scale
         left -= used
     return solution, converged
 

@@ -19,6 +19,8 @@ from torch import Tensor
 SMALLEST_GAIN = 1e-10  # of a row's error at the start; a smaller gain is none
 RENEWED_EVERY = 64  # exchanges after which c is computed from scratch
 LEVELS = 6  # slopes at which the bound of the dropped weights is computed
+SINGLE_ROUNDING = 2e-6  # of sums of a few terms in single precision, relative to the largest
+MOST_CANDIDATES = 32
 CANDIDATES = 4  # kept weights of a row that are looked at together
 CHUNK_BYTES = 64 * 2**20  # of the pairs that are looked at together
 
@@ -79,91 +81,110 @@ def swap_weights(
     return Swapped(found, counts)
 
 
+class _Rows(NamedTuple):
+    """Rows that are searched together, one entry of every field for each.
+
+    Attributes:
+        place: in the matrix.
+        pull: c.
+        own: w_j² H_jj.
+        size: s_j, in single precision.
+        least: the gain that an exchange must have.
+    """
+
+    place: Int[Tensor, " rows"]
+    weight: Float[Tensor, "rows in"]
+    kept: Bool[Tensor, "rows in"]
+    pull: Float[Tensor, "rows in"]
+    own: Float[Tensor, "rows in"]
+    size: Float[Tensor, "rows in"]
+    least: Float[Tensor, " rows"]
+
+    @classmethod
+    def start(cls, weight: Tensor, mask: Tensor, hessian: Tensor) -> "_Rows":
+        lost, diagonal = weight * ~mask, hessian.diagonal().clamp(min=0)
+        pull, own = lost @ hessian, weight.square() * diagonal
+        # A change is a difference of sums over the inputs: what is less than their rounding might go in a circle.
+        rounding = len(hessian) * torch.finfo(weight.dtype).eps * own.amax(dim=1)
+        least = SMALLEST_GAIN * (lost * pull).sum(dim=1) + rounding
+        place = torch.arange(len(weight), device=weight.device)
+        return cls(place, weight, mask.clone(), pull, own, own.sqrt().float(), least)
+
+    def only(self, chosen: Tensor) -> "_Rows":
+        return _Rows(*(field[chosen] for field in self))
+
+    def separable(self) -> tuple[Tensor, Tensor]:
+        """a_p of the kept and b_q of the dropped weights; infinite for the others."""
+        crossed = (self.weight * self.pull).mul_(2)
+        costs = (self.own + crossed).masked_fill_(~self.kept, torch.inf)
+        return costs, torch.sub(self.own, crossed, out=crossed).masked_fill_(self.kept, torch.inf)
+
+
 def _search(
     weight: Tensor, mask: Tensor, counts: Tensor, hessian: Tensor, best_pair: "_RowPairs | _GroupPairs",
     max_swaps: int | None,
 ) -> None:  # fmt: skip
     """Exchange in all rows at once, in place; a row that no exchange helps any more leaves."""
-    rows = torch.arange(len(weight), device=weight.device)
-    lost = weight * ~mask
-    pull = lost @ hessian  # c
-    slack = _rounding(weight, hessian)
-    least = SMALLEST_GAIN * (lost * pull).sum(dim=1) + slack  # that an exchange must gain
-    kept, n_rounds = mask.clone(), 0
+    rows, n_rounds = _Rows.start(weight, mask, hessian), 0
     while n_rounds != max_swaps:
-        change, dropped, restored = best_pair(weight, kept, pull, slack)
-        going = change < -least
+        change, dropped, restored = best_pair(rows)
+        going = change < -rows.least
         if not going.all():
-            mask[rows[~going]] = kept[~going]
-            rows, least, slack = rows[going], least[going], slack[going]
-            weight, kept, pull = weight[going], kept[going], pull[going]
-            dropped, restored = dropped[going], restored[going]
-        if not len(rows):
+            mask[rows.place[~going]] = rows.kept[~going]
+            rows, dropped, restored = rows.only(going), dropped[going], restored[going]
+        if not len(rows.place):
             return
-        places = torch.arange(len(rows), device=rows.device)
-        kept[places, dropped], kept[places, restored] = False, True
-        counts[rows] += 1
+        row = torch.arange(len(rows.place), device=weight.device)
+        rows.kept[row, dropped], rows.kept[row, restored] = False, True
+        counts[rows.place] += 1
         n_rounds += 1
         if n_rounds % RENEWED_EVERY:
-            pull += weight[places, dropped, None] * hessian[dropped]
-            pull -= weight[places, restored, None] * hessian[restored]
+            rows.pull.add_(rows.weight[row, dropped, None] * hessian[dropped])
+            rows.pull.sub_(rows.weight[row, restored, None] * hessian[restored])
         else:
-            pull = (weight * ~kept) @ hessian
-    mask[rows] = kept
-
-
-def _rounding(weight: Tensor, hessian: Tensor) -> Tensor:
-    """Of a change of a row's error, a difference of sums over its inputs: what is less might go in a circle."""
-    return len(hessian) * torch.finfo(weight.dtype).eps * (weight.square() * hessian.diagonal()).amax(dim=1)
-
-
-def _separable(weight: Tensor, kept: Tensor, pull: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
-    """a_p of the kept and b_q of the dropped weights; infinite for the others."""
-    own, crossed = weight.square() * diagonal, 2 * weight * pull
-    return (own + crossed).masked_fill_(~kept, torch.inf), (own - crossed).masked_fill_(kept, torch.inf)
+            torch.mm(rows.weight * ~rows.kept, hessian, out=rows.pull)
+    mask[rows.place] = rows.kept
 
 
 class _RowPairs:
     """The best exchange of every row, among all of its pairs."""
 
     def __init__(self, hessian: Tensor):
-        self.hessian, self.diagonal = hessian, hessian.diagonal().contiguous()
-        self.size = self.diagonal.clamp(min=0).sqrt()
-        scale = torch.where(self.size > 0, self.size, 1.0)
-        # A little more than the correlation, so that rounding cannot pass over a pair.
+        self.hessian, diagonal = hessian, hessian.diagonal().clamp(min=0)
+        scale = torch.where(diagonal > 0, diagonal, 1.0).sqrt()
         others = (hessian / scale / scale[:, None]).abs().fill_diagonal_(0)
-        self.largest = others.amax(dim=1) * (1 + 1e-9)
+        self.twice_largest = (2 * others.amax(dim=1)).float()
 
-    def __call__(self, weight: Tensor, kept: Tensor, pull: Tensor, slack: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The change of the best exchange of each row, the weight to drop and the one to restore.
-
-        `slack` is what rounding may do to a bound.
-        """
-        costs, gains = _separable(weight, kept, pull, self.diagonal)
-        bounds = self._bounds(weight, costs, gains)
-        rows = torch.arange(len(weight), device=weight.device)
-        best = torch.full_like(bounds[:, 0], torch.inf)
-        dropped, restored = torch.zeros_like(rows), torch.zeros_like(rows)
-        while len(rows):
-            lowest, order = bounds[rows].topk(min(CANDIDATES + 1, bounds.shape[1]), largest=False)
+    def __call__(self, rows: _Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """The change of the best exchange of each row, the weight to drop and the one to restore."""
+        costs, gains = rows.separable()
+        bounds = self._bounds(rows, costs, gains)
+        best = torch.full_like(rows.least, torch.inf)
+        dropped, restored = torch.zeros_like(rows.place), torch.zeros_like(rows.place)
+        still = torch.arange(len(best), device=best.device)
+        while len(still):
+            n_tried = min(CANDIDATES * len(best) // len(still), MOST_CANDIDATES)  # the fewer rows, the more of each
+            lowest, order = bounds[still].topk(min(n_tried + 1, bounds.shape[1]), largest=False)
             next_bound, tried = lowest[:, -1], order[:, :-1]
-            self._try(weight, costs, gains, rows, tried, (best, dropped, restored))
-            bounds[rows[:, None], tried] = torch.inf
-            rows = rows[(next_bound <= best[rows] + slack[rows]) & (next_bound < torch.inf)]
+            self._try(rows.weight, costs, gains, still, tried, (best, dropped, restored))
+            bounds[still[:, None], tried] = torch.inf
+            still = still[(next_bound <= best[still]) & (next_bound < torch.inf)]
         return best, dropped, restored
 
-    def _bounds(self, weight: Tensor, costs: Tensor, gains: Tensor) -> Tensor:
+    def _bounds(self, rows: _Rows, costs: Tensor, gains: Tensor) -> Tensor:
         """What no pair of a kept weight is below; min over q of (b_q − t s_q) falls with t, so a larger t will do.
 
         The levels of t are closer to each other where they are small: there are the weights that might be dropped.
+        In single precision, less what its rounding may be, so that no pair is passed over for it.
         """
-        size = weight.abs() * self.size
-        slope = (2 * self.largest * size).masked_fill_(costs == torch.inf, 0)
+        slope = (self.twice_largest * rows.size).mul_(rows.kept)
         steepest = slope.amax(dim=1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
-        shares = [(level / LEVELS) ** 2 for level in range(LEVELS + 1)]
-        levels = [torch.addcmul(gains, size, steepest, value=-share).amin(dim=1) for share in shares]
+        shares, least = [(level / LEVELS) ** 2 for level in range(LEVELS + 1)], gains.float()
+        levels = [torch.addcmul(least, rows.size, steepest, value=-share).amin(dim=1) for share in shares]
         level = (slope / steepest).sqrt_().mul_(LEVELS).ceil_().long()
-        return torch.stack(levels, dim=1).gather(1, level).add_(costs)
+        bounds = torch.stack(levels, dim=1).gather(1, level).add_(costs.float())
+        crossed = 2 * torch.linalg.vector_norm(rows.weight, torch.inf, dim=1) * rows.pull.abs().amax(dim=1)
+        return bounds.sub_((SINGLE_ROUNDING * (rows.own.amax(dim=1) + crossed)).float()[:, None])
 
     def _try(
         self, weight: Tensor, costs: Tensor, gains: Tensor, rows: Tensor, tried: Tensor,
@@ -188,17 +209,15 @@ class _GroupPairs:
     """The best exchange of every row, among the pairs inside the groups of an N:M pattern."""
 
     def __init__(self, hessian: Tensor, group_m: int):
-        self.diagonal, self.group_m = hessian.diagonal().contiguous(), group_m
         blocks = hessian.reshape(len(hessian) // group_m, group_m, -1, group_m)
         self.blocks = torch.stack([blocks[i, :, i] for i in range(len(blocks))])
 
-    def __call__(self, weight: Tensor, kept: Tensor, pull: Tensor, slack: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, rows: _Rows) -> tuple[Tensor, Tensor, Tensor]:
         """The change of the best exchange of each row, the weight to drop and the one to restore."""
-        rows, (groups, group_m, _) = len(weight), self.blocks.shape
-        costs, gains = _separable(weight, kept, pull, self.diagonal)
-        grouped = weight.reshape(rows, groups, group_m)
-        change = self.blocks * (-2 * grouped[..., :, None] * grouped[..., None, :])
-        change.add_(costs.reshape(grouped.shape)[..., :, None]).add_(gains.reshape(grouped.shape)[..., None, :])
-        best, place = change.reshape(rows, -1).min(dim=1)
+        n_groups, group_m, _ = self.blocks.shape
+        costs, gains, weight = (part.reshape(-1, n_groups, group_m) for part in (*rows.separable(), rows.weight))
+        change = self.blocks * (-2 * weight[..., :, None] * weight[..., None, :])
+        change.add_(costs[..., :, None]).add_(gains[..., None, :])
+        best, place = change.reshape(len(change), -1).min(dim=1)  # of equal ones the first
         group, pair = place // group_m**2, place % group_m**2
         return best, group * group_m + pair // group_m, group * group_m + pair % group_m

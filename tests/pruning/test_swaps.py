@@ -102,7 +102,9 @@ def test_many_inputs_are_searched_as_a_whole_although_few_are_looked_at(monkeypa
     weight, hessian = random_weight(9, 60), random_hessian(60)
     mask = unstructured_mask(weight.abs() * hessian.diagonal().sqrt(), 270, group="row")
     found = swap_weights(weight, mask, hessian)
-    monkeypatch.setattr("labutils.pruning.swaps._RowPairs._bounds", lambda self, weight, costs, gains: costs - 1e9)
+    monkeypatch.setattr(
+        "labutils.pruning.swaps._RowPairs._bounds", lambda self, rows, costs, gains: costs.float() - 1e9
+    )
     monkeypatch.setattr("labutils.pruning.swaps.CHUNK_BYTES", 1)
     everything = swap_weights(weight, mask, hessian)
     assert torch.equal(found.mask, everything.mask) and torch.equal(found.n_swaps, everything.n_swaps)
