@@ -72,9 +72,7 @@ def test_the_layers_error_by_what_follows_the_score(pattern: tuple[int, int] | N
             found = {step: error(f"{score}{step}") for step in ("", "+obs", "+ls", "+admm", "+swaps", "+swaps+ls")}
             assert all(found["+ls"] <= found[step] * (1 + 1e-6) for step in ("", "+obs", "+admm"))
             assert found["+swaps"] <= found[""] and found["+swaps+ls"] <= found["+swaps"]
-            assert (
-                found["+admm"] < found[""]
-            )  # the sweep of obs promises nothing: a column once passed is not moved again
+            assert found["+admm"] < found[""]  # obs promises nothing: it does not return to a column
 
 
 @pytest.mark.parametrize("name", NAMES)
