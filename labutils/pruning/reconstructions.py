@@ -26,7 +26,9 @@ from labutils.pruning.statistics import Statistics
 from labutils.pruning.swaps import CHUNK_BYTES as SWAP_BYTES
 from labutils.pruning.swaps import swap_weights
 
-SWAP_OPERATIONS = 60  # per row and squared width: a tenth of the weights is exchanged, after a look at the others
+# Per row and squared width. A twentieth of the weights is exchanged, each after a look at some ten thousand values in
+# double precision, which takes as long as some hundred operations of a product for each of them.
+SWAP_OPERATIONS = 500
 
 
 @dataclass(frozen=True)
