@@ -78,10 +78,10 @@ def least_squares(
     return inside_mask(solution, mask).to(weight.dtype)
 
 
-def least_squares_operations(rows: int, columns: int) -> float:
+def least_squares_operations(rows: int, columns: int) -> int:
     """Operations at half of the weights, as products in single precision; by the shorter of the two ways."""
     factorised = CHOLESKY_RATIO * (columns / 2) ** 3 / 3
-    return rows * min(factorised, 2 * columns**2 * USUAL_ITERATIONS)
+    return rows * int(min(factorised, 2 * columns**2 * USUAL_ITERATIONS))
 
 
 def _solve_by_products(dense: Tensor, mask: Tensor, damped: Tensor, waiting: Tensor, solution: Tensor) -> Tensor:

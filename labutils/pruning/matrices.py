@@ -49,9 +49,9 @@ class MatrixMethod:
     def needs_factor(self) -> bool:
         return self.needs_hessian
 
-    def operations(self, rows: int, columns: int) -> float:
+    def operations(self, rows: int, columns: int) -> int:
         """Operations on a matrix that grow faster than its size, as products in single precision, for a forecast."""
-        return rows * columns**2 if self.needs_hessian else 0.0
+        return rows * columns**2 if self.needs_hessian else 0
 
     def memory(self, rows: int, columns: int) -> int:
         """Bytes that it holds at its peak beside a few copies of the matrix and what is known of its inputs."""
@@ -113,7 +113,7 @@ class ScoreMethod(MatrixMethod):
     def reads_inputs(self) -> bool:
         return SCORES[self.score].reads_inputs or any(step.reads_inputs for step in self.steps)
 
-    def operations(self, rows: int, columns: int) -> float:
+    def operations(self, rows: int, columns: int) -> int:
         return sum(step.operations(rows, columns) for step in self.steps)
 
     def memory(self, rows: int, columns: int) -> int:

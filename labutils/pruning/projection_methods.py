@@ -29,7 +29,7 @@ class GradualADMM(_Projection):
 
     name = "admm"
 
-    def operations(self, rows: int, columns: int) -> float:
+    def operations(self, rows: int, columns: int) -> int:
         return 2 * (STEPS + 1) * rows * columns**2 + 2 * columns**3
 
     def memory(self, rows: int, columns: int) -> int:
@@ -50,7 +50,7 @@ class Alps(_Projection):
 
     name = "alps"
 
-    def operations(self, rows: int, columns: int) -> float:
+    def operations(self, rows: int, columns: int) -> int:
         return 4 * USUAL_ALPS_STEPS * rows * columns**2 + 20 * columns**3
 
     def memory(self, rows: int, columns: int) -> int:

@@ -69,12 +69,12 @@ class Step:
     precision = torch.float32
     reads_inputs = True
 
-    def operations(self, rows: int, columns: int) -> float:
+    def operations(self, rows: int, columns: int) -> int:
         """Floating-point operations on a matrix pruned to one half, where they grow faster than its size.
 
         In units of a large matrix product in single precision: the forecast multiplies by that one's speed.
         """
-        return 0.0
+        return 0
 
     def memory(self, rows: int, columns: int) -> int:
         """Bytes that are alive at its peak, beside the matrix, its mask, its result and what is known of its inputs."""
@@ -192,7 +192,7 @@ class Unchanged(Reconstruction):
 class OptimalBrainSurgeon(Reconstruction):
     """Column by column, what is dropped is made up for by the columns right of it (SparseGPT's update)."""
 
-    def operations(self, rows: int, columns: int) -> float:
+    def operations(self, rows: int, columns: int) -> int:
         return rows * columns**2
 
     def reconstruct(self, layer: MaskedLayer) -> Tensor:
@@ -205,7 +205,7 @@ class LeastSquares(Reconstruction):
 
     precision = torch.float64
 
-    def operations(self, rows: int, columns: int) -> float:
+    def operations(self, rows: int, columns: int) -> int:
         return least_squares_operations(rows, columns)
 
     def memory(self, rows: int, columns: int) -> int:
@@ -219,7 +219,7 @@ class LeastSquares(Reconstruction):
 class AlternatingDirections(Reconstruction):
     """Twenty steps of ADMM on the mask; it comes near to least squares and stops short of it."""
 
-    def operations(self, rows: int, columns: int) -> float:
+    def operations(self, rows: int, columns: int) -> int:
         return 2 * (STEPS + 1) * rows * columns**2 + 2 * columns**3
 
     def memory(self, rows: int, columns: int) -> int:
@@ -233,7 +233,7 @@ class AlternatingDirections(Reconstruction):
 class SparseSwaps(MaskSearch):
     """The best exchange of a kept and a dropped weight of a row, until none lowers the output error (2512.10922)."""
 
-    def operations(self, rows: int, columns: int) -> float:
+    def operations(self, rows: int, columns: int) -> int:
         return SWAP_OPERATIONS * rows * columns**2
 
     def memory(self, rows: int, columns: int) -> int:

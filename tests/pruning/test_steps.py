@@ -12,7 +12,14 @@ from test_grid import assert_grid_equals_calls, matrices
 from torch import nn
 
 import labutils as lab
-from labutils.pruning import MaskSearch, Reconstruction, list_methods, matrix_method, temporary_registrations
+from labutils.pruning import (
+    MaskedLayer,
+    MaskSearch,
+    Reconstruction,
+    list_methods,
+    matrix_method,
+    temporary_registrations,
+)
 from labutils.pruning.matrices import ScoreMethod, prune_matrix
 from labutils.pruning.methods import method_kind
 from labutils.pruning.reconstruction import factor_hessian, relative_output_error
@@ -178,7 +185,8 @@ def test_steps_of_ones_own(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
 
 
 def test_an_abstract_step_says_what_it_lacks() -> None:
+    layer = MaskedLayer(torch.ones(2, 2), torch.ones(2, 2, dtype=torch.bool), None, None, None, 128)
     with pytest.raises(NotImplementedError, match="must define `reconstruct`"):
-        Reconstruction().reconstruct(None)
+        Reconstruction().reconstruct(layer)
     with pytest.raises(NotImplementedError, match="must define `search`"):
-        MaskSearch().search(None)
+        MaskSearch().search(layer)
