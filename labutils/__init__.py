@@ -61,7 +61,7 @@ _MOVED_BY_ROOM = {
     "checkpoints": "compare_forms fresh_folder save_dense",
     "training": "add_lora merge_lora",
     "sweeps": "Setting:SweepSizes dense_loss dense_check scope advantage_over smallest_advantage regret_table "
-    "cross_fitted_regret expected_sign_share stratum_estimates expected_signs",
+    "cross_fitted_regret",
     "multilevel": "compare_models",
     "adaptation": "composite_complexity draw_samples describe_samples Sample load_base adapt_model Adaptation "
     "tune_similarity Tuning fold_correlations pearson_contributions run_study StudyPlan "
@@ -79,6 +79,9 @@ __getattr__, __dir__, __all__ = attach(
         for old, _, new in (name.partition(":") for name in names.split())
     },
     gone={
+        "expected_sign_share": "lab.stats.lowest_cell on lab.sweeps.worst_effect",
+        "expected_signs": "lab.sweeps.claim_effects",
+        "stratum_estimates": "lab.sweeps.effect_table",
         "carry_out": "lab.adaptation.StudyPlan.carry_out",
         "load_study": "lab.adaptation.StudyPlan.load",
         "save_study": "lab.adaptation.StudyPlan.save",

@@ -46,7 +46,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     ledger.add_argument("run", type=paths.expand, help="run folder")
     record = _add(commands, "record", _record, "keep a run's verdicts, and its pages, for readers of docs/")
     record.add_argument("run", type=paths.expand, help="run folder")
-    record.add_argument("name", help="name of its column in docs/also_seen_on.md, for instance the model and the text")
+    record.add_argument("name", help="its name in docs/also_seen_on.md, for instance the model and the text")
     pages = "a run with the profile real: also its pages, figures and rows, in docs/real, in place of earlier ones"
     record.add_argument("--pages", action="store_true", help=pages)
     train = _add(commands, "train", _train, "train the lab models")
@@ -131,15 +131,20 @@ def _parameters(options: argparse.Namespace) -> int:
 
 def _store(options: argparse.Namespace) -> int:
     from labutils.runner.stored_outputs import store_outputs
+    from labutils.sweeps.which_method import STUDIES, write_which_method
 
-    print(f"stored: {', '.join(store_outputs(options.run))}; the README's table is rebuilt")
+    stored = store_outputs(options.run)
+    print(f"stored: {', '.join(stored)}; the README's table is rebuilt")
+    if set(stored) & set(STUDIES):
+        print(f"{write_which_method().name} is rebuilt")
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
     from labutils.runner.stored_outputs import find_stale
+    from labutils.sweeps.which_method import find_stale_page
 
-    problems = find_stale()
+    problems = find_stale() + find_stale_page()
     for problem in problems:
         print(problem, file=sys.stderr)
     print(f"{len(problems)} out of date" if problems else "stored outputs and README are up to date")

@@ -217,6 +217,6 @@ def test_hub_code_paths_on_local_folders_in_the_hubs_format(tmp_path) -> None:
     for split in ("train", "test"):
         texts = lab.load_texts("lab:narrative", split=split, n=60)
         pd.DataFrame({"text": texts}).to_parquet(folder / f"{split}-00000-of-00001.parquet")
-    parameters = {"model": str(tmp_path / "owner" / "model"), "texts": [f"hub:{folder}"]}
+    parameters = {"models": [str(tmp_path / "owner" / "model")], "texts": [f"hub:{folder}"]}
     records = run_studies(["01_layerwise_sparsity"], profile="smoke", out=tmp_path / "run", parameters=parameters)
     assert records["01_layerwise_sparsity"]["status"] == "succeeded", records

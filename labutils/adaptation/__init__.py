@@ -13,7 +13,8 @@ from labutils.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "configurations": ["Adaptation", "Tuning"],
+        "configurations": ["Adaptation", "Tuning", "configuration_table", "name_configurations", "short_names"],
+        "manipulation": ["heldout_changes", "manipulation_check", "why_not_adapted"],
         "samples": ["Sample", "describe_samples", "draw_samples"],
         "plan": ["StudyPlan", "load_runs", "origin_table"],
         "study": ["StudyRows", "GAIN_UNITS", "adaptation_gain", "run_study"],
@@ -21,7 +22,15 @@ __getattr__, __dir__, __all__ = attach(
         "training": ["adapt_model", "load_base"],
         "features": ["composite_complexity", "text_features"],
         "correlations": ["fold_correlations", "pearson_contributions"],
-        "figures": ["gain_by_configuration", "gain_by_sample", "sample_map"],
+        "figures": ["gain_by_configuration", "gain_by_sample", "sample_gains", "sample_map", "score_by_configuration"],
+        "ranges": ["runs_in_range", "split_ranges"],
+        "sentences": [
+            "describe_check",
+            "describe_configuration_gains",
+            "describe_samples_gains",
+            "describe_scores",
+            "describe_spread",
+        ],
         "similarity_tuning": ["tune_similarity"],
     },
 )

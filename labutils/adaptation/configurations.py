@@ -4,8 +4,11 @@ A line is a method and the values that differ from the defaults. Lines can be pa
 that mean the same give equal configurations.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import ClassVar, TypeVar
+
+import pandas as pd
 
 from labutils.core.options import suggest
 
@@ -86,3 +89,60 @@ class Tuning(Configuration):
 
     epochs: int = 3
     methods: ClassVar[tuple[str, ...]] = ("full", "lora", "head")
+
+
+def configuration_table(lines: Iterable[str], kind: type[Configuration] = Tuning) -> pd.DataFrame:
+    """Configurations as rows under their lines: method, learning_rate, batch_size, rank, and epochs or steps.
+
+    The column `nth_rate` counts the different learning rates of each method from its lowest, 1.
+
+        configuration_table(runs["finetuning_line"]).query("epochs >= 2")
+
+    Raises:
+        ValueError: a line that is none, as `Configuration.read`.
+    """
+    rows = {line: asdict(kind.read(line)) for line in dict.fromkeys(lines)}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("line")
+    return table.assign(nth_rate=table.groupby("method")["learning_rate"].rank("dense").astype(int))
+
+
+def short_names(lines: Iterable[str], kind: type[Configuration] = Tuning) -> dict[str, str]:
+    """Line → a name for figures that tells the lines apart: "full 1e-3, 3 epochs"; batch and rank where they differ.
+
+    >>> short_names(["lora rate=1e-3 batch=16 epochs=3", "full rate=3e-4 epochs=1"])
+    """
+    table = configuration_table(lines, kind)
+    length = "epochs" if "epochs" in table else "steps"
+    names = {}
+    for line, row in table.iterrows():
+        name = f"{row['method']} {_plain(row['learning_rate'])}, {row[length]} {length}"
+        name = name.removesuffix("s") if row[length] == 1 else name
+        name += f", batch {row['batch_size']}" if table["batch_size"].nunique() > 1 else ""
+        loras = table.loc[table["method"] == "lora", "rank"]
+        name += f", rank {row['rank']}" if row["method"] == "lora" and loras.nunique() > 1 else ""
+        names[str(line)] = name
+    return names
+
+
+def name_configurations(runs: pd.DataFrame) -> dict[str, str]:
+    """Code → short name for all configurations of a study: {"D1": "full 3e-4, 40 steps", "H1": …}.
+
+    >>> name_configurations(rows.runs)["H1"]
+
+    Args:
+        runs: `runs` of a study; the base model's, which has no adaptation, is left out.
+    """
+    adapted = runs[runs["adaptation"] != "none"]
+    named = {}
+    for column, kind in (("adaptation", Adaptation), ("finetuning", Tuning)):
+        rows = adapted if column == "adaptation" else runs
+        lines = dict(zip(rows[column], rows[f"{column}_line"], strict=True))
+        short = short_names(lines.values(), kind)
+        named |= {str(code): short[line] for code, line in lines.items()}
+    return named
+
+
+def _plain(rate: float) -> str:
+    """A rate as one writes it: 3e-4."""
+    digits, exponent = f"{rate:e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"

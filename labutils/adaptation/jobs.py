@@ -22,7 +22,7 @@ from labutils.data.tasks import Task
 from labutils.runner.finished_runs import FinishedRuns, Key
 
 NO_SAMPLE, NO_ADAPTATION = "base", "none"
-FORMAT = 1  # of `FinishedRuns`: raise it when the same inputs come to give other numbers
+FORMAT = 2  # of `FinishedRuns`: raise it when the same inputs come to give other numbers
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class StudySetting:
     """
 
     n_folds: int = 5
-    n_base: int = 3
+    n_base: int = 30
     seq_len: int = 128
     n_heldout: int = 16
     seed: int = 0
@@ -166,10 +166,12 @@ def _tune(inputs: Inputs, base: Base, run: Run) -> dict[str, Any]:
         n_folds=inputs.setting.n_folds, fold_seed=inputs.setting.seed, seed=run.seed,
     )  # fmt: skip
     pearson, spearman = fold_correlations(found.predictions)
+    zero_shot, _ = fold_correlations(found.predictions.assign(predicted=found.predictions["cosine"]))
     return {
         "finetuning_loss": found.training_loss,
         "pearson": pearson,
         "spearman": spearman,
+        "zero_shot": zero_shot,
         "seconds": time.monotonic() - started,
         "fold": found.predictions["fold"].tolist(),
         "predicted": found.predictions["predicted"].tolist(),

@@ -90,6 +90,10 @@ class StudyPlan(LongStudy):
         plain = {name: runs[name].dtype for name in RUN} | {"item": "int64", "fold": "int64"}
         return StudyRows(runs, predictions.astype(plain))
 
+    def count_runs(self) -> int:
+        """How many fine-tunings with their cross-validation the study makes."""
+        return (self.n_samples * len(self.adaptations) + self.setting.n_base) * len(self.finetunings)
+
     def count_seconds(self, rows: StudyRows) -> float:
         """All fine-tunings, and every adaptation once, however many fine-tunings started from it."""
         adaptations = rows.runs.drop_duplicates(["sample", "adaptation"])["adaptation_seconds"]

@@ -34,8 +34,9 @@ SMALLEST_FOLD = 3  # pairs: two always correlate perfectly
 class TuningRecord:
     """Out-of-fold predictions of all pairs, and how far the regression was fitted.
 
-    `predictions` has one row per pair: ``item, fold, gold, predicted``, on the scale of the scores. `training_loss` is
-    the mean squared error of the last epoch, averaged over the folds, in units of the training scores' variance.
+    `predictions` has one row per pair: ``item, fold, gold, predicted``, on the scale of the scores, and ``cosine``, the
+    cosine of the two embeddings before any fine-tuning. `training_loss` is the mean squared error of the last epoch,
+    averaged over the folds, in units of the training scores' variance.
     """
 
     predictions: pd.DataFrame
@@ -83,7 +84,9 @@ def tune_similarity(
         regression = _Regression(model, tokenizer, sentences, known, tuning)
         losses.append(regression.fit(outside, gold[outside], seed + fold))
         predicted[inside], fold_of[inside] = regression.predict(inside), fold
+    cosines = F.cosine_similarity(known[: len(gold)].double(), known[len(gold) :].double()).cpu().numpy()
     columns = {"item": pairs["item"].to_numpy(), "fold": fold_of, "gold": gold, "predicted": predicted}
+    columns["cosine"] = cosines
     return TuningRecord(pd.DataFrame(columns), float(np.mean(losses)))
 
 

@@ -75,8 +75,9 @@ def run_study(
     Returns:
         `runs`: ``model, task, sample, adaptation`` (D1, D2, … in the order given), ``finetuning`` (H1, …),
         ``replicate``; ``adaptation_line, finetuning_line, adaptation_seed, finetuning_seed``; ``pearson, spearman``
-        (cross-validated, see `fold_correlations`); the losses ``adaptation_loss, heldout_before, heldout_after`` (nats
-        per token) and ``finetuning_loss`` (the scores' variance is 1); ``tokens`` and ``passes`` over the sample;
+        (cross-validated, see `fold_correlations`), and ``zero_shot``, Pearson's r of the cosines before fine-tuning,
+        over the same folds; the losses ``adaptation_loss, heldout_before, heldout_after`` (nats per token) and
+        ``finetuning_loss`` (the scores' variance is 1); ``tokens`` and ``passes`` over the sample;
         ``adaptation_seconds, seconds``; and what `describe_samples` tells of the sample. Runs of the base model have
         the sample "base", the adaptation "none", and nothing in the columns that only an adaptation fills.
         `predictions`: the four columns that name a run, then ``item, fold, gold, predicted``.
@@ -175,7 +176,7 @@ def _numbers(result: dict[str, Any]) -> dict[str, float | None]:
     record = result["adaptation"] or {}
     names = {"adaptation_loss": "training_loss", "adaptation_seconds": "seconds"}
     names |= {name: name for name in ("heldout_before", "heldout_after", "tokens", "passes")}
-    scores = {name: result[name] for name in ("pearson", "spearman", "finetuning_loss", "seconds")}
+    scores = {name: result[name] for name in ("pearson", "spearman", "zero_shot", "finetuning_loss", "seconds")}
     return scores | {column: record.get(name) for column, name in names.items()}
 
 

@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.ablation import ablate_neurons
 from labutils.attribution.activations import WordActivations
-from labutils.attribution.gradients import neuron_conductance
 from labutils.attribution.matching import concept_neurons
 from labutils.attribution.passages import Passage, passage_losses, text_passages
 from labutils.core.progress import progress
@@ -130,6 +129,12 @@ def partner_interval(
     return crossed_bootstrap(contrasts, statistic, cells=(), strata=strata, seed=seed, units=(item_unit, PARTNERS))
 
 
+def split_texts(texts: Sequence[str], words: Sequence[str], n_texts: int) -> tuple[list[str], list[str]]:
+    """Of the texts about some words the first `n_texts`, and the next as many; none where there are fewer."""
+    about = texts_about(texts, words)
+    return (about[:n_texts], about[n_texts : 2 * n_texts]) if len(about) >= 2 * n_texts else ([], [])
+
+
 def concept_contrasts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -140,7 +145,7 @@ def concept_contrasts(
     top_k: int = 10,
     n_texts: int = 20,
     n_draws: int = 8,
-    n_steps: int | None = None,
+    scores: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """The ablation contrast of every concept on texts that hold its words, which must not be those of `found`.
@@ -150,38 +155,32 @@ def concept_contrasts(
     Args:
         texts: of those that hold a word of the concept, the first `n_texts` are read with neurons ablated.
         top_k: neurons per concept.
-        n_steps: choose neurons by conductance of the texts' log-likelihood as well, with at most so many points of a
-            path, on the next `n_texts` texts of the concept; None: by matching alone.
+        scores: choose the `top_k` neurons with the largest ``score`` of each ``concept``, as `concept_conductance`
+            gives them; None: by matching. Concepts without scores are left out.
 
     Returns:
-        the columns of `ablation_contrast`, ``concept``, and ``by``: how the neurons were chosen, "matching" or
-        "conductance". Concepts of which no word was measured, or with too few texts, are left out.
-        ``attrs["completeness"]``: by which share of its sum the conductance of a text is off at most; 0 without.
+        the columns of `ablation_contrast`, ``concept``, ``text`` (the place of the item among `texts`: concepts share
+        texts) and ``by``: how the neurons were chosen, "matching" or "conductance". Concepts of which no word was
+        measured, or with fewer than twice `n_texts` texts, are left out.
     """
-    frames, missed = [], 0.0
+    frames, place_of = [], {text: place for place, text in reversed(list(enumerate(texts)))}
     for concept, words in progress(concepts.items(), total=len(concepts), description="concepts", unit="concept"):
-        about = texts_about(texts, words)
-        if not found.select(words) or len(about) < 2 * n_texts:
+        read, _ = split_texts(texts, words, n_texts)
+        own = None if scores is None else scores[scores["concept"] == concept]
+        if not found.select(words) or not read or (own is not None and own.empty):
             continue
-        measured, others = (
-            text_passages(model, tokenizer, part) for part in (about[:n_texts], about[n_texts : 2 * n_texts])
-        )
-        chosen = {"matching": concept_neurons(found, words, top_k)}
-        if n_steps is not None:
-            scores = neuron_conductance(model, tokenizer, others, n_steps=n_steps, strict=False)
-            missed = max(missed, scores.attrs["completeness"])
-            chosen["conductance"] = scores.nlargest(top_k, "score")
+        passages = text_passages(model, tokenizer, read)
+        neurons = concept_neurons(found, words, top_k) if own is None else own.nlargest(top_k, "score")
 
-        def measure(ablated: PreTrainedModel, passages: Sequence[Passage] = measured) -> Float64[Tensor, " passages"]:
+        def measure(ablated: PreTrainedModel, passages: Sequence[Passage] = passages) -> Float64[Tensor, " passages"]:
             return passage_losses(ablated, tokenizer, passages)
 
-        for by, neurons in chosen.items():
-            frame = ablation_contrast(model, measure, found, neurons, n_draws=n_draws, seed=seed)
-            frames.append(frame.assign(concept=concept, by=by))
+        frame = ablation_contrast(model, measure, found, neurons, n_draws=n_draws, seed=seed)
+        places = frame["item"].map(dict(enumerate(place_of[text] for text in read)))
+        by = "matching" if scores is None else "conductance"
+        frames.append(frame.assign(concept=concept, text=places, by=by))
     if not frames:
         raise ValueError(
             f"no concept has {2 * n_texts} texts among the {len(texts)} given: give more, or lower n_texts"
         )
-    contrasts = pd.concat(frames, ignore_index=True)
-    contrasts.attrs["completeness"] = missed
-    return contrasts
+    return pd.concat(frames, ignore_index=True)

@@ -1,5 +1,7 @@
 """Figures of the attribution study, in the style and palette of `labutils.plots`; every function returns the Figure."""
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,6 +9,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from labutils.core.figures import finish_figure
+from labutils.data.sources import short_source
+from labutils.stats.bootstrap import Interval
 from labutils.stats.tables import interval_table
 
 COLOURS = dict(zip(("concept", "random", "matching", "conductance"), sns.color_palette("colorblind", 4), strict=True))
@@ -30,8 +34,10 @@ def precision_curves(precision: pd.DataFrame, *, title: str, level: float = 0.95
         low, high = np.quantile(values, tails, axis=0)
         axis.plot(table.columns, table.mean(), marker="o", color=COLOURS[kind], label=f"{kind} words")
         axis.fill_between(table.columns, low, high, color=COLOURS[kind], alpha=0.2)
-    axis.set(xlabel="k (words with the largest z)", ylabel="share that are the concept's", ylim=(0, 1.02))
-    axis.set_xticks(sorted(precision["k"].unique()))
+    axis.set(xlabel="k (words with the largest z)", ylabel="share that are the concept's", ylim=(0, 1.02), xscale="log")
+    ks = sorted(precision["k"].unique())
+    axis.set_xticks(ks, [f"{k}" for k in ks])
+    axis.minorticks_off()
     axis.legend(frameon=False)
     n_concepts = precision["concept"].nunique()
     return finish_figure(figure, title, f"bands: {level:.0%}, over {n_concepts} concepts and over draws of random sets")
@@ -53,40 +59,92 @@ def recovery_curve(shares: pd.DataFrame, *, title: str) -> Figure:
     return finish_figure(figure, title)
 
 
-def ablation_chart(contrasts: pd.DataFrame, *, title: str, unit: str, level: float = 0.95) -> Figure:
+def ablation_chart(
+    contrasts: pd.DataFrame, *, title: str, unit: str, pooled: Mapping[str, Interval] | None = None, level: float = 0.95
+) -> Figure:
     """Added loss with a concept's neurons ablated beyond that of random partners (rows of `concept_contrasts`).
 
-    >>> ablation_chart(contrasts, title="Neurons ablated", unit="nats per token")
+    >>> ablation_chart(contrasts, title="Neurons ablated", unit="nats per token", pooled={"matching": interval})
+
+    Args:
+        pooled: way of choosing neurons → the estimate over all its concepts, drawn as a line of its own at the bottom.
     """
     table = interval_table(contrasts, ["concept", "by"], level=level)
-    names = list(dict.fromkeys(table.sort_values("estimate")["concept"]))
-    figure, axis = plt.subplots(figsize=(7, 1.4 + 0.3 * len(names)))
+    order = table[table["by"] == table["by"].iloc[0]].sort_values("estimate")["concept"]
+    names = [*([] if not pooled else ["all concepts"]), *dict.fromkeys([*order, *table["concept"]])]
+    over_all = [(*("all concepts", by), each.estimate, each.low, each.high) for by, each in (pooled or {}).items()]
+    table = pd.concat([table, pd.DataFrame(over_all, columns=["concept", "by", "estimate", "low", "high"])])
+    figure, axis = plt.subplots(figsize=(7, 1.4 + 0.22 * len(names)))
     kinds = list(dict.fromkeys(table["by"]))
     for number, by in enumerate(kinds):
         part = table[table["by"] == by]
-        heights = [names.index(name) + 0.2 * (number - (len(kinds) - 1) / 2) for name in part["concept"]]
+        heights = [names.index(name) + 0.25 * (number - (len(kinds) - 1) / 2) for name in part["concept"]]
         spans = [(part["estimate"] - part["low"]).clip(lower=0), (part["high"] - part["estimate"]).clip(lower=0)]
-        axis.errorbar(part["estimate"], heights, xerr=spans, fmt="o", color=COLOURS[by], capsize=2, label=f"by {by}")
-    axis.axvline(0, color="0.3", linewidth=1)
+        axis.errorbar(part["estimate"], heights, xerr=spans, fmt="o", markersize=4, color=COLOURS[by], label=f"by {by}")
+    axis.axvline(0, color="0.3", linewidth=1, zorder=0)
+    if pooled:
+        axis.axhspan(-0.5, 0.5, color="0.92", zorder=0)
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel=f"added loss, the concept's neurons − random partners ({unit})", ylim=(-0.5, len(names) - 0.5))
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return finish_figure(figure, title, f"bars: {level:.0%} intervals over texts and draws of partners")
+    axis.grid(axis="y", visible=False)
+    return finish_figure(figure, title, f"bars: {level:.0%} intervals over texts and draws of partners", legend_of=axis)
 
 
-def agreement_bars(agreement: pd.DataFrame, *, title: str) -> Figure:
-    """Rank correlation per block, with the range of the shuffled null (rows of `attribution_agreement`).
+def agreement_dots(agreement: pd.DataFrame, *, title: str) -> Figure:
+    """Rank correlation per block, a dot for every concept, beside the range of the shuffled null.
 
-    >>> agreement_bars(agreement, title="Matching and conductance")
+    >>> agreement_dots(concept_agreement(found, concepts, conductance), title="Matching and conductance")
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.4))
-    axis.bar(agreement["block"], agreement["rho"], color=COLOURS["matching"], width=0.6, label="Spearman's ρ")
-    axis.vlines(
-        agreement["block"], agreement["null_low"], agreement["null_high"], color="0.2", linewidth=4, alpha=0.6,
-        label="shuffled neurons, 95 %",
-    )  # fmt: skip
-    axis.axhline(0, color="0.3", linewidth=1)
+    by_block = agreement.groupby("block")
+    blocks, low, high = (list(by_block.groups), by_block["null_low"].min(), by_block["null_high"].max())
+    axis.bar(blocks, high - low, bottom=low, color="0.85", width=0.7, label="shuffled neurons, 95 %", zorder=1)
+    many = agreement["concept"].nunique()
+    spread = 0.5 * (agreement.groupby("block").cumcount() + 0.5 - many / 2) / many
+    axis.scatter(
+        agreement["block"] + spread, agreement["rho"], s=18, color=COLOURS["matching"], zorder=3, label="one concept"
+    )
+    mean = by_block["rho"].mean()
+    axis.scatter(mean.index, mean, marker="_", s=300, linewidth=2, color="0.2", zorder=4, label="mean over concepts")
+    axis.axhline(0, color="0.3", linewidth=1, zorder=2)
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="rank correlation")
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return finish_figure(figure, title)
+    axis.set_xticks(blocks)
+    axis.grid(axis="x", visible=False)
+    return finish_figure(figure, title, legend_of=axis)
+
+
+def mean_rank_scatter(
+    frame: pd.DataFrame, *, x: str, y: str, unit: str, cells: Sequence[str], x_label: str, y_label: str, title: str
+) -> Figure:
+    """Every unit at its mean rank within the cells, in two columns, with its name and the spread over the cells.
+
+    >>> mean_rank_scatter(pairs, x="change", y="relative_drop", unit="task", cells=["method", "sparsity"], x_label="x",
+    ...     y_label="y", title="Tasks, with method and sparsity held fixed")
+    """
+    ranks = frame.assign(**{each: frame.groupby(list(cells))[each].rank() for each in (x, y)})
+    table = ranks.groupby(unit, sort=False)[[x, y]].agg(["mean", "std"])
+    figure, axis = plt.subplots(figsize=(7.2, 5))
+    short = {name: short_source(str(name)).replace("_", " ") for name in table.index}
+    last = pd.Series({name: each.rsplit("/", 1)[-1] for name, each in short.items()})
+    for name, row in table.iterrows():
+        axis.errorbar(
+            row[x, "mean"], row[y, "mean"], xerr=row[x, "std"], yerr=row[y, "std"], fmt="o", markersize=5,
+            color=COLOURS["matching"], ecolor="0.85", zorder=3,
+        )  # fmt: skip
+        label = short[name] if (last == last[name]).sum() > 1 else last[name]
+        place, left = (row[x, "mean"], row[y, "mean"]), _has_right_neighbour(table, x, y, name)
+        axis.annotate(
+            label, place, xytext=(-4 if left else 4, 4), textcoords="offset points", fontsize=8, zorder=4,
+            ha="right" if left else "left",
+        )  # fmt: skip
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.margins(0.12)
+    return finish_figure(figure, title, "cross: one standard deviation over the cells either way")
+
+
+def _has_right_neighbour(table: pd.DataFrame, x: str, y: str, name: object) -> bool:
+    """Whether a label to the right of a unit would lie on another unit's."""
+    right, up = (table[axis, "mean"] - table.loc[name, (axis, "mean")] for axis in (x, y))
+    spans = [table[axis, "mean"].max() - table[axis, "mean"].min() for axis in (x, y)]
+    near = (right > 0) & (right < 0.12 * spans[0]) & (up.abs() < 0.08 * spans[1])
+    return bool(near.any())

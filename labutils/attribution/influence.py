@@ -97,6 +97,28 @@ def words_of_tasks(
     return frame
 
 
+def usable_words(influence: pd.DataFrame, tasks: Sequence[str], *, fewest: int = 3) -> pd.DataFrame:
+    """Which tasks hang on words at all, by a rule that knows nothing of what pruning does to them.
+
+        usable_words(words_of_tasks(model, tokenizer, tasks), [task.name for task in tasks])
+
+    A word counts where the whole 95 % interval of its influence lies above zero; a task, where at least `fewest` words
+    count. A word found in every item of a task with an influence of 0.000 carries nothing.
+
+    Args:
+        influence: of `words_of_tasks`.
+        tasks: names of all tasks, so that one without any word has a row as well.
+
+    Returns:
+        one row per task: ``task, words`` (list of those that count, most influential first), ``n_words, usable``.
+    """
+    counted = influence[influence["low"] > 0]
+    words = {task: counted[counted["task"] == task]["word"].tolist() for task in tasks}
+    frame = pd.DataFrame({"task": list(words), "words": list(words.values())})
+    n_words = frame["words"].map(len)
+    return frame.assign(n_words=n_words, usable=n_words >= fewest)
+
+
 def influence_table(differences: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval per word of `difference` (nats), from one row per item and word; the largest mean first."""
     grouped = differences.groupby("word")["difference"]

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.activations import WordActivations
-from labutils.attribution.neurons import Neurons, check_neurons, find_mlp_layers, neuron_weights
+from labutils.attribution.neurons import MlpLayer, Neurons, check_neurons, find_mlp_layers, neuron_weights
 from labutils.attribution.passages import Passage, passage_losses, target_log_likelihoods
 from labutils.core.progress import progress
 
@@ -143,45 +143,56 @@ def revival_check(
     passages: Sequence[Passage],
     neurons: Neurons,
     *,
+    sizes: Sequence[int] = (1,),
     n_random: int = 10,
     seed: int = 0,
     batch_size: int = 32,
 ) -> pd.DataFrame:
-    """Does the prediction return when one neuron gets its weights back? Against random neurons of the same blocks.
+    """Does the prediction return when neurons get their weights back? Against as many random neurons of those blocks.
 
-        revival_check(dense, pruned, tokenizer, passages, [(0, 17)])
+        revival_check(dense, pruned, tokenizer, passages, weakest, sizes=[1, 10, 100])
 
     Args:
-        neurons: those to revive, one at a time.
-        n_random: how many other neurons to revive for comparison, drawn from the same blocks.
+        neurons: those to revive, the most important first.
+        sizes: how many of them are revived together, one number after the other.
+        n_random: random sets of as many neurons, with as many of each block, to compare with each.
 
     Returns:
-        one row per revived neuron: ``block, neuron, kind`` ("chosen" or "random"), ``dense``, ``pruned``, ``revived``
-        (mean loss per passage, nats per token), ``returned``: (pruned − revived) / (pruned − dense), 1 where the loss
-        is back; NaN where pruning changed nothing.
+        one row per set of revived neurons: ``size, kind`` ("chosen" or "random"), ``dense, pruned, revived`` (mean loss
+        per passage, nats per token), ``returned``: (pruned − revived) / (pruned − dense), 1 where the loss is back; NaN
+        where pruning changed nothing.
+
+    Raises:
+        ValueError: a size below 1 or above the number of neurons.
     """
     layers = find_mlp_layers(pruned)
-    chosen = check_neurons(neurons, layers)[["block", "neuron"]].assign(kind="chosen")
-    given = set(zip(chosen["block"], chosen["neuron"], strict=True))
-    others = [
-        (block, neuron)
-        for block in sorted(set(chosen["block"]))
-        for neuron in range(layers[block].width)
-        if (block, neuron) not in given
-    ]
-    drawn = np.random.default_rng(seed).permutation(len(others))[:n_random]
-    random = pd.DataFrame([others[place] for place in drawn], columns=["block", "neuron"]).assign(kind="random")
-    frame = pd.concat([chosen, random], ignore_index=True)
+    chosen = check_neurons(neurons, layers)[["block", "neuron"]]
+    if not sizes or min(sizes) < 1 or max(sizes) > len(chosen):
+        raise ValueError(f"sizes={list(sizes)} must lie between 1 and the {len(chosen)} neurons given")
+    generator, sets = np.random.default_rng(seed), []
+    for size in sizes:
+        counts = chosen["block"].head(size).value_counts(sort=False)
+        sets.append((size, "chosen", [tuple(pair) for pair in chosen.head(size).itertuples(index=False)]))
+        sets += [(size, "random", _random_set(counts, layers, generator)) for _ in range(n_random)]
 
     def mean_loss(model: PreTrainedModel) -> float:
         return float(passage_losses(model, tokenizer, passages, batch_size=batch_size).mean())
 
     before, after = mean_loss(dense), mean_loss(pruned)
     losses = []
-    pairs = list(zip(frame["block"], frame["neuron"], strict=True))
-    for pair in progress(pairs, description="revive neurons", unit="neuron"):
-        with revived(dense, pruned, [pair]):
+    for _, _, pairs in progress(sets, description="revive neurons", unit="set"):
+        with revived(dense, pruned, pairs):
             losses.append(mean_loss(pruned))
+    frame = pd.DataFrame([each[:2] for each in sets], columns=["size", "kind"])
     frame = frame.assign(dense=before, pruned=after, revived=losses)
     gap = after - before
     return frame.assign(returned=(frame["pruned"] - frame["revived"]) / gap if gap else np.nan)
+
+
+def _random_set(counts: pd.Series, layers: Sequence[MlpLayer], generator: np.random.Generator) -> list[tuple[int, int]]:
+    """As many neurons of each block as `counts` says, whichever."""
+    return [
+        (int(block), int(neuron))
+        for block, count in counts.items()
+        for neuron in generator.choice(layers[block].width, size=count, replace=False)
+    ]

@@ -4,8 +4,8 @@
 `ledger` reads the verdicts of a run and corrects them for their number (Holm).
 
 Imports `core` and `stats`, and knows nothing of how a number was measured. A new claim is an entry of the file, whose
-header explains the fields; a new rule of judgement belongs into `registry`, a new outcome also into the words and
-colours of `ledger`.
+header explains the fields; a rule of judging belongs into `outcomes`, a new outcome also into the words and colours of
+`ledger_page`.
 """
 
 from labutils.core.lazy import attach
@@ -14,8 +14,12 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "registry": ["judge", "not_testable", "claim"],
+        "conditions": ["judge_under"],
         "verdicts": ["Verdict"],
-        "ledger": ["ledger", "ledger_table", "tensions_table"],
+        "ledger": ["ledger"],
+        "beside_stored": ["beside_stored", "describe_beside"],
+        "ledger_page": ["ledger_table", "tensions_table", "untested_claims"],
+        "ledger_summary": ["effects_in_margins", "ledger_answer"],
         "published": ["published_values"],
     },
 )

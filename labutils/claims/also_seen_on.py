@@ -3,13 +3,23 @@
 The page is generated from the ledgers, the collection's own beside the others; a stale page fails a test.
 """
 
+import datetime
+import json
 import re
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from math import exp
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from labutils.claims.ledger import FILE, ledger
-from labutils.claims.registry import load_claims
-from labutils.claims.verdicts import Verdict
+from labutils.claims.ledger_page import write_p
+from labutils.claims.outcomes import decide
+from labutils.claims.registry import RELATIVE, all_claims, claim
+from labutils.claims.verdicts import Verdict, plural
 from labutils.core import paths
 from labutils.core.files import write_atomically
 
@@ -18,12 +28,18 @@ PAGE = paths.REPOSITORY / "docs" / "also_seen_on.md"
 OWN = "lab models"
 MARKS = "blank , . ( ) + - _"
 NAME = re.compile(r"\w[\w ,.()+-]{0,99}")
+MODELS = "models.yaml"  # beside the ledgers: what a reader cannot look up elsewhere
+NOT_RECORDED = "not recorded"
 INTRODUCTION = """# Also seen on
 
 The verdicts of the collection's own models, and those of runs on real models and real text, which are not part of the
-repository. Each column is one run; effects are signed as the claim is (`data/claims.yaml`), with 95 % intervals over
-items and what was repeated (calibration draws, seeds, samples, random neurons), corrected by Holm within the run. This
-page is generated from the ledgers beside it (`python -m labutils record <run> <name>`).
+repository. Effects are signed as the claim is (`data/claims.yaml`), with 95 % intervals over items and what was
+repeated (calibration draws, seeds, samples, random neurons). **Outcomes and p are those of each claim on its own,
+without a correction for the number of claims**: a correction within runs of two and of twenty claims would make runs
+incomparable. Each run was judged with the statistics of its day; outcomes follow from its interval and margin by
+today's rule, and where that changes the outcome its p is not recorded. The draws are few (two or three) in most runs on
+real models, and their intervals wide. This page is generated from the ledgers beside it
+(`python -m labutils record <run> <name>`).
 """
 
 
@@ -39,6 +55,7 @@ def record_elsewhere(run: str | Path, name: str) -> Path:
     target = LEDGERS / f"{name}.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(ledger, target)
+    write_atomically(_about(target), json.dumps(_describe_run(paths.expand(run))) + "\n")
     write_atomically(PAGE, also_seen_page())
     return target
 
@@ -60,21 +77,102 @@ def find_recordable(run: str | Path, name: str) -> Path:
 
 
 def also_seen_page() -> str:
-    """The page: a row per claim, a column per kept ledger, and under it on what each run was made."""
+    """The page: the kept runs, then for every claim a table with a row per run, and last on what each run was made."""
     names = sorted((path.stem for path in LEDGERS.glob("*.jsonl")), key=lambda name: (name != OWN, name))
-    found = {
-        name: [Verdict.from_row(row) for row in ledger(LEDGERS / f"{name}.jsonl").to_dict("records")] for name in names
-    }
-    claims = load_claims().set_index("id")["statement"]
-    lines = ["| claim | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for claim, statement in claims.items():
-        cells = [
-            "<br>".join(f"**{v.outcome}** {v.effect()}" for v in found[name] if v.claim == claim) for name in names
-        ]
-        if any(cells):
-            lines.append(f"| **{claim}** {statement} | " + " | ".join(cells) + " |")
-    about = []
+    found = {name: [_judge_again(row) for row in ledger(_kept(name)).to_dict("records")] for name in names}
+    models = yaml.safe_load((LEDGERS / MODELS).read_text(encoding="utf-8")) if (LEDGERS / MODELS).exists() else {}
+    blocks = [INTRODUCTION, "## The runs\n", *_runs_table(found, models), "\n## The claims"]
+    for one in all_claims():
+        rows = [_verdict_row(name, verdict) for name in names for verdict in found[name] if verdict.claim == one.id]
+        if rows:
+            blocks += [f"\n### {one.id}: {one.statement}\n"]
+            blocks += [f"*{one.aside[0].upper()}{one.aside[1:]}.*\n"] if one.aside else []
+            blocks += ["| run | outcome | effect [interval] | margin | p | over |", "|---" * 6 + "|", *rows]
+    blocks.append("\n## On what")
     for name in names:
         scopes = dict.fromkeys(", ".join(f"{key} {value}" for key, value in v.scope.items()) for v in found[name])
-        about += [f"\n**{name}**\n", *(f"- {scope}" for scope in scopes)]
-    return INTRODUCTION + "\n" + "\n".join(lines) + "\n\n## On what\n" + "\n".join(about) + "\n"
+        blocks += [f"\n**{name}**\n", *(f"- {scope}" for scope in scopes)]
+    return "\n".join(blocks) + "\n"
+
+
+def _judge_again(row: dict[str, Any]) -> Verdict:
+    """A kept verdict on its own, by today's rule; without its p where the rule has changed the outcome."""
+    verdict = Verdict.from_row(row)
+    verdict = replace(verdict, outcome=verdict.first_outcome, p_holm=None, correction="")
+    if verdict.estimate is None:
+        return verdict
+    today = decide(claim(verdict.claim).kind, verdict.low, verdict.high, verdict.margin)
+    return verdict if today == verdict.outcome else replace(verdict, outcome=today, p_value=None)
+
+
+def _runs_table(found: dict[str, list[Verdict]], models: dict[str, dict[str, str]]) -> list[str]:
+    """A row per run, and under it what its models are."""
+    lines = ["| run | models (parameters) | dense loss | over | kept |", "|---" * 5 + "|"]
+    used = {
+        name: list(dict.fromkeys(model for one in verdicts for model in _models(one)))
+        for name, verdicts in found.items()
+    }
+    for name, verdicts in found.items():
+        told = [f"{model} ({models.get(model, {}).get('parameters', NOT_RECORDED)})" for model in used[name]]
+        counts = [("items", [one.n_items for one in verdicts]), ("draws", [one.n_draws for one in verdicts])]
+        sizes = ", ".join(f"{_span(numbers)} {unit}" for unit, numbers in counts if any(numbers))
+        lines.append(f"| {name} | {', '.join(told)} | {_dense_losses(verdicts)} | {sizes} | {_when_kept(name)} |")
+    seen = dict.fromkeys(model for names in used.values() for model in names)
+    described = [f"- `{model}`: {models[model]['about']}" for model in seen if model in models]
+    return [*lines, "", *described] if described else lines
+
+
+def _models(verdict: Verdict) -> list[str]:
+    return str(verdict.scope["model"]).split(", ")
+
+
+def _span(numbers: Sequence[int | None]) -> str:
+    known = [number for number in numbers if number is not None]
+    return " to ".join(map(str, sorted({min(known), max(known)})))
+
+
+def _dense_losses(verdicts: Sequence[Verdict]) -> str:
+    """The dense losses of a run, which the margins that are relative to them tell."""
+    told = []
+    for one in verdicts:
+        margin = claim(one.claim).margin
+        if one.margin and margin and margin.unit in RELATIVE:
+            loss = one.margin / margin.value
+            told.append(f"{loss:.2f} nats" if one.unit.startswith("nats") else f"{one.unit} = {loss:.2f}")
+            told[-1] += f" (perplexity {exp(loss):.3g})" if one.unit.startswith("nats") else ""
+    return "; ".join(dict.fromkeys(told)) or NOT_RECORDED
+
+
+def _when_kept(name: str) -> str:
+    about = json.loads(_about(_kept(name)).read_text()) if _about(_kept(name)).exists() else {}
+    return about.get("kept", NOT_RECORDED) + (f", made at {about['commit']}" if "commit" in about else "")
+
+
+def _verdict_row(name: str, verdict: Verdict) -> str:
+    if verdict.estimate is None:
+        return f"| {name} | **{verdict.outcome}** | {verdict.note.replace('|', '/')} | | | |"
+    margin = "none" if verdict.margin is None else f"{verdict.margin:.2g}"
+    p = NOT_RECORDED if verdict.p_value is None else write_p(verdict.p_value)
+    counted = [(verdict.item_unit, verdict.n_items), (verdict.draw_unit, verdict.n_draws)]
+    over = ", ".join(f"{n} {unit if n == 1 else plural(unit)}" for unit, n in counted if n is not None)
+    cells = [name, f"**{verdict.outcome}**", verdict.effect(), margin, p, over]
+    return f"| {' | '.join(cells)} |"
+
+
+def _kept(name: str) -> Path:
+    return LEDGERS / f"{name}.jsonl"
+
+
+def _about(kept: Path) -> Path:
+    """What is told of a kept ledger's run, in a file beside it."""
+    return kept.with_suffix(".json")
+
+
+def _describe_run(run: Path) -> dict[str, str]:
+    """The day on which a run is kept and, where its manifest tells, the commits that its notebooks were made at."""
+    about = {"kept": datetime.date.today().isoformat()}
+    if not (run / "manifest.json").exists():
+        return about
+    records = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["notebooks"].values()
+    commits = sorted({record["git"]["commit"][:7] for record in records if record["git"]["commit"]})
+    return about | ({"commit": ", ".join(commits)} if commits else {})

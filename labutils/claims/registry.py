@@ -4,21 +4,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from labutils.claims.verdicts import Verdict
+from labutils.claims.outcomes import KINDS, NEGLIGIBLE, boundaries, decide, region
+from labutils.claims.verdicts import Judged, Verdict
 from labutils.core.options import suggest
 from labutils.core.paths import DATA
 from labutils.core.yaml_text import parse_yaml
 from labutils.stats.bootstrap import UNITS, Interval, Statistic, crossed_bootstrap, p_value
 
 REGISTRY = DATA / "claims.yaml"
-KINDS = ("positive", "no_worse", "negative_result", "equivalence")
-MARGIN_UNITS = {"relative to dense loss": "nats", "nats": "nats", "accuracy": "accuracy", "log ratio": "log ratio"}
+PER_SPARSITY = "relative to dense loss, per unit of sparsity"
+RELATIVE = ("relative to dense loss", PER_SPARSITY)
+MARGIN_UNITS = {
+    "relative to dense loss": "nats", PER_SPARSITY: "nats per unit of sparsity", "nats": "nats", "accuracy": "accuracy",
+    "log ratio": "log ratio",
+}  # fmt: skip
 NEEDS = "SGHTQX"
 
 
@@ -51,17 +56,25 @@ class Claim:
     needs: tuple[str, ...]
     studied_in: str | None
     also: str = ""
+    short: str = ""
+    exploratory: bool = False
+    same_fact_as: str | None = None
 
     def region(self, margin: float | None) -> tuple[float, float]:
         """Where the judged quantity lies if the claim holds, for a margin in the quantity's own unit."""
-        delta = inf if margin is None else margin
-        regions = {
-            "positive": (0.0, inf),
-            "no_worse": (-delta, inf),
-            "negative_result": (-inf, delta),
-            "equivalence": (-delta, delta),
-        }
-        return regions[self.kind]
+        return region(self.kind, margin)
+
+    @property
+    def name(self) -> str:
+        """The claim in few words, for figures and lists; its statement where there are none."""
+        return self.short or self.statement.rstrip(".")
+
+    @property
+    def aside(self) -> str:
+        """Why the claim is no test of its own, so that it is neither corrected for nor counted; "" where it is one."""
+        if self.exploratory:
+            return "exploratory: set up after a look at results, so neither corrected nor counted"
+        return f"the same fact as {self.same_fact_as}: neither corrected nor counted" if self.same_fact_as else ""
 
 
 def load_claims() -> pd.DataFrame:
@@ -70,11 +83,19 @@ def load_claims() -> pd.DataFrame:
     >>> load_claims()[["id", "statement", "margin_value"]]
     """
     rows = []
-    for one in _registry()[0].values():
+    for one in all_claims():
         margin = one.margin or (None, None)
         row = asdict(one) | {"needs": " ".join(one.needs), "margin_value": margin[0], "margin_unit": margin[1]}
         rows.append({name: value for name, value in row.items() if name != "margin"})
     return pd.DataFrame(rows)
+
+
+def all_claims() -> list[Claim]:
+    """The claims of the registry in the order of the file.
+
+    >>> [one.id for one in all_claims() if one.studied_in == "01_layerwise_sparsity"]
+    """
+    return list(_registry()[0].values())
 
 
 def claim(claim_id: str) -> Claim:
@@ -117,9 +138,10 @@ def judge(
     resampled. With a `guard` whose interval includes chance, an interval that the rows leave undefined, or one that has
     no width and is not at zero, the verdict is "not testable here". Margins relative to the dense loss need
     `dense_loss`. The claim is supported when the whole interval lies in the region where it holds, contradicted when
-    wholly outside, equivalent when it is a claim of a positive effect whose interval lies within the margin around
-    zero, else inconclusive. Because these rules read a two-sided interval at `level`, equivalence is tested at (1 -
-    level)/2 on each side, more strictly than by two one-sided tests at 1 - level.
+    wholly outside, and else inconclusive; within the margin around zero, an effect on the side that the claim denies is
+    "real, negligible", and a claim of a positive effect whose interval holds zero is "equivalent". Because these rules
+    read a two-sided interval at `level`, equivalence is tested at (1 - level)/2 on each side, more strictly than by two
+    one-sided tests at 1 - level.
     """
     judged = claim(claim_id)
     if guard is not None and guard.low <= guard.chance:
@@ -140,13 +162,8 @@ def judge(
             claim_id, f"an interval of width zero says nothing of what is not seen ({found})", scope=scope
         )
     margin = _margin_in_unit(judged, dense_loss)
-    outcome = _decide(judged, interval, margin)
-    boundaries = [bound for bound in judged.region(margin) if isfinite(bound)]
-    negligible = margin is not None and -margin <= interval.low and interval.high <= margin
-    clear = interval.low > 0 or interval.high < 0
-    remark = ""
-    if clear and negligible:
-        remark = f"statistically clear, practically negligible: the whole interval lies within ±{margin:.2g}"
+    outcome = decide(judged.kind, interval.low, interval.high, margin)
+    remark = _remark_on_size(judged, interval, margin, outcome)
     return Verdict(
         claim=judged.id,
         statement=judged.statement,
@@ -158,13 +175,15 @@ def judge(
         high=interval.high,
         level=interval.level,
         unit=unit or (MARGIN_UNITS[judged.margin.unit] if judged.margin else ""),
-        p_value=p_value(interval.samples, boundaries),
+        p_value=p_value(interval.samples, boundaries(judged.kind, outcome, margin)),
         margin=margin,
         n_items=interval.n_items,
         n_draws=interval.n_draws,
         note="; ".join(filter(None, [remark, interval.note])),
         item_unit=interval.units[0],
         draw_unit=interval.units[1],
+        judged=interval.evidence
+        and Judged(interval.evidence, {"dense_loss": dense_loss, "guard": guard, "unit": unit}),
     )
 
 
@@ -189,6 +208,12 @@ def read_registry(path: Path) -> tuple[dict[str, Claim], list[dict[str, Any]]]:
     """Claims by id, and tensions, of a registry file; ValueError names the entry that breaks its rules."""
     content = parse_yaml(path.read_text(encoding="utf-8"), name=path.name)
     claims = {name: _read_claim(name, entry) for name, entry in content["claims"].items()}
+    for one in claims.values():
+        if one.same_fact_as and (one.same_fact_as not in claims or claims[one.same_fact_as].aside or one.exploratory):
+            raise ValueError(
+                f"claim {one.id}: same_fact_as is {one.same_fact_as}, but names a claim of the file that is neither "
+                "exploratory nor said to be another's fact, and stands in a claim that is not exploratory"
+            )
     for entry in content["tensions"]:
         unknown = [name for side in entry["pair"] for name in side if _is_id(name) and name not in claims]
         if set(entry) != {"pair", "question"} or len(entry["pair"]) < 2 or unknown:
@@ -219,6 +244,8 @@ def _read_claim(name: str, entry: dict[str, Any]) -> Claim:
         f"a margin's unit is one of {', '.join(MARGIN_UNITS)}": margin is None or margin.unit in MARGIN_UNITS,
         "the type is D, O or null": one.type in ("D", "O", None),
         f"needs are letters of {NEEDS}": len(one.needs) > 0 and set(one.needs) <= set(NEEDS),
+        "exploratory is true or false": isinstance(one.exploratory, bool),
+        "same_fact_as is an id or null": one.same_fact_as is None or isinstance(one.same_fact_as, str),
         "source, statement and quantity are texts": all([one.source, one.statement, one.quantity]),
     }
     for rule, holds in checks.items():
@@ -229,7 +256,7 @@ def _read_claim(name: str, entry: dict[str, Any]) -> Claim:
 
 def _margin_in_unit(judged: Claim, dense_loss: float | None) -> float | None:
     """The margin in the unit of the judged quantity."""
-    if judged.margin is None or judged.margin.unit != "relative to dense loss":
+    if judged.margin is None or judged.margin.unit not in RELATIVE:
         return judged.margin and float(judged.margin.value)
     if dense_loss is None or not isfinite(dense_loss) or dense_loss <= 0:
         share = f"{judged.margin.value:.0%} of the dense model's mean loss"
@@ -237,17 +264,15 @@ def _margin_in_unit(judged: Claim, dense_loss: float | None) -> float | None:
     return float(judged.margin.value * dense_loss)
 
 
-def _decide(judged: Claim, interval: Interval, margin: float | None) -> str:
-    lowest, highest = judged.region(margin)
-    low, high = interval.low, interval.high
-    # An effect must exceed zero; a margin may be touched.
-    above = low > lowest if judged.kind == "positive" else low >= lowest
-    if above and high <= highest:
-        return "supported"
-    if high < lowest or low > highest:
-        return "contradicted"
-    within = margin is not None and -margin <= low and high <= margin
-    return "equivalent" if judged.kind == "positive" and within else "inconclusive"
+def _remark_on_size(judged: Claim, interval: Interval, margin: float | None, outcome: str) -> str:
+    """What a clear effect within the margin means for the claim; of other effects nothing."""
+    clear = interval.low > 0 or interval.high < 0
+    if margin is None or not clear or interval.low < -margin or interval.high > margin:
+        return ""
+    if outcome != NEGLIGIBLE:
+        return f"statistically clear, practically negligible: the whole interval lies within ±{margin:.2g}"
+    side = "in the direction of the claim" if judged.kind == "positive" and interval.low > 0 else "against the claim"
+    return f"an effect {side}, too small to matter: the whole interval lies within ±{margin:.2g}"
 
 
 def _plain_scope(scope: Mapping[str, Any]) -> dict[str, str | int | float | bool]:

@@ -1,13 +1,27 @@
 """A verdict: what one study says about one claim, as a row of the ledger and as a sentence."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from labutils.claims.outcomes import NEGLIGIBLE
 from labutils.stats.bootstrap import write_interval
+from labutils.stats.evidence import Evidence
 
 UNITS = ("item_unit", "draw_unit")
-OUTCOMES = ("supported", "contradicted", "equivalent", "inconclusive", "not testable here")
+# Beside its name in a sentence, what an outcome means.
+MEANINGS = {
+    "contradicted": ", that is, not transferred to this model,",
+    NEGLIGIBLE: " (an effect, but too small to matter)",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """From what a verdict was found: the rows of its interval, and what else `judge` was given."""
+
+    evidence: Evidence
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +29,10 @@ class Verdict:
     """What one study says about one claim, and on what it was found (`scope`: model, corpus, grid, parameters ...).
 
     `n_items` and `n_draws` say how many of `item_unit` and `draw_unit` the interval was found over; what was not
-    repeated has None. `p_value` is two-sided, against the boundary of the region in which the claim holds. `outcome`
-    may be weaker than `first_outcome` once `labutils.claims.ledger.correct` has adjusted for the other tests of the
-    ledger (`p_holm`).
+    repeated has None. `p_value` is two-sided, against the values that the outcome excludes (`outcomes.boundaries`).
+    `outcome` may be weaker than `first_outcome` once `labutils.claims.ledger.correct` has adjusted for the other tests
+    of the ledger (`p_holm`). `judged` is what it was found from, where an interval keeps its rows; it is no part of a
+    row.
     """
 
     claim: str
@@ -39,10 +54,11 @@ class Verdict:
     correction: str = ""
     item_unit: str = "item"
     draw_unit: str = "calibration draw"
+    judged: Judged | None = field(default=None, repr=False, compare=False)
 
     def as_row(self) -> dict[str, Any]:
         """Flat dictionary that JSON can hold; the entries of `scope` become `scope_<name>`."""
-        row = {name: value for name, value in asdict(self).items() if name != "scope"}
+        row = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("scope", "judged")}
         return row | {f"scope_{name}": value for name, value in self.scope.items()}
 
     @classmethod
@@ -58,7 +74,7 @@ class Verdict:
             for name, value in present.items()
             if name.startswith("scope_") and value is not None
         }
-        known = {item.name: present[item.name] for item in fields(cls) if item.name in present}
+        known = {one.name: present[one.name] for one in fields(cls) if one.name in present and one.name != "judged"}
         known = {name: value for name, value in known.items() if not (name in UNITS and value is None)}
         counts = {name: None if known.get(name) is None else int(known[name]) for name in ("n_items", "n_draws")}
         return cls(**(known | counts | {"scope": scope}))
@@ -75,7 +91,7 @@ class Verdict:
         remarks = " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in (self.note, self.correction) if remark)
         if self.estimate is None:
             return f"{self.claim} {self.outcome} ({where}). {remarks}".strip()
-        outcome = self.outcome + (", that is, not transferred to this model," if self.outcome == "contradicted" else "")
+        outcome = self.outcome + MEANINGS.get(self.outcome, "")
         return f"{self.claim} {outcome} on {where}: {self.evidence()}. {remarks}".strip()
 
     def evidence(self) -> str:

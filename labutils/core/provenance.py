@@ -16,6 +16,7 @@ from labutils.core import paths
 from labutils.core.files import git_state, hash_json, hash_path, without_paths
 from labutils.core.parts import split_part
 
+FOLDED = "folded"  # in `DataFrame.attrs`: the title under which `lab.show` folds a table away
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -61,7 +62,9 @@ def provenance(
         rows += [("token ids sha256", hash_tensors({"input_ids": tokens}))]
     if seed is not None:
         rows += [("seed", seed)]
-    return pd.DataFrame([(item, str(value)) for item, value in rows], columns=["item", "value"])
+    table = pd.DataFrame([(item, str(value)) for item, value in rows], columns=["item", "value"])
+    table.attrs[FOLDED] = "Versions, model, tokenizer and texts, with their hashes"
+    return table
 
 
 def find_versions(*packages: str) -> dict[str, str]:

@@ -14,20 +14,32 @@ from labutils.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "amounts": ["gains_by_amount", "judge_amounts", "task_interval", "why_no_baseline"],
         "arms": ["DistillSetting", "arms_along"],
         "comparison": [
             "arm_differences",
             "floor_guard",
             "gains_along",
+            "gains_by_start",
             "interval_rows",
             "score_interval",
             "seed_tests",
+            "shared_seeds",
         ],
         "data": ["TaskData", "load_task_data"],
         "figures": ["gain_curves", "gain_forest", "layer_curves", "layer_values"],
         "matchers": ["METHODS"],
         "pipeline": ["Distillation", "distill", "train_teacher"],
         "plan": ["DistillPlan"],
+        "sentences": [
+            "describe_baseline",
+            "describe_difference",
+            "describe_layer_gains",
+            "describe_layers",
+            "describe_score_table",
+            "describe_task_gains",
+            "describe_teachers",
+        ],
         "students": ["cut_student", "narrow_student"],
         "sweep": ["DistillSweep", "distill_sweep"],
         "tables": [

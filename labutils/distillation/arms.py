@@ -1,6 +1,7 @@
 """Arms and sizes of a distillation study.
 
-An arm is a method and what sets it apart: "kd", "loraild/rank=32", "ild/share=0.5", "kd/share=2", "kd/test-logits".
+An arm is a method and what sets it apart: "kd", "loraild/rank=32", "ild/share=0.5", "kd/cut", "kd/test-logits".
+"cut" starts the student from some of the pretrained model's blocks, at full width, instead of from random weights;
 `rank` is that of the adapters of teacher and student (and RAIL-KD's size), `share` the training items as a share of
 the setting's, and "test-logits" lets the student also learn from the teacher's outputs on the test items: a control
 that must help, and no method.
@@ -13,7 +14,7 @@ from typing import Literal
 from labutils.core.options import suggest
 from labutils.distillation.matchers import find_method
 
-PARTS = ("rank=…", "share=…", "test-logits")
+PARTS = ("rank=…", "share=…", "cut", "test-logits")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Arm:
     rank: int | None = None
     share: float = 1.0
     test_logits: bool = False
+    cut: bool = False
+
+    @property
+    def tuned(self) -> str:
+        """The arm on which its learning rate is chosen: the method, with the same kind of student."""
+        return f"{self.method}/cut" if self.cut else self.method
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,8 @@ class DistillSetting:
         n_blocks: of the student.
         width: of a new, narrower student; None cuts the student from the teacher's blocks at full width.
         rank: of adapters, and RAIL-KD's common size.
-        epochs, patience, batch_size, ild_start, curriculum, layer_map, padding, pooling: see `TrainingOptions`.
+        epochs, patience, batch_size, ild_start, curriculum, layer_map, padding, pooling, temperature: see
+            `TrainingOptions`.
         teacher_epochs, teacher_rate: training of the teacher's adapters.
         n_tuning: seeds, of their own, on which the learning rate of each task and method is chosen.
         max_length: tokens per row.
@@ -57,6 +65,7 @@ class DistillSetting:
     layer_map: str | None = None
     padding: Literal["masked", "paper"] = "masked"
     pooling: Literal["mean", "last"] = "mean"
+    temperature: float = 1.0
     teacher_epochs: int = 8
     teacher_rate: float = 3e-3
     n_tuning: int = 2
@@ -66,7 +75,7 @@ class DistillSetting:
     def student_options(self, rank: int) -> dict[str, object]:
         """The options of `distill` that all arms of a rank share."""
         names = ("epochs", "patience", "batch_size", "ild_start", "curriculum", "layer_map", "padding", "pooling")
-        return {name: getattr(self, name) for name in names} | {"rank": rank}
+        return {name: getattr(self, name) for name in (*names, "temperature")} | {"rank": rank}
 
     def teacher_options(self, rank: int) -> dict[str, object]:
         """The options of `train_teacher`."""
@@ -91,6 +100,8 @@ def parse_arm(name: str) -> Arm:
                 given["rank"] = _positive(int(value))
             elif key == "share":
                 given["share"] = _positive(float(value))
+            elif part == "cut":
+                given["cut"] = True
             elif part == "test-logits" and teaches:
                 given["test_logits"] = True
             else:

@@ -21,14 +21,15 @@ from labutils.models.loading import load_model, model_name
 from labutils.models.structure import find_blocks
 from labutils.runner.finished_runs import FinishedRuns, Frames
 
-FORMAT = 1  # of `FinishedRuns`: raise it when the same inputs come to give other numbers
+FORMAT = 2  # of `FinishedRuns`: raise it when the same inputs come to give other numbers
 
 
 @dataclass(frozen=True)
 class Bench:
     """A task's items, enough for the largest share, and the teacher that was trained on the setting's share of them.
 
-    `key` is a hash of everything that both depend on; `teacher_frames` are the teacher's own rows.
+    `key` is a hash of everything that both depend on; `teacher_score` is the teacher's on the validation items, and
+    `teacher_frames` are its own rows.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Bench:
     rank: int
     teacher: TaskModel
     key: str
+    teacher_score: float
     teacher_frames: Frames = field(repr=False)
 
 
@@ -70,7 +72,8 @@ def prepare_bench(
     key = finished.name({**backbone.hashes, "items": hash_items(taught), "teacher": options})
     checkpoint = None if finished.folder is None else finished.folder / "teachers" / key
     teacher = train_teacher(backbone.model, taught, checkpoint=checkpoint, **options)
-    bench = Bench(backbone.name, backbone.model, data, rank, teacher, key, {})
+    score = 1 - float(score_items(teacher, data, data.validation)["loss"].mean())
+    bench = Bench(backbone.name, backbone.model, data, rank, teacher, key, score, {})
     return replace(bench, teacher_frames=_teacher_rows(bench))
 
 
@@ -103,9 +106,9 @@ def add_test_items(data: TaskData, teacher: TaskModel) -> TaskData:
     return replace(data, train=train)
 
 
-def make_student(model: PreTrainedModel, setting: DistillSetting, seed: int) -> PreTrainedModel:
-    """A narrower network drawn from the seed, or the teacher's blocks that the fixed layer map names."""
-    if setting.width is not None:
+def make_student(model: PreTrainedModel, setting: DistillSetting, seed: int, *, cut: bool = False) -> PreTrainedModel:
+    """A narrower network drawn from the seed, or, if `cut`, the pretrained model's blocks of the fixed layer map."""
+    if setting.width is not None and not cut:
         return narrow_student(model, n_blocks=setting.n_blocks, width=setting.width, seed=seed)
     return cut_student(model, group_ends(len(find_blocks(model)[1]), setting.n_blocks))
 
@@ -117,7 +120,8 @@ def measure_run(bench: Bench, arm: Arm, seed: int, rate: float, setting: Distill
     if arm.test_logits:
         data = add_test_items(data, bench.teacher)
     options = setting.student_options(bench.rank) | {"learning_rate": rate, "seed": seed}
-    result = distill(bench.teacher, make_student(bench.backbone, setting, seed), data, method=arm.method, **options)
+    student = make_student(bench.backbone, setting, seed, cut=arm.cut)
+    result = distill(bench.teacher, student, data, method=arm.method, **options)
     names = _names(bench, arm.name, arm.method, seed)
     run = names | {
         "rank": bench.rank, "share": arm.share, "rate": rate, **result.scores, "chance": data.chance,

@@ -83,17 +83,56 @@ def gains_along(
 ) -> pd.DataFrame:
     """What each method gains over a reference at the same rank or share (arms of `arms_along`), over all tasks.
 
+    At every value on the same seeds, those that all the arms have, so that points differ by the value alone.
+
     >>> gains_along(sweep.items, ["loraild"], reference="kd", part="rank", values=[4, 8, 16], default=8)
 
     Returns:
         `comparison` (the method), the value in a column called `part`, and `estimate, low, high`.
     """
+    arms = [arm_at(method, part, value, default) for value in values for method in [reference, *methods]]
+    items = items[items["seed"].isin(shared_seeds(items, arms))]
     frames = []
     for value in values:
         names = {method: arm_at(method, part, value, default) for method in [reference, *methods]}
         pairs = {method: (names[reference], names[method]) for method in methods}
         frames.append(interval_rows(arm_differences(items, pairs), ["comparison"]).assign(**{part: value}))
     return pd.concat(frames, ignore_index=True)
+
+
+def gains_by_start(items: pd.DataFrame, methods: Sequence[str], *, reference: str) -> pd.DataFrame:
+    """What each method gains over a reference, by what the students start from, over all tasks and on the same seeds.
+
+    >>> gains_by_start(sweep.items, ["none", "ild"], reference="kd")
+
+    Returns:
+        `start` ("random weights" or "pretrained blocks"), `comparison` (the method), `estimate, low, high`. Arms that
+        the rows lack are left out.
+    """
+    ends = {"random weights": "", "pretrained blocks": "/cut"}
+    there = set(items["arm"])
+    arms = [f"{method}{end}" for method in [reference, *methods] for end in ends.values()]
+    items = items[items["seed"].isin(shared_seeds(items, [arm for arm in arms if arm in there]))]
+    frames = []
+    for start, end in ends.items():
+        pairs = {
+            name: (f"{reference}{end}", f"{name}{end}")
+            for name in methods
+            if {f"{reference}{end}", f"{name}{end}"} <= there
+        }
+        if pairs:
+            frames.append(interval_rows(arm_differences(items, pairs), ["comparison"]).assign(start=start))
+    return pd.concat(frames, ignore_index=True)[["start", "comparison", "estimate", "low", "high"]]
+
+
+def shared_seeds(items: pd.DataFrame, arms: Sequence[str]) -> list[int]:
+    """The seeds that all of the arms that have rows were trained with, but for the teacher.
+
+    >>> shared_seeds(rows.items, ["none", "kd"])
+    """
+    students = items[items["arm"].isin(arms) & (items["arm"] != "teacher")]
+    sets = [set(part["seed"]) for _, part in students.groupby("arm")]
+    return sorted(set.intersection(*sets)) if sets else []
 
 
 def seed_tests(runs: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], *, margin: float) -> pd.DataFrame:

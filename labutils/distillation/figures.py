@@ -12,7 +12,9 @@ from labutils.core.figures import finish_figure
 from labutils.data.sources import short_source
 
 PANELS_PER_ROW = 3
+FOREST_PANELS = 4  # side by side
 NOTE_HEIGHT = -0.03
+TEACHER = "teacher"
 SHIFT = 0.012  # between the curves of `layer_curves`, in units of the depth
 _COLOURS = sns.color_palette("colorblind", 10)
 PALETTE = {
@@ -38,10 +40,15 @@ def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: st
     """
     tasks = list(dict.fromkeys(gains["evaluation"]))
     names = list(dict.fromkeys(gains["comparison"]))
+    columns = min(len(tasks), FOREST_PANELS)
+    lines = -(-len(tasks) // columns)
     figure, axes = plt.subplots(
-        1, len(tasks), figsize=(1.6 + 2.7 * len(tasks), 1.4 + 0.4 * len(names)), sharex=True, sharey=True, squeeze=False
-    )
-    for axis, task in zip(axes[0], tasks, strict=True):
+        lines, columns, figsize=(1.6 + 2.7 * columns, 1.4 * lines + 0.4 * len(names) * lines), sharex=True, sharey=True,
+        squeeze=False,
+    )  # fmt: skip
+    for axis in axes.flat[len(tasks) :]:
+        axis.remove()
+    for axis, task in zip(axes.flat, tasks, strict=False):
         for row in gains[gains["evaluation"] == task].itertuples():
             place, colour = names.index(row.comparison), PALETTE.get(row.comparison.split("/")[0], "0.3")
             axis.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
@@ -49,7 +56,9 @@ def gain_forest(gains: pd.DataFrame, *, title: str, margin: float, reference: st
         axis.axvspan(-margin, margin, color="0.88", zorder=0)
         axis.axvline(0, color="0.3", linewidth=1)
         axis.xaxis.set_major_locator(MaxNLocator(4))
-        axis.set(title=short_source(task), xlabel=f"gain over {reference}\n(accuracy or ρ)")
+        axis.set_title(short_source(task))
+        axis.set_xlabel(f"gain over {reference}\n(accuracy or ρ)")
+        axis.tick_params(labelbottom=True)
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].invert_yaxis()
     note = f"bars: {level:.0%} intervals over test items and seeds; band: ± margin ({margin:g})"
@@ -93,7 +102,8 @@ def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -
 
     Args:
         values: one row per `arm`, `blocks` (in the model), `block`, `measure` and whatever was repeated (tasks, seeds),
-            with `value`; the curves are means, their bands 95 % bootstrap intervals over the repetitions.
+            with `value`; the curves are means, their bars 95 % bootstrap intervals over the repetitions. The teacher's,
+            of which there is one per task, has none.
     """
     columns = min(len(measures), PANELS_PER_ROW)
     rows = -(-len(measures) // columns)
@@ -105,14 +115,18 @@ def layer_curves(values: pd.DataFrame, *, measures: Sequence[str], title: str) -
         numbers, names = pd.factorize(part["arm"])
         shift[part.index] = SHIFT * (numbers - (len(names) - 1) / 2)
     depth = values.assign(depth=(values["block"] + 1) / values["blocks"] + shift)
+    teacher, depth = depth[depth["arm"] == TEACHER], depth[depth["arm"] != TEACHER]
     for axis, measure in zip(axes.flat, measures, strict=False):
         part = depth[depth["measure"] == measure]
         sns.lineplot(
             part, x="depth", y="value", hue="arm", style="arm", palette=PALETTE, markers=True, dashes=False, ax=axis,
             errorbar=("ci", 95), n_boot=500, seed=0, err_style="bars", legend=axis is axes[0, -1],
         )  # fmt: skip
+        # One teacher per task: bars over few tasks would be their range, and hide the students.
+        above = teacher[teacher["measure"] == measure].groupby("depth")["value"].mean()
+        axis.plot(above.index, above, color=PALETTE["teacher"], linestyle="--", linewidth=1, label=TEACHER)
         axis.set(xlabel="depth (1 = last block)", ylabel=measure, xlim=(0, 1.08))
-    sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title=None)
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title=None)
     return finish_figure(figure, title, "bars: 95 % intervals over tasks and seeds", note_height=NOTE_HEIGHT)
 
 

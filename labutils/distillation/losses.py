@@ -19,14 +19,19 @@ def task_loss(
     return F.cross_entropy(outputs, targets)
 
 
-def output_loss(teacher: Float[Tensor, "items outputs"], student: Float[Tensor, "items outputs"]) -> Float[Tensor, ""]:
-    """Plain knowledge distillation: KL(teacher ‖ student) of the softmax outputs in nats, mean over items.
+def output_loss(
+    teacher: Float[Tensor, "items outputs"], student: Float[Tensor, "items outputs"], temperature: float = 1.0
+) -> Float[Tensor, ""]:
+    """Plain knowledge distillation: T² · KL(teacher ‖ student) of the softmax outputs over T in nats, mean over items.
 
-    One output means regression: the mean squared difference. No temperature, as in LoRAILD (Suzuki et al. 2025).
+    The temperature T flattens both distributions, so that the student sees how a teacher that is sure of its answer
+    ranks the others; T² keeps the gradients of one size (Hinton, Vinyals & Dean 2015, arXiv:1503.02531). T = 1 is
+    LoRAILD's (Suzuki et al. 2025). One output means regression: the mean squared difference, whatever T.
     """
     if student.shape[1] == 1:
         return F.mse_loss(student, teacher)
-    return F.kl_div(student.log_softmax(dim=1), teacher.log_softmax(dim=1), reduction="batchmean", log_target=True)
+    soft = [(outputs / temperature).log_softmax(dim=1) for outputs in (student, teacher)]
+    return temperature**2 * F.kl_div(*soft, reduction="batchmean", log_target=True)
 
 
 def direction_gap(

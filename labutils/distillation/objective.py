@@ -53,7 +53,7 @@ class Objective:
         """The parts with a weight above zero, by their names in `LossWeights`, and their weighted sum, `total`."""
         parts = {"task": task_loss(reading.outputs, batch.targets)}
         if weights.outputs:
-            parts["outputs"] = output_loss(self.targets.outputs[batch.items], reading.outputs)
+            parts["outputs"] = output_loss(self.targets.outputs[batch.items], reading.outputs, self.options.temperature)
         if weights.layers:
             mask = batch.mask if self.options.padding == "masked" else batch.mask.new_ones(batch.mask.shape)
             student = getattr(reading, self.method.states)

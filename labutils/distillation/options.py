@@ -25,6 +25,7 @@ class TrainingOptions:
         padding: "masked", or "paper" to average layer losses over padding too, as LoRAILD's official code does.
         curriculum: how layer losses come in, "sharp" or "smooth" (see `loss_weights`).
         ild_start: first epoch (from 0) with a layer loss; the best epoch is looked for from there on.
+        temperature: by which the outputs of both models are divided where the student learns from the teacher's.
         keep_zeros: keep the zeros of a pruned student's matrices.
         seed: of head, projections, adapters, order of the items, dropout and random layer maps.
     """
@@ -42,6 +43,7 @@ class TrainingOptions:
     padding: Literal["masked", "paper"] = "masked"
     curriculum: Literal["sharp", "smooth"] = "sharp"
     ild_start: int = 0
+    temperature: float = 1.0
     keep_zeros: bool = False
     seed: int = 0
 
@@ -54,6 +56,8 @@ class TrainingOptions:
                 f"learning_rate ({self.learning_rate}) and clip_norm ({self.clip_norm}) must be above 0, weight_decay "
                 f"({self.weight_decay}) not below, warmup_share ({self.warmup_share}) in [0, 1)."
             )
+        if not self.temperature > 0:
+            raise ValueError(f"temperature={self.temperature} must be above 0; 1 leaves outputs as they are.")
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}.")

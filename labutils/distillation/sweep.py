@@ -4,7 +4,7 @@ Runs go through joblib: a Dask backend, with a folder that all workers see, move
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -42,7 +42,9 @@ class DistillSweep:
         probes: one row per run, block and test item: the loss of a linear probe. Besides the arms there are the student
             before training ("untrained") and the teacher ("teacher"), and a column `blocks`.
         clusters: one row per run, block and measure of agreement between clusters and labels (classification only).
-        tuning: one row per run that chose a learning rate: task, method, rate, seed, validation score.
+        teachers: one row per task: task, validation (the teacher's score), chance, admitted.
+        tuning: one row per run that chose a learning rate: task, method (with "/cut" for students cut from the model),
+            rate, seed, validation score.
     """
 
     items: pd.DataFrame
@@ -50,6 +52,7 @@ class DistillSweep:
     probes: pd.DataFrame
     clusters: pd.DataFrame
     tuning: pd.DataFrame
+    teachers: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def distill_sweep(
@@ -58,6 +61,7 @@ def distill_sweep(
     *,
     arms: Sequence[str] | Mapping[str, int],
     n_seeds: int | None = None,
+    admitted: tuple[float, float] | None = None,
     learning_rates: Sequence[float],
     setting: DistillSetting = DistillSetting(),  # noqa: B008 (frozen)
     folder: Path | None = None,
@@ -66,16 +70,19 @@ def distill_sweep(
 ) -> DistillSweep:
     """Train a teacher per task and rank, and a student per task, arm and seed.
 
-    The learning rate of each task and method is the one of `learning_rates` with the best mean validation score over
-    `setting.n_tuning` seeds of their own, at the setting's rank and share; its other arms take it over. Among equals
-    the lower rate is taken. Seeds decide the student's first weights and all randomness of its training; the items and
-    the teacher are those of the setting's seed.
+    The learning rate of each task and method (and kind of student) is the one of `learning_rates` with the best mean
+    validation score over `setting.n_tuning` seeds of their own, at the setting's rank and share; its other arms take it
+    over. Among equals the lower rate is taken. Seeds decide the student's first weights and all randomness of its
+    training; the items and the teacher are those of the setting's seed.
 
     Args:
         source: the teacher's backbone, as for `load_model`.
         tasks: as for `load_task_data`.
         arms: see `labutils.distillation.arms`; a mapping gives each its own number of seeds.
         n_seeds: seeds 0 to n − 1 of every arm, where arms are no mapping.
+        admitted: of what teachers students are trained: those whose validation score is at least the first number above
+            chance, so that there is something to teach, and below the second, so that their outputs tell more than the
+            labels do. Only the teacher decides, before any student is trained. None admits every task.
         learning_rates: the grid, the same for every method.
         folder: where finished runs are kept; a sweep that finds them there takes them, and trains the others.
         n_jobs: parallel processes; None leaves it to `joblib.parallel_config`.
@@ -97,12 +104,17 @@ def distill_sweep(
     backbone = load_backbone(source, revision=revision)
     _check_setting(backbone, setting)
     crew = _Crew(setting, FinishedRuns(folder, FORMAT), n_jobs)
-    benches = _prepare(backbone, tasks, chosen, crew)
+    benches = _prepare(backbone, tasks, [setting.rank], chosen, crew)
+    teachers = admit_tasks({task: benches[task, setting.rank] for task in tasks}, admitted)
+    tasks = list(teachers.index[teachers["admitted"]])
     plain = [benches[task, setting.rank] for task in tasks]
+    further = list(dict.fromkeys(arm.rank for arm in chosen if arm.rank not in (None, setting.rank)))
+    if further:
+        benches |= _prepare(backbone, tasks, further, chosen, crew)
     tuning = _tune(plain, chosen, rates, crew)
     best = _best_rates(tuning, plain, chosen, rates)
     jobs = [
-        (benches[task, arm.rank or setting.rank], arm, seed, best[benches[task, setting.rank].data.name, arm.method])
+        (benches[task, arm.rank or setting.rank], arm, seed, best[benches[task, setting.rank].data.name, arm.tuned])
         for task in tasks
         for arm in chosen
         for seed in range(seeds[arm.name])
@@ -113,7 +125,38 @@ def distill_sweep(
     )
     found += [bench.teacher_frames for bench in plain]
     frames = {name: _join(found, name) for name in ("items", "run", "probes", "clusters")}
-    return DistillSweep(frames["items"], frames["run"], frames["probes"], frames["clusters"], tuning)
+    return DistillSweep(
+        frames["items"], frames["run"], frames["probes"], frames["clusters"], tuning, teachers.reset_index(drop=True)
+    )
+
+
+def admit_tasks(benches: Mapping[str, Bench], admitted: tuple[float, float] | None) -> pd.DataFrame:
+    """Which tasks' teachers have something to teach; see `distill_sweep`.
+
+    >>> admit_tasks({task: bench}, (0.1, 0.98))
+
+    Returns:
+        one row per task, under its source: ``task`` (the name in the rows), ``validation, chance, admitted``.
+
+    Raises:
+        ValueError: no task is left.
+    """
+    rows = {
+        task: {"task": bench.data.name, "validation": bench.teacher_score, "chance": bench.data.chance}
+        for task, bench in benches.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index").assign(admitted=True)
+    if admitted is None:
+        return table
+    above, ceiling = admitted
+    table["admitted"] = (table["validation"] >= table["chance"] + above) & (table["validation"] < ceiling)
+    if not table["admitted"].any():
+        found = ", ".join(f"{row.task} {row.validation:.3f} (chance {row.chance:.3f})" for row in table.itertuples())
+        raise ValueError(
+            f"no teacher scores at least {above:g} above chance and below {ceiling:g}: {found}; name other tasks, or "
+            "widen the bounds"
+        )
+    return table
 
 
 def _check_setting(backbone: Backbone, setting: DistillSetting) -> None:
@@ -142,9 +185,10 @@ class _Crew:
         return self.run(_recall_or_measure, given, description, "run")
 
 
-def _prepare(backbone: Backbone, tasks: Sequence[str], arms: list[Arm], crew: _Crew) -> dict[tuple[str, int], Bench]:
-    """A bench per task and rank: the items, and a teacher trained on them."""
-    ranks = list(dict.fromkeys([crew.setting.rank, *(arm.rank for arm in arms if arm.rank)]))
+def _prepare(
+    backbone: Backbone, tasks: Sequence[str], ranks: Sequence[int], arms: list[Arm], crew: _Crew
+) -> dict[tuple[str, int], Bench]:
+    """A bench per task and rank: the items, enough for the largest share of the arms, and a teacher trained on them."""
     largest = max([1.0, *(arm.share for arm in arms)])
     wanted = [(task, rank) for task in tasks for rank in ranks]
     jobs = [(backbone, task, rank, largest, crew.setting, crew.finished) for task, rank in wanted]
@@ -156,7 +200,7 @@ def _tune(benches: list[Bench], arms: list[Arm], rates: Sequence[float], crew: _
     columns = ["task", "method", "rate", "seed", "validation"]
     if len(rates) == 1:
         return pd.DataFrame(columns=columns)
-    methods = dict.fromkeys(arm.method for arm in arms)
+    methods = dict.fromkeys(arm.tuned for arm in arms)
     jobs = [
         (bench, parse_arm(method), TUNING_SEEDS + seed, rate)
         for bench in benches
@@ -165,14 +209,14 @@ def _tune(benches: list[Bench], arms: list[Arm], rates: Sequence[float], crew: _
         for seed in range(crew.setting.n_tuning)
     ]
     runs = _join(crew.measure(measure_run, jobs, "choose learning rates"), "run")
-    return runs.rename(columns={"evaluation": "task"})[columns]
+    return runs.assign(method=runs["arm"]).rename(columns={"evaluation": "task"})[columns]
 
 
 def _best_rates(
     tuning: pd.DataFrame, benches: list[Bench], arms: list[Arm], rates: Sequence[float]
 ) -> dict[tuple[str, str], float]:
     """The rate of every task and method."""
-    wanted = [(bench.data.name, arm.method) for bench in benches for arm in arms]
+    wanted = [(bench.data.name, arm.tuned) for bench in benches for arm in arms]
     if len(rates) == 1:
         return dict.fromkeys(wanted, rates[0])
     means = tuning.groupby(["task", "method", "rate"])["validation"].mean()

@@ -5,16 +5,21 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from labutils.data.sources import short_source
-from labutils.distillation.comparison import arm_differences, interval_rows, seed_tests
+from labutils.distillation.comparison import arm_differences, interval_rows, seed_tests, shared_seeds
 from labutils.distillation.sweep import DistillSweep
 
 
 def score_table(sweep: DistillSweep, arms: Sequence[str]) -> pd.DataFrame:
-    """Mean test score over seeds: arms and "guessing" as rows, tasks and their mean as columns.
+    """Mean test score over the seeds that all arms have: arms and "guessing" as rows, tasks and their mean as columns.
 
     >>> lab.plots.value_grid(score_table(rows, ["teacher", "kd"]), title="Test score", label="↑ better")
+
+    The same seeds for every arm, so that two rows of the table differ by what their contrast says. The teacher, which
+    has no seeds, stands as it is.
     """
-    items = sweep.items[sweep.items["arm"].isin(arms)]
+    shared = shared_seeds(sweep.items, arms)
+    chosen = sweep.items["arm"].isin(arms) & (sweep.items["seed"].isin(shared) | (sweep.items["arm"] == "teacher"))
+    items = sweep.items[chosen]
     scores = 1 - items.groupby(["arm", "evaluation"])["loss"].mean().unstack("evaluation")
     tasks = list(dict.fromkeys(items["evaluation"]))
     scores.loc["guessing"] = sweep.runs.groupby("evaluation")["chance"].first()
@@ -24,11 +29,13 @@ def score_table(sweep: DistillSweep, arms: Sequence[str]) -> pd.DataFrame:
 
 
 def rate_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """The learning rate that validation chose: tasks as rows, methods as columns.
+    """The learning rate that validation chose: tasks as rows, methods (with "/cut" for cut students) as columns.
 
     >>> rate_table(rows.runs)
     """
-    table = runs.groupby(["evaluation", "method"], sort=False)["rate"].first().unstack("method")
+    cut = ["/cut" if "cut" in arm.split("/") else "" for arm in runs["arm"]]  # these have a rate of their own
+    tuned = runs.assign(method=runs["method"] + cut)
+    table = tuned.groupby(["evaluation", "method"], sort=False)["rate"].first().unstack("method")
     return table.rename(index=short_source).rename_axis(index=None, columns=None)
 
 

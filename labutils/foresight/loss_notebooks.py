@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from labutils.data.sources import split_pair
 from labutils.foresight.readings import Items, Windows
 from labutils.foresight.work import Parameters, Pass, Single, StudyWork, Sweep, Work, draws_of, model_of, requests_of
+from labutils.pruning.allocations import AdaptiveOwl
 from labutils.pruning.requests import make_request
 
 TUNING_BATCH = 8  # sequences of a step of `tune_lora`
@@ -59,14 +60,20 @@ def plan_tour(parameters: Parameters) -> StudyWork:
 
 
 def plan_layerwise(parameters: Parameters) -> StudyWork:
-    """01: scores × allocations × sparsities."""
+    """01: models × scores × allocations × sparsities."""
     p = parameters
-    arms = [f"{score}/{rule}" for score in p["scores"] for rule in ["uniform", *p["allocations"]]]
-    arms += [arm for arm in ("magnitude/uniform", "magnitude/global") if arm not in arms]
-    sweeps = loss_sweeps(p, p["texts"], arms, p["sparsities"], p["n_calibration"], sequential=p["sequential"])
+    rules = dict.fromkeys(["uniform", p["non_uniform"], *p["allocations"]])
+    arms = [f"{score}/{rule}" for score in p["scores"] for rule in rules]
+    arms = list(dict.fromkeys([*arms, "magnitude/uniform", "magnitude/global", "magnitude/global-raw"]))
     check = Pass(_once(p, _evaluated(p["texts"])))
     spread = Pass(Windows((p["texts"][0],), p["n_calibration"], p["seq_len"], 0))  # one pass over a calibration draw
-    return StudyWork((Work(model_of(p), tuple(sweeps), (), (check, spread)),))
+    works = []
+    for number, name in enumerate(dict.fromkeys(p["models"])):
+        sweeps = loss_sweeps(p, p["texts"], arms, p["sparsities"], p["n_calibration"], sequential=p["sequential"])
+        passes = (check,) if number else (check, spread)
+        others = min(number, 1)  # the first model stays in memory; the others are loaded twice
+        works.append(Work(model_of(p, name), tuple(sweeps), (), passes, loads=1 + others, copies=others))
+    return StudyWork(tuple(works))
 
 
 def plan_strategy(parameters: Parameters) -> StudyWork:
@@ -76,6 +83,9 @@ def plan_strategy(parameters: Parameters) -> StudyWork:
     arms += [f"{method}/uniform/{pattern}" for method in ("wanda", "ria", "sparsegpt") for pattern in p["patterns"]]
     options = {"sequential": p["sequential"]}
     sweeps = loss_sweeps(p, p["texts"], arms, p["sparsities"], p["n_calibration"], **options)
+    orders = ["wanda/uniform", "ria/uniform", "sparsegpt/uniform"]  # pruned in both orders of work at one sparsity
+    for way in (False, True):
+        sweeps += loss_sweeps(p, p["texts"], orders, [p["protocol_sparsity"]], p["n_calibration"], sequential=way)
     for count in p["n_sequences"]:
         sweeps += loss_sweeps(p, p["texts"], ["ria/uniform", "sparsegpt/uniform"], [0.5], count, **options)
     return StudyWork((Work(model_of(p), tuple(sweeps), (), (Pass(_once(p, _evaluated(p["texts"]))),)),))
@@ -84,21 +94,34 @@ def plan_strategy(parameters: Parameters) -> StudyWork:
 def plan_optiprune(parameters: Parameters) -> StudyWork:
     """03: OptiPrune and its components, on all texts with the first model and on the first text with the others."""
     p = parameters
-    arms = [*p["components"], "optiprune", "optiprune-auto"]
     all_texts = [*p["registers"], *p["languages"]]
     works = []
-    for number, name in enumerate(dict.fromkeys(p["models"])):
+    for number, name in enumerate(dict.fromkeys([*p["models"], *p["held_out"]])):
         texts = all_texts if number == 0 else all_texts[:1]
-        options = {"sequential": p["sequential"]}
-        sweeps = loss_sweeps(p, texts, arms, p["sparsities"], p["n_calibration"], **options)
-        check, singles = Pass(_once(p, _evaluated(texts))), ()
-        if number == 0:  # `pruning_costs`, on copies: a first one that is not measured, then some rounds
+        judged = name in p["models"]
+        sweeps, check = _optiprune_sweeps(p, texts, judged=judged), Pass(_once(p, _evaluated(texts)))
+        passes, singles = (check,), ()
+        if number == 0:  # one choice that is shown; `pruning_costs`, on copies: a first one not measured, then rounds
             shape, rounds = (p["n_calibration"], p["seq_len"]), p["n_repeats"]
             timed = {"sparsegpt": 1 + rounds, "optiprune-auto": rounds}
             singles = tuple(Single(_request(method, 0.5), shape, times) for method, times in timed.items())
-        # The first model stays in memory; the others are loaded for the checks, and once more for the sweeps.
-        works.append(Work(model_of(p, name), tuple(sweeps), singles, (check,), loads=2 if number else 1, copies=1))
+            singles += (Single(_request("optiprune-auto", p["shown_sparsity"]), shape),)
+            passes = (check, Pass(Windows((all_texts[0],), p["n_calibration"], p["seq_len"], 0)))
+        # The first model stays in memory; the others are loaded for the checks, the sweeps, and other deviations.
+        loads = 1 if number == 0 else 2 + judged
+        works.append(Work(model_of(p, name), tuple(sweeps), singles, passes, loads=loads, copies=1))
     return StudyWork(tuple(works))
+
+
+def _optiprune_sweeps(p: Parameters, texts: Sequence[str], *, judged: bool) -> list[Sweep]:
+    """All arms, and of models that are judged OptiPrune with other deviations, on the first text."""
+    options = {"sequential": p["sequential"]}
+    arms = [*p["components"], "optiprune", "optiprune-auto"]
+    sweeps = loss_sweeps(p, texts, arms, p["sparsities"], p["n_calibration"], **options)
+    late = [sparsity for sparsity in p["sparsities"] if sparsity > AdaptiveOwl.lambda_low]
+    for size in p["largest_deviations"] if judged and late else ():
+        sweeps += loss_sweeps(p, texts[:1], ["optiprune"], late, p["n_calibration"], lambda_max=size, **options)
+    return sweeps
 
 
 def plan_any_model(parameters: Parameters) -> StudyWork:

@@ -1,6 +1,6 @@
-"""What notebook 05 will do, from its parameters, cell by cell.
+"""What notebooks 05 and 05b will do, from their parameters, cell by cell.
 
-Its prunings are counted; what it reads beside them is counted in tokens, for the concepts and words that its texts
+Their prunings are counted; what they read beside them is counted in tokens, for the concepts and words that their texts
 hold.
 """
 
@@ -23,23 +23,27 @@ from labutils.foresight.work import (
 from labutils.sweeps.tasks import expand_tasks
 
 COVERED_FROM, POOL = 100, 8  # seeds of the pools that `covering_calibration` chooses from, and their size
-REVIVED = 5  # neurons that are looked at closely, and texts that they are tried on
+HURT, AMOUNTS = 5, 4  # texts that neurons are brought back on, and how many numbers of neurons are
 POINTS = 33  # of a path, where it bends about as much as those of small models; it may take up to `n_steps`
+REFERENCE_POINTS = 200  # of captum's path
 
 
 def plan_neurons(parameters: Parameters) -> StudyWork:
-    """05: words, neurons, ablations, attributions, and what pruning does to them."""
+    """05: words and their neurons, planted and real, ablations and attributions."""
     p = parameters
-    first = Work(
-        model_of(p), tuple(_sweeps(p)), (_closely(p),), (*_words(p), *_ablations(p), *_attributions(p), *_pruned(p)),
-        copies=2,
-    )  # fmt: skip
-    works = [first]
+    works = [Work(model_of(p), (), (), (*_words(p), *_ablations(p), *_attributions(p)), copies=2)]
     if p["second_model"]:
         second = model_of(p, p["second_model"])._replace(revision=None, dtype="auto")
         works.append(Work(second, (), (), (Pass(_texts(p, "train")),)))
-    rough = "words, ablations and attributions to a factor of about two"
-    return StudyWork(tuple(works), rough)
+    return StudyWork(tuple(works), "words, ablations and attributions to a factor of about two")
+
+
+def plan_meanings(parameters: Parameters) -> StudyWork:
+    """05b: influential words, and what pruning does to concepts and tasks."""
+    p = parameters
+    checks = (Pass(_items(p, p["n_checked"])), Pass(WordsLeftOut(_items(p, p["n_influence"]), min_count=5)))
+    work = Work(model_of(p), tuple(_sweeps(p)), (_closely(p),), (*checks, *_pruned(p)), copies=2)
+    return StudyWork((work,), "words to a factor of about two")
 
 
 def _texts(p: Parameters, split: str, step: int = 1) -> Texts:
@@ -72,13 +76,10 @@ def _closely(p: Parameters) -> Single:
 
 
 def _words(p: Parameters) -> list[Pass]:
-    """Tasks, their influential words, and activations on words: matched, planted, and by source."""
-    reading, testing = _texts(p, "train"), _texts(p, "test")
+    """Activations on words: matched, planted, and by source."""
     return [
-        Pass(_items(p, p["n_items"])),
-        Pass(WordsLeftOut(_items(p, p["n_influence"]), min_count=5)),
-        Pass(reading, 4),  # concepts, all words, stability on everything, and on every source
-        Pass(testing, 2),  # planted neurons, stability
+        Pass(_texts(p, "train"), 4),  # concepts, all words, stability on everything, and on every source
+        Pass(_texts(p, "test"), 2),  # planted neurons, stability
         Pass(_texts(p, "train", 8), each_block=True),  # neurons are planted block after block
     ]
 
@@ -88,34 +89,35 @@ def _ablations(p: Parameters) -> list[Pass]:
     times = 2 + p["n_random"]
     concepts, shown = _concepts(p)
     testing = _texts(p, "test")
-    domains = Items((p["attributed"], p["elsewhere"]), 2 * p["n_influence"], p["seed"])
+    domains = Items((p["attributed"], p["elsewhere"]), p["n_ablated"], p["seed"])
     return [
         Pass(TextsAbout(testing, concepts, p["n_about"]), times),
-        Pass(TextsAbout(testing, shown, p["n_about"]), 2 * times),
+        Pass(TextsAbout(testing, shown, p["n_about"]), times),
         Pass(domains, 1 + times * len(p["n_attributed"])),
     ]
 
 
 def _attributions(p: Parameters) -> list[Pass]:
-    """Conductance, by gradients at the points of a path: of concepts, of a task, of one concept."""
+    """Conductance, by gradients at the points of a path: of concepts, of a task, of one short text."""
     _, shown = _concepts(p)
     points = min(p["n_steps"], POINTS)
     task = Passages(Items((p["attributed"],), p["n_about"], p["seed"], split="train"))
+    one = Texts(tuple(p["sources"][:1]), 1, "test", p["seed"])
     return [
         Pass(TextsAbout(_texts(p, "test"), shown, p["n_about"]), points, gradients=True),
         Pass(task, points, gradients=True),
-        Pass(TextsAbout(_texts(p, "test"), shown[:1], p["n_about"]), points, gradients=True),
+        Pass(one, points + REFERENCE_POINTS, gradients=True),
     ]
 
 
 def _pruned(p: Parameters) -> list[Pass]:
     """One pruned model beside the dense one: words, predictions, neurons brought back."""
-    hurt = Texts(tuple(p["sources"][:1]), min(REVIVED, p["n_texts"]), "test", p["seed"])
+    hurt = Texts(tuple(p["sources"][:1]), min(HURT, p["n_texts"]), "test", p["seed"])
     return [
-        Pass(_texts(p, "train"), 2),
+        Pass(_texts(p, "train"), 3),
         Pass(_texts(p, "test"), 2),
         Pass(_texts(p, "test", 2), 2),
-        Pass(hurt, 2 + REVIVED * (1 + p["n_random"])),
+        Pass(hurt, 2 + AMOUNTS * (1 + p["n_random"])),
     ]
 
 

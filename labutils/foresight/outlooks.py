@@ -13,6 +13,7 @@ STEMS = (  # of the notebooks that there is a forecast of, see `plans`
     "03_optiprune",
     "04_calibration_and_tasks",
     "05_neuron_semantics",
+    "05b_pruned_meanings",
     "10_any_model",
 )
 

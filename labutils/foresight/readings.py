@@ -48,9 +48,7 @@ class Windows(Reading):
 
     def __post_init__(self) -> None:
         if (self.n_each is not None and self.n_each < 1) or self.seq_len < 2:
-            raise ValueError(
-                f"{self.n_each} items of {self.seq_len} tokens leave nothing to read; take at least 1 of 2"
-            )
+            raise ValueError(f"n_items={self.n_each}, seq_len={self.seq_len}: at least 1 item of 2 tokens can be read")
 
     def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
         if self.n_each is None:  # all pairs of sources that hold pairs

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from labutils.foresight.loss_notebooks import loss_sweeps
 from labutils.foresight.readings import Items, Reading
-from labutils.foresight.work import Draw, Parameters, StudyWork, Sweep, Work, draws_of, model_of, requests_of
+from labutils.foresight.work import Draw, Parameters, Pass, StudyWork, Sweep, Work, draws_of, model_of, requests_of
 from labutils.sweeps.tasks import expand_tasks
 
 CHOSEN = "those above chance"  # which tasks these are, the notebook finds out: here they count as all
@@ -16,8 +16,9 @@ def plan_tasks(parameters: Parameters) -> StudyWork:
     names = tuple(expand_tasks(p["tasks"]))
     every = Items(names, p["n_items"], p["seed"])
     compared = Items(names, p["n_items"], p["seed"], about=CHOSEN)
-    questions = Items(tuple(p["closed_book"]), p["n_knowledge"], p["seed"])
-    sets = [p["calibration"], *p["texts"], *p["others"]]
+    questions = Items(tuple(p["closed_book"]), p["n_checked"], p["seed"], about=CHOSEN)
+    checked = Items(tuple(dict.fromkeys([*names, *p["closed_book"]])), p["n_checked"], p["seed"])
+    sets = list(dict.fromkeys([p["calibration"], *p["texts"], *p["others"]]))
     drawn = {length: p["n_calibration"] * p["seq_len"] // length for length in p["seq_lens"]}
     lengths = [
         draw for length, count in drawn.items() for draw in draws_of(p["calibration"], count, length, p["n_draws"])
@@ -33,7 +34,8 @@ def plan_tasks(parameters: Parameters) -> StudyWork:
         sweeps.append(task_sweep(_draws(p, [p["text"]]), questions, **knowing))
         reading = {**p, "n_items": p["n_texts"]}
         sweeps += loss_sweeps(reading, [p["text"]], p["methods"], p["knowledge_sparsities"], p["n_calibration"])
-    return StudyWork((Work(model_of(p), tuple(sweeps)),), rough="at most: tasks at chance are left out")
+    work = Work(model_of(p), tuple(sweeps), (), (Pass(checked),))
+    return StudyWork((work,), rough="at most: tasks at chance are left out")
 
 
 def task_sweep(

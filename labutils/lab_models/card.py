@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from labutils.core.provenance import find_versions
 from labutils.lab_models import fitness
 from labutils.lab_models.corpus import SEEDS_PER_RUN, mixture, stream_texts
+from labutils.lab_models.loop import Options
 from labutils.lab_models.readme import format_readme
 from labutils.lab_models.specs import SEQUENCE_LENGTH
 from labutils.models.loading import load_model
@@ -68,8 +69,9 @@ def _describe_corpus(training: dict[str, Any], tokenizer: PreTrainedTokenizerBas
     """Tokens per source as trained on, and documents or items as these tokens over the mean length of a sample."""
     options = training["options"]
     sequences = training["step"] * options["batch_size"]
+    withheld = Options(**options).withheld  # a model trained before this option read everything
     sources = {}
-    for source, share in mixture().items():
+    for source, share in mixture(withheld).items():
         pairs = islice(stream_texts(source, options["seed"] * SEEDS_PER_RUN + 1), SAMPLED_TEXTS)
         texts = [text + answer for text, answer in pairs]
         lengths = [len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
@@ -77,7 +79,7 @@ def _describe_corpus(training: dict[str, Any], tokenizer: PreTrainedTokenizerBas
         documents = round(tokens / (sum(lengths) / len(lengths)))
         sources[source] = {"share": round(share, 4), "tokens": tokens, "documents": documents}
     totals = {key: sum(entry[key] for entry in sources.values()) for key in ("tokens", "documents")}
-    return {**totals, "sources": sources}
+    return {**totals, "withheld": withheld, "sources": sources}
 
 
 def _measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A shard depends on its number and the seed alone, so training can go on anywhere
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -24,7 +25,8 @@ from labutils.world.tasks import stream_items
 
 SHARD_SEQUENCES = 2048
 BATCH_TEXTS = 64
-SEEDS_PER_RUN = 100_000  # shards of one run, and its tokenizer, read streams of their own
+SEEDS_PER_RUN = 100_000  # shards of one run read streams of their own
+TOKENIZER_SEED = 0  # no shard reads it
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 ENGLISH_TEXTS, FOREIGN_TEXTS, INVENTORY_COPIES = 1500, 150, 300  # for the tokenizer; texts per source
 
@@ -47,17 +49,37 @@ TASK_WEIGHTS = {
     "qa/treatments": 2.0,
 }
 
+# What a model that never reads a register does without: the register in every language, and each task about what it
+# tells of. Entries on drugs stay in the encyclopedic register, as they do in a general encyclopedia.
+TASKS_ABOUT = {
+    "biomedical": ("sentiment/patients", "qa/treatments", "qa/trials", "inference/trials", "topic/medicine"),
+}
+
 CHOICE_TASKS = tuple(name for name, spec in TASKS.items() if spec.kind == "choice")
 
 
-def mixture() -> dict[str, float]:
-    """Source -> share of the tokens. A source is "<register>/<language>" or the name of a task."""
+def mixture(withheld: str = "") -> dict[str, float]:
+    """Source -> share of the tokens. A source is "<register>/<language>" or the name of a task.
+
+    Of a `withheld` register nothing is left, nor of the tasks about it; the other shares keep their proportions.
+    LookupError for a register that cannot be withheld.
+    """
+    if withheld and withheld not in TASKS_ABOUT:
+        raise LookupError(f"the register {withheld!r} cannot be withheld; there is {', '.join(TASKS_ABOUT)}.")
     foreign = [f"{register}/{language}" for language in LANGUAGES[1:] for register in REGISTERS]
     shares = {f"{register}/english": share for register, share in ENGLISH_SHARES.items()}
     shares |= dict.fromkeys(foreign, FOREIGN_SHARE / len(foreign))
     weights = {task: TASK_WEIGHTS.get(task, 1.0) for task in CHOICE_TASKS}
     unit = (1 - sum(shares.values())) / sum(weights.values())
-    return shares | {task: weight * unit for task, weight in weights.items()}
+    shares |= {task: weight * unit for task, weight in weights.items()}
+    if not withheld:
+        return shares
+    kept = {
+        source: share
+        for source, share in shares.items()
+        if source not in TASKS_ABOUT[withheld] and source.split("/")[0] != withheld
+    }
+    return {source: share / sum(kept.values()) for source, share in kept.items()}
 
 
 def stream_texts(source: str, seed: int) -> Iterator[tuple[str, str]]:
@@ -71,8 +93,9 @@ def stream_texts(source: str, seed: int) -> Iterator[tuple[str, str]]:
         yield from ((text, "") for text in stream_documents(register, language=language, seed=seed, split="train"))
 
 
-def train_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of the mixture's text, the same for all lab models.
+@cache
+def train_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE of the whole mixture's text, the same for all lab models and seeds: losses are per equal tokens.
 
     Mostly English text, with the list of English words beside it, so that even a rare word is one token; words of the
     built languages take two or three.
@@ -91,7 +114,7 @@ def train_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
         text + answer
         for source in mixture()
         for text, answer in islice(
-            stream_texts(source, seed * SEEDS_PER_RUN), FOREIGN_TEXTS if _is_foreign(source) else ENGLISH_TEXTS
+            stream_texts(source, TOKENIZER_SEED), FOREIGN_TEXTS if _is_foreign(source) else ENGLISH_TEXTS
         )
     ]
     texts += [" " + " ".join(inventory())] * INVENTORY_COPIES
@@ -112,13 +135,15 @@ class Shard:
     is_answer: Bool[Tensor, "sequences length"]
 
 
-def load_shard(number: int, tokenizer: PreTrainedTokenizerFast, *, seed: int, sequences: int) -> Shard:
+def load_shard(
+    number: int, tokenizer: PreTrainedTokenizerFast, *, seed: int, sequences: int, withheld: str = ""
+) -> Shard:
     """Shard `number` of the training text, its windows of 128 tokens in random order.
 
     Documents are joined by `</s>` into one stream and cut anywhere, as `labutils.data.corpora.load_tokens` does;
     windows of task items begin with an item, since that is how items are scored.
     """
-    shares = mixture()
+    shares = mixture(withheld)
     counts = np.floor(np.array(list(shares.values())) * sequences).astype(int)
     counts[0] += sequences - counts.sum()
     rows: list[tuple[list[int], list[bool]]] = []

@@ -41,6 +41,7 @@ class Options:
     seed: int = 0
     checkpoint_steps: int = 200
     loss_steps: int = 50  # steps averaged into one point of the loss curve
+    withheld: str = ""  # the register that the model never reads
 
     @property
     def steps(self) -> int:
@@ -105,11 +106,14 @@ def train_lab_model(
     """
     spec = name if isinstance(name, ModelSpec) else find_spec(name)
     options = options or Options(
-        tokens=spec.tokens if tokens is None else tokens, learning_rate=spec.learning_rate, seed=seed
+        tokens=spec.tokens if tokens is None else tokens,
+        learning_rate=spec.learning_rate,
+        seed=seed,
+        withheld=spec.withheld,
     )
     folder = expand(out or MODELS / spec.name)
     place = torch.device(choose_device(device))
-    tokenizer = train_tokenizer(options.seed)
+    tokenizer = train_tokenizer()
     special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     model = spec.build(vocabulary_size=len(tokenizer), special_ids=special, seed=options.seed).to(place).train()
     optimizer = torch.optim.AdamW(
@@ -153,7 +157,9 @@ def _run(
     for step in progress(range(record.step, options.steps), description=f"train {description}", unit="step"):
         if step // per_shard != shard_number:
             shard_number = step // per_shard
-            shard = load_shard(shard_number, tokenizer, seed=options.seed, sequences=SHARD_SEQUENCES)
+            shard = load_shard(
+                shard_number, tokenizer, seed=options.seed, sequences=SHARD_SEQUENCES, withheld=options.withheld
+            )
         start = step % per_shard * options.batch_size
         rows = slice(start, start + options.batch_size)
         batch, is_answer = shard.tokens[rows].to(model.device), shard.is_answer[rows].to(model.device)

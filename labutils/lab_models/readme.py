@@ -28,11 +28,19 @@ def _introduction(card: dict[str, Any]) -> list[str]:
         "```",
         "",
         f"- Corpus: {corpus['documents']:,} documents and task items, {corpus['tokens']:,} tokens, each read once.",
+        *_withheld(corpus),
         f"- Training: {training['tokens']:,} tokens in {training['steps']:,} steps, "
         f"{training['seconds'] / 60:.1f} minutes on {training['device']}, seed {training['options']['seed']}.",
         f"- Versions: {', '.join(f'{name} {version}' for name, version in card['versions'].items())}.",
         f"- SHA-256 of the weights: `{card['sha256']['model.safetensors']}`.",
     ]
+
+
+def _withheld(corpus: dict[str, Any]) -> list[str]:
+    """A line on what the model never read, where there is such a thing."""
+    if not (register := corpus.get("withheld")):  # a card written before models did without a register lacks the entry
+        return []
+    return [f"- Never read: the {register} register in any language, and the tasks about what it tells of."]
 
 
 def _tasks(card: dict[str, Any]) -> list[str]:

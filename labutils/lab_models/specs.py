@@ -1,4 +1,4 @@
-"""What a lab model is: its architecture, its size and how long it is trained."""
+"""What a lab model is: its architecture, its size, how long it is trained and what it never reads."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +16,21 @@ SEQUENCE_LENGTH = 128
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A lab model and the defaults of its training. `config` holds the arguments of `config_class` that size it."""
+    """A lab model and the defaults of its training.
+
+    Attributes:
+        config: the arguments of `config_class` that size it.
+        withheld: a register that the model never reads, nor any task about it; see `corpus.mixture`.
+        shipped: whether its weights come with the collection.
+    """
 
     name: str
     config_class: type[PreTrainedConfig]
     config: dict[str, Any] = field(default_factory=dict)
     tokens: int = 12_000_000
     learning_rate: float = 3e-3
+    withheld: str = ""
+    shipped: bool = True
 
     def build(self, *, vocabulary_size: int, special_ids: dict[str, int], seed: int) -> PreTrainedModel:
         """A model with random weights drawn from `seed`; `special_ids` are bos, eos and pad token ids."""
@@ -32,21 +40,26 @@ class ModelSpec:
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
 
 
+def _llama(
+    name: str, *, width: int = WIDTH, inner: int = 256, heads: int = HEADS, shipped: bool = True, withheld: str = ""
+) -> ModelSpec:
+    """A Llama of the lab's depth, context and tokens; its inner width is 8/3 of the width."""
+    config = {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": BLOCKS,
+        "num_attention_heads": heads,
+        "max_position_embeddings": CONTEXT_LENGTH,
+    }
+    return ModelSpec(name, LlamaConfig, config, tokens=10_000_000, shipped=shipped, withheld=withheld)
+
+
 SPECS = {
     spec.name: spec
     for spec in (
-        ModelSpec(
-            "lab-llama",
-            LlamaConfig,
-            {
-                "hidden_size": WIDTH,
-                "intermediate_size": 256,  # 8/3 of the width
-                "num_hidden_layers": BLOCKS,
-                "num_attention_heads": HEADS,
-                "max_position_embeddings": CONTEXT_LENGTH,
-            },
-            tokens=10_000_000,
-        ),
+        _llama("lab-llama"),
+        # lab-llama as it is, but for the biomedical register: a base for studies of adaptation to a new domain
+        _llama("lab-llama-general", withheld="biomedical"),
         ModelSpec(
             "lab-gpt2",
             GPT2Config,
@@ -74,5 +87,10 @@ SPECS = {
                 "attention_dropout": 0.0,
             },
         ),
+        # A ladder of sizes, for whoever trains one: lab-llama narrower and wider, all else equal. Larger models would
+        # learn better at lower rates; one rate for all leaves size as the only difference.
+        _llama("lab-llama-0.25m", width=36, inner=96, heads=2, shipped=False),
+        _llama("lab-llama-4m", width=208, inner=555, heads=8, shipped=False),
+        _llama("lab-llama-16m", width=448, inner=1195, heads=8, shipped=False),
     )
 }

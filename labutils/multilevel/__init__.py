@@ -7,7 +7,8 @@
     compare_models(model, fit_multilevel("score ~ adaptation + (1 + adaptation | sample)", rows))
 
 A study of adaptation goes through a fixed sequence of models: `study_table`, `fit_sequence`, `model_table`; what claims
-are judged by: `smallest_effect`, `share_ratio`. Beside them stand `bootstrap` (intervals for any number a model gives),
+are judged by: `smallest_effect`, `share_ratio`; the same asked in other ways: `specification_curve`,
+`ratio_over_ranges`. Beside them stand `bootstrap` (intervals for any number a model gives),
 `centre_within`, simulated studies with known coefficients (`simulate_study`, `recovery`, `text_effect_power`), figures.
 
 Imports `core` and `stats` only. From a formula to a fit the files are, in this order: `syntax`, `formula`, `coding`,
@@ -27,6 +28,17 @@ __getattr__, __dir__, __all__ = attach(
         "judging": ["share_ratio", "smallest_effect", "standardised_effects"],
         "sequence": ["ModelSequence", "StudyTable", "fit_sequence", "model_table", "study_table", "truth_like"],
         "simulation": ["StudyTruth", "draw_features", "simulate_study", "study_formula"],
+        "forks": ["explains_anything", "ratio_over_ranges", "specification_curve"],
+        "fork_figures": ["ratio_forest", "specification_plot"],
+        "sentences": [
+            "describe_curve",
+            "describe_effects",
+            "describe_groups",
+            "describe_power",
+            "describe_ranges",
+            "describe_residuals",
+            "describe_shares",
+        ],
         "power": ["recovery", "text_effect_power"],
         "variance_shares": ["centre_within"],
         "figures": [

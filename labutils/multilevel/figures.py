@@ -28,13 +28,20 @@ COMPONENTS = {
 }
 
 
-def fixed_effects_forest(models: Mapping[str, MultilevelModel], *, title: str, level: float = 0.95) -> Figure:
+def fixed_effects_forest(
+    models: Mapping[str, MultilevelModel],
+    *,
+    title: str,
+    names: Mapping[str, str] | None = None,
+    level: float = 0.95,
+) -> Figure:
     """Fixed effects but the intercept, with their t-intervals (Satterthwaite); one colour per model.
 
     >>> fixed_effects_forest({"M1": sequence["M1"], "M3": sequence["M3"]}, title="Effects on the score")
 
     Args:
         models: label → model; terms that several models have share a line.
+        names: what to call the terms.
     """
     tables = {label: model.fixed.drop(index="(Intercept)", errors="ignore") for label, model in models.items()}
     terms = list(dict.fromkeys(term for table in tables.values() for term in table.index))
@@ -47,7 +54,7 @@ def fixed_effects_forest(models: Mapping[str, MultilevelModel], *, title: str, l
             label=label,
         )  # fmt: skip
     axis.axvline(0, color="0.3", linewidth=1)
-    axis.set_yticks(range(len(terms)), terms)
+    axis.set_yticks(range(len(terms)), [(names or {}).get(term, term) for term in terms])
     axis.set_ylim(len(terms) - 0.5, -0.5)
     response = next(iter(models.values())).design.response
     axis.set(xlabel=f"effect on {response} per unit of the predictor, {level:.0%} t-interval")
@@ -129,10 +136,13 @@ def caterpillar(
     return close_figure(figure)
 
 
-def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
+def residual_plots(model: MultilevelModel, *, title: str, names: Mapping[str, str] | None = None) -> Figure:
     """Residuals against fitted values, and normal quantile plots of residuals and of every varying term.
 
     >>> residual_plots(model, title="Residuals of M3")
+
+    Args:
+        names: what to call the terms that vary.
     """
     varying = [(group, term) for group, table in model.covariances.items() for term in table.index]
     panels = 2 + len(varying)
@@ -148,7 +158,7 @@ def residual_plots(model: MultilevelModel, *, title: str) -> Figure:
     _quantiles(second, model.residuals / np.sqrt(model.residual_variance), "residuals / σ")
     for axis, (group, term) in zip(others, varying, strict=True):
         predicted = model.blups.loc[group].xs(term, level="term")["estimate"].to_numpy()
-        _quantiles(axis, predicted, f"{term} over {group}")
+        _quantiles(axis, predicted, f"{(names or {}).get(term, term)} over {group}")
     return finish_figure(figure, title)
 
 
@@ -179,21 +189,25 @@ def recovery_plot(found: pd.DataFrame, *, title: str, level: float = 0.95) -> Fi
     return finish_figure(figure, title)
 
 
-def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8) -> Figure:
+def power_curves(power: pd.DataFrame, *, title: str, target: float = 0.8, mark: int | None = None) -> Figure:
     """Power against the number of samples, one curve per text feature, from the rows of `text_effect_power`.
 
-    >>> power_curves(text_effect_power(truth, [20, 40, 80]), title="Power to see a text effect")
+    >>> power_curves(text_effect_power(truth, [20, 40, 80]), title="Power to see a text effect", mark=40)
+
+    Args:
+        mark: the number of samples of the study at hand, which gets a line.
     """
     figure, axis = plt.subplots(figsize=(7, 4))
     for number, (feature, rows) in enumerate(power.groupby("feature", sort=False)):
         rows = rows.sort_values("n_samples")
         below, above = rows["power"] - rows["low"], rows["high"] - rows["power"]
-        effect = rows["effect"].iloc[0]
         axis.errorbar(
             rows["n_samples"] * 1.02**number, rows["power"], yerr=[below.clip(lower=0), above.clip(lower=0)],
-            marker="o", capsize=2, color=_COLOURS[number % 10], label=f"{feature}: {effect:+.3g} per SD",
+            marker="o", capsize=2, color=_COLOURS[number % 10], label=str(feature),
         )  # fmt: skip
     axis.axhline(target, color="0.3", linewidth=1, linestyle="--")
+    if mark is not None:
+        axis.axvline(mark, color="0.6", linewidth=6, alpha=0.4, zorder=0, label=f"this study: {mark} samples")
     axis.set_xscale("log")
     axis.set_xticks(sorted(power["n_samples"].unique()), sorted(power["n_samples"].unique()))
     axis.set_xticks([], minor=True)

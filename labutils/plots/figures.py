@@ -1,22 +1,24 @@
 """Figures of the studies: one palette, one style, one function per kind of result.
 
 Every function takes tidy rows, draws intervals wherever there are repeated measurements, and returns the Figure. The
-same method has the same colour in every notebook; allocations and patterns differ by line style.
+same method has the same colour in every notebook, and so has the same allocation where no methods are compared; beside
+methods, allocations differ by line style.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 
 from labutils.core.figures import close_figure, finish_figure
 from labutils.data.sources import short_source
+from labutils.plots.alt_text import show_alt_text
 from labutils.pruning import PruneReport
 from labutils.stats.pairing import pair_with_dense
 from labutils.stats.tables import interval_table
@@ -35,19 +37,21 @@ PALETTE = {
 }
 DASHES = {
     "uniform": "-", "owl": "--", "alpha": "-.", "dlp": ":", "arithmetic": (0, (1, 3)), "global": (0, (5, 1, 1, 1)),
-    "optiprune": "-", "measured": "-",
+    "global-raw": (0, (5, 1)), "optiprune": "-", "measured": "-",
 }  # fmt: skip
 MARKERS = {
-    "uniform": "o", "owl": "s", "alpha": "^", "dlp": "D", "arithmetic": "v", "global": "P", "optiprune": "*",
-    "measured": "X",
+    "uniform": "o", "owl": "s", "alpha": "^", "dlp": "D", "arithmetic": "v", "global": "P", "global-raw": "h",
+    "optiprune": "*", "measured": "X",
 }  # fmt: skip
-OUTCOME_COLOURS = {
-    "supported": _COLOURS[2],
-    "contradicted": _COLOURS[3],
-    "equivalent": _COLOURS[0],
-    "inconclusive": (0.6, 0.6, 0.6),
-    "not testable here": (0.8, 0.8, 0.8),
-}
+_MUTED = sns.color_palette("Dark2", 8)
+# Allocations have colours of their own where a figure compares nothing else: no method shares them.
+ALLOCATION_PALETTE = {
+    "uniform": (0.45, 0.45, 0.45), "owl": _MUTED[2], "alpha": _MUTED[5], "dlp": _MUTED[3], "arithmetic": _MUTED[6],
+    "global": _MUTED[4], "global-raw": (0.1, 0.25, 0.15), "measured": (0.55, 0.1, 0.2),
+}  # fmt: skip
+# What is neither method nor allocation, such as models and texts, in the order of appearance.
+OTHER_COLOURS = [plt.get_cmap("tab20b")(place) for place in (0, 13, 5, 17, 9, 2, 15, 7, 19, 11)]
+POOLED = {"over models": (0.0, 0.0, 0.0), "all": (0.0, 0.0, 0.0)}
 NOTE = "bars: {:.0%} intervals over items and calibration draws"
 
 
@@ -58,6 +62,7 @@ def set_style() -> None:
     """
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "axes.titleweight": "bold", "axes.titlesize": 12})
+    show_alt_text()
 
 
 def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figure:
@@ -74,11 +79,11 @@ def loss_curves(rows: pd.DataFrame, *, title: str, level: float = 0.95) -> Figur
     evaluations = list(dict.fromkeys(rows["evaluation"]))
     figure, axes = _panels(len(evaluations))
     for axis, evaluation in zip(axes, evaluations, strict=True):
+        symlog(axis, 0.01)
         part = summary[summary["evaluation"] == evaluation]
         for (arm, method, allocation), curve in part.groupby(["arm", "method", "allocation"], sort=False):
             _error_curve(axis, curve, arm, PALETTE.get(method), allocation)
         axis.set(title=short_source(evaluation), xlabel="sparsity (share of zeros)")
-        axis.set_yscale("symlog", linthresh=0.01)
     axes[0].set_ylabel(f"added loss ({rows['unit'].iloc[0]})")
     return finish_figure(figure, title, NOTE.format(level), legend_of=axes[0])
 
@@ -92,6 +97,7 @@ def difference_curves(
     margin: float,
     unit: str,
     level: float = 0.95,
+    panels: str | None = None,
 ) -> Figure:
     """Paired differences against sparsity, one curve per label, with the margin of equivalence as a band.
 
@@ -99,20 +105,24 @@ def difference_curves(
     >>> difference_curves({"wanda": gain}, title="OWL", better="owl", worse="uniform", margin=0.02, unit="nats")
 
     Args:
-        differences: label → frame of `paired_differences`; a positive value favours `better`.
+        differences: label → frame of `paired_differences`; a positive value favours `better`. Methods and allocations
+            among the labels keep their colours.
         margin: half the height of the grey band, in `unit`.
+        panels: a column, such as "model", of whose values each has a panel.
     """
-    figure, (axis,) = _panels(1)
-    for number, (label, frame) in enumerate(differences.items()):
-        curve = interval_table(frame, ["sparsity"], level=level)
-        curve["sparsity"] += 0.004 * (number - (len(differences) - 1) / 2)
-        colour = PALETTE.get(label.split("/")[0], _COLOURS[number % 10])
-        _error_curve(axis, curve, label, colour, list(MARKERS)[number % 8], marker_only=True)
-    axis.axhspan(-margin, margin, color="0.85", zorder=0, label=f"± margin ({margin:.3g} {unit})")
-    axis.axhline(0, color="0.3", linewidth=1)
-    axis.set(xlabel="sparsity (share of zeros)", ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})")
-    axis.set_yscale("symlog", linthresh=_power_of_ten(max(margin, 1e-6)))
-    return finish_figure(figure, title, NOTE.format(level), legend_of=axis)
+    names = list(dict.fromkeys(name for frame in differences.values() for name in frame[panels])) if panels else [""]
+    figure, axes = _panels(len(names))
+    for axis, name in zip(axes, names, strict=True):
+        symlog(axis, _power_of_ten(max(margin, 1e-6)))
+        for number, (label, frame) in enumerate(differences.items()):
+            curve = interval_table(frame[frame[panels] == name] if panels else frame, ["sparsity"], level=level)
+            curve["sparsity"] += 0.006 * (number - (len(differences) - 1) / 2)
+            _error_curve(axis, curve, label, colour_of(label, number), _style_of(label, number), marker_only=True)
+        axis.axhspan(-margin, margin, color="0.85", zorder=0, label=f"± margin ({margin:.3g} {unit})")
+        axis.axhline(0, color="0.3", linewidth=1)
+        axis.set(title=short_source(name) if panels else "", xlabel="sparsity (share of zeros)")
+    axes[0].set_ylabel(f"{unit}: above 0 {better},\nbelow 0 {worse} is better")
+    return finish_figure(figure, title, NOTE.format(level), legend_of=axes[0])
 
 
 def layer_errors(report: PruneReport, *, title: str) -> Figure:
@@ -131,40 +141,22 @@ def layer_errors(report: PruneReport, *, title: str) -> Figure:
 
 
 def block_sparsity_bars(sparsities: Mapping[str, pd.Series], *, title: str) -> Figure:
-    """How each allocation spreads one target over the blocks: a line per allocation, blocks from input to output.
+    """How each allocation spreads one target over the blocks: marks side by side, blocks from input to output.
 
     >>> block_sparsity_bars({"owl": report.block_sparsity}, title="One target, spread over the blocks")
     """
     figure, (axis,) = _panels(1)
-    for label, series in sparsities.items():
+    for number, (label, series) in enumerate(sparsities.items()):
+        places = series.index.to_numpy() + 0.09 * (number - (len(sparsities) - 1) / 2)
         axis.plot(
-            series.index, series.values, marker=MARKERS.get(label, "o"), linestyle=DASHES.get(label, "-"), label=label
-        )
-    axis.set(xlabel="block (0 reads the embeddings)", ylabel="sparsity (share of zeros)", ylim=(0, 1))
+            places, series.values, marker=MARKERS.get(label, "o"), linestyle="", color=colour_of(label, number),
+            label=label,
+        )  # fmt: skip
+    axis.set(xlabel="block (0 reads the embeddings)", ylabel="sparsity (share of zeros)")
+    axis.margins(y=0.08)
+    axis.grid(axis="x", visible=False)
     axis.xaxis.get_major_locator().set_params(integer=True)
     return finish_figure(figure, title, legend_of=axis)
-
-
-def effect_forest(ledger: pd.DataFrame, *, title: str) -> Figure:
-    """Verdicts of a ledger as intervals, each divided by its claim's margin so that unlike units share one axis.
-
-    >>> effect_forest(lab.ledger("results/full"), title="Effects in units of their margins")
-    """
-    shown = ledger[ledger["margin"].fillna(0) > 0].reset_index(drop=True)
-    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.42 * len(shown)))
-    for row in shown.itertuples():
-        scaled = np.array([row.low, row.estimate, row.high]) / row.margin
-        colour = OUTCOME_COLOURS[row.outcome]
-        axis.plot(scaled[[0, 2]], [row.Index] * 2, color=colour, linewidth=2)
-        axis.plot(scaled[1], row.Index, "o", color=colour)
-    axis.axvspan(-1, 1, color="0.9", zorder=0)
-    axis.axvline(0, color="0.3", linewidth=1)
-    axis.set_yticks(range(len(shown)), [f"{row.claim} ({row.outcome})" for row in shown.itertuples()])
-    axis.set_xscale("symlog", linthresh=1)
-    axis.invert_yaxis()
-    axis.set(xlabel="effect in units of the claim's margin (band: ±1), 95 % interval")
-    axis.set_title(title, loc="left")
-    return close_figure(figure)
 
 
 def value_grid(
@@ -191,7 +183,9 @@ def value_grid(
         colours = {"cmap": "vlag", "norm": SymLogNorm(_power_of_ten(threshold), vmin=centre - most, vmax=centre + most)}
     table = table.set_axis([setting_name(row) for row in table.index])
     shown = table.map(lambda value: float(format(value, digits)) + 0.0)  # no minus before a zero
-    sns.heatmap(table, annot=shown, fmt=digits, cbar_kws={"label": label}, ax=axis, linewidths=0.5, **colours)
+    sns.heatmap(
+        table, annot=shown, fmt=digits, cbar_kws={"label": label, "format": "%.3g"}, ax=axis, linewidths=0.5, **colours
+    )
     axis.set_title(title, loc="left")
     axis.tick_params(axis="y", rotation=0)
     axis.set_ylabel("")
@@ -202,6 +196,34 @@ def setting_name(row: object) -> str:
     """A setting as a reader names it: ("lab-llama", "lab:encyclopedic") → lab-llama, encyclopedic."""
     parts = row if isinstance(row, tuple) else (row,)
     return ", ".join(short_source(part) if isinstance(part, str) else str(part) for part in parts)
+
+
+def colour_of(label: str, number: int = 0) -> object:
+    """The colour of a method, of an arm by its method, or of an allocation; of anything else that of its number.
+
+    >>> colour_of("sparsegpt/owl") == PALETTE["sparsegpt"]
+    """
+    known = PALETTE | ALLOCATION_PALETTE | POOLED
+    return known.get(label.split("/")[0], OTHER_COLOURS[number % len(OTHER_COLOURS)])
+
+
+def symlog(axis: Axes, threshold: float) -> None:
+    """A y axis that is linear up to a power of ten and logarithmic beyond, with ticks at 1 and 3 of every decade.
+
+    >>> symlog(axis, 0.01)
+
+    To be called before anything is drawn: limits are then found on this scale, and no bar is cut.
+    """
+    axis.set_yscale("symlog", linthresh=threshold)
+    axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold, subs=[1, 3]))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+    axis.margins(y=0.08)
+
+
+def _style_of(label: str, number: int) -> str:
+    """The name whose marker a curve has: its own, an arm's allocation, or that of its number."""
+    own = label.split("/")[-1]
+    return own if own in MARKERS else list(MARKERS)[number % 8]
 
 
 def _power_of_ten(value: float) -> float:

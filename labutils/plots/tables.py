@@ -1,11 +1,13 @@
 """Tables as a notebook shows them."""
 
+import html
 from collections.abc import Hashable, Mapping
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from labutils.core.options import suggest
+from labutils.core.provenance import FOLDED
 
 
 def show(
@@ -15,13 +17,16 @@ def show(
     formats: Mapping[Hashable, str] | None = None,
     missing: str = "",
 ) -> Styler:
-    """A table for readers: without its index, numbers formatted, and text escaped, since it may come from data.
+    """A table for readers: without its index, numbers formatted, text from the left, and escaped (it may be data).
 
         lab.show(report.layers.head(8), precision=4)
         lab.show(sizes, precision=0, formats={"share": ".2%", "bytes": ","}, missing="not measured")
 
     An index that tells the reader something becomes a column by `table.reset_index()`. The Styler can be styled on,
     as by `.set_caption("…")`.
+
+    Text stands at the left of its column, numbers at the right. What `provenance` gives is folded away: a reader opens
+    it by a click, also on GitHub.
 
     Args:
         precision: digits after the point of every float; without it those of pandas.
@@ -39,7 +44,31 @@ def show(
                 f"no column {column!r} to format.{suggest(str(column), there)} Columns: {', '.join(there)}."
             )
     templates = {column: text if "{" in text else f"{{:{text}}}" for column, text in formats.items()}
+    title = table.attrs.get(FOLDED)
     # pandas escapes strings alone; what else stands in a cell is written as one first.
     table = table.map(lambda value: str(value) if isinstance(value, list | tuple | set | dict) else value)
-    styler = table.reset_index(drop=True).style.hide(axis="index").format_index(axis="columns", escape="html")
-    return styler.format(templates, precision=precision, na_rep=missing, escape="html")
+    plain = table.reset_index(drop=True)
+    styler = Styler(plain)
+    if title is not None:
+        styler = _Folded(plain)
+        styler.title = title
+    styler.hide(axis="index").format_index(axis="columns", escape="html")
+    return _left(styler, plain).format(templates, precision=precision, na_rep=missing, escape="html")
+
+
+class _Folded(Styler):
+    """A table that is shown when its title is clicked on."""
+
+    title = ""
+
+    def _repr_html_(self) -> str:
+        return f"<details><summary>{html.escape(self.title)}</summary>\n{super()._repr_html_()}\n</details>"
+
+
+def _left(styler: Styler, table: pd.DataFrame) -> Styler:
+    """Columns of text, and their headers, begin at the left."""
+    if not table.columns.is_unique:  # pandas styles columns by their names
+        return styler
+    texts = [column for column in table if table[column].map(lambda value: isinstance(value, str)).any()]
+    to_the_left = [{"selector": "", "props": [("text-align", "left")]}]
+    return styler.set_table_styles(dict.fromkeys(texts, to_the_left), overwrite=False) if texts else styler

@@ -57,7 +57,7 @@ def arithmetic(n_blocks: int, sparsity: float, sizes: Blocks, *, slope: float) -
 def adaptive_deviation(sparsity: float, *, low: float = 0.4, high: float = 0.7, largest: float = 0.08) -> float:
     """OptiPrune's deviation λ(S): 0 up to `low`, `largest` from `high` on, never beyond min(S, 1 − S).
 
-    The idea is the paper's (COLING 2025); this law is ours, since the published one is not available to us.
+    The idea is the paper's (COLING 2025), whose code is public; this law is our own and does not reproduce theirs.
     """
     ramp = min(max((sparsity - low) / (high - low), 0.0), 1.0)
     return min(largest * ramp, sparsity, 1 - sparsity)

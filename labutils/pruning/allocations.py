@@ -181,16 +181,10 @@ class Arithmetic(Allocation):
         return rules.arithmetic(len(dense.sizes), dense.sparsity, dense.sizes, slope=self.slope)
 
 
-@register_allocation("global")
-@dataclass(frozen=True)
-class Global(Allocation):
-    """One threshold for the scores of all matrices.
+class _OneThreshold(Allocation):
+    """One threshold for the scores of all matrices, which are compared as they are or as `standardise` says."""
 
-    Attributes:
-        standardise: whether scores are compared in standard deviations of their own matrix.
-    """
-
-    standardise: bool = True
+    standardise: bool
     per_matrix = True
     streamable = False
     reads_scores_alone = True
@@ -206,6 +200,25 @@ class Global(Allocation):
         return dense.statistics.global_sparsities(
             dense.method, dense.sparsity, standardise=self.standardise, damping=dense.damping
         )
+
+
+@register_allocation("global")
+@dataclass(frozen=True)
+class Global(_OneThreshold):
+    """One threshold for the scores of all matrices.
+
+    Attributes:
+        standardise: whether scores are compared in standard deviations of their own matrix.
+    """
+
+    standardise: bool = True
+
+
+@register_allocation("global-raw")
+class RawGlobal(_OneThreshold):
+    """One threshold for the raw scores of all matrices; with magnitudes the class-blind pruning of arXiv 1606.09274."""
+
+    standardise = False
 
 
 @register_allocation("optiprune")

@@ -52,8 +52,8 @@ def prune(
             `sparsegpt`, `admm`, `alps`, `optiprune`, `optiprune-auto`; `list_methods` tells them all.
         sparsity: share of zeros over all block matrices, in [0, 1); for an N:M pattern it must be 1 − N/M.
         allocation: how the sparsity is spread over the blocks: `uniform`, `owl`, `alpha`, `dlp`, `arithmetic`,
-            `global`, `optiprune`, or one number per block, such as a report's `block_sparsity`. Default: the method's
-            own, which is uniform for most.
+            `global`, `global-raw`, `optiprune`, or one number per block, such as a report's `block_sparsity`. Default:
+            the method's own, which is uniform for most.
         pattern: "unstructured", or "N:M" to keep N of every M consecutive inputs.
         permute: search a channel permutation for the N:M pattern.
         seed: which sequences `optiprune-auto` reads the model on; nothing else is random.

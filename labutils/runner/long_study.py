@@ -55,6 +55,15 @@ class LongStudy(ABC):
                 plain |= plain.pop(field.name)
         return portable(plain)
 
+    def forecast(self, seconds_per_run: float) -> str:
+        """What the study takes on one core, from the seconds that a run took elsewhere.
+
+        >>> plan.forecast(7.2)
+        '720 runs × 7.2 s = 1.4 hours of one core'
+        """
+        n = self.count_runs()
+        return f"{n:,} runs × {seconds_per_run:.1f} s = {n * seconds_per_run / 3600:.1f} hours of one core"
+
     def save(self, rows: Any, folder: Path | str) -> dict[str, Any]:
         """Store the study's rows and their origin in a folder; the origin is returned."""
         return store_rows(
@@ -82,6 +91,10 @@ class LongStudy(ABC):
             folder: where finished runs are kept; a study that finds them there goes on from them. None keeps nothing.
             n_jobs: parallel processes; None leaves it to `joblib.parallel_config`.
         """
+
+    @abstractmethod
+    def count_runs(self) -> int:
+        """How many runs the study makes; finished ones are not made again."""
 
     @abstractmethod
     def hash_model(self) -> str:

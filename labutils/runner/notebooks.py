@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ GENERATED_TAGS = {"answer", "injected-parameters"}
 OFFLINE_PAGE = """{%- extends 'index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}"""
+LINK = re.compile(r'href="(\d\d_\w+)\.ipynb"')
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -138,7 +140,10 @@ def find_figures(notebook: NotebookNode) -> Iterator[bytes]:
 
 
 def write_html(notebook: NotebookNode, title: str) -> str:
-    """The notebook as one page of HTML that loads nothing from anywhere; formulas stay in TeX."""
+    """The notebook as one page of HTML that loads nothing from anywhere; formulas stay in TeX.
+
+    A link to another notebook of the collection leads to that notebook's page of the same run.
+    """
     exporter = HTMLExporter(template_name="classic", raw_template=OFFLINE_PAGE)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    return page
+    return LINK.sub(r'href="../\1/\1.html"', page)

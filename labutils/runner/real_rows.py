@@ -3,15 +3,13 @@
 `load_real_rows` reads them again.
 """
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from labutils.core.files import hash_bytes
+from labutils.core.parquet import read_slim, slim_parquet
 from labutils.runner.real_manifest import FOLDER, read_manifest
 
 LONGEST = 200  # characters; what is longer is no name
@@ -30,21 +28,7 @@ def slim_rows(rows: pd.DataFrame, *, is_quotation: Callable[[list[str]], bool]) 
     left_out = [
         name for name, found in texts.items() if max(map(len, found), default=0) > LONGEST or is_quotation(found)
     ]
-    kept = rows.drop(columns=left_out)
-    single = [name for name in kept if _fits_single(kept[name])]
-    numbers = [name for name in kept if kept[name].dtype == "float64"]
-    table = pa.Table.from_pandas(kept.astype(dict.fromkeys(single, "float32")), preserve_index=False)
-    buffer = io.BytesIO()
-    pq.write_table(
-        table,
-        buffer,
-        row_group_size=max(1, len(kept)),
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=[name for name in table.column_names if name not in numbers],
-        use_byte_stream_split=numbers,
-    )
-    return buffer.getvalue(), left_out
+    return slim_parquet(rows.drop(columns=left_out)), left_out
 
 
 def load_real_rows(stem: str, *, real: Path = FOLDER) -> pd.DataFrame:
@@ -66,14 +50,8 @@ def load_real_rows(stem: str, *, real: Path = FOLDER) -> pd.DataFrame:
     content = (real / name).read_bytes()
     if hash_bytes(content) != manifest["files"][name]:
         raise ValueError(f"{name} is not the file that was recorded: take it from the repository again")
-    rows = pd.read_parquet(io.BytesIO(content))
-    return rows.astype({name: "float64" for name in rows if rows[name].dtype == "float32"})
+    return read_slim(content)
 
 
 def _is_text(column: pd.Series) -> bool:
     return not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column))
-
-
-def _fits_single(column: pd.Series) -> bool:
-    """Whether single precision holds the numbers to the last bit, as it does for losses of a model in 32 bits."""
-    return column.dtype == "float64" and column.astype("float32").astype("float64").equals(column)

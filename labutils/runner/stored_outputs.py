@@ -25,6 +25,7 @@ from labutils.runner.notebooks import (
 from labutils.runner.planning import plan_studies
 from labutils.runner.real_manifest import FOLDER, find_altered, read_manifest, tell_in_notebook, tell_in_readme
 from labutils.runner.records import portable, read_records
+from labutils.runner.stored_evidence import keep_rows
 
 PROFILE = "full"
 MARKERS = ("<!-- notebooks -->", "<!-- /notebooks -->")
@@ -35,6 +36,8 @@ def store_outputs(
     run: str | Path, *, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None, real: Path = FOLDER
 ) -> list[str]:
     """Copy a run's outputs and answers into the notebooks, rebuild the README's table, and return the stems stored.
+
+    The rows go into the data folder beside the notebooks (`keep_rows`).
 
     >>> store_outputs("results/full")
 
@@ -58,6 +61,7 @@ def store_outputs(
     stored = {stem: _store_one(run, record, notebooks, hashes, today) for stem, record in records.items()}
     for stem, notebook in stored.items():
         write_atomically(notebooks / f"{stem}.ipynb", write_notebook(notebook))
+    keep_rows(run, stored, data=notebooks.parent / paths.DATA.name)
     write_heads(notebooks=notebooks, real=real)
     write_readme(notebooks=notebooks, readme=readme, real=real)
     if PICTURE[0] in stored:

@@ -13,6 +13,7 @@ from labutils.runner.commands import finish_command
 from labutils.runner.long_study import LongStudy
 from labutils.runner.parameters import parse_assignment
 from labutils.runner.planning import plan_studies
+from labutils.runner.stored_rows import read_origin
 
 
 def run_study(words: Sequence[str], study: type[LongStudy], *, description: str) -> int:
@@ -35,12 +36,23 @@ def run_study(words: Sequence[str], study: type[LongStudy], *, description: str)
         if options.show:
             print(json.dumps(plan.described(), indent=2))
             return 0
+        print(_forecast(plan, options.out))
         origin = plan.save(plan.carry_out(folder=options.runs, n_jobs=options.jobs), options.out)
         took = clock(time.monotonic() - started)
         print(f"{origin['rows']['runs']} runs in {options.out}, {took} on {origin['machine']}")
         return 0
 
     return finish_command(command)
+
+
+def _forecast(plan: LongStudy, stored: Path) -> str:
+    """What the study will take, from the rows that an earlier one left where this one's will stand."""
+    try:
+        origin = read_origin(stored)
+    except LookupError:
+        return f"{plan.count_runs():,} runs; no forecast, since {stored} holds no rows of an earlier study"
+    seconds = origin["processor_seconds"] / origin["rows"]["runs"]
+    return f"at most {plan.forecast(seconds)}, at the pace of the rows of {origin['date']}; finished runs are kept"
 
 
 def _study_parser(name: str, description: str) -> argparse.ArgumentParser:

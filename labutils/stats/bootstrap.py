@@ -12,6 +12,7 @@ from jaxtyping import Float
 from scipy.stats import chi2
 
 from labutils.stats.cells import resample_cells
+from labutils.stats.evidence import Evidence, keeps_evidence
 from labutils.stats.pairing import paired_differences
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 UNITS = ("item", "calibration draw")
+SUMMARIES = {"mean": lambda cell_means: cell_means.mean(axis=1), "lowest": lambda cell_means: cell_means.min(axis=1)}
 
 Numbers = Sequence[float | int] | np.ndarray | pd.Series
 Statistic = Callable[[Float[np.ndarray, "resamples columns"]], Float[np.ndarray, " resamples"]]
@@ -44,6 +46,7 @@ class Interval:
     samples: Float[np.ndarray, " resamples"] = field(repr=False, compare=False)
     note: str = ""
     units: tuple[str, str] = UNITS
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_samples(
@@ -118,6 +121,7 @@ class Heterogeneity(NamedTuple):
     i_squared: float
 
 
+@keeps_evidence()
 def crossed_bootstrap(
     differences: pd.DataFrame,
     statistic: str | Statistic = "mean",
@@ -146,7 +150,8 @@ def crossed_bootstrap(
     so.
     `units` names what items and draws are, as `Interval.units` does.
 
-    `statistic` maps cell means [resamples, strata x cells] (sorted, cells fastest) to [resamples]; "mean" averages all.
+    `statistic` maps cell means [resamples, strata x cells] (sorted, cells fastest) to [resamples]; "mean" averages
+    them, "lowest" takes the least.
     Raises LookupError for an unknown column, ValueError for empty, NaN, duplicate or incompletely crossed values.
     """
     summarise = _resolve(statistic)
@@ -161,24 +166,30 @@ def crossed_bootstrap(
     return Interval.from_samples(estimate, samples, level=level, **counts, note=found.note, units=units)
 
 
+@dataclass(frozen=True)
+class _Slope:
+    x: tuple[float, ...]
+
+    def __call__(self, cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
+        grid = _increasing(self.x)
+        weights = (grid - grid.mean()) / np.square(grid - grid.mean()).sum()
+        return _average_strata(cell_means, grid) @ weights
+
+
 def slope(x: Numbers) -> Statistic:
     """Statistic: least-squares slope over `x` (one increasing value per cell) of cell means averaged over strata.
 
     >>> crossed_bootstrap(gain, slope([0.5, 0.6, 0.7]))  # gain per unit of sparsity
     """
-    grid = _increasing(x)
-    weights = (grid - grid.mean()) / np.square(grid - grid.mean()).sum()
-    return lambda cell_means: _average_strata(cell_means, grid) @ weights
+    return _Slope(tuple(_increasing(x).tolist()))
 
 
-def crossover(x: Numbers) -> Statistic:
-    """Statistic: where interpolated means over strata last turn from negative to positive; NaN if nowhere.
+@dataclass(frozen=True)
+class _Crossover:
+    x: tuple[float, ...]
 
-    >>> crossed_bootstrap(gain, crossover([0.5, 0.6, 0.7]))  # the sparsity from which on the candidate is better
-    """
-    grid = _increasing(x)
-
-    def locate(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
+    def __call__(self, cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
+        grid = _increasing(self.x)
         y = _average_strata(cell_means, grid)
         location, sign_ahead = np.full(len(y), np.nan), np.zeros(len(y))
         for k in reversed(range(len(grid) - 1)):
@@ -188,7 +199,13 @@ def crossover(x: Numbers) -> Statistic:
             location[found] = grid[k] + (grid[k + 1] - grid[k]) * left / (left - right)
         return location
 
-    return locate
+
+def crossover(x: Numbers) -> Statistic:
+    """Statistic: where interpolated means over strata last turn from negative to positive; NaN if nowhere.
+
+    >>> crossed_bootstrap(gain, crossover([0.5, 0.6, 0.7]))  # the sparsity from which on the candidate is better
+    """
+    return _Crossover(tuple(_increasing(x).tolist()))
 
 
 def p_value(samples: Float[np.ndarray, " resamples"], boundaries: Numbers = (0.0,)) -> float:
@@ -260,9 +277,10 @@ def _percentiles(estimate: float, samples: Float[np.ndarray, " resamples"], leve
 def _resolve(statistic: str | Statistic) -> Statistic:
     if callable(statistic):
         return statistic
-    if statistic != "mean":
-        raise ValueError(f"statistic {statistic!r} is not known: use 'mean', slope(x), crossover(x) or a function")
-    return lambda cell_means: cell_means.mean(axis=1)
+    if statistic not in SUMMARIES:
+        known = ", ".join(map(repr, SUMMARIES))
+        raise ValueError(f"statistic {statistic!r} is not known: use {known}, slope(x), crossover(x) or a function")
+    return SUMMARIES[statistic]
 
 
 def _increasing(x: Numbers) -> Float[np.ndarray, " cells"]:

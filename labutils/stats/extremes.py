@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from labutils.stats.bootstrap import UNITS, Interval
 from labutils.stats.cells import resample_cells
+from labutils.stats.evidence import keeps_evidence
 
 
 class LowestCell(NamedTuple):
@@ -22,6 +23,7 @@ class LowestCell(NamedTuple):
     cells: pd.DataFrame
 
 
+@keeps_evidence("interval")
 def lowest_cell(
     differences: pd.DataFrame,
     *,

@@ -5,11 +5,13 @@ import pandas as pd
 from scipy.stats import t
 
 from labutils.stats.bootstrap import Interval
+from labutils.stats.evidence import keeps_evidence
 from labutils.stats.pairing import require_columns
 
 GRID = 10_000  # quantiles of Student's t that stand for resamples
 
 
+@keeps_evidence()
 def interval_over_units(
     effects: pd.DataFrame, *, unit: str = "model", value: str = "estimate", level: float = 0.95, n_items: int = 0
 ) -> Interval:

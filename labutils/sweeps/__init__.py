@@ -1,7 +1,8 @@
 """Experiments over models, texts, draws, arms and sparsities, as tidy rows, and contrasts of their arms.
 
-`losses` sweeps over texts and `tasks` over tasks; `contrasts`, `task_contrasts` and `variance` turn their rows into the
-numbers that claims are judged by; `calibration_sets`,
+`losses` sweeps over texts and `tasks` over tasks; `contrasts`, `over_models`, `allocation_claims`, `replication`,
+`regret`, `task_contrasts`, `within_cells`, `variance` and `set_comparison` turn their rows into the numbers that claims
+are judged by, and `effect_figures` and `figures` draw them; `which_method` turns them into advice; `calibration_sets`,
 `calibration_sizes` and `text_vectors` tell what the calibration was, and `kept_prunings` keeps rows with the run.
 
 Imports every room before it but `multilevel`, `claims` and `checkpoints`; of `runner`, where finished runs are kept. A
@@ -24,19 +25,35 @@ __getattr__, __dir__, __all__ = attach(
             "smallest_advantage",
             "regret_table",
             "cross_fitted_regret",
-            "expected_sign_share",
-            "stratum_estimates",
-            "expected_signs",
+            "share_of_gain",
+            "average_contrasts",
+            "added_loss",
         ],
+        "over_models": ["effects_over_models", "lowest_over_models", "find_crossing", "model_table"],
+        "allocation_claims": ["rule_gain", "allocation_effects", "rule_table"],
+        "replication": [
+            "claim_effects",
+            "worst_effect",
+            "worst_claim",
+            "effect_table",
+            "claim_summary",
+            "dense_losses",
+            "per_dense_loss",
+        ],
+        "wording": ["gain_or_loss", "name_list"],
+        "regret": ["relative_advantage", "worst_regrets", "rule_regrets"],
         "task_contrasts": [
             "add_drops",
             "calibration_gain",
             "family_contrast",
+            "family_contrast_over_tasks",
             "knowledge_contrast",
             "rank_correlation",
             "relative_drops",
             "task_check",
         ],
+        "within_cells": ["within_cell_correlation"],
+        "set_comparison": ["leave_one_set_out", "gains_over_sets", "gain_over_best"],
         "variance": ["score_table", "set_effect", "variance_components"],
         "calibration_sets": [
             "load_calibration",
@@ -47,5 +64,5 @@ __getattr__, __dir__, __all__ = attach(
             "task_texts",
         ],
     },
-    rooms=["calibration_sets", "figures"],
+    rooms=["calibration_sets", "effect_figures", "figures"],
 )

@@ -1,4 +1,4 @@
-"""Contrasts between arms of a sweep: who gains what over whom, the regret of a method, and how general a sign is.
+"""Contrasts between arms of a sweep: who gains what over whom, and the regret of a method.
 
 A contrast is named and signed so that a positive value favours its second arm. Frames of several contrasts carry a
 column `contrast`, and are resampled with the cells (`contrast`, `sparsity`).
@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, paired_differences
-from labutils.stats.tables import interval_table
+from labutils.stats.pairing import PAIRING, pair_with_dense, require_columns
 
 CELLS = ("contrast", "sparsity")
 
@@ -48,6 +48,27 @@ def contrast_interval(differences: pd.DataFrame, statistic: str | Statistic = "m
     if differences.empty:
         return Interval.undefined("the rows hold no pair of arms and no sparsities to compare")
     return crossed_bootstrap(differences, statistic, cells=CELLS, seed=seed)
+
+
+def average_contrasts(differences: pd.DataFrame) -> pd.DataFrame:
+    """The mean over contrasts of every item and draw: what several scores say together, for a figure.
+
+    >>> average_contrasts(contrast(rows, {"ria": ("ria/uniform", "ria/owl"), "wanda": ("wanda/uniform", "wanda/owl")}))
+
+    Raises:
+        LookupError: a column is missing.
+    """
+    require_columns(differences, [*PAIRING, "value"])
+    return differences.groupby(list(PAIRING), as_index=False, sort=False)["value"].mean()
+
+
+def added_loss(rows: pd.DataFrame) -> pd.DataFrame:
+    """The pruned rows with the loss that pruning added, item by item, as `value`.
+
+    >>> lab.stats.interval_table(added_loss(rows), ["method", "sparsity"])
+    """
+    pruned = pair_with_dense(rows, "loss", on=["model", "calibration", "evaluation", "item"])
+    return pruned.assign(value=pruned["loss"] - pruned["dense"])
 
 
 def advantage_over(rows: pd.DataFrame, arm: str, components: Sequence[str]) -> pd.DataFrame:
@@ -133,58 +154,26 @@ def _cross_fitted(
     return pd.Series(total / (2 * n_splits), index=means.loc[arm].index)
 
 
-def expected_sign_share(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
-    """Statistic: the share of cells with a positive mean, minus one half.
+def share_of_gain(rows: pd.DataFrame, *, whole: tuple[str, str], part: tuple[str, str]) -> Interval:
+    """The share of one gain that another one makes up, as the ratio of their means over sparsities.
 
-    >>> contrast_interval(signs, expected_sign_share)
-    """
-    return (cell_means > 0).mean(axis=1) - 0.5
+    >>> share_of_gain(rows, whole=("ria/uniform", "sparsegpt/uniform"), part=("ria/uniform", "ria+obs/uniform"))
 
-
-def stratum_estimates(differences: pd.DataFrame, *, by: Sequence[str] = ("model", "evaluation")) -> pd.DataFrame:
-    """Estimate, interval and standard error of the mean difference in every setting, one row each.
-
-    >>> effects = stratum_estimates(signs)
-    >>> heterogeneity(effects["estimate"], effects["error"])
-    """
-    if differences.empty:
-        return pd.DataFrame(columns=[*by, "estimate", "low", "high", "error"])
-    return interval_table(differences, by, crossed_bootstrap, cells=CELLS)
-
-
-def expected_signs(rows: pd.DataFrame, *, low: float, high: float, margin: float) -> pd.DataFrame:
-    """The contrasts of C01 to C05 in one frame, each averaged over its sparsities and positive where the claim holds.
-
-    >>> signs = expected_signs(rows, low=0.5, high=0.7, margin=0.01)
-
-    C01 claims "no worse", so `margin` is added to its difference. C03's value is the slope over sparsity, which is a
-    weighted sum of the differences. The column `sparsity` keeps one value, since each contrast has its own grid.
+    Both means are resampled together. Where the whole gain is not clearly different from zero there is nothing to take
+    a share of, and the interval is undefined.
 
     Args:
-        rows: a sweep with the arms ria and sparsegpt × uniform and owl.
-
-    Returns:
-        a frame of contrasts; without rows where an arm is missing, or sparsities for one of the five claims, which are
-        judged together.
+        rows: of the sparsities in question.
+        whole, part: pairs of arms as for `contrast`.
     """
-    keys = ["model", "calibration", "evaluation", "draw", "item"]
-    sparsities = set(rows.loc[rows["arm"] != "dense", "sparsity"])
-    needed = {f"{score}/{allocation}" for score in ("ria", "sparsegpt") for allocation in ("uniform", "owl")}
-    if not needed <= set(rows["arm"]) or len(sparsities) < 2 or min(sparsities) > low or max(sparsities) < high:
-        return pd.DataFrame(columns=[*keys, "value", "contrast", "sparsity"])
-    spread = contrast(rows, {score: (f"{score}/uniform", f"{score}/owl") for score in ("ria", "sparsegpt")})
-    repair = contrast(rows, {"sparsegpt": ("ria/uniform", "sparsegpt/uniform")})
-    grid = np.array(sorted(spread["sparsity"].unique()))
-    weights = dict(zip(grid, (grid - grid.mean()) / np.square(grid - grid.mean()).sum() * len(grid), strict=True))
-    signed = {
-        "C01": spread[spread["sparsity"] <= low].assign(value=lambda frame: margin - frame["value"]),
-        "C02": spread[spread["sparsity"] >= high],
-        "C03": spread.assign(value=spread["value"] * spread["sparsity"].map(weights)),
-        "C04": repair[repair["sparsity"] <= low].assign(value=lambda frame: -frame["value"]),
-        "C05": repair[repair["sparsity"] >= high],
-    }
-    frames = [
-        frame.groupby(keys, as_index=False)["value"].mean().assign(contrast=name, sparsity=0.0)
-        for name, frame in signed.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
+    gains = contrast(rows, {"part": part, "whole": whole})
+    n_sparsities = gains["sparsity"].nunique()
+    full = contrast_interval(gains[gains["contrast"] == "whole"])
+    if full.low <= 0 <= full.high:
+        return Interval.undefined(f"{whole[1]} gains {full} over {whole[0]}, which may be nothing: it has no shares")
+
+    def ratio(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
+        means = cell_means.reshape(len(cell_means), -1, 2, n_sparsities).mean(axis=(1, 3))
+        return means[:, 0] / means[:, 1]
+
+    return contrast_interval(gains, ratio)

@@ -1,36 +1,79 @@
-"""Figures of the task sweeps: drops, components of their variance, and the tasks at a glance."""
+"""Figures of the task sweeps: drops with their intervals, components of their variance, the tasks at a glance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from labutils.core.figures import finish_figure
 from labutils.data.sources import short_source
-from labutils.plots.figures import PALETTE
+from labutils.plots.figures import OTHER_COLOURS, PALETTE, colour_of
 from labutils.stats.tables import interval_table
 from labutils.sweeps.task_contrasts import add_drops, task_check
 
 
 def drop_scatter(
-    frame: pd.DataFrame, *, x: str, y: str, x_label: str, y_label: str, title: str, hue: str = "method"
-) -> Figure:
-    """One drop against another, coloured by method, one mark per sparsity where there is such a column.
+    frame: pd.DataFrame, *, x: str, y: str, x_label: str, y_label: str, title: str, hue: str = "method",
+    style: str | None = None,
+) -> Figure:  # fmt: skip
+    """One drop against another, coloured by `hue`, one shape of mark per value of `style`.
 
     >>> drop_scatter(table, x="added_loss", y="drop", x_label="added loss (nats)", y_label="accuracy lost", title="t")
     """
     figure, axis = plt.subplots(figsize=(6.6, 4.2))
-    known = set(frame[hue]) <= set(PALETTE)
-    style = "sparsity" if "sparsity" in frame else None
-    palette = PALETTE if known else "colorblind"
-    sns.scatterplot(frame, x=x, y=y, hue=hue, style=style, palette=palette, ax=axis)
-    axis.axhline(0, color="0.3", linewidth=1)
+    axis.axhline(0, color="0.3", linewidth=1, zorder=0)
+    names = list(dict.fromkeys(frame[hue]))
+    colours = {name: colour_of(name, number) for number, name in enumerate(names)}
+    palette = "husl" if len(names) > len(OTHER_COLOURS) else colours
+    sns.scatterplot(frame, x=x, y=y, hue=hue, style=style, palette=palette, s=45, clip_on=False, ax=axis)
     axis.set(xlabel=x_label, ylabel=y_label)
     sns.move_legend(axis, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return finish_figure(figure, title)
+
+
+def interval_dots(
+    table: pd.DataFrame, *, row: str, hue: str, x_label: str, title: str, note: str = "", panel: str | None = None
+) -> Figure:
+    """Estimates with their intervals: a line per value of `row`, a colour per value of `hue`, all on one scale.
+
+    >>> table = interval_table(drops, ["family", "method"])
+    >>> interval_dots(table, row="family", hue="method", x_label="drop", title="t")
+
+    Args:
+        table: ``estimate, low, high`` and the columns named by the other arguments, in the order in which they appear.
+        panel: a panel side by side for each value of this column.
+    """
+    panels = [(None, table)] if panel is None else list(table.groupby(panel, sort=False))
+    hues = list(dict.fromkeys(table[hue]))
+    colours = {name: colour_of(name, number) for number, name in enumerate(hues)}
+    height = max(2.2, 1.1 + table[row].nunique() * (0.16 + 0.1 * len(hues)))
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.4 + 3.4 * len(panels), height), sharex=True, squeeze=False)
+    for axis, (name, part) in zip(axes.flat, panels, strict=True):
+        axis.axvline(0, color="0.3", linewidth=1, zorder=0)
+        _dots(axis, part, list(dict.fromkeys(part[row])), row, hue, colours)
+        axis.set(xlabel=x_label)
+        axis.set_title("" if name is None else str(name), loc="left")
+        if axis is not axes.flat[0] and set(part[row]) == set(table[row]):
+            axis.tick_params(labelleft=False)
+    return finish_figure(figure, title, note, legend_of=axes.flat[0])
+
+
+def _dots(axis: Axes, table: pd.DataFrame, rows: Sequence[str], row: str, hue: str, colours: Mapping) -> None:
+    """The marks of one panel; those of one line stand below each other in the order of the colours."""
+    for number, (name, colour) in enumerate(colours.items()):
+        part = table[table[hue] == name]
+        heights = np.array([rows.index(each) for each in part[row]]) + 0.7 * ((number + 0.5) / len(colours) - 0.5)
+        spans = [(part["estimate"] - part["low"]).clip(lower=0), (part["high"] - part["estimate"]).clip(lower=0)]
+        axis.errorbar(
+            part["estimate"], heights, xerr=spans, fmt="o", markersize=4, linewidth=1.2, color=colour, label=name
+        )
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.grid(axis="y", visible=False)
 
 
 def gain_by_size(gain: pd.DataFrame, *, better: str, worse: str, unit: str, margin: float, title: str) -> Figure:
@@ -51,80 +94,89 @@ def gain_by_size(gain: pd.DataFrame, *, better: str, worse: str, unit: str, marg
     axis.minorticks_off()
     axis.set(
         xlabel="calibration tokens per input of the widest layer",
-        ylabel=f"↑ {better} is better\n↓ {worse} is better\n({unit})",
+        ylabel=f"{unit}: above 0 {better},\nbelow 0 {worse} is better",
     )
-    note = "Bars: 95 % intervals over items and calibration draws."
+    note = "bars: 95% intervals over items and calibration draws"
     return finish_figure(figure, title, note, legend_of=axis)
 
 
-def component_bars(components: pd.DataFrame, *, title: str, order: Sequence[str] | None = None) -> Figure:
-    """Shares of the variance as stacked bars, one per value of `group` (rows of `variance_components`).
+def component_dots(components: pd.DataFrame, *, unit: str, title: str, order: Sequence[str] | None = None) -> Figure:
+    """Standard deviations of the components of variance on a logarithmic scale, a colour per value of `group`.
 
-    >>> component_bars(variance_components(score_table(drops)).assign(group="wanda"), title="What scores vary with")
+    >>> component_dots(variance_components(score_table(drops)).assign(group="wanda"), unit="points", title="t")
+
+    Shares would hide the small components beside that of the items. An estimate of 0 stands at the left edge, hollow.
+
+    Args:
+        components: rows of `variance_components`, with `group`.
     """
-    table = components.pivot(index="group", columns="component", values="share")
-    table = table[list(dict.fromkeys(components["component"]))]
-    table = table if order is None else table.loc[list(order)]
-    figure, axis = plt.subplots(figsize=(7, 1.6 + 0.5 * len(table)))
-    left = np.zeros(len(table))
-    for colour, component in zip(sns.color_palette("colorblind"), table.columns, strict=False):
-        axis.barh(table.index, table[component], left=left, color=colour, label=component)
-        left += table[component].to_numpy()
-    axis.set(xlabel="share of the variance of an item's drop", xlim=(0, 1))
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return finish_figure(figure, title)
+    names = list(dict.fromkeys(components["component"]))
+    groups = list(dict.fromkeys(components["group"])) if order is None else list(order)
+    deviations = np.sqrt(components["variance"])
+    smallest = deviations[deviations > 0].min()
+    edge = 10.0 ** np.floor(np.log10(smallest)) if np.isfinite(smallest) else 1.0
+    figure, axis = plt.subplots(figsize=(7, 1.2 + 0.45 * len(names)))
+    for number, group in enumerate(groups):
+        part = components.assign(deviation=deviations)[components["group"] == group]
+        heights = np.array([names.index(name) for name in part["component"]]) + 0.12 * (number - (len(groups) - 1) / 2)
+        colour, found = colour_of(group, number), part["deviation"] > 0
+        axis.scatter(part["deviation"].clip(lower=edge)[found], heights[found], color=colour, label=group, zorder=3)
+        axis.scatter(np.full((~found).sum(), edge), heights[~found], facecolors="none", edgecolors=[colour], zorder=3)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xscale="log", xlabel=f"standard deviation ({unit})", ylim=(len(names) - 0.5, -0.5))
+    return finish_figure(figure, title, "hollow: the estimate is 0", legend_of=axis)
 
 
-def task_overview(rows: pd.DataFrame, *, sparsity: float, title: str, level: float = 0.95) -> Figure:
-    """Every data set at a glance: what guessing, the dense model and every method score, one panel per family.
+def task_overview(
+    rows: pd.DataFrame, *, sparsity: float, title: str, check: pd.DataFrame | None = None, level: float = 0.95
+) -> Figure:
+    """Every data set at a glance: the points that every method takes, one panel per family.
 
     >>> task_overview(rows, sparsity=0.5, title="All data sets at 50 % zeros")
 
+    The grey mark is all that pruning down to guessing would take.
+
     Args:
-        rows: of `task_sweep`. A data set on which the dense model is not above guessing and the most frequent label has
+        rows: of `task_sweep`.
+        check: of `task_check`, where it was made on other items than these; a data set that it does not call usable has
             its name in brackets.
     """
-    check = task_check(rows, level=level).set_index("task")
+    found = (task_check(rows, level=level) if check is None else check).set_index("task")
     pruned = add_drops(rows[rows["sparsity"].isin([0.0, sparsity])])
-    table = interval_table(pruned, ["task", "method"], level=level)
-    methods, families = list(dict.fromkeys(pruned["method"])), list(dict.fromkeys(check["family"]))
-    tallest = int(check["family"].value_counts().max())
-    columns, lines = min(2, len(families)), -(-len(families) // 2)
-    size = (2.5 + 4.4 * columns, 0.9 + lines * (0.7 + 0.42 * tallest))
-    figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False)
-    for axis, family in zip(axes.flat, families, strict=False):
-        part = check[check["family"] == family]
-        axis.scatter(
-            part[["chance", "majority"]].max(axis=1),
-            range(len(part)),
-            marker="|",
-            s=160,
-            color="0.55",
-            label="guessing, or the most frequent label",
-        )
-        axis.scatter(part["dense"], range(len(part)), marker="D", s=24, color=PALETTE["dense"], label="dense", zorder=3)
-        for number, method in enumerate(methods):
-            lost = table[table["method"] == method].set_index("task").loc[part.index]
-            heights = np.arange(len(part)) + 0.7 * ((number + 0.5) / len(methods) - 0.5)
-            spans = [(lost["high"] - lost["estimate"]).clip(lower=0), (lost["estimate"] - lost["low"]).clip(lower=0)]
-            axis.errorbar(
-                part["dense"] - lost["estimate"], heights, xerr=spans, fmt="o", markersize=4, linewidth=1.2,
-                color=PALETTE.get(method), label=method,
-            )  # fmt: skip
-        names = [short_source(task) for task in part.index]
-        short = [name.removeprefix(f"{family}/").replace("_", " ") for name in names]
-        axis.set_yticks(range(len(part)), [n if ok else f"({n})" for n, ok in zip(short, part["usable"], strict=True)])
+    table = interval_table(pruned.assign(value=100 * pruned["value"]), ["task", "method"], level=level)
+    found = found.loc[list(dict.fromkeys(pruned["task"]))]
+    colours = {method: PALETTE.get(method, "0.2") for method in dict.fromkeys(pruned["method"])}
+    figure, axes = _family_panels(found)
+    for axis, (family, part) in zip(axes, found.groupby("family", sort=False), strict=True):
+        names = _overview_names(part, family)
+        axis.axvline(0, color="0.3", linewidth=1, zorder=0)
+        guessing = 100 * (part["dense"] - part[["chance", "majority"]].max(axis=1))
+        axis.scatter(guessing, range(len(part)), marker="|", s=200, color="0.55", label="all down to guessing")
+        own = table[table["task"].isin(part.index)].assign(name=lambda own, names=names: own["task"].map(names))
+        _dots(axis, own, list(names.values()), "name", "method", colours)
         axis.set_title(family, loc="left")
-        axis.invert_yaxis()
-        axis.grid(axis="y", visible=False)
-    for spare in axes.flat[len(families) :]:
-        spare.set_visible(False)
-    for axis in axes[-1]:
-        axis.set(xlabel="accuracy (similarity: Spearman's ρ)", xlim=(-0.05, 1.05))
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        axis.set_xlabel("points lost (100 × score)")
     note = (
-        f"bars: {level:.0%} intervals of the difference to the dense model, over items and calibration draws; in "
-        "brackets: the dense model may be guessing"
+        f"bars: {level:.0%} intervals over items and calibration draws; number: the dense score; in brackets: the "
+        "dense model may be guessing"
     )
-    return finish_figure(figure, title, note)
+    return finish_figure(figure, title, note, legend_of=axes[0])
+
+
+def _family_panels(check: pd.DataFrame) -> tuple[Figure, list[Axes]]:
+    sizes = check["family"].value_counts(sort=False)
+    columns, lines = min(2, len(sizes)), -(-len(sizes) // 2)
+    size = (2.5 + 4.4 * columns, 0.9 + lines * (0.7 + 0.42 * int(sizes.max())))
+    figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False)
+    for spare in axes.flat[len(sizes) :]:
+        spare.set_visible(False)
+    return figure, list(axes.flat[: len(sizes)])
+
+
+def _overview_names(part: pd.DataFrame, family: str) -> dict[str, str]:
+    """Task → its short name with the dense score, in brackets where the dense model may be guessing."""
+    names = {}
+    for task, row in part.iterrows():
+        short = short_source(task).removeprefix(f"{family}/").replace("_", " ")
+        names[task] = f"{short} {row['dense']:.2f}" if row["usable"] else f"({short} {row['dense']:.2f})"
+    return names

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from scipy.stats import binomtest, norm
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, paired_differences
+from labutils.stats.evidence import keeps_evidence
 from labutils.stats.pairing import pair_with_dense, require_columns
-from labutils.stats.ranks import unit_ranks
+from labutils.stats.ranks import resampled_correlations, unit_ranks, widened_correlations
 
 
 def task_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
@@ -64,6 +65,7 @@ def relative_drops(drops: pd.DataFrame, *, by: Sequence[str] = ("task", "method"
     return frame.assign(relative_drop=(frame["drop"] / frame["dense"]).where(frame["dense"] > 0, np.nan))
 
 
+@keeps_evidence()
 def family_contrast(
     drops: pd.DataFrame, family: str, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
@@ -78,15 +80,9 @@ def family_contrast(
         LookupError: no task of the family, or none outside it.
         ValueError: a task whose dense score is not positive; leave it out.
     """
-    dense = drops.groupby("task")["dense"].mean()
-    if (dense <= 0).any():
-        raise ValueError(
-            f"the dense model scores {dense.min():.3g} on {dense.idxmin()}: no relative drop; leave it out"
-        )
-    inside = drops.groupby("task")["family"].first() == family
-    if inside.all() or not inside.any():
-        raise LookupError(f"tasks inside and outside of the family {family!r} are needed; there are {dict(inside)}")
-    scaled = drops.assign(value=drops["value"] / drops["task"].map(dense))
+    _check_dense_scores(drops)
+    inside = _inside(drops, family)
+    scaled = drops.assign(value=drops["value"] / drops["task"].map(drops.groupby("task")["dense"].mean()))
     cells = ["method", "sparsity"]
     strata = ["calibration", "task"]
     order = sorted(scaled.groupby(strata).groups)
@@ -103,10 +99,52 @@ def family_contrast(
     )
 
 
-def accuracy_error(solved: pd.Series, n: pd.Series) -> pd.Series:
-    """Standard error of an accuracy with two solved and two unsolved items added (Agresti & Coull 1998, z = 2)."""
-    share = (solved + 2) / (n + 4)
-    return np.sqrt(share * (1 - share) / (n + 4))
+@keeps_evidence()
+def family_contrast_over_tasks(
+    drops: pd.DataFrame, family: str, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """The number of `family_contrast` with the data sets as units: what it says of further data sets of the families.
+
+    >>> family_contrast_over_tasks(add_drops(rows), "sentiment")
+
+    Data sets of one family differ by more than their items explain, so a statement on the family must resample them:
+    those of the family and all others apart, each with weights widened for few, and the calibration draws that all
+    share. The items' own noise is in the spread of the data sets. Undefined with fewer than two on either side.
+
+    Errors as in `family_contrast`.
+    """
+    _check_dense_scores(drops)
+    inside = _inside(drops, family)
+    counts = {"of the family": int(inside.sum()), "of others": int((~inside).sum())}
+    if min(counts.values()) < 2:
+        return Interval.undefined(f"at least two data sets {min(counts, key=counts.get)} are needed as units")
+    means = relative_drops(drops, by=["calibration", "draw", "task"])
+    frame = means.assign(value=means["relative_drop"], side=means["task"].map(inside))
+
+    def difference(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
+        others, own = np.split(cell_means, 2, axis=1)  # strata are sorted: False stands first
+        return own.mean(axis=1) - others.mean(axis=1)
+
+    return crossed_bootstrap(
+        frame, difference, item="task", cells=(), strata=["side", "calibration"], n_resamples=n_resamples, level=level,
+        seed=seed, units=("data set", "calibration draw"),
+    )  # fmt: skip
+
+
+def _check_dense_scores(drops: pd.DataFrame) -> None:
+    dense = drops.groupby("task")["dense"].mean()
+    if (dense <= 0).any():
+        raise ValueError(
+            f"the dense model scores {dense.min():.3g} on {dense.idxmin()}: no relative drop; leave it out"
+        )
+
+
+def _inside(drops: pd.DataFrame, family: str) -> pd.Series:
+    """Task → whether it is of the family."""
+    inside = drops.groupby("task")["family"].first() == family
+    if inside.all() or not inside.any():
+        raise LookupError(f"tasks inside and outside of the family {family!r} are needed; there are {dict(inside)}")
+    return inside
 
 
 def calibration_gain(
@@ -134,6 +172,7 @@ def calibration_gain(
     )
 
 
+@keeps_evidence()
 def rank_correlation(
     frame: pd.DataFrame, x: str, y: str, *, cluster: str, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:
@@ -141,8 +180,9 @@ def rank_correlation(
 
     >>> rank_correlation(frame, "added_loss", "drop", cluster="task")
 
-    Percentile bootstrap; `n_items` counts the clusters, and nothing was repeated. Resamples in which a column is
-    constant have no value and are left out. Of fewer than three clusters the interval is undefined.
+    The bootstrap's deviations are widened for few clusters (`widened_correlations`); `n_items` counts the clusters, and
+    nothing was repeated. Resamples in which a column is constant have no value and are left out. Of fewer than three
+    clusters the interval is undefined. The names of the clusters change nothing.
 
     Raises:
         ValueError: values that are NaN.
@@ -151,38 +191,40 @@ def rank_correlation(
         raise ValueError(f"{x} and {y} need values in every row")
     if (n_clusters := frame[cluster].nunique()) < 3:
         return Interval.undefined(f"at least three values of {cluster} are needed; there are {n_clusters}")
+    frame = frame.sort_values([x, y])
     groups = [part[[x, y]].to_numpy(dtype=float) for _, part in frame.groupby(cluster)]
+    groups.sort(key=lambda group: group.tolist())  # by what is in them, so that their names do not matter
+    rows, of_group = np.concatenate(groups), np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    estimate = float(unit_ranks(rows[:, 0]) @ unit_ranks(rows[:, 1]))
     generator = np.random.default_rng(seed)
-    estimate = float(unit_ranks(frame[x].to_numpy(dtype=float)) @ unit_ranks(frame[y].to_numpy(dtype=float)))
-    samples = []
-    for _ in range(n_resamples):
-        drawn = np.concatenate([groups[place] for place in generator.integers(len(groups), size=len(groups))])
-        if (np.ptp(drawn, axis=0) > 0).all():
-            samples.append(float(unit_ranks(drawn[:, 0]) @ unit_ranks(drawn[:, 1])))
-    return Interval.from_samples(
-        estimate, np.array(samples), level=level, n_items=len(groups), units=(cluster, "repetition")
-    )
+    counts = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=n_resamples)
+    samples = resampled_correlations(rows[:, 0], rows[:, 1], counts[:, of_group].astype(float))
+    widened = widened_correlations(estimate, samples[np.isfinite(samples)], len(groups), generator)
+    return Interval.from_samples(estimate, widened, level=level, n_items=len(groups), units=(cluster, "repetition"))
 
 
+@keeps_evidence()
 def knowledge_contrast(
     drops: pd.DataFrame, losses: pd.DataFrame, *, n_resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """How much sooner accuracy falls than the loss rises, both relative to the dense model and in units of its noise.
+    """How much more of its knowledge a model loses than its perplexity rises, both as shares; positive: knowledge does.
 
     >>> knowledge_contrast(add_drops(task_rows), text_rows)
 
-    Mean over tasks of (dense accuracy − accuracy) / dense accuracy, minus the mean over texts of (loss − dense loss) /
-    dense loss; each first divided by the standard error of the dense mean over its items, relative to that mean. The
-    standard error of an accuracy is that of Agresti & Coull (1998), which a perfect score does not bring to zero.
+    Mean over tasks of (dense accuracy − accuracy) / (dense accuracy − chance), the share of what the model knew beyond
+    guessing; minus the mean over texts of perplexity / dense perplexity − 1. Both are 0 where nothing changes and do
+    not depend on how many questions or windows were read, which only narrow the interval. Cells (method × sparsity)
+    count alike. Items and calibration draws are resampled; what a task's drop is divided by is held fixed.
 
     Args:
-        drops: `add_drops` of a task sweep, closed-book tasks only.
+        drops: `add_drops` of a task sweep, closed-book tasks only; `dense` is averaged over each task's rows.
         losses: rows of `labutils.sweep` of the same model on texts, with the same calibration draws.
 
     Raises:
-        ValueError: the two were not run on the same calibration sets, draws, methods and sparsities.
+        ValueError: the two were not run on the same calibration sets, draws, methods and sparsities, or the dense model
+            is not above chance on a task.
     """
-    cells, shared = ["method", "sparsity"], ["calibration", "draw", "method", "sparsity"]
+    shared = ["calibration", "draw", "method", "sparsity"]
     before = losses.loc[losses["method"] == "dense", ["evaluation", "item", "loss"]].drop_duplicates()
     losses = losses[losses["method"] != "dense"].merge(
         before.rename(columns={"loss": "dense"}), on=["evaluation", "item"]
@@ -190,30 +232,25 @@ def knowledge_contrast(
     grids = [set(map(tuple, frame[shared].drop_duplicates().to_numpy())) for frame in (drops, losses)]
     if grids[0] != grids[1]:
         raise ValueError("accuracies and losses must come from the same calibration sets, draws, methods, sparsities")
+    beyond = drops["dense"].groupby(drops["task"]).mean() - drops["chance"].groupby(drops["task"]).mean()
+    if (beyond <= 0).any():
+        raise ValueError(
+            f"the dense model is not above chance on {beyond.idxmin()}: it knows nothing to lose; leave it out"
+        )
     parts = [
-        drops.assign(evaluation=drops["task"], change=drops["value"], part="accuracy"),
-        losses.assign(change=losses["loss"] - losses["dense"], part="loss"),
+        drops.assign(evaluation=drops["task"], value=drops["value"] / drops["task"].map(beyond), part="accuracy"),
+        losses.assign(value=losses["loss"] - losses["dense"], part="loss"),
     ]
-    frame = pd.concat([part[[*shared, "evaluation", "item", "dense", "change", "part"]] for part in parts])
-    dense = frame.groupby("evaluation")["dense"].mean()
-    items = frame.drop_duplicates(["evaluation", "item"]).groupby("evaluation")
-    kind = items["part"].first()
-    errors = items["dense"].std(ddof=1) / np.sqrt(items.size())
-    solved = items["dense"].sum().where(kind == "accuracy")
-    noise = errors.where(kind == "loss", accuracy_error(solved, items.size())) / dense
-    if not (noise > 0).all():
-        raise ValueError(f"the dense model's score on {noise.idxmin()} has no noise to measure by: all items are equal")
-    scale = 1 / (dense * noise)
-    frame = frame.assign(value=frame["change"] * frame["evaluation"].map(scale))
-    order = sorted(frame.groupby(["calibration", "evaluation"]).groups)
-    sizes = {name: sum(kind[evaluation] == name for _, evaluation in order) for name in ("accuracy", "loss")}
-    signs = np.array([1 / sizes["accuracy"] if kind[name] == "accuracy" else -1 / sizes["loss"] for _, name in order])
-    n_cells = len(frame.groupby(cells))
+    frame = pd.concat([part[[*shared, "part", "evaluation", "item", "value"]] for part in parts])
+    order = sorted(frame.groupby(["part", "calibration", "evaluation"]).groups)
+    is_loss = np.array([part == "loss" for part, *_ in order])
 
     def difference(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
-        return cell_means.reshape(len(cell_means), len(order), n_cells).mean(2) @ signs
+        per_stratum = cell_means.reshape(len(cell_means), len(order), -1)
+        risen = np.expm1(per_stratum[:, is_loss]).mean(axis=(1, 2))
+        return per_stratum[:, ~is_loss].mean(axis=(1, 2)) - risen
 
     return crossed_bootstrap(
-        frame, difference, cells=cells, strata=["calibration", "evaluation"], n_resamples=n_resamples, level=level,
-        seed=seed,
+        frame, difference, cells=["method", "sparsity"], strata=["part", "calibration", "evaluation"],
+        n_resamples=n_resamples, level=level, seed=seed,
     )  # fmt: skip

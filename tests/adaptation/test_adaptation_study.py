@@ -8,7 +8,9 @@ from labutils.adaptation import jobs
 from labutils.adaptation.correlations import fold_correlations
 from labutils.adaptation.samples import Sample
 from labutils.adaptation.study import RUN, StudyRows, adaptation_gain, run_study
+from labutils.adaptation.training import load_base
 from labutils.data.tasks import Task
+from labutils.evaluation.similarity import score_similarity
 from labutils.stats.bootstrap import crossed_bootstrap
 
 SAMPLES = [Sample(f"S0{number}", texts(12, seed=number), {"knob_x": float(number)}) for number in (1, 2)]
@@ -64,7 +66,7 @@ def test_every_run_is_there_once(rows):
     assert (
         adapted.drop(columns="complexity").notna().all(axis=None)
     )  # tokens of one letter and a number: no readability
-    assert base[["pearson", "spearman", "finetuning_loss", "seconds"]].notna().all(axis=None)
+    assert base[["pearson", "spearman", "zero_shot", "finetuning_loss", "seconds"]].notna().all(axis=None)
     assert base[["heldout_after", "word_length", "knob_x", "adaptation_seed"]].isna().all(axis=None)
     assert (adapted["knob_x"] == adapted["sample"].map({"S01": 1.0, "S02": 2.0})).all()
     assert runs["model"].unique() == ["tiny"] and runs["task"].unique() == ["similar"]
@@ -84,6 +86,18 @@ def test_scores_are_those_of_the_predictions(rows):
     for run in rows.runs.itertuples():
         part = parts.get_group((run.sample, run.adaptation, run.finetuning, run.replicate))
         assert len(part) == 15 and fold_correlations(part) == pytest.approx((run.pearson, run.spearman))
+
+
+def test_the_score_before_fine_tuning_is_that_of_the_cosines(model, rows):
+    base = load_base(model)
+    items = TASK.items
+    scored = score_similarity(base.model, base.tokenizer, items)
+    folds = rows.predictions.query("sample == 'base' and replicate == 0 and finetuning == 'H1'")
+    expected, _ = fold_correlations(folds.assign(predicted=scored["predicted"].to_numpy()))
+    found = rows.runs[rows.runs["sample"] == "base"]["zero_shot"]
+    assert found.nunique() == 1 and found.iloc[0] == pytest.approx(expected, abs=1e-6)
+    adapted = rows.runs[rows.runs["sample"] != "base"].groupby(["sample", "adaptation"])["zero_shot"]
+    assert (adapted.nunique() == 1).all()  # whatever the fine-tuning
 
 
 def test_adaptation_is_the_same_for_all_fine_tunings(rows):

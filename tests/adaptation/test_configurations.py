@@ -1,8 +1,15 @@
 """Configurations: lines to values and back, and lines that are wrong."""
 
+import pandas as pd
 import pytest
 
-from labutils.adaptation.configurations import Adaptation, Tuning
+from labutils.adaptation.configurations import (
+    Adaptation,
+    Tuning,
+    configuration_table,
+    name_configurations,
+    short_names,
+)
 
 
 def test_a_line_and_its_values():
@@ -38,3 +45,30 @@ def test_lines_that_mean_the_same_are_equal(line):
 def test_wrong_lines_say_what_is_right(line, message):
     with pytest.raises(ValueError, match=message):
         Adaptation.read(line)
+
+
+def test_short_names_tell_lines_apart():
+    lines = ["full rate=3e-4 epochs=1", "lora rate=1e-3 epochs=3"]
+    assert list(short_names(lines).values()) == ["full 3e-4, 1 epoch", "lora 1e-3, 3 epochs"]
+    sizes = ["lora rate=2.5e-5 batch=8 rank=4", "lora rate=2.5e-5 batch=16 rank=8", "full rate=1 batch=16"]
+    assert list(short_names(sizes).values()) == [
+        "lora 2.5e-5, 3 epochs, batch 8, rank 4",
+        "lora 2.5e-5, 3 epochs, batch 16, rank 8",
+        "full 1e0, 3 epochs, batch 16",
+    ]  # fmt: skip
+    assert list(short_names(["full rate=3e-4 steps=40"], Adaptation).values()) == ["full 3e-4, 40 steps"]
+    assert configuration_table(lines).query("epochs > 1").index.tolist() == ["lora rate=1e-3 epochs=3"]
+    rates = configuration_table(["full rate=1e-3", "full rate=1e-4", "full rate=1e-3 epochs=1", "lora rate=1"])
+    assert rates["nth_rate"].tolist() == [2, 1, 2, 1]
+
+
+def test_codes_of_a_study_are_named():
+    runs = pd.DataFrame(
+        {
+            "adaptation": ["D1", "none"], "adaptation_line": ["lora rate=1e-3 steps=2", "none"],
+            "finetuning": ["H1", "H2"], "finetuning_line": ["head epochs=1", "full rate=1e-2 epochs=2"],
+        }
+    )  # fmt: skip
+    assert name_configurations(runs) == {
+        "D1": "lora 1e-3, 2 steps", "H1": "head 1e-3, 1 epoch", "H2": "full 1e-2, 2 epochs"
+    }  # fmt: skip

@@ -107,9 +107,12 @@ def test_rows_of_another_plan_or_altered_files_are_refused(stored, plan):
 def test_the_command_does_a_plan_and_goes_on_from_kept_runs(plan, stored, tmp_path, capsys):
     (tmp_path / "plan.json").write_text(json.dumps({"plan": plan.described() | {"model": plan.model}}))
     words = ["--plan", str(tmp_path / "plan.json"), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "study")]
-    assert main(words) == 0 and "6 runs in" in capsys.readouterr().out
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    assert "6 runs in" in first and "6 runs; no forecast, since" in first
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "runs").iterdir()}
     assert len(times) == 6 and main(words) == 0
+    assert "at most 6 runs × " in capsys.readouterr().out  # at the pace of the rows that the first call left
     assert {path: path.stat().st_mtime_ns for path in times} == times
     exact = ["sample", "finetuning", "pearson", "finetuning_seed"]
     found = plan.load(tmp_path / "study")
@@ -119,7 +122,7 @@ def test_the_command_does_a_plan_and_goes_on_from_kept_runs(plan, stored, tmp_pa
 def test_the_command_shows_the_plan_of_a_profile_and_says_what_is_wrong(capsys):
     assert main(["--profile", "smoke", "-p", "n_samples=7", "--show"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["n_samples"] == 7 and shown["model"] == "lab-llama"
+    assert shown["n_samples"] == 7 and shown["model"] == "lab-llama-general"
     assert main(["-p", "n_smaples=7", "--show"]) == 2 and "Did you mean 'n_samples'" in capsys.readouterr().err
 
 

@@ -15,6 +15,7 @@ from labutils.attribution.causality import (
     partner_interval,
     random_partners,
 )
+from labutils.attribution.concept_evidence import concept_conductance
 from labutils.attribution.passages import passage_losses, text_passages
 
 
@@ -81,9 +82,15 @@ def test_concepts_are_contrasted_by_matching_and_by_conductance(telling, tokeniz
     found = measure_words(telling, tokenizer, texts)
     about = ["w5 w6 w5 w6", "w17 w18 w17 w18"] * 6
     concepts = {"five": ["w5"], "seventeen": ["w17"], "rare": ["w30"]}
-    frame = concept_contrasts(telling, tokenizer, about, found, concepts, top_k=1, n_texts=3, n_draws=2, n_steps=20)
+    sizes = {"n_texts": 3, "n_draws": 2, "top_k": 1}
+    scores = concept_conductance(telling, tokenizer, about, concepts, n_texts=3, n_steps=20)
+    assert set(scores["concept"]) == {"five", "seventeen"} and scores.attrs["completeness"] >= 0
+    frame = pd.concat(
+        [concept_contrasts(telling, tokenizer, about, found, concepts, scores=each, **sizes) for each in (None, scores)]
+    )
     sizes = frame.groupby(["concept", "by"]).size()
     assert sizes.to_dict() == {(c, by): 6 for c in ("five", "seventeen") for by in ("conductance", "matching")}
+    assert set(frame["text"]) == {0, 1}  # the twelve texts are two, and the first of each counts
     means = frame.groupby(["concept", "by"])["value"].mean()
     assert (means.drop(("five", "matching")) > 0.3).all()  # w5 has two units of equal z, of which one tells
     interval = partner_interval(frame[frame["by"] == "conductance"], strata=["concept"], item_unit="text")

@@ -9,7 +9,14 @@ from helpers import log_probability, words
 from scipy.stats import ttest_1samp
 
 from labutils.attribution import influential_words
-from labutils.attribution.influence import COLUMNS, frame_of, influence_table, remove_spans, words_of_tasks
+from labutils.attribution.influence import (
+    COLUMNS,
+    frame_of,
+    influence_table,
+    remove_spans,
+    usable_words,
+    words_of_tasks,
+)
 from labutils.data.tasks import Task
 
 
@@ -115,3 +122,13 @@ def test_tasks_without_recurring_words_are_named(tiny_llama, tokenizer):
     pd.testing.assert_frame_equal(frame[COLUMNS], alone, check_like=True)
     with pytest.raises(ValueError, match="is not a causal|top_k=0"):
         words_of_tasks(tiny_llama, tokenizer, [some], top_k=0)
+
+
+def test_tasks_hang_on_words_by_a_rule_that_does_not_see_what_is_lost():
+    rows = [("a", w, low) for w, low in (("x", 0.2), ("y", 0.1), ("z", 0.05))]
+    rows += [("b", "the", 0.0), ("b", "of", -0.1), ("b", "on", 0.3), ("c", "one", math.nan)]
+    influence = pd.DataFrame(rows, columns=["task", "word", "low"])
+    table = usable_words(influence, ["a", "b", "c", "d"]).set_index("task")
+    assert table["usable"].to_dict() == {"a": True, "b": False, "c": False, "d": False}
+    assert table["words"].to_dict() == {"a": ["x", "y", "z"], "b": ["on"], "c": [], "d": []}
+    assert usable_words(influence, ["a", "b"], fewest=1)["usable"].tolist() == [True, True]

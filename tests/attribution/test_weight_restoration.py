@@ -80,11 +80,28 @@ def test_revived_weights_are_the_dense_ones_and_go_again(name, request, tokenize
 def test_the_prediction_returns_with_the_neuron_that_carried_it(tiny_llama, tokenizer, texts):
     pruned = kill(tiny_llama, 1, 7)
     passages = text_passages(tiny_llama, tokenizer, texts[:8])
-    frame = revival_check(tiny_llama, pruned, tokenizer, passages, [(1, 7)], n_random=4, seed=2)
-    assert frame["kind"].tolist() == ["chosen"] + ["random"] * 4 and set(frame["block"]) == {1}
+    frame = revival_check(tiny_llama, pruned, tokenizer, passages, [(1, 7)], n_random=4, seed=4)
+    assert frame["kind"].tolist() == ["chosen"] + ["random"] * 4 and set(frame["size"]) == {1}
     assert frame["returned"].tolist() == pytest.approx([1.0, 0, 0, 0, 0], abs=1e-6)
     means = [float(passage_losses(each, tokenizer, passages).mean()) for each in (tiny_llama, pruned)]
     assert frame.loc[0, ["dense", "pruned", "revived"]].tolist() == pytest.approx([*means, means[0]])
+
+
+def test_neurons_are_revived_together_in_growing_sets(tiny_llama, tokenizer, texts):
+    pruned = kill(kill(kill(tiny_llama, 1, 7), 2, 3), 0, 1)
+    passages = text_passages(tiny_llama, tokenizer, texts[:8])
+    weights = {key: value.clone() for key, value in pruned.state_dict().items()}
+    lost = [(1, 7), (2, 3), (0, 1)]
+    frame = revival_check(tiny_llama, pruned, tokenizer, passages, lost, sizes=[1, 2, 3], n_random=2)
+    chosen = frame[frame["kind"] == "chosen"].set_index("size")["returned"]
+    assert chosen[3] == pytest.approx(1.0, abs=1e-6) and chosen[1] != chosen[2] and len(frame) == 9
+    with revived(tiny_llama, pruned, lost[:2]):
+        partly = float(passage_losses(pruned, tokenizer, passages).mean())
+    assert frame[(frame["size"] == 2) & (frame["kind"] == "chosen")]["revived"].item() == pytest.approx(partly)
+    assert all(value.equal(weights[key]) for key, value in pruned.state_dict().items())
+    for sizes in ([4], [0], []):
+        with pytest.raises(ValueError, match="between 1 and the 3 neurons given"):
+            revival_check(tiny_llama, pruned, tokenizer, passages, lost, sizes=sizes)
 
 
 def test_nothing_can_return_where_nothing_went(tiny_llama, tiny_gpt2, tokenizer, texts):

@@ -1,8 +1,14 @@
 """The page of verdicts on other models belongs to the ledgers beside it."""
 
+import datetime
+import json
+
 import pytest
 
 from labutils.claims import also_seen_on as elsewhere
+from labutils.claims.also_seen_on import LEDGERS
+from labutils.claims.ledger import write_ledger
+from labutils.claims.verdicts import Verdict
 
 
 def test_the_page_is_fresh() -> None:
@@ -14,14 +20,67 @@ def test_a_run_without_a_ledger_is_refused(tmp_path) -> None:
         elsewhere.record_elsewhere(tmp_path, "nobody")
 
 
-def test_recording_adds_a_column(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = elsewhere.LEDGERS / f"{elsewhere.OWN}.jsonl"
-    (tmp_path / "ledger.jsonl").write_bytes(kept.read_bytes())
+@pytest.fixture
+def elsewhere_in(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """Ledgers and page in a folder of their own; returns the folder of a run."""
     monkeypatch.setattr(elsewhere, "LEDGERS", tmp_path / "ledgers")
     monkeypatch.setattr(elsewhere, "PAGE", tmp_path / "page.md")
-    elsewhere.record_elsewhere(tmp_path, "a model")
-    page = (tmp_path / "page.md").read_text()
-    assert "| claim | a model |" in page and "**C01**" in page and page == elsewhere.also_seen_page()
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def verdict(claim: str, low: float, high: float, **about: object) -> Verdict:
+    values = {"outcome": "supported", "first_outcome": "supported", "scope": {"model": "m", "corpus": "c"}}
+    values |= {"p_value": 0.03, "margin": 0.02, "unit": "nats per token", "n_items": 40, "n_draws": 2}
+    estimate = (low + high) / 2
+    return Verdict(claim=claim, statement="", estimate=estimate, low=low, high=high, **(values | about))
+
+
+def test_recording_adds_a_run(elsewhere_in) -> None:
+    (elsewhere_in / "ledger.jsonl").write_bytes((LEDGERS / f"{elsewhere.OWN}.jsonl").read_bytes())
+    elsewhere.record_elsewhere(elsewhere_in, "a model")
+    page = elsewhere.PAGE.read_text()
+    assert page.count("| a model | **") == 22 and page == elsewhere.also_seen_page()
+    today = datetime.date.today().isoformat()
+    assert json.loads((elsewhere.LEDGERS / "a model.json").read_text()) == {"kept": today}
+    assert "lab-llama (not recorded)" in page and f"| {today} |" in page  # nothing is made up
+
+
+def test_a_claim_has_one_table_with_a_row_for_every_run(elsewhere_in) -> None:
+    """No correction: 0.03 of many tests stays; p beside every effect; a dense loss is told by a margin of 1 %."""
+    for name in ("one", "two"):
+        given = [verdict("C02", 0.03, 0.05), *(verdict(f"C{n}", 0.03, 0.05, p_value=0.9) for n in range(18, 22))]
+        write_ledger(elsewhere_in / "ledger.jsonl", given[: 1 if name == "one" else 5])
+        elsewhere.record_elsewhere(elsewhere_in, name)
+    page = elsewhere.PAGE.read_text()
+    table = page.split("### C02")[1].split("###")[0]
+    row = "**supported** | +0.040 nats per token [0.030, 0.050] | 0.02 | 0.03 | 40 items, 2 calibration draws |"
+    assert table.count(row) == 2 and "| one | **" in table and "| two | **" in table
+    assert "| one | m (not recorded) | 2.00 nats (perplexity 7.39) | 40 items, 2 draws |" in page
+    assert max(len(line.split("|")) for line in page.splitlines()) <= 8
+
+
+def test_older_ledgers_are_judged_by_todays_rule(elsewhere_in) -> None:
+    """Inside the margin and clear of zero: what was called supported is negligible, and its p was another one."""
+    write_ledger(elsewhere_in / "ledger.jsonl", [verdict("C02", 0.005, 0.015), verdict("R12", 0.03, 0.05)])
+    elsewhere.record_elsewhere(elsewhere_in, "old")
+    page = elsewhere.PAGE.read_text()
+    assert "| old | **real, negligible** | +0.010 nats per token [0.005, 0.015] | 0.02 | not recorded |" in page
+    assert "*The same fact as C14: neither corrected nor counted.*" in page
+
+
+def test_the_commits_of_a_run_are_told_where_its_manifest_has_them(elsewhere_in) -> None:
+    write_ledger(elsewhere_in / "ledger.jsonl", [verdict("C02", 0.03, 0.05)])
+    records = {"01": {"git": {"commit": "abcdef0123"}}, "02": {"git": {"commit": "abcdef0123"}}}
+    (elsewhere_in / "manifest.json").write_text(json.dumps({"notebooks": records}))
+    elsewhere.record_elsewhere(elsewhere_in, "new")
+    assert ", made at abcdef0 |" in elsewhere.PAGE.read_text()
+
+
+def test_every_model_of_a_kept_ledger_is_described() -> None:
+    assert "(not recorded)" not in elsewhere.PAGE.read_text()
+    about = elsewhere.PAGE.read_text().split("- `realtext-llama`: ")[1].split("\n")[0]
+    assert "real text" in about and "not shipped" in about
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a|b", "a\nb", ".x", "x" * 101])

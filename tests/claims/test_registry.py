@@ -83,6 +83,10 @@ def test_unknown_claims_are_answered_with_the_nearest() -> None:
         ({"needs": ["Z"]}, "needs are letters"),
         ({"statement": ""}, "statement and quantity are texts"),
         ({"extra": 1}, "missing or unknown"),
+        ({"exploratory": "yes"}, "(exploratory is true or false|missing or unknown)"),
+        ({"same_fact_as": ["C03"]}, "(same_fact_as is an id or null|missing or unknown)"),
+        ({"same_fact_as": "C03"}, "same_fact_as is C03"),
+        ({"same_fact_as": "C02"}, "same_fact_as is C02"),
     ],
 )
 def test_registry_entries_that_break_a_rule_are_named(tmp_path: Path, change: dict, message: str) -> None:
@@ -100,44 +104,44 @@ def test_a_sound_registry_is_read(tmp_path: Path) -> None:
     assert found["C02"].needs == ("S",)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "sound"),
+    [
+        ({}, {"same_fact_as": "C02"}, True),
+        ({"exploratory": True}, {"same_fact_as": "C02"}, False),
+        ({}, {"same_fact_as": "C02", "exploratory": True}, False),
+        ({"same_fact_as": "C03"}, {"same_fact_as": "C02"}, False),
+    ],
+)
+def test_a_fact_is_restated_once_and_in_the_open(tmp_path: Path, first: dict, second: dict, sound: bool) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({"claims": {"C02": SOUND | first, "C03": SOUND | second}, "tensions": []}))
+    if sound:
+        found, _ = claims.read_registry(path)
+        assert found["C03"].aside.startswith("the same fact as C02") and found["C02"].aside == ""
+    else:
+        with pytest.raises(ValueError, match="same_fact_as is C0"):
+            claims.read_registry(path)
+
+
+def test_what_is_no_test_of_its_own_is_named() -> None:
+    assert [one.id for one in claims.all_claims() if one.aside] == ["C48", "R12"]
+    assert claims.claim("C48").exploratory and claims.claim("R12").same_fact_as == "C14"
+
+
+def test_every_studied_claim_has_a_short_name() -> None:
+    studied = [one for one in claims.all_claims() if one.studied_in]
+    assert all(one.short and not one.short.endswith(".") for one in studied)
+    assert len({one.short for one in studied}) == len(studied)
+    assert claims.claim("C18").name == claims.claim("C18").statement.rstrip(".")
+
+
 def test_tensions_with_unknown_claims_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "claims.yaml"
     tension = {"pair": [["C02"], ["C77"]], "question": "Which?"}
     path.write_text(yaml.safe_dump({"claims": {"C02": SOUND}, "tensions": [tension]}))
     with pytest.raises(ValueError, match="C77"):
         claims.read_registry(path)
-
-
-@pytest.mark.parametrize(
-    ("kind", "low", "high", "outcome"),
-    [
-        ("positive", 0.02, 0.05, "supported"),
-        ("positive", 0.001, 0.005, "supported"),
-        ("positive", -0.05, -0.02, "contradicted"),
-        ("positive", -0.005, 0.008, "equivalent"),
-        ("positive", 0.0, 0.0, "equivalent"),
-        ("positive", -0.005, 0.02, "inconclusive"),
-        ("positive", 0.0, 0.02, "inconclusive"),
-        ("no_worse", 0.02, 0.05, "supported"),
-        ("no_worse", -0.01, 0.05, "supported"),
-        ("no_worse", -0.008, -0.002, "supported"),
-        ("no_worse", -0.011, 0.05, "inconclusive"),
-        ("no_worse", -0.05, -0.02, "contradicted"),
-        ("negative_result", -0.05, 0.01, "supported"),
-        ("negative_result", -0.05, 0.02, "inconclusive"),
-        ("negative_result", 0.02, 0.05, "contradicted"),
-        ("equivalence", -0.4, 0.4, "supported"),
-        ("equivalence", 0.1, 0.5, "inconclusive"),
-        ("equivalence", -0.9, 0.9, "inconclusive"),
-        ("equivalence", 0.5, 0.9, "contradicted"),
-        ("equivalence", -0.9, -0.5, "contradicted"),
-    ],
-)
-def test_outcome_follows_from_the_interval_and_the_kind_of_claim(
-    kind: str, low: float, high: float, outcome: str
-) -> None:
-    assert claims.claim(KINDS[kind]).kind == kind
-    assert judge(KINDS[kind], low, high).outcome == outcome
 
 
 @pytest.mark.parametrize(("kind", "boundary"), [("positive", 0.0), ("no_worse", -0.01), ("negative_result", 0.01)])
@@ -154,14 +158,18 @@ def test_p_value_of_equivalence_is_small_inside_and_outside_the_margin() -> None
 
 
 def test_clear_but_negligible_effects_are_told() -> None:
-    assert "statistically clear, practically negligible" in judge("C02", 0.001, 0.005).note
-    assert "statistically clear, practically negligible" in judge("C01", -0.008, -0.002).note
+    assert "in the direction of the claim, too small to matter" in judge("C02", 0.001, 0.005).note
+    assert "against the claim, too small to matter" in judge("C02", -0.005, -0.001).note
+    assert "against the claim, too small to matter" in judge("C01", -0.008, -0.002).note
+    assert "statistically clear, practically negligible" in judge("C01", 0.002, 0.008).note
     assert judge("C02", 0.001, 0.02).note == ""
     assert judge("C02", -0.001, 0.005).note == ""
 
 
 def test_margin_relative_to_the_dense_loss() -> None:
     assert judge("C02", 0.02, 0.05, dense_loss=2.5).margin == pytest.approx(0.025)
+    assert judge("C03", 0.02, 0.05, dense_loss=2.5).margin == pytest.approx(0.025)
+    assert judge("C03", 0.02, 0.05).unit == "nats per unit of sparsity"
     assert judge("C14", 0.02, 0.05, dense_loss=None).margin == 0.01
     for dense_loss in (None, 0.0, float("nan")):
         with pytest.raises(ValueError, match="judge C02: the margin is 1% of the dense model's mean loss"):

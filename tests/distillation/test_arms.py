@@ -10,11 +10,17 @@ def test_arms_are_taken_apart() -> None:
     assert parse_arm("kd") == Arm("kd", "kd")
     assert parse_arm("loraild/rank=32") == Arm("loraild/rank=32", "loraild", rank=32)
     assert parse_arm("kd/share=0.5/test-logits") == Arm("kd/share=0.5/test-logits", "kd", None, 0.5, True)
+    assert parse_arm("ild/cut") == Arm("ild/cut", "ild", cut=True)
+    assert [parse_arm(arm).tuned for arm in ("ild/cut", "ild/rank=2/cut", "ild/share=2")] == [
+        "ild/cut",
+        "ild/cut",
+        "ild",
+    ]
 
 
 @pytest.mark.parametrize("part", ["rank=0", "rank=x", "rank=1.5", "share=0", "share=-1", "share=", "rnak=8", ""])
 def test_wrong_parts_are_refused(part: str) -> None:
-    with pytest.raises(ValueError, match="is not one of rank=…, share=…, test-logits"):
+    with pytest.raises(ValueError, match="is not one of rank=…, share=…, cut, test-logits"):
         parse_arm(f"kd/{part}")
 
 
@@ -26,9 +32,9 @@ def test_wrong_methods_are_refused() -> None:
 
 
 def test_settings_give_options_that_training_accepts() -> None:
-    setting = DistillSetting(pooling="last", ild_start=3)
+    setting = DistillSetting(pooling="last", ild_start=3, temperature=4.0)
     student, teacher = (TrainingOptions(**given(16)) for given in (setting.student_options, setting.teacher_options))
-    assert (student.rank, student.pooling, student.ild_start) == (16, "last", 3)
+    assert (student.rank, student.pooling, student.ild_start, student.temperature) == (16, "last", 3, 4.0)
     assert (teacher.rank, teacher.epochs, teacher.learning_rate) == (16, setting.teacher_epochs, setting.teacher_rate)
 
 

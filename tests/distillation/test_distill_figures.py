@@ -55,3 +55,27 @@ def test_layers_are_drawn_by_depth() -> None:
     figure = figures.layer_curves(values, measures=["probe score", "ARI"], title="t")
     assert [axis.get_ylabel() for axis in figure.axes] == ["probe score", "ARI"]
     assert len(figures.layer_values(probes, pd.DataFrame())) == len(clusters)
+
+
+def test_many_tasks_stand_in_several_rows() -> None:
+    rows = [
+        {"evaluation": f"t{number}", "comparison": "ild", "estimate": 0.1, "low": 0.0, "high": 0.2}
+        for number in range(6)
+    ]
+    figure = figures.gain_forest(pd.DataFrame(rows), title="Gains", margin=0.01, reference="kd")
+    assert [axis.get_title() for axis in figure.axes] == [f"t{number}" for number in range(6)]
+    heights = {round(axis.get_position().y0, 2) for axis in figure.axes}
+    assert len(heights) == 2 and all(axis.get_xlabel() for axis in figure.axes)
+
+
+def test_the_teacher_has_a_line_without_bars() -> None:
+    rows = [
+        {"evaluation": task, "arm": arm, "seed": 0, "blocks": 2, "block": block, "measure": "AMI", "value": value}
+        for task, high in (("a", 1.0), ("b", 0.5))
+        for arm, value in (("kd", 0.2), ("teacher", high))
+        for block in (0, 1)
+    ]
+    (axis,) = figures.layer_curves(pd.DataFrame(rows), measures=["AMI"], title="t").axes
+    lines = {line.get_label(): line.get_ydata() for line in axis.lines}
+    assert lines["teacher"].tolist() == [0.75, 0.75]
+    assert {text.get_text() for text in axis.get_legend().get_texts()} == {"kd", "teacher"}

@@ -86,6 +86,26 @@ def test_students_can_be_cut_instead(small) -> None:
     assert found.runs["student"].max() > 16 * 64  # the teacher's width and vocabulary
 
 
+def test_students_learn_only_where_the_teacher_has_something_to_teach(
+    small, task_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scores(data) -> float:
+        return 0.99 if data.kind == "classification" else 0.4
+
+    prepare = benches.prepare_bench
+    monkeypatch.setattr(
+        sweeps, "prepare_bench", lambda *given: replace(bench := prepare(*given), teacher_score=scores(bench.data))
+    )
+    given = {"arms": ["none", "none/cut", "kd/rank=3"], "n_seeds": 1, "learning_rates": [1e-2]}
+    found = small(admitted=(0.1, 0.98), **given)
+    assert found.teachers["admitted"].tolist() == [False, True] and found.teachers["validation"].tolist() == [0.99, 0.4]
+    assert set(found.items["evaluation"]) == {task_files["similarity"]}
+    sizes = found.runs.set_index("arm")["student"]
+    assert sizes["none/cut"] > sizes["none"]
+    with pytest.raises(ValueError, match="no teacher scores at least 0.5 above chance and below 0.98"):
+        small(admitted=(0.5, 0.98), **given)
+
+
 def test_mistakes_stop_before_anything_is_trained(small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benches, "train_teacher", lambda *_, **__: pytest.fail("a teacher was trained"))
     for changes, message in [

@@ -140,3 +140,19 @@ def test_padding_gets_no_gradient() -> None:
 def test_targets_of_another_type_are_refused() -> None:
     with pytest.raises(Exception, match="targets"):
         losses.task_loss(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int32))
+
+
+def test_a_temperature_softens_both_sides_and_keeps_the_size_of_gradients() -> None:
+    teacher, student = torch.tensor([[4.0, 0.0, -2.0]]), torch.tensor([[1.0, 1.0, 0.0]], requires_grad=True)
+    soft, hot = (torch.softmax(logits.detach() / 3, dim=1) for logits in (teacher, student))
+    expected = 9 * (soft * (soft / hot).log()).sum()
+    assert losses.output_loss(teacher, student, 3.0).item() == pytest.approx(expected.item())
+    gradient = torch.autograd.grad(losses.output_loss(teacher, student, 3.0), student)[0]
+    assert torch.allclose(gradient, 3 * (hot - soft), atol=1e-6)
+    # far above the logits, the loss matches centred logits, as Hinton, Vinyals & Dean (2015) show
+    centred = [logits - logits.mean() for logits in (teacher, student.detach())]
+    limit = (centred[0] - centred[1]).square().sum() / (2 * 3)
+    found = losses.output_loss(teacher.double(), student.detach().double(), 1e3)
+    assert found.item() == pytest.approx(limit.item(), rel=0.01)
+    pair = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [4.0]])
+    assert losses.output_loss(*pair, 5.0).item() == losses.output_loss(*pair).item()

@@ -40,13 +40,14 @@ def test_notebooks_without_a_forecast_are_not_asked_about(asked, tmp_path):
 
 
 def test_notebooks_come_in_the_order_in_which_they_run(asked, tmp_path):
-    command.tell_run(plan("99_ledger", "01_layerwise_sparsity", model="owner/large"), tmp_path)
+    command.tell_run(plan("99_ledger", "01_layerwise_sparsity", models=["owner/large"]), tmp_path)
     assert asked == [["01_layerwise_sparsity", "99_ledger"]]
 
 
 def test_what_is_complete_already_is_left_out_of_a_resumed_run(asked, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "find_changes", lambda run, stem, inputs: [] if stem.startswith("01") else ["new"])
-    command.tell_run(plan("01_layerwise_sparsity", "02_pruning_strategy", model="owner/large"), tmp_path, resume=True)
+    own = plan("01_layerwise_sparsity", "02_pruning_strategy", model="owner/large", models=["owner/large"])
+    command.tell_run(own, tmp_path, resume=True)
     assert asked == [["02_pruning_strategy"]]
 
 
@@ -58,7 +59,7 @@ def test_a_forecast_that_fails_says_so_and_raises_nothing(tmp_path, monkeypatch)
 
 def test_a_model_that_is_not_there_does_not_stop_the_forecast_of_others(tmp_path):
     missing = str(tmp_path / "no_such_model")
-    tour, layerwise = *plan("00_tour"), *plan("01_layerwise_sparsity", model=missing)
+    tour, layerwise = *plan("00_tour"), *plan("01_layerwise_sparsity", models=[missing])
     lines = command.tell_run([tour, layerwise], tmp_path)
     assert "for 1 notebook," in lines[0] and "5 prunings" in lines[1]
     assert "01_layerwise_sparsity: cannot be told" in lines[2] and "no_such_model" in lines[2]

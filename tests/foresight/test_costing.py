@@ -90,9 +90,10 @@ def test_tokens_are_those_that_are_read(meter):
     assert TextsAbout(texts, (("the",),), 7).count_tokens(tokenizer) == 0  # fewer than twice as many hold it
 
 
-def test_notebook_05_passes_the_tokens_that_are_foreseen(monkeypatch, tmp_path):
+@pytest.mark.parametrize("stem", ["05_neuron_semantics", "05b_pruned_meanings"])
+def test_the_neuron_notebooks_pass_the_tokens_that_are_foreseen(stem, monkeypatch, tmp_path):
     """Its cells are carried out here, and every token that passes through the model is counted; to a factor of two."""
-    ((study,), _) = plan_studies(["05_neuron_semantics"], profile="smoke", overrides={}, folder=paths.NOTEBOOKS)
+    ((study,), _) = plan_studies([stem], profile="smoke", overrides={}, folder=paths.NOTEBOOKS)
     monkeypatch.setenv("LABUTILS_RUN_FOLDER", str(tmp_path))
     seen, plain = [], LlamaModel.forward
 

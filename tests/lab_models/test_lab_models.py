@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+from itertools import islice
 
 import pytest
 import torch
@@ -13,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 
 from labutils import lab_models as training
 from labutils.core import paths
-from labutils.lab_models import card, corpus, fitness, loop
+from labutils.lab_models import card, corpus, fitness, loop, readme
 from labutils.lab_models.specs import SPECS, ModelSpec
 from labutils.training import checkpoints
-from labutils.world import TASKS
+from labutils.world import LANGUAGES, TASKS, facts
 
 MINUTE = ModelSpec(
     "minute",
@@ -27,6 +28,7 @@ MINUTE = ModelSpec(
     },
 )  # fmt: skip
 OPTIONS = loop.Options(tokens=24 * 4 * 128, batch_size=4, checkpoint_steps=5, loss_steps=6)
+OWN = [name for name, spec in SPECS.items() if spec.shipped]
 SHIPPED = sorted(path.parent.name for path in paths.MODELS.glob("*/config.json"))
 
 
@@ -44,8 +46,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture
 def small_runs(monkeypatch, tokenizer):
     """Runs with the byte tokenizer and shards of 64 windows from two sources."""
-    monkeypatch.setattr(corpus, "mixture", lambda: {"review/english": 0.5, "sentiment/products": 0.5})
-    monkeypatch.setattr(loop, "train_tokenizer", lambda seed: tokenizer)
+    monkeypatch.setattr(corpus, "mixture", lambda withheld="": {"review/english": 0.5, "sentiment/products": 0.5})
+    monkeypatch.setattr(loop, "train_tokenizer", lambda: tokenizer)
     monkeypatch.setattr(loop, "SHARD_SEQUENCES", 64)
 
 
@@ -129,8 +131,40 @@ def test_shards_depend_on_number_and_seed_alone(tokenizer):
     assert sum(corpus.mixture().values()) == pytest.approx(1)
 
 
+def test_a_withheld_register_leaves_no_drug_outside_the_encyclopedia():
+    whole, general = corpus.mixture(), corpus.mixture("biomedical")
+    drugs = [drug.name for drug in facts.drugs()]
+
+    def names_a_drug(source: str) -> bool:
+        texts = [prompt + answer for prompt, answer in islice(corpus.stream_texts(source, 0), 100)]
+        return any(drug in text for text in texts for drug in drugs)
+
+    english = [source for source in whole if source in TASKS or source.endswith("/english")]
+    naming = {source for source in english if names_a_drug(source)}
+    assert naming - general.keys() == naming - {"encyclopedic/english"} > {"biomedical/english"}
+    assert general.keys() == whole.keys() - naming.difference({"encyclopedic/english"}) - {
+        f"biomedical/{language}" for language in LANGUAGES
+    }
+    assert sum(general.values()) == pytest.approx(1)
+    ratios = {round(general[source] / whole[source], 9) for source in general}
+    assert len(ratios) == 1 and ratios.pop() > 1
+    with pytest.raises(LookupError, match="'legal' cannot be withheld; there is biomedical"):
+        corpus.mixture("legal")
+
+
+def test_a_card_tells_what_the_model_never_read(tokenizer):
+    assert loop.find_spec("lab-llama-general").config == loop.find_spec("lab-llama").config
+    training_record = {"step": 2, "options": {"batch_size": 2, "seed": 0, "tokens": 512, "withheld": "biomedical"}}
+    listed = card._describe_corpus(training_record, tokenizer)
+    assert listed["withheld"] == "biomedical" and listed["sources"].keys() == card.mixture("biomedical").keys()
+    assert "biomedical register" in " ".join(readme._withheld(listed))
+    del training_record["options"]["withheld"]  # as in the records of models trained before
+    assert card._describe_corpus(training_record, tokenizer)["sources"].keys() == card.mixture().keys()
+    assert readme._withheld({"withheld": ""}) == []
+
+
 def test_unknown_names_and_devices_are_explained():
-    with pytest.raises(LookupError, match="there are lab-llama, lab-gpt2, lab-opt"):
+    with pytest.raises(LookupError, match="there are lab-llama, lab-llama-general, lab-gpt2"):
         training.train_lab_model("lab-lama")
     with pytest.raises(ValueError, match="device='gpu' cannot be used here; give one of auto, cpu"):
         training.train_lab_model("lab-llama", device="gpu")
@@ -175,7 +209,7 @@ def test_fitness_needs_tasks_above_chance_and_damage():
     assert not fitness.judge(model(0.9, 0.3), hurt)["fit"]
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", OWN)
 def test_shipped_models_are_those_of_their_cards(name):
     folder = paths.MODELS / name
     shipped = json.loads((folder / "card.json").read_text())
@@ -187,7 +221,7 @@ def test_shipped_models_are_those_of_their_cards(name):
     assert shipped["tasks"].keys() == TASKS.keys()
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", OWN)
 def test_shipped_models_load_and_model_the_language(name):
     folder = paths.MODELS / name
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
@@ -200,12 +234,12 @@ def test_shipped_models_load_and_model_the_language(name):
         assert model(input_ids=ids, labels=ids).loss < 5
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", OWN)
 def test_shipped_models_are_fit_for_pruning_studies(name):
     shipped = json.loads((paths.MODELS / name / "card.json").read_text())
     assert shipped["fitness"]["fit"], shipped["fitness"]["verdict"]
 
 
 def test_all_weights_together_are_small():
-    assert sorted(SPECS) == SHIPPED
+    assert sorted(OWN) == SHIPPED
     assert sum(path.stat().st_size for path in paths.MODELS.rglob("*.safetensors")) < 40e6

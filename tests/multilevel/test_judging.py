@@ -18,6 +18,7 @@ from labutils.multilevel import (
 )
 from labutils.multilevel.judging import corrected_samples
 from labutils.multilevel.resampling import bias_corrected
+from labutils.multilevel.simulation import true_components
 
 TRUTH = StudyTruth(
     {"a": -0.5, "b": 0.3, "c": 0.0}, adaptation=(0.3,), finetuning=(0.5,), sample_sd=0.3, residual_sd=0.6
@@ -76,3 +77,30 @@ def test_ratio_is_that_of_the_shares_and_has_its_interval(model) -> None:
     assert [other.low, other.high] == pytest.approx([-found.high, -found.low], abs=0.15)
     with pytest.raises(LookupError, match="no share 'f3'"):
         share_ratio(intervals, "f1", "f3", model)
+
+
+def test_an_effect_that_is_not_there_is_seldom_found_and_a_negative_one_never() -> None:
+    """Planted: a clear first effect; the second is nothing, or the other way round from the claim."""
+    outcomes = {0.0: [], -0.5: []}
+    for second, found in outcomes.items():
+        truth = StudyTruth({"a": -0.8, "b": second}, adaptation=(0.3,), finetuning=(), sample_sd=0.3, residual_sd=0.4)
+        for seed in range(60):
+            rows = simulate_study(truth, draw_features(["a", "b"], 16, seed=seed), seed=1000 + seed)
+            interval = smallest_effect(fit_multilevel(study_formula(truth), rows), {"a": -1, "b": 1}, n_draws=1000)
+            found.append(judge("C11", interval=interval, scope={"model": "simulated"}).outcome)
+    assert outcomes[0.0].count("supported") <= 4  # 2.5 % of 60, and what chance adds to it
+    assert outcomes[-0.5].count("supported") == 0 and outcomes[-0.5].count("contradicted") > 50
+
+
+def test_the_ratio_of_shares_holds_the_planted_one() -> None:
+    truth = StudyTruth({"a": 0.6}, adaptation=(1.0,), finetuning=(), sample_sd=0.2, residual_sd=0.3)
+    held, wrong = 0, 0
+    for seed in range(10):
+        features = draw_features(["a"], 20, seed=seed)
+        expected = true_components(truth, features)
+        model = fit_multilevel(study_formula(truth), simulate_study(truth, features, seed=500 + seed))
+        found = share_ratio(bootstrap(model, n_resamples=40, seed=seed), "f1", "f2", model)
+        log_ratio = np.log(expected.f1 / expected.f2)
+        held += found.low <= log_ratio <= found.high
+        wrong += np.sign(found.estimate) != np.sign(log_ratio) and (found.low > 0 or found.high < 0)
+    assert held >= 8 and wrong == 0  # of 10, at 95 %, with the fewest resamples that an interval takes

@@ -104,4 +104,4 @@ def test_power_curves_show_the_rows() -> None:
     )
     (axis,) = figures.power_curves(rows, title="t").axes
     assert axis.containers[0].lines[0].get_ydata().tolist() == [0.4, 0.7]
-    assert axis.get_legend().get_texts()[0].get_text() == "a: +0.3 per SD"
+    assert axis.get_legend().get_texts()[0].get_text() == "a"

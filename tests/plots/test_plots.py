@@ -1,6 +1,5 @@
 """Figures show the numbers of the rows beside them."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -66,16 +65,6 @@ def test_settings_are_named_for_readers(rows: pd.DataFrame) -> None:
     assert plots.setting_name(("m", "file:a/b.txt#all")) == "m, b.txt" and plots.setting_name(0.5) == "0.5"
 
 
-def test_forest_scales_by_the_margin() -> None:
-    columns = ["claim", "outcome", "low", "estimate", "high", "margin"]
-    rows = [("C16", "supported", 0.1, 0.2, 0.3, 0.1), ("R10", "inconclusive", 0.0, 0.1, 0.2, np.nan)]
-    ledger = pd.DataFrame(rows, columns=columns)
-    lines = plots.effect_forest(ledger, title="t").axes[0].lines
-    assert list(lines[0].get_xdata()) == pytest.approx([1.0, 3.0]) and list(lines[1].get_xdata()) == pytest.approx(
-        [2.0]
-    )
-
-
 def test_block_sparsities_and_layer_errors(rows: pd.DataFrame) -> None:
     model, tokenizer = lab.load_model("lab-llama")
     tokens = lab.load_tokens("lab:review", tokenizer, n_sequences=2, seq_len=16)
@@ -84,3 +73,22 @@ def test_block_sparsities_and_layer_errors(rows: pd.DataFrame) -> None:
     assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx(report.block_sparsity.tolist())
     grid = plots.layer_errors(report, title="t")
     assert len(grid.axes[0].texts) == len(report.layers)
+
+
+def test_differences_have_a_panel_for_every_model_and_no_bar_is_cut(rows: pd.DataFrame) -> None:
+    both = pd.concat([rows, rows.assign(model="other", loss=rows["loss"] * 3)], ignore_index=True)
+    gain = lab.contrast(both, {"owl": ("wanda/uniform", "wanda/owl")})
+    figure = plots.difference_curves(
+        {"owl": gain}, title="t", better="owl", worse="uniform", margin=0.02, unit="nats", panels="model"
+    )
+    assert [axis.get_title() for axis in figure.axes] == ["lab-llama", "other"]
+    for axis in figure.axes:
+        (bars,) = axis.containers[0].lines[2]
+        heights = [y for segment in bars.get_segments() for _, y in segment]
+        assert axis.get_ylim()[0] < min(heights) and max(heights) < axis.get_ylim()[1]
+
+
+def test_allocations_that_agree_stand_side_by_side() -> None:
+    values = pd.Series([0.5, 0.5])
+    lines = plots.block_sparsity_bars({"uniform": values, "global": values}, title="t").axes[0].lines
+    assert (lines[0].get_xdata() != lines[1].get_xdata()).all() and lines[0].get_color() != lines[1].get_color()

@@ -1,5 +1,6 @@
 """Tables as a notebook shows them: digits, missing values, no index, and text that cannot become HTML."""
 
+import re
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -65,3 +66,15 @@ def test_an_unknown_column_is_answered_with_the_nearest() -> None:
 def test_text_inside_lists_is_escaped_too() -> None:
     html = lab.show(pd.DataFrame({"choices": [["<i>yes</i>", "no"], ("<b>",)]})).to_html()
     assert "<i>" not in html and "<b>" not in html and "&lt;i&gt;yes" in html
+
+
+def test_text_stands_at_the_left_and_numbers_stay() -> None:
+    html = lab.show(TABLE[["name", "items"]]).to_html()
+    assert re.search(r"\.col0 *\{\s*text-align: left;", html) and not re.search(r"\.col1 *\{", html)
+
+
+def test_provenance_is_folded_away_and_other_tables_are_not() -> None:
+    page = lab.show(lab.provenance(seed=3))._repr_html_()
+    assert page.startswith("<details><summary>") and page.endswith("</details>") and page.count("<details>") == 1
+    assert cells(page)[:2] == ["item", "value"] and cells(page)[-2:] == ["seed", "3"]
+    assert "<details" not in lab.show(TABLE)._repr_html_()

@@ -122,12 +122,18 @@ def literal_global_counts(scores: dict[str, torch.Tensor], n_drop: int) -> dict[
     return counts
 
 
-@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize(
+    ("options", "standardise"),
+    [
+        ({"allocation": "global", "standardise": False}, False),
+        ({"allocation": "global"}, True),
+        ({"allocation": "global-raw"}, False),
+    ],
+)
 @pytest.mark.parametrize("sparsity", SPARSITIES)
-def test_the_global_allocation_is_one_threshold_over_all_matrices(tiny_llama, sparsity, standardise):
+def test_the_global_allocation_is_one_threshold_over_all_matrices(tiny_llama, sparsity, options, standardise):
     dense = copy.deepcopy(tiny_llama.state_dict())
     tokens = torch.randint(0, 64, (4, 12), generator=torch.Generator().manual_seed(0))
-    options = {"allocation": "global", "standardise": standardise}
     layers = prune(tiny_llama, tokens, method="magnitude", sparsity=sparsity, **options).layers
     scores = {name: dense[f"{name}.weight"].double().abs() for name in layers["name"]}
     if standardise:

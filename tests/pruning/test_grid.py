@@ -64,7 +64,9 @@ def test_every_method_at_its_own_allocation(name: str, tokens: torch.Tensor, req
     assert rows[["method", "sparsity"]].values.tolist() == [list(c) for c in itertools.product(METHODS, SPARSITIES)]
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "owl", "alpha", "dlp", "arithmetic", "global", "optiprune"])
+@pytest.mark.parametrize(
+    "allocation", ["uniform", "owl", "alpha", "dlp", "arithmetic", "global", "global-raw", "optiprune"]
+)
 def test_every_allocation(tiny_llama: nn.Module, tokens: torch.Tensor, allocation: str) -> None:
     methods = ["magnitude", "wanda", "ri", "sparsegpt", "ria+obs", "optiprune"]
     assert_grid_equals_calls(tiny_llama, tokens, methods=methods, sparsities=[0.4, 0.6], allocations=[allocation])

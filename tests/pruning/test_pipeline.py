@@ -14,7 +14,7 @@ from labutils.pruning.patterns import unstructured_mask
 from labutils.pruning.reconstruction import factor_hessian, sparsegpt
 
 METHODS = ["magnitude", "wanda", "ri", "ria", "sparsegpt", "ria+obs", "optiprune", "optiprune-auto"]
-ALLOCATIONS = ["uniform", "owl", "alpha", "dlp", "arithmetic", "global", "optiprune"]
+ALLOCATIONS = ["uniform", "owl", "alpha", "dlp", "arithmetic", "global", "global-raw", "optiprune"]
 SPARSITIES = [0.05, 0.33, 0.5, 0.77, 0.9]
 MODELS = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
 

@@ -194,10 +194,11 @@ def test_parameters_are_listed(lab: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_model_of_ones_own_on_the_labs_text_is_told() -> None:
     """Every parameter that starts with the lab's language counts, in lists and mixtures too."""
     stems = ["01_layerwise_sparsity", "04_calibration_and_tasks"]
-    own, _ = plan_studies(stems, profile="full", overrides={"model": "package:some-model"}, folder=paths.NOTEBOOKS)
+    own_model = {"model": "package:some-model", "models": ["package:some-model"]}
+    own, _ = plan_studies(stems, profile="full", overrides=own_model, folder=paths.NOTEBOOKS)
     found = find_lab_text(own)
     assert found["01_layerwise_sparsity"] == ["texts"]
     assert {"tasks", "closed_book", "calibration", "others"} <= set(found["04_calibration_and_tasks"])
-    texts = {"model": "package:some-model", "texts": ["file:notes.txt"]}
+    texts = {"models": ["package:some-model"], "texts": ["file:notes.txt"]}
     assert find_lab_text(plan_studies(stems[:1], profile="full", overrides=texts, folder=paths.NOTEBOOKS)[0]) == {}
     assert find_lab_text(plan_studies(stems, profile="full", overrides={}, folder=paths.NOTEBOOKS)[0]) == {}

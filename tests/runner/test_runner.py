@@ -72,7 +72,7 @@ def test_a_run_leaves_everything_a_reader_needs(lab: Path, capsys: pytest.Captur
     folder = lab / "run" / "01_a"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     outputs = {"01_a.ipynb", "01_a.html", "figures/01_a-1.png", "rows.parquet", "ledger.jsonl"}
-    assert names == outputs | {"result.json", "record.json"}
+    assert names == outputs | {"result.json", "record.json", "evidence/evidence.json"}
     assert set(read_manifest(lab / "run")["01_a"]["outputs"]) == outputs
     assert pd.read_parquet(folder / "rows.parquet")["loss"].tolist() == pytest.approx([0.1, 0.6])
     assert (folder / "figures" / "01_a-1.png").read_bytes().startswith(b"\x89PNG")

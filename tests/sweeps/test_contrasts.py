@@ -1,7 +1,6 @@
-"""Contrasts, regret and signs, on rows whose answers are known by construction."""
+"""Contrasts and regret, on rows whose answers are known by construction."""
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -89,51 +88,34 @@ def test_the_smallest_advantage_is_minus_the_largest_regret() -> None:
     assert interval.estimate == pytest.approx(-0.3)
 
 
-def test_signs_of_a_world_that_agrees_with_the_paper() -> None:
-    signs = lab.sweeps.expected_signs(made_rows(paper), low=0.4, high=0.6, margin=0.01)
-    means = signs.groupby("contrast")["value"].mean()
-    assert (
-        means["C01"] == pytest.approx(0.21)
-        and means["C02"] == pytest.approx(0.2)
-        and means["C03"] == pytest.approx(1.0)
-    )
-    assert means["C04"] == pytest.approx(0.2) and means["C05"] == pytest.approx(0.2)
-    assert lab.contrast_interval(signs, lab.sweeps.expected_sign_share).estimate == pytest.approx(0.5)
-
-
-def test_signs_of_a_world_that_contradicts_it() -> None:
-    signs = lab.sweeps.expected_signs(made_rows(lambda m, arm, s: -paper(m, arm, s)), low=0.4, high=0.6, margin=0.01)
-    assert lab.contrast_interval(signs, lab.sweeps.expected_sign_share).estimate == pytest.approx(-0.5)
-    effects = lab.sweeps.stratum_estimates(signs, by=("contrast", "model"))
-    assert len(effects) == 10 and (effects["estimate"] < 0).all()
-
-
 def test_a_missing_arm_is_named() -> None:
     with pytest.raises(ValueError, match="nobody"):
         lab.contrast(made_rows(paper), {"x": ("ria/uniform", "nobody")})
 
 
-@pytest.mark.parametrize(
-    "kept",
-    [
-        lambda rows: rows[rows["arm"] != "ria/owl"],
-        lambda rows: rows[rows["sparsity"].isin([0.0, 0.6])],
-        lambda rows: rows[rows["sparsity"].isin([0.0, 0.6, 0.8])],
-        lambda rows: rows[rows["sparsity"].isin([0.0, 0.2, 0.4])],
-    ],
-)
-def test_signs_that_the_rows_cannot_tell_are_not_testable_and_stop_nothing(kept: Callable) -> None:
-    """As in notebook 03 with other components or sparsities."""
-    signs = lab.sweeps.expected_signs(kept(made_rows(paper)), low=0.4, high=0.6, margin=0.01)
-    share = lab.contrast_interval(signs, lab.sweeps.expected_sign_share)
-    verdict = lab.judge("R10", interval=share, scope={"model": "m"}, unit="share − ½")
-    assert verdict.outcome == "not testable here" and "no pair of arms" in verdict.sentence()
-    effects = lab.sweeps.stratum_estimates(signs, by=("contrast", "model", "evaluation"))
-    effects["setting"] = effects["model"] + " · " + effects["evaluation"].map(lab.data.short_source)
-    table = effects.pivot(index="setting", columns="contrast", values="estimate").loc[effects["setting"].unique()]
-    assert lab.plots.value_grid(table, title="Effect", label="nats").axes[0].get_title(loc="left").endswith("to show")
-    spread = {
-        name: lab.stats.heterogeneity(part["estimate"], part["error"]) for name, part in effects.groupby("contrast")
-    }
-    agreement = pd.Series(spread, name="I²").rename_axis("contrast").reset_index()
-    assert "I²" in lab.show(agreement, formats={"I²": ".0%"}, missing="needs two settings").to_html()
+def test_the_share_of_a_gain_is_the_ratio_of_mean_differences() -> None:
+    losses = {"ria/uniform": 1.0, "ria/owl": 0.4, "sparsegpt/uniform": 0.2}  # 0.6 of 0.8
+    noise = np.random.default_rng(3)
+    rows = made_rows(lambda model, arm, s: losses.get(arm, 0.0) + noise.normal(0, 0.02))
+    part, whole = ("ria/uniform", "ria/owl"), ("ria/uniform", "sparsegpt/uniform")
+    found = lab.sweeps.share_of_gain(rows, whole=whole, part=part)
+    assert found.low < 0.75 < found.high and found.estimate == pytest.approx(0.75, abs=0.02)
+
+
+def test_nothing_has_no_shares() -> None:
+    noise = np.random.default_rng(4)
+    rows = made_rows(lambda model, arm, s: noise.normal())
+    found = lab.sweeps.share_of_gain(rows, whole=("ria/uniform", "sparsegpt/uniform"), part=("ria/uniform", "ria/owl"))
+    assert not found.defined and "no shares" in str(found)
+
+
+def test_contrasts_are_averaged_item_by_item_and_added_loss_is_paired_with_the_dense_model() -> None:
+    losses = {"ria/uniform": 1.0, "ria/owl": 0.4, "sparsegpt/uniform": 0.5, "sparsegpt/owl": 0.3}
+    rows = made_rows(lambda model, arm, s: losses.get(arm, 0.0))
+    gain = lab.contrast(rows, {score: (f"{score}/uniform", f"{score}/owl") for score in ("ria", "sparsegpt")})
+    mean = lab.sweeps.average_contrasts(gain)
+    assert len(mean) == len(gain) / 2 and mean["value"].tolist() == pytest.approx([0.4] * len(mean))
+    rows["method"] = rows["arm"].str.split("/").str[0]
+    dense = rows[rows["arm"] == "dense"].assign(loss=lambda frame: 2.0 + frame["item"])
+    added = lab.sweeps.added_loss(pd.concat([rows[rows["arm"] != "dense"], dense]))
+    assert added["value"].tolist() == pytest.approx((added["loss"] - 2.0 - added["item"]).tolist())

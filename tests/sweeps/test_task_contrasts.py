@@ -9,6 +9,7 @@ from labutils.sweeps.task_contrasts import (
     add_drops,
     calibration_gain,
     family_contrast,
+    family_contrast_over_tasks,
     knowledge_contrast,
     rank_correlation,
     relative_drops,
@@ -73,6 +74,42 @@ def test_a_family_that_loses_more_is_told_from_the_others():
         family_contrast(drops.assign(dense=np.where(drops["task"] == "s1", 0.0, drops["dense"])), "qa")
 
 
+def data_sets(generator, own, others, n_own=6, n_others=12, between=0.1):
+    """Data sets of two families whose relative drops scatter around the families' means; 3 draws, 20 items."""
+    frames = []
+    for family, mean, count in (("sentiment", own, n_own), ("qa", others, n_others)):
+        for number in range(count):
+            level = mean + between * generator.normal()
+            for draw in range(3):
+                lost = level + 0.02 * generator.normal(size=20)
+                about = {"task": f"{family}{number}", "family": family, "calibration": "c", "draw": draw}
+                frames.append(pd.DataFrame({**about, "method": "m", "sparsity": 0.5, "item": range(20), "value": lost}))
+    return pd.concat(frames, ignore_index=True).assign(dense=1.0)
+
+
+def test_a_family_is_compared_over_its_data_sets_where_they_differ():
+    drops = data_sets(np.random.default_rng(0), own=0.1, others=0.2)
+    items, tasks = (
+        each(drops, "sentiment", n_resamples=2000) for each in (family_contrast, family_contrast_over_tasks)
+    )
+    assert tasks.estimate == pytest.approx(items.estimate)
+    assert (tasks.n_items, tasks.n_draws, tasks.units[0]) == (18, 3, "data set")
+    assert tasks.high - tasks.low > 3 * (items.high - items.low)
+    renamed = drops.assign(task=drops["task"].map(lambda name: f"x{hash(name) % 997}{name}"))
+    assert family_contrast_over_tasks(renamed, "sentiment", n_resamples=200).estimate == pytest.approx(tasks.estimate)
+    alone = drops[(drops["family"] == "qa") | (drops["task"] == "sentiment0")]
+    assert not family_contrast_over_tasks(alone, "sentiment").defined
+
+
+def test_the_interval_over_data_sets_holds_the_families_true_difference():
+    generator = np.random.default_rng(1)
+    found = [
+        family_contrast_over_tasks(data_sets(generator, 0.1, 0.2), "sentiment", n_resamples=200) for _ in range(60)
+    ]
+    held = np.mean([each.low < -0.1 < each.high for each in found])
+    assert held > 0.87  # 95 % less the noise of 60 studies
+
+
 def test_a_gain_is_paired_item_by_item():
     drops = add_drops(make_rows({"sentiment": 0.3, "qa": 0.1, "inference": 0.2}, n_items=60))
     gained = drops.assign(value=np.where(drops["calibration"] == "b", drops["value"] - 0.05, drops["value"]))
@@ -109,33 +146,59 @@ def test_few_items_do_not_make_a_sure_accuracy(right, low, high):
     assert (found["low"], found["high"]) == pytest.approx((0.55 - half, 0.55 + half))
 
 
-def test_knowledge_is_weighed_against_loss_in_units_of_noise():
-    drops = add_drops(make_rows({"sentiment": 0.3, "qa": 0.2, "inference": 0.2}))
-    drops = drops[drops["family"] == "qa"]
+def text_losses(n_windows, rise=0.02, repeats=1):
+    """Windows of text whose loss every pruning raises by `rise` on average, window by window by another amount."""
     generator = np.random.default_rng(3)
-    dense = pd.Series(generator.normal(2.0, 0.4, size=50))
-    grid = [(c, d, m, 0.5, dense * 1.01) for c in "ab" for d in range(3) for m in "mn"]
-    losses = pd.concat(
+    dense = np.tile(generator.normal(2.0, 0.4, size=n_windows), repeats)
+    added = np.tile(generator.normal(rise, 0.5 * rise, size=n_windows), repeats)
+    arms = [
+        ("text", -1, "dense", 0.0, dense),
+        *((c, d, m, 0.5, dense + added) for c in "ab" for d in range(3) for m in "mn"),
+    ]
+    return pd.concat(
         [
-            pd.DataFrame({"calibration": c, "draw": d, "method": m, "sparsity": s, "item": range(50), "loss": loss})
-            for c, d, m, s, loss in [("text", -1, "dense", 0.0, dense), *grid]
+            pd.DataFrame(
+                {"calibration": c, "draw": d, "method": m, "sparsity": s, "item": range(len(loss)), "loss": loss}
+            )
+            for c, d, m, s, loss in arms
         ]
     ).assign(evaluation="text")
+
+
+def closed_book_drops(**options):
+    rows = make_rows({"sentiment": 0.3, "qa": 0.2, "inference": 0.2}, **options)
+    drops = add_drops(rows)
+    return drops[drops["family"] == "qa"].assign(chance=0.25)
+
+
+def test_knowledge_lost_is_set_against_the_rise_of_perplexity():
+    drops, losses = closed_book_drops(), text_losses(50)
     found = knowledge_contrast(drops, losses, n_resamples=2000)
-    parts = []
-    for _, part in drops.groupby("task"):
-        items = part.drop_duplicates("item")["dense"]
-        share = (items.sum() + 2) / (len(items) + 4)
-        error = np.sqrt(share * (1 - share) / (len(items) + 4))
-        parts.append(part["value"].mean() / items.mean() / (error / items.mean()))
-    expected = np.mean(parts) - 0.01 / (dense.std() / np.sqrt(50) / dense.mean())
-    assert found.estimate == pytest.approx(expected) and found.low > 0
+    lost = [part["value"].mean() / (part["dense"].mean() - 0.25) for _, part in drops.groupby("task")]
+    pruned = losses[losses["method"] != "dense"]["loss"].mean()
+    risen = np.exp(pruned - losses[losses["method"] == "dense"]["loss"].mean()) - 1
+    assert found.estimate == pytest.approx(np.mean(lost) - risen) and found.low > 0
+    worse = knowledge_contrast(drops, text_losses(50, rise=1.0), n_resamples=2000)
+    assert worse.high < 0  # perplexity has more than doubled, and a third of the knowledge is gone
+
+
+def test_what_knowledge_is_weighed_by_does_not_depend_on_how_much_was_read():
+    """The same distribution of windows and of questions, read twice as often: only the interval narrows."""
+    drops, losses = closed_book_drops(n_items=60), text_losses(24)
+    found = knowledge_contrast(drops, losses, n_resamples=2000)
+    more_text = knowledge_contrast(drops, text_losses(24, repeats=2), n_resamples=2000)
+    again = drops.assign(item=drops["item"] + 60)
+    more_items = knowledge_contrast(pd.concat([drops, again]), losses, n_resamples=2000)
+    assert more_text.estimate == pytest.approx(found.estimate) == more_items.estimate
+    assert more_items.high - more_items.low < found.high - found.low
+
+
+def test_knowledge_is_not_weighed_where_there_is_none_or_nothing_to_compare():
+    drops, losses = closed_book_drops(), text_losses(50)
     with pytest.raises(ValueError, match="same calibration sets"):
         knowledge_contrast(drops, losses[losses["draw"] < 1])
-    perfect = knowledge_contrast(drops.assign(dense=1.0), losses, n_resamples=200)
-    assert np.isfinite(perfect.estimate) and perfect.low <= perfect.estimate <= perfect.high
-    with pytest.raises(ValueError, match="no noise to measure by"):
-        knowledge_contrast(drops, losses.assign(loss=2.0))
+    with pytest.raises(ValueError, match="not above chance on q1"):
+        knowledge_contrast(drops.assign(dense=np.where(drops["task"] == "q1", 0.2, drops["dense"])), losses)
 
 
 def test_the_rank_correlation_resamples_clusters():
@@ -151,5 +214,7 @@ def test_the_rank_correlation_resamples_clusters():
     assert found.n_items == 30 and found.low < found.estimate < found.high
     with pytest.raises(ValueError, match="need values in every row"):
         rank_correlation(frame.assign(x=np.nan), "x", "y", cluster="task")
+    named = frame.assign(task=frame["task"].map(lambda task: f"task {29 - task}")).sample(frac=1, random_state=0)
+    assert rank_correlation(named, "x", "y", cluster="task") == found  # the order and names of clusters say nothing
     few = rank_correlation(frame[frame["task"] < 2], "x", "y", cluster="task")
     assert f"{few:+.2f}" == "not testable here (at least three values of task are needed; there are 2)"

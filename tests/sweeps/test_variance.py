@@ -7,7 +7,7 @@ from scipy.stats import f as fisher
 from scipy.stats import f_oneway
 
 from labutils.claims.registry import judge
-from labutils.sweeps.figures import component_bars
+from labutils.sweeps.figures import component_dots
 from labutils.sweeps.variance import score_table, set_effect, variance_components
 
 
@@ -99,4 +99,4 @@ def test_one_set_or_one_draw_cannot_be_told_from_chance():
         assert shares["share"].isna().all() and list(shares["component"]) == list(
             variance_components(scores)["component"]
         )
-        component_bars(shares.assign(group="wanda"), title="none", order=["wanda"])
+        component_dots(shares.assign(group="wanda"), unit="points", title="none", order=["wanda"])

@@ -1,0 +1,168 @@
+"""Which method at which sparsity: what was measured here, as advice and as the page `docs/which_method.md`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from labutils.core import paths
+from labutils.core.files import write_atomically
+from labutils.runner.stored_evidence import load_stored_rows
+from labutils.stats.bootstrap import Interval, crossed_bootstrap, write_interval
+from labutils.sweeps.contrasts import contrast
+
+PAGE = paths.REPOSITORY / "docs" / "which_method.md"
+MARGIN = 0.01  # of the dense loss: what the registry calls too small to matter
+RESAMPLES = 2000
+STUDIES = ("02_pruning_strategy", "03_optiprune")  # whose arms are methods
+# Passes over the calibration text and the solving after them, from none to several whole prunings.
+EFFORT = {"magnitude": 0, "wanda": 1, "ri": 1, "ria": 1, "sparsegpt": 2, "optiprune": 2, "optiprune-auto": 4}
+COLUMNS = [
+    "model",
+    "pattern",
+    "sparsity",
+    "take",
+    "loses",
+    "low",
+    "high",
+    "percent",
+    "best",
+    "as_good",
+    "worst",
+    "worst_loses",
+]
+INTRODUCTION = """# Which method at my sparsity?
+
+What this collection measured, model by model. At every share of zeros the table names the *least costly* method whose
+loss is shown to be no worse than that of the best one by more than 1 % of the dense model's loss (95 % intervals over
+items and calibration draws, all texts of a study together). Cost is counted in work, not in time: magnitude reads no
+text, Wanda and relative importance read it, Hessian reconstruction also solves with it, and the choice by measurement
+prunes several times. *Loses* is what the method adds to the loss of the dense model. A model that is unlike these may
+answer otherwise: run the notebook on it. This page is made from the rows of the stored notebooks.
+"""
+
+
+def advise(rows: pd.DataFrame, *, margin: float = MARGIN) -> pd.DataFrame:
+    """The least costly arm that is no worse than the best by more than the margin, per model, pattern and sparsity.
+
+    >>> advise(rows)[["sparsity", "take", "loses"]]
+
+    Args:
+        rows: of `sweep`; every arm on the same items and draws.
+        margin: as a share of the dense model's mean loss.
+
+    Returns:
+        ``model, pattern, sparsity, take``; ``loses, low, high`` (nats per token above the dense model) and ``percent``
+        of the dense loss; ``best``, the arm of the lowest mean loss; ``as_good``, all arms within the margin, the least
+        costly first; ``worst`` and what it loses.
+    """
+    found = []
+    for model, own in rows.groupby("model", sort=False):
+        dense = own.loc[own["arm"] == "dense", "loss"].mean()
+        pruned = own[own["arm"] != "dense"]
+        for (pattern, sparsity), part in pruned.groupby(["pattern", "sparsity"]):
+            if part["arm"].nunique() > 1:
+                advice = _advise_one(part, own[own["arm"] == "dense"], dense, margin)
+                found.append({"model": model, "pattern": pattern, "sparsity": sparsity, **advice})
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def write_which_method() -> Path:
+    """Write the page anew from the stored rows, and return its path.
+
+    >>> write_which_method()
+    """
+    write_atomically(PAGE, _present_page())
+    return PAGE
+
+
+def find_stale_page() -> list[str]:
+    """One line where the page is not what the stored rows say; nothing where it is.
+
+    >>> find_stale_page()
+    """
+    fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == _present_page()
+    return [] if fresh else [f"{PAGE.name} is not what the stored rows say: `labutils store` of a full run writes it"]
+
+
+def _present_page() -> str:
+    return which_method_page({stem: (f"../notebooks/{stem}.ipynb", load_stored_rows(stem)) for stem in STUDIES})
+
+
+def which_method_page(tables: Mapping[str, tuple[str, pd.DataFrame]]) -> str:
+    """The page: a table per study and model.
+
+    >>> which_method_page({"02": ("notebooks/02_pruning_strategy.ipynb", rows)})
+
+    Args:
+        tables: title of a study → where it is read, as a link from `docs`, and its rows.
+    """
+    lines = [INTRODUCTION]
+    for title, (link, rows) in tables.items():
+        for model, part in advise(rows).groupby("model", sort=False):
+            texts = ", ".join(dict.fromkeys(rows.loc[rows["model"] == model, "evaluation"]))
+            lines += [f"## {model}, in [{title}]({link})\n", f"Read on {texts}.\n"]
+            lines += [
+                "| zeros | take | it loses (nats per token) | of the dense loss | as good | avoid |",
+                "|---" * 6 + "|",
+            ]
+            lines += [_line(row) for row in part.to_dict("records")]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _advise_one(part: pd.DataFrame, dense_rows: pd.DataFrame, dense: float, margin: float) -> dict[str, object]:
+    means = part.groupby("arm")["loss"].mean().sort_values()
+    best = means.index[0]
+    good = [best]
+    for arm in means.index[1:]:
+        behind = contrast(part, {"behind": (arm, best)})
+        if _interval(behind).high <= margin * dense:
+            good.append(arm)
+    good.sort(key=lambda arm: (_effort(arm), means[arm]))
+    take = good[0]
+    added = _interval(_against_dense(part[part["arm"] == take], dense_rows))
+    return {
+        "take": take, "loses": added.estimate, "low": added.low, "high": added.high,
+        "percent": 100 * added.estimate / dense, "best": best, "as_good": good, "worst": means.index[-1],
+        "worst_loses": means.iloc[-1] - dense,
+    }  # fmt: skip
+
+
+def _interval(differences: pd.DataFrame) -> Interval:
+    return crossed_bootstrap(differences, cells=("sparsity",), n_resamples=RESAMPLES)
+
+
+def _against_dense(arm: pd.DataFrame, dense_rows: pd.DataFrame) -> pd.DataFrame:
+    """Loss above the dense model, item by item, in every draw."""
+    keys = ["model", "evaluation", "item"]
+    base = dense_rows.drop_duplicates(keys)[[*keys, "loss"]].rename(columns={"loss": "dense"})
+    both = arm.merge(base, on=keys, validate="many_to_one")
+    return both.assign(value=both["loss"] - both["dense"])[
+        ["model", "calibration", "evaluation", "sparsity", "draw", "item", "value"]
+    ]
+
+
+def _effort(arm: str) -> float:
+    method, allocation, *_ = [*arm.split("/"), "own"]
+    return (
+        EFFORT.get(method.removesuffix("+obs"), 2)
+        + (1 if "+obs" in method else 0)
+        + (allocation not in ("uniform", "own")) / 2
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.2g} %"
+
+
+def _line(row: Mapping[str, object]) -> str:
+    zeros = f"{row['sparsity']:.0%}" if row["pattern"] == "unstructured" else str(row["pattern"])
+    others = ", ".join(f"`{arm}`" for arm in row["as_good"] if arm != row["take"]) or "none"
+    loses = write_interval(row["loses"], row["low"], row["high"])
+    worst = (
+        f"`{row['worst']}` ({row['worst_loses']:+.2g})".replace("(-", "(−")
+        if row["worst"] not in row["as_good"]
+        else "none"
+    )
+    return f"| {zeros} | `{row['take']}` | {loses} | {_percent(row['percent'])} | {others} | {worst} |"
