@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labutils.pruning.importance import SCORES
+from labutils.pruning import gradient_scores  # noqa: F401 (registers its scores)
+from labutils.pruning.importance import SCORES, surgeon_score
 from labutils.pruning.patterns import (
     Cut,
     channel_permutation,
@@ -20,8 +21,15 @@ from labutils.pruning.patterns import (
     tied_share,
     unstructured_mask,
 )
-from labutils.pruning.reconstruction import Factor, factor_hessian, relative_output_error, sparsegpt
-from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES, MaskedLayer, Step, steps_name
+from labutils.pruning.reconstruction import Factor, factor_hessian, sparsegpt
+from labutils.pruning.reconstructions import (
+    RECONSTRUCTIONS,
+    SEARCHES,
+    MaskedLayer,
+    Reconstruction,
+    Step,
+    steps_name,
+)
 from labutils.pruning.statistics import Statistics
 
 Group = Literal["row", "matrix"]
@@ -37,6 +45,8 @@ class MatrixMethod:
         ranks_by_hessian: whether `scores` reads it as well.
         precision: in which it is factorised.
         reads_inputs: whether calibration tokens enter at all; without them `statistics` may be None.
+        gradients: which its statistics hold: of the "model", of the "block", or none.
+        of_block: what it does with the block once all of its matrices are pruned; None for nothing.
     """
 
     name: str
@@ -44,10 +54,17 @@ class MatrixMethod:
     ranks_by_hessian = False
     precision = torch.float32
     reads_inputs = True
+    gradients: Literal["model", "block"] | None = None
+    of_block: Reconstruction | None = None
 
     @property
     def needs_factor(self) -> bool:
         return self.needs_hessian
+
+    @property
+    def runs_block(self) -> bool:
+        """Whether the block itself is run on what the walk has come to, beside the pass for the statistics."""
+        return self.gradients == "block" or self.of_block is not None
 
     def operations(self, rows: int, columns: int) -> int:
         """Operations on a matrix that grow faster than its size, as products in single precision, for a forecast."""
@@ -99,11 +116,15 @@ class ScoreMethod(MatrixMethod):
 
     @property
     def needs_hessian(self) -> bool:
-        return any(step.needs_hessian for step in self.steps)
+        return self.ranks_by_hessian or any(step.needs_hessian for step in self.steps)
 
     @property
     def needs_factor(self) -> bool:
-        return any(step.needs_factor for step in self.steps)
+        return self.ranks_by_hessian or any(step.needs_factor for step in self.steps)
+
+    @property
+    def ranks_by_hessian(self) -> bool:
+        return SCORES[self.score].choose is not None
 
     @property
     def precision(self) -> torch.dtype:
@@ -112,6 +133,15 @@ class ScoreMethod(MatrixMethod):
     @property
     def reads_inputs(self) -> bool:
         return SCORES[self.score].reads_inputs or any(step.reads_inputs for step in self.steps)
+
+    @property
+    def gradients(self) -> Literal["model", "block"] | None:
+        return SCORES[self.score].gradients
+
+    @property
+    def of_block(self) -> Reconstruction | None:
+        step = RECONSTRUCTIONS[self.reconstruction]()
+        return step if step.of_block else None
 
     def operations(self, rows: int, columns: int) -> int:
         return sum(step.operations(rows, columns) for step in self.steps)
@@ -124,14 +154,20 @@ class ScoreMethod(MatrixMethod):
         return asked or SCORES[self.score].group
 
     def scores(self, weight: Tensor, statistics: Statistics | None, factor: Factor | None) -> Tensor:
-        return SCORES[self.score].function(weight.float(), None if statistics is None else statistics.norms)
+        score = SCORES[self.score]
+        if score.choose is not None:
+            return score.function(weight.to(factor.upper.dtype), factor)
+        read = statistics if score.gradients or statistics is None else statistics.norms
+        return score.function(weight.float(), read)
 
     def prune(
         self, weight: Tensor, statistics: Statistics | None, *, n_drop: int, pattern: tuple[int, int] | None,
         factor: Factor | None, block_size: int, group: Group | None, cut: Cut | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        score = self.scores(weight, statistics, factor)
-        if pattern:
+        choose, score = SCORES[self.score].choose, self.scores(weight, statistics, factor)
+        if choose is not None:
+            mask = choose(weight, factor, n_drop=None if pattern else n_drop, pattern=pattern, block_size=block_size)[1]
+        elif pattern:
             mask = n_of_m_mask(score, *pattern)
         elif cut is not None:
             mask = mask_above(score, cut)
@@ -152,7 +188,7 @@ class SparseGPT(MatrixMethod):
     ranks_by_hessian = True
 
     def scores(self, weight: Tensor, statistics: Statistics | None, factor: Factor | None) -> Tensor:
-        return (weight.to(factor.upper.dtype) / factor.upper.diagonal()) ** 2
+        return surgeon_score(weight.to(factor.upper.dtype), factor)
 
     def prune(
         self, weight: Tensor, statistics: Statistics | None, *, n_drop: int, pattern: tuple[int, int] | None,
@@ -226,7 +262,7 @@ def prune_matrix(
     pruned, mask = method.prune(
         weight, statistics, n_drop=n_drop, pattern=pattern, factor=factor, block_size=block_size, group=group, cut=cut
     )
-    if not ties or not isinstance(method, ScoreMethod) or method.search is not None:
+    if not ties or not isinstance(method, ScoreMethod) or method.search is not None or method.ranks_by_hessian:
         return MatrixResult(pruned, mask, None)
     score = method.scores(weight, statistics, factor)
     return MatrixResult(pruned, mask, None, tied_share(score, mask, pattern=pattern, group=method.competes_in(group)))
@@ -250,17 +286,3 @@ def _prune_permuted(
     )
     back = order.argsort()
     return MatrixResult(result.weight[:, back], result.mask[:, back], order, result.ties)
-
-
-def output_error(weight: Float[Tensor, "out in"], pruned: Float[Tensor, "out in"], statistics: Statistics) -> float:
-    """Relative squared error of the layer's output: exact from the Hessian, else on the sampled calibration tokens.
-
-    NaN where no calibration token reached the matrix.
-    """
-    if statistics.n_tokens == 0:
-        return float("nan")
-    if statistics.hessian is not None:
-        return relative_output_error(weight, pruned, statistics.hessian)
-    total = torch.linalg.vector_norm(statistics.sample @ weight.float().T).item() ** 2
-    error = torch.linalg.vector_norm(statistics.sample @ (pruned - weight).float().T).item() ** 2
-    return error / total if total > 0 else 0.0

@@ -87,6 +87,11 @@ class Method:
 
     def check(self, request: "Request") -> None:
         """Refuse what the method cannot do with a ValueError, before anything runs."""
+        if not request.options.sequential and self.matrix_method(request.sparsity).runs_block:
+            raise ValueError(
+                f"method={self.name!r} runs every block behind the pruned ones before it; sequential=False prunes all "
+                "by what the dense model reads. Leave it out, or choose another method."
+            )
 
     def plan(self, statistics: DenseStatistics, request: "Request") -> tuple[list[MatrixMethod], Budgets] | None:
         """The matrix method of each block and the budgets; None where `carry_out` finds them by trying."""
@@ -178,6 +183,7 @@ def register_method(name: str) -> Callable[[Kind], Kind]:
 class _ByScore(Method):
     def __init__(self, method: ScoreMethod):
         self.method, self.name, self.reads_inputs = method, method.name, method.reads_inputs
+        self.streamable = method.gradients != "model"
 
     def matrix_method(self, sparsity: float) -> MatrixMethod:
         return self.method

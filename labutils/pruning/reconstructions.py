@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labutils.pruning.admm import STEPS, admm_on_mask
+from labutils.pruning.block_matching import PrunedBlock, match_block, optimise_regionally
 from labutils.pruning.dsnot import balance_means
 from labutils.pruning.importance import SCORES, STEP
 from labutils.pruning.least_squares import CHUNK_BYTES, least_squares, least_squares_operations
@@ -82,11 +83,20 @@ class Step:
 
 
 class Reconstruction(Step):
-    """Changes the kept weights. A subclass defines `reconstruct`."""
+    """Changes the kept weights. A subclass defines `reconstruct`.
+
+    Attributes:
+        of_block: whether `reconstruct_block` follows, once all matrices of the block are pruned.
+    """
+
+    of_block = False
 
     def reconstruct(self, layer: MaskedLayer) -> Float[Tensor, "out in"]:
         """The new matrix, zero outside the mask; the layer is left as it is."""
         raise NotImplementedError(f"{type(self).__name__} must define `reconstruct`.")
+
+    def reconstruct_block(self, block: PrunedBlock) -> None:
+        """Change the kept weights of a whole block, in place."""
 
 
 class MaskSearch(Step):
@@ -213,6 +223,26 @@ class LeastSquares(Reconstruction):
 
     def reconstruct(self, layer: MaskedLayer) -> Tensor:
         return least_squares(layer.weight, layer.mask, layer.statistics.hessian, damping=layer.factor.damping)
+
+
+@register_reconstruction("match")
+class BlockMatching(Unchanged):
+    """Steps of Adam on the kept weights of the whole block, towards the dense block's output on the same inputs."""
+
+    reads_inputs = of_block = True
+
+    def reconstruct_block(self, block: PrunedBlock) -> None:
+        match_block(block)
+
+
+@register_reconstruction("regional")
+class RegionalOptimisation(Unchanged):
+    """Wanda++'s rounds: steps on all weights of the block towards the dense one's output, then pruning (2503.04992)."""
+
+    reads_inputs = of_block = True
+
+    def reconstruct_block(self, block: PrunedBlock) -> None:
+        optimise_regionally(block)
 
 
 @register_reconstruction("admm")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labutils.models.experts import ExpertMatrix, expert_inputs
 from labutils.models.structure import Layer, all_finite, weight_matrix
-from labutils.pruning.reconstruction import Factor, factor_hessian
+from labutils.pruning.reconstruction import Factor, factor_hessian, relative_output_error
 from labutils.pruning.symmetric import add_gram, mirror_lower
 
 SAMPLE_TOKENS = 256
@@ -35,6 +35,8 @@ class Statistics:
         n_tokens: tokens seen, without padding; of an expert, those routed to it. 0: nothing is known of the inputs.
         sums: Σ X_tj over all tokens, per input; None where nobody summed them.
         n_sequences: of the calibration.
+        gradient: of one matrix's weights, for scores that read it (`gradients`); matrices that share their inputs then
+            have `Statistics` of their own.
     """
 
     hessian: Float[Tensor, "in in"] | None
@@ -43,6 +45,7 @@ class Statistics:
     n_tokens: int
     sums: Float[Tensor, "in"] | None = None
     n_sequences: int = 1
+    gradient: Float[Tensor, "out in"] | None = None
 
     @property
     def variances(self) -> Float[Tensor, "in"]:
@@ -55,7 +58,8 @@ class Statistics:
         hessian = None if self.hessian is None else self.hessian[order][:, order]
         sums = None if self.sums is None else self.sums[order]
         norms, sample = self.norms[order], self.sample[:, order]
-        return Statistics(hessian, norms, sample, self.n_tokens, sums, self.n_sequences)
+        gradient = None if self.gradient is None else self.gradient[:, order]
+        return Statistics(hessian, norms, sample, self.n_tokens, sums, self.n_sequences, gradient)
 
 
 class _Accumulator:
@@ -246,3 +250,17 @@ class BlockInputs:
                 place: factor_hessian(own.hessian.to(precision), damping=damping) for place, own in distinct.items()
             }
         return self._factors[key]
+
+
+def output_error(weight: Float[Tensor, "out in"], pruned: Float[Tensor, "out in"], statistics: Statistics) -> float:
+    """Relative squared error of the layer's output: exact from the Hessian, else on the sampled calibration tokens.
+
+    NaN where no calibration token reached the matrix.
+    """
+    if statistics.n_tokens == 0:
+        return float("nan")
+    if statistics.hessian is not None:
+        return relative_output_error(weight, pruned, statistics.hessian)
+    total = torch.linalg.vector_norm(statistics.sample @ weight.float().T).item() ** 2
+    error = torch.linalg.vector_norm(statistics.sample @ (pruned - weight).float().T).item() ** 2
+    return error / total if total > 0 else 0.0

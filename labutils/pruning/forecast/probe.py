@@ -7,7 +7,7 @@ matrices, fused attention, passing memory, solving with a Hessian, and choosing 
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -89,7 +89,8 @@ def measure_pruning(method: MatrixMethod, device: torch.device, group: str | Non
     factor = factor_hessian(hessian.to(method.precision)) if method.needs_factor else None
 
     def prune(weight: Tensor) -> None:
-        result = prune_matrix(weight, own, method, n_drop=weight.numel() // 2, factor=factor, group=group)
+        known = replace(own, gradient=weight.abs()) if method.gradients else own
+        result = prune_matrix(weight, known, method, n_drop=weight.numel() // 2, factor=factor, group=group)
         weight.clone().copy_(result.weight)
         count_zeros(result.weight)
 
