@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labutils.pruning.admm import STEPS, admm_on_mask
-from labutils.pruning.block_matching import PrunedBlock, match_block, optimise_regionally
+from labutils.pruning.block_matching import ROUND_STEPS, ROUNDS, PrunedBlock, match_block, optimise_regionally
+from labutils.pruning.block_matching import STEPS as STEPS_OF_MATCH
 from labutils.pruning.dsnot import balance_means
 from labutils.pruning.importance import SCORES, STEP
 from labutils.pruning.least_squares import CHUNK_BYTES, least_squares, least_squares_operations
@@ -87,9 +88,11 @@ class Reconstruction(Step):
 
     Attributes:
         of_block: whether `reconstruct_block` follows, once all matrices of the block are pruned.
+        block_steps: steps with gradients of one batch that it takes then, for a forecast.
     """
 
     of_block = False
+    block_steps = 0
 
     def reconstruct(self, layer: MaskedLayer) -> Float[Tensor, "out in"]:
         """The new matrix, zero outside the mask; the layer is left as it is."""
@@ -230,6 +233,7 @@ class BlockMatching(Unchanged):
     """Steps of Adam on the kept weights of the whole block, towards the dense block's output on the same inputs."""
 
     reads_inputs = of_block = True
+    block_steps = STEPS_OF_MATCH
 
     def reconstruct_block(self, block: PrunedBlock) -> None:
         match_block(block)
@@ -240,6 +244,7 @@ class RegionalOptimisation(Unchanged):
     """Wanda++'s rounds: steps on all weights of the block towards the dense one's output, then pruning (2503.04992)."""
 
     reads_inputs = of_block = True
+    block_steps = ROUNDS * ROUND_STEPS
 
     def reconstruct_block(self, block: PrunedBlock) -> None:
         optimise_regionally(block)

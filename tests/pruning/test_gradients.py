@@ -122,7 +122,7 @@ def test_what_has_no_loss_is_refused(tiny_llama: nn.Module, tokens: torch.Tensor
     with pytest.raises(ValueError, match="from disk to disk"):
         lab.prune_checkpoint(tmp_path / "dense", tmp_path / "pruned", tokens, method="gblm+ls", sparsity=0.5)
     with pytest.raises(ValueError, match='must be None, or "model" or "block"'):
-        lab.register_score("mine", "row", gradients="layer")
+        lab.register_score("mine", "row", reads_inputs=False, gradients="model")
     with pytest.raises(RuntimeError, match="not kept"):
         find_gradients(BlockWalk(tiny_llama, tokens), 0, "model")
 
@@ -218,3 +218,14 @@ def test_steps_that_do_not_help_are_taken_back(tiny_llama: nn.Module, tokens: to
     match_block(block)
     assert block_error(block) < error
     assert all((layer.weight[~masks[name]] == 0).all() for name, layer in layers.items())
+
+
+def test_a_forecast_counts_gradients_and_steps(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    told = {name: lab.forecast(tiny_llama, tokens, method=name, sparsity=0.5)
+            for name in ("wanda", "gblm", "rgs", "wanda+match", "rgs+regional")}  # fmt: skip
+    for name, found in told.items():
+        stages = found.stages.set_index("stage")["seconds"]
+        if name != "wanda":
+            assert found.memory > told["wanda"].memory and found.seconds > told["wanda"].seconds, name
+        if "+" in name:
+            assert stages["prune"] > 3 * stages["collect"]

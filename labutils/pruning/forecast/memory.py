@@ -44,8 +44,9 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     hidden, calls = int(costs.hidden * plan.n_batches), int(costs.captured * plan.n_batches)
     kept = min(2, plan.n_blocks - 1) * hidden  # the present ones and the first block's
     statistics, factors, gap = _statistics(plan), _factors(plan), costs.peak if on_cpu else 0
-    collecting = max(costs.peak + statistics, _closing(plan))
-    pruning = statistics + factors + _largest_matrix(plan)
+    collecting = max(costs.peak + statistics + _gradients(plan), _closing(plan))
+    matching = _matching(plan) if plan.method.of_block else 0
+    pruning = statistics + factors + max(_largest_matrix(plan), matching)
     working = {
         "allocate": costs.peak + _norms(plan) + _all_scores(plan),
         "collect": collecting,
@@ -55,7 +56,8 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
         "measure": costs.peak + int(4 * FLOAT * plan.n_read * max(plan.vocabulary, plan.width)),
     }
     beside = copied if on_cpu else 0
-    throughout = plan.parameter_bytes + beside + calls + kept + gap
+    of_model = costs.weights * plan.n_blocks * FLOAT if plan.method.gradients == "model" else 0
+    throughout = plan.parameter_bytes + beside + calls + kept + gap + of_model
     stages = {stage: throughout + working[stage] for stage in plan.stages}
     parts = {
         "model": plan.parameter_bytes, "weights put back after a failure": beside, "hidden states": kept,
@@ -87,6 +89,19 @@ def _factors(plan: Plan) -> int:
 
 def _largest_factor(plan: Plan) -> int:
     return max(_widths(plan)) ** 2 * plan.method.precision.itemsize if plan.method.needs_factor else 0
+
+
+def _gradients(plan: Plan) -> int:
+    """While they are found: the sums over sequences, the gradients of one, and what its pass has kept."""
+    if plan.method.gradients is None:
+        return 0
+    blocks = plan.n_blocks if plan.method.gradients == "model" else 1
+    return blocks * (plan.costs.weights * (FLOAT + plan.dtype.itemsize) + plan.costs.peak)
+
+
+def _matching(plan: Plan) -> int:
+    """A block's targets for all tokens; of its weights four copies more; and what a pass over one batch has kept."""
+    return int(plan.costs.hidden * plan.n_batches) + plan.costs.weights * 6 * FLOAT + plan.costs.peak
 
 
 def _closing(plan: Plan) -> int:
