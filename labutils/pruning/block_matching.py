@@ -10,8 +10,8 @@ matrices move: norms and biases stay, as everywhere in pruning. Two recipes:
   anew after each. Its rate of 3e-7 is taken relative to weights of size 0.02, as those of a 7B Llama are.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +21,7 @@ from labutils.models.modes import eval_mode
 from labutils.models.structure import Layer, layer_parameter, matrix_in, prunable_layers, weight_matrix
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.gradients import gradients_of
+from labutils.pruning.statistics import Statistics
 
 STEPS, RATE, BETAS = 64, 0.01, (0.9, 0.95)  # of `match_block`
 ROUNDS, ROUND_STEPS, ROUND_RATE = 5, 32, 1.5e-5  # of `optimise_regionally`
@@ -35,6 +36,8 @@ class PrunedBlock:
         targets: per batch, what the dense block puts out for the walk's hidden states.
         masks: of its matrices, by their name in the block; True = kept.
         prune_again: prunes its matrices anew, by the same scores of their present weights.
+        dense: the matrices before they were pruned.
+        prune_as: prunes one matrix, of that name, from a weight and what its inputs are; writes it into the block.
     """
 
     walk: BlockWalk
@@ -42,6 +45,8 @@ class PrunedBlock:
     targets: Sequence[Float[Tensor, "n ..."]]
     masks: Callable[[], dict[str, Bool[Tensor, "out in"]]]
     prune_again: Callable[[], None]
+    dense: Mapping[str, Float[Tensor, "out in"]] = field(default_factory=dict)
+    prune_as: Callable[[str, Tensor, Statistics], None] | None = None
 
     @property
     def layers(self) -> dict[str, Layer]:

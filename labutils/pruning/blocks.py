@@ -15,10 +15,10 @@ from labutils.pruning.gradients import find_gradients, keep_model_gradients
 from labutils.pruning.matrices import MatrixMethod, MatrixResult, prune_matrix
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
-from labutils.pruning.reconstruction import Factor
+from labutils.pruning.reconstruction import Factor, factor_hessian
 from labutils.pruning.report import PruneReport, count_sparsities, layer_row, make_report
 from labutils.pruning.scarcity import warn_if_scarce
-from labutils.pruning.statistics import output_error
+from labutils.pruning.statistics import Statistics, output_error
 
 
 def prune_walk(
@@ -56,7 +56,7 @@ def prune_block(
         targets = walk.run(index)
         dense = {name: weight_matrix(layer).clone() for name, layer in matrices.layers.items()}
         matrices.prune()
-        block = PrunedBlock(walk, index, targets, lambda: matrices.masks, matrices.prune)
+        block = PrunedBlock(walk, index, targets, lambda: matrices.masks, matrices.prune, dense, matrices.prune_as)
         method.of_block.reconstruct_block(block)
         matrices.find_errors(dense)
     return matrices.rows(), matrices.permutations()
@@ -81,22 +81,32 @@ class _BlockMatrices:
 
     def prune(self) -> None:
         """Every matrix, in place, by the scores of what it is now."""
-        options = self.request.options
         for name, layer in self.layers.items():
-            started, weight = time.perf_counter(), weight_matrix(layer)
             own = self.statistics[name]
             if name in self.gradients:
                 own = dataclasses.replace(own, gradient=self.gradients[name])
-            result = prune_matrix(
-                weight, own, self.method, n_drop=self.budgets[self.index, name],
-                pattern=parse_pattern(self.request.pattern), permute=self.request.permute, factor=self._factor(name),
-                block_size=options.block_size, group=options.group, ties=self.with_errors,
-            )  # fmt: skip
-            if self.with_errors:
-                self.errors[name] = output_error(weight, result.weight, own)
-            weight.copy_(result.weight)
-            self.results[name] = result
-            self.seconds[name] += time.perf_counter() - started
+            self._prune(name, weight_matrix(layer), own, self._factor(name))
+
+    def prune_as(self, name: str, weight: Tensor, statistics: Statistics) -> None:
+        """One matrix, from another weight and what is known of other inputs, into the block."""
+        factor = None
+        if self.method.needs_factor:
+            hessian = statistics.hessian.to(self.method.precision)
+            factor = factor_hessian(hessian, damping=self.request.options.damping)
+        self._prune(name, weight, statistics, factor)
+
+    def _prune(self, name: str, weight: Tensor, own: Statistics, factor: Factor | None) -> None:
+        options, started, place = self.request.options, time.perf_counter(), weight_matrix(self.layers[name])
+        result = prune_matrix(
+            weight, own, self.method, n_drop=self.budgets[self.index, name], factor=factor,
+            pattern=parse_pattern(self.request.pattern), permute=self.request.permute, block_size=options.block_size,
+            group=options.group, ties=self.with_errors,
+        )  # fmt: skip
+        if self.with_errors:
+            self.errors[name] = output_error(weight, result.weight, own)
+        place.copy_(result.weight)
+        self.results[name] = result
+        self.seconds[name] += time.perf_counter() - started
 
     def find_errors(self, dense: dict[str, Tensor]) -> None:
         """The output errors of what the matrices are now, against what they were."""

@@ -18,7 +18,6 @@ from labutils.pruning.allocations import AdaptiveOwl, Allocation, Budgets, Dense
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.importance import SCORES, STEP
 from labutils.pruning.matrices import MatrixMethod, ScoreMethod, SparseGPT
-from labutils.pruning.projection_methods import Alps, GradualADMM
 from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES, parse_steps
 from labutils.pruning.registry import Registry, own_options
 
@@ -236,22 +235,6 @@ class _SparseGPT(Method):
 
     def matrix_method(self, sparsity: float) -> MatrixMethod:
         return SparseGPT()
-
-
-@register_method("admm")
-class _ADMM(Method):
-    """Mask and weights together while the sparsity rises, by alternating solves and projections (arXiv 2401.02938)."""
-
-    def matrix_method(self, sparsity: float) -> MatrixMethod:
-        return GradualADMM()
-
-
-@register_method("alps")
-class _Alps(Method):
-    """Mask and weights together until the mask stands still, then conjugate gradients on it (arXiv 2406.07831)."""
-
-    def matrix_method(self, sparsity: float) -> MatrixMethod:
-        return Alps()
 
 
 @register_method("optiprune")

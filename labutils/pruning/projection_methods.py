@@ -8,6 +8,7 @@ from labutils.pruning.admm import STEPS, gradual_admm
 from labutils.pruning.alps import alps
 from labutils.pruning.importance import wanda_score
 from labutils.pruning.matrices import Group, MatrixMethod
+from labutils.pruning.methods import Method, register_method
 from labutils.pruning.patterns import Cut
 from labutils.pruning.reconstruction import Factor
 from labutils.pruning.statistics import Statistics
@@ -63,3 +64,19 @@ class Alps(_Projection):
         return alps(
             weight, statistics.hessian, n_drop=n_drop, pattern=pattern, group=group or "matrix", damping=factor.damping
         )
+
+
+@register_method("admm")
+class _ADMM(Method):
+    """Mask and weights together while the sparsity rises, by alternating solves and projections (arXiv 2401.02938)."""
+
+    def matrix_method(self, sparsity: float) -> MatrixMethod:
+        return GradualADMM()
+
+
+@register_method("alps")
+class _Alps(Method):
+    """Mask and weights together until the mask stands still, then conjugate gradients on it (arXiv 2406.07831)."""
+
+    def matrix_method(self, sparsity: float) -> MatrixMethod:
+        return Alps()

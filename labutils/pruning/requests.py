@@ -11,14 +11,21 @@ from torch import Tensor
 
 from labutils.core.options import suggest
 from labutils.models.structure import prunable_layers, weight_matrix
+from labutils.pruning import coordination, projection_methods, rose, selection  # noqa: F401 (they register methods)
 from labutils.pruning.allocations import ALLOCATIONS, Allocation, Given, Uniform
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.importance import SCORES
-from labutils.pruning.methods import METHODS, Method, PruneOptions, Request, method_kind
+from labutils.pruning.importance import SCORES, register_score  # noqa: F401 (where all names are known)
+from labutils.pruning.methods import (
+    METHODS,
+    Method,
+    PruneOptions,
+    Request,
+    matrix_method,  # noqa: F401 (where all names are known)
+    method_kind,
+)
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES
 from labutils.pruning.registry import check_values, option_names
-from labutils.pruning.selection import OptiPruneAuto  # noqa: F401 (registers itself)
 
 AllocationName = str | Sequence[float] | Mapping[int, float] | pd.Series | np.ndarray | Tensor | None
 Whole = int | np.integer

@@ -139,10 +139,13 @@ def test_weights_that_overflow_are_named_and_the_model_stays(tiny_llama: nn.Modu
 
 def test_gradients_in_a_grid_and_under_one_threshold(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
     rows = assert_grid_equals_calls(
-        tiny_llama, tokens, methods=["gblm", "pruner-zero+ls", "rgs", "wanda+match"], sparsities=[0.3, 0.5],
+        tiny_llama,
+        tokens,
+        methods=["gblm", "pruner-zero+ls", "rgs+match"],
+        sparsities=[0.5],
         patterns=["unstructured", "2:4"],
-    )  # fmt: skip
-    assert len(rows) == 12
+    )
+    assert len(rows) == 6
     report = lab.prune(tiny_llama, tokens, method="gblm", sparsity=0.5, allocation="global")
     assert report.sparsity == pytest.approx(0.5, abs=1e-2)
 
@@ -203,6 +206,15 @@ def test_matching_a_block_keeps_its_zeros_and_lowers_its_error(
     assert report.layers["relative_error"].notna().all() and report.sparsity == pytest.approx(0.5, abs=2e-3)
 
 
+def test_rounds_of_steps_and_pruning_end_pruned(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
+    plain = copy.deepcopy(tiny_llama)
+    report = lab.prune(tiny_llama, tokens[:2], method="rgs+regional", sparsity=0.5)
+    lab.prune(plain, tokens[:2], method="rgs", sparsity=0.5)
+    assert report.sparsity == pytest.approx(0.5, abs=2e-3)
+    moved = [(matrices(tiny_llama)[name] - matrix)[matrix != 0] for name, matrix in matrices(plain).items()]
+    assert any(0 < step.abs().max() < 0.1 for step in moved)  # small steps: 160 of 1.5e-5 of a weight's size
+
+
 def test_steps_that_do_not_help_are_taken_back(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
     walk = BlockWalk(tiny_llama, tokens)
     targets = walk.run(0)
@@ -224,8 +236,7 @@ def test_a_forecast_counts_gradients_and_steps(tiny_llama: nn.Module, tokens: to
     told = {name: lab.forecast(tiny_llama, tokens, method=name, sparsity=0.5)
             for name in ("wanda", "gblm", "rgs", "wanda+match", "rgs+regional")}  # fmt: skip
     for name, found in told.items():
-        stages = found.stages.set_index("stage")["seconds"]
+        stages, plain = (each.stages.set_index("stage")["seconds"] for each in (found, told["wanda"]))
         if name != "wanda":
-            assert found.memory > told["wanda"].memory and found.seconds > told["wanda"].seconds, name
-        if "+" in name:
-            assert stages["prune"] > 3 * stages["collect"]
+            assert found.memory > told["wanda"].memory, name
+            assert (stages["prune"] if "match" in name else stages["collect"]) > 2 * plain["collect"], name
