@@ -46,7 +46,7 @@ _HOMES = {
 
 _ROOMS = [
     "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "training", "evaluation",
-    "checkpoints", "plots", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
+    "checkpoints", "plots", "sweeps", "attribution", "adaptation", "distillation", "costs", "optima", "lab_models",
     "foresight",
 ]  # fmt: skip
 
