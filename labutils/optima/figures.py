@@ -1,6 +1,6 @@
 """Figures of layer errors against the best known, of shares of variance, and of cost beside gain."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from labutils.core.figures import finish_figure
-from labutils.plots.figures import MARKERS, OTHER_COLOURS, PALETTE, colour_of
+from labutils.plots.figures import OTHER_COLOURS, PALETTE
 
 PARTS = {"mask": PALETTE["wanda"], "reconstruction": PALETTE["sparsegpt"], "both together": PALETTE["magnitude"]}
 SHAPES = [*"os^Dv<>Pph"]
@@ -95,27 +95,60 @@ def _labels(rows: pd.DataFrame) -> list[str]:
 
 
 def error_scatter(points: pd.DataFrame, *, unit: str, title: str) -> Figure:
-    """The loss that methods add against their layers' error, a panel per sparsity, a shape per model.
+    """The loss that methods add against their layers' error: a row of panels per model, a column per sparsity.
 
     >>> error_scatter(loss_and_error(rows, errors), unit="nats per token", title="Does a better layer …")
     """
     cases = points.assign(case=[_label(row) for row in points.itertuples()])
-    names, models, methods = (list(dict.fromkeys(cases[column])) for column in ("case", "model", "method"))
-    figure, axes = plt.subplots(1, len(names), figsize=(2.2 + 3.4 * len(names), 3.8), squeeze=False)
-    for axis, case in zip(axes.flat, names, strict=True):
-        for row in cases[cases["case"] == case].itertuples():
-            axis.plot(
-                row.error, row.added, SHAPES[models.index(row.model) % len(SHAPES)], markersize=6, alpha=0.85,
-                color=_method_colour(row.method, methods),
-            )  # fmt: skip
-        axis.set_xscale("log")
-        axis.set(title=case, xlabel="mean layer error (relative)")
-    axes[0, 0].set_ylabel(f"added loss ({unit})")
-    for method in methods:
-        axes[0, 0].plot([], [], "s", color=_method_colour(method, methods), label=method)
-    for number, model in enumerate(models if len(models) > 1 else ()):
-        axes[0, 0].plot([], [], SHAPES[number % len(SHAPES)], color="0.4", label=model)
+    names, models, marks = _labels(points), list(dict.fromkeys(cases["model"])), _Marks(points["method"])
+    size = (2.2 + 2.9 * len(names), 1.0 + 2.5 * len(models))
+    figure, axes = plt.subplots(len(models), len(names), figsize=size, squeeze=False)
+    for line, model in zip(axes, models, strict=True):
+        for axis, case in zip(line, names, strict=True):
+            for row in cases[(cases["case"] == case) & (cases["model"] == model)].itertuples():
+                axis.plot(row.error, row.added, linestyle="none", markersize=6, alpha=0.85, **marks.of(row.method))
+            axis.set_xscale("log")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.set_title(f"{model}, {case}" if len(models) > 1 else case, fontsize=11)
+        line[0].set_ylabel(f"added loss\n({unit})")
+    for axis in axes[-1]:
+        axis.set_xlabel("mean layer error (relative)")
+    marks.add_legend(axes[0, 0])
     return finish_figure(figure, title, "geometric means over layers and draws", legend_of=axes[0, 0])
+
+
+class _Marks:
+    """A colour for every mask and a shape for what follows it; other methods are black."""
+
+    def __init__(self, methods: Iterable[str]):
+        names = list(dict.fromkeys(methods))
+        self.masks = [name for name in names if "+" not in name and any(each.startswith(f"{name}+") for each in names)]
+        pairs = {name: self._split(name) for name in names}
+        known = {step for mask, step in pairs.values() if mask in self.masks and "+" not in step}
+        self.steps = [step for step in dict.fromkeys(step for _, step in pairs.values()) if step in known]
+        self.others = [name for name, (mask, step) in pairs.items() if mask not in self.masks or step not in known]
+
+    @staticmethod
+    def _split(method: str) -> tuple[str, str]:
+        mask, _, step = method.partition("+")
+        return mask, step or "none"
+
+    def of(self, method: str) -> dict[str, object]:
+        if method in self.others:
+            return {"color": "0.1", "marker": "*XPhd8"[self.others.index(method) % 6]}
+        mask, step = self._split(method)
+        return {"color": self._colour(mask), "marker": SHAPES[self.steps.index(step) % len(SHAPES)]}
+
+    def _colour(self, mask: str) -> object:
+        return PALETTE.get(mask, OTHER_COLOURS[self.masks.index(mask) % len(OTHER_COLOURS)])
+
+    def add_legend(self, axis: Axes) -> None:
+        for mask in self.masks:
+            axis.plot([], [], "s", color=self._colour(mask), label=f"mask: {mask}")
+        for step in self.steps if self.masks else ():
+            axis.plot([], [], SHAPES[self.steps.index(step) % len(SHAPES)], color="0.5", label=f"then: {step}")
+        for name in self.others:
+            axis.plot([], [], linestyle="none", label=name, **self.of(name))
 
 
 def _method_colour(method: str, methods: Sequence[str]) -> object:
@@ -145,26 +178,25 @@ def size_curves(table: pd.DataFrame, *, title: str) -> Figure:
 
 
 def cost_scatter(costs: pd.DataFrame, *, unit: str, title: str) -> Figure:
-    """Added loss with its interval against the time of a pruning, every method with its name.
+    """Added loss with its interval against the time of a pruning.
 
     >>> cost_scatter(costs, unit="nats per token", title="Cost beside gain")
 
     Args:
         costs: method, seconds, estimate, low, high.
     """
-    figure, axis = plt.subplots(figsize=(8.2, 5.4))
+    figure, axis = plt.subplots(figsize=(7.4, 4.8))
+    marks = _Marks(costs["method"])
     best = costs.sort_values(["seconds", "estimate"])
     front = best[best["estimate"] <= best["estimate"].cummin()]
     axis.plot(front["seconds"], front["estimate"], color="0.6", linewidth=1, zorder=0, drawstyle="steps-post")
-    for number, row in enumerate(costs.itertuples()):
+    for row in costs.itertuples():
         bars = [[max(row.estimate - row.low, 0)], [max(row.high - row.estimate, 0)]]
-        colour = colour_of(row.method, number)
-        axis.errorbar(row.seconds, row.estimate, yerr=bars, fmt=MARKERS["uniform"], capsize=2, color=colour)
-        side = 1 if number % 2 else -1
-        axis.annotate(row.method, (row.seconds, row.estimate), (6, 5 * side), textcoords="offset points", fontsize=8,
-                      va="bottom" if side > 0 else "top")  # fmt: skip
+        axis.errorbar(row.seconds, row.estimate, yerr=bars, linestyle="none", capsize=2, **marks.of(row.method))
+    marks.add_legend(axis)
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set(xlabel="seconds of a pruning (median over draws)", ylabel=f"added loss ({unit})")
     note = "bars: 95% intervals over items and calibration draws; grey: no method is both faster and better"
-    return finish_figure(figure, title, note)
+    return finish_figure(figure, title, note, legend_of=axis)
