@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from labutils.core.figures import finish_figure
 from labutils.plots.figures import OTHER_COLOURS, PALETTE
@@ -108,7 +109,7 @@ def error_scatter(points: pd.DataFrame, *, unit: str, title: str) -> Figure:
             for row in cases[(cases["case"] == case) & (cases["model"] == model)].itertuples():
                 axis.plot(row.error, row.added, linestyle="none", markersize=6, alpha=0.85, **marks.of(row.method))
             axis.set_xscale("log")
-            axis.xaxis.set_minor_formatter(NullFormatter())
+            _plain_logarithms(axis.xaxis)
             axis.set_title(f"{model}, {case}" if len(models) > 1 else case, fontsize=11)
         line[0].set_ylabel(f"added loss\n({unit})")
     for axis in axes[-1]:
@@ -168,11 +169,10 @@ def size_curves(table: pd.DataFrame, *, title: str) -> Figure:
         axis.plot(own["tokens_per_input"], own["error"], "o:", color=colour, fillstyle="none", label="calibration text")
     axis.set_xscale("log")
     axis.set_yscale("log")
+    _plain_logarithms(axis.yaxis)
     sizes = sorted(set(table["tokens_per_input"]))
     axis.set_xticks(sizes, [f"{size:.2g}" for size in sizes])
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.1g}"))
     axis.set(xlabel="calibration tokens per input of the widest layer", ylabel="layer error (relative)")
     return finish_figure(figure, title, "geometric means over layers and draws", legend_of=axis)
 
@@ -195,8 +195,14 @@ def cost_scatter(costs: pd.DataFrame, *, unit: str, title: str) -> Figure:
         axis.errorbar(row.seconds, row.estimate, yerr=bars, linestyle="none", capsize=2, **marks.of(row.method))
     marks.add_legend(axis)
     axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    _plain_logarithms(axis.xaxis)
     axis.set(xlabel="seconds of a pruning (median over draws)", ylabel=f"added loss ({unit})")
     note = "bars: 95% intervals over items and calibration draws; grey: no method is both faster and better"
     return finish_figure(figure, title, note, legend_of=axis)
+
+
+def _plain_logarithms(axis: Axis) -> None:
+    """Plain numbers at 1, 2 and 5 of every decade."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

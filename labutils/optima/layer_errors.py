@@ -107,7 +107,7 @@ class _Matrix:
         damping: float,
     ):  # fmt: skip
         self.weight, self.statistics, self.unseen, self.gradients = weight, statistics, held_out, gradients
-        self.factors: dict[torch.dtype, Factor] = {}
+        self.factors: dict[tuple[torch.dtype, bool], Factor] = {}
         self.damping, self.solved = damping, {}
 
     def rows(
@@ -144,10 +144,11 @@ class _Matrix:
     def _factor(self, method: MatrixMethod) -> Factor | None:
         if not method.needs_factor:
             return None
-        if method.precision not in self.factors:
+        key = method.precision, method.needs_inverse
+        if key not in self.factors:
             hessian = self.statistics.hessian.to(method.precision)
-            self.factors[method.precision] = factor_hessian(hessian, damping=self.damping)
-        return self.factors[method.precision]
+            self.factors[key] = factor_hessian(hessian, damping=self.damping, inverse=method.needs_inverse)
+        return self.factors[key]
 
     def _solve(self, mask: Bool[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """Least squares on a mask, once for all methods that share it."""

@@ -73,7 +73,9 @@ class _BlockMatrices:
         options = request.options
         inputs = walk.inputs_of(index, move_on=not options.sequential)
         self.statistics = inputs.statistics(hessian=method.needs_hessian)
-        self.factors = inputs.factors(options.damping, method.precision) if method.needs_factor else {}
+        self.factors = {}
+        if method.needs_factor:
+            self.factors = inputs.factors(options.damping, method.precision, inverse=method.needs_inverse)
         self.gradients = find_gradients(walk, index, method.gradients)
         self.results: dict[str, MatrixResult] = {}
         self.with_errors, self.errors = errors, dict.fromkeys(self.layers, float("nan"))
@@ -92,7 +94,8 @@ class _BlockMatrices:
         factor = None
         if self.method.needs_factor:
             hessian = statistics.hessian.to(self.method.precision)
-            factor = factor_hessian(hessian, damping=self.request.options.damping)
+            damping, inverse = self.request.options.damping, self.method.needs_inverse
+            factor = factor_hessian(hessian, damping=damping, inverse=inverse)
         self._prune(name, weight, statistics, factor)
 
     def _prune(self, name: str, weight: Tensor, own: Statistics, factor: Factor | None) -> None:

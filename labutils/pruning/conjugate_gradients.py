@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+GIVEN_UP_AFTER = 3  # the share of the products, as its inverse, after which the pace is looked at
 REFINEMENTS = 3  # times that the rest of a solution in single precision is solved for again
 
 
@@ -32,7 +33,8 @@ def solve_rows(
     """
     scale = hessian.diagonal().sqrt()
     single = (hessian / scale / scale[:, None]).float()
-    wanted = tolerance * torch.linalg.vector_norm((weight @ hessian) * mask, dim=1)
+    outputs = (weight * scale).float() @ single  # of a size alone, so single precision does
+    wanted = tolerance * torch.linalg.vector_norm(outputs * mask * scale, dim=1)
     solution, converged = torch.where(mask, weight, 0.0), torch.zeros(len(weight), dtype=torch.bool)
     converged, left = converged.to(mask.device), max_iterations
     for _ in range(REFINEMENTS + 1):
@@ -60,7 +62,8 @@ def descend(
 ) -> tuple[Float[Tensor, "out in"], int]:
     """Solve H_SS d = right_S for every row from d = 0, until a row's residual is at most `goal` times its first one.
 
-    `hessian` has a unit diagonal, `right` is zero outside the mask.
+    `hessian` has a unit diagonal, `right` is zero outside the mask. Rows that a third of the products have brought so
+    little on the way that most of them would not arrive are given up.
 
     Returns:
         d, zero outside the mask, and the products that were made.
@@ -68,18 +71,21 @@ def descend(
     found, inside = torch.zeros_like(right), mask.to(right.dtype)
     rows, rest = torch.arange(len(right), device=right.device), right.clone()
     towards, square = rest.clone(), rest.square().sum(dim=1)
-    enough = square * goal.to(square.dtype) ** 2
+    first, enough = square.clone(), square * goal.to(square.dtype) ** 2
     current = torch.zeros_like(right)
     used = 0
     while used < max_iterations:
         done = square <= enough
         if done.all():
             break
+        if 0 < used == max_iterations // GIVEN_UP_AFTER and _is_hopeless(first, square, enough):
+            used = max_iterations
+            break
         if int(done.count_nonzero()) * 4 >= len(done):  # what has converged leaves when it is worth the copying
             found[rows[done]] = current[done]
             stay = ~done
             rows, rest, towards, current = rows[stay], rest[stay], towards[stay], current[stay]
-            square, enough, inside = square[stay], enough[stay], inside[stay]
+            square, enough, inside, first = square[stay], enough[stay], inside[stay], first[stay]
         product = (towards @ hessian).mul_(inside)
         length = square / torch.linalg.vecdot(towards, product).clamp(min=torch.finfo(square.dtype).tiny)
         current.addcmul_(towards, length[:, None])
@@ -89,3 +95,9 @@ def descend(
         used += 1
     found[rows] = current
     return found, used
+
+
+def _is_hopeless(first: Float[Tensor, " rows"], now: Float[Tensor, " rows"], enough: Float[Tensor, " rows"]) -> bool:
+    """Whether most rows, at the pace so far, would take more products than there are."""
+    way, done = (first / enough).log(), (first / now.clamp(min=torch.finfo(now.dtype).tiny)).log()
+    return bool((done * GIVEN_UP_AFTER < way).double().mean() > 0.5)

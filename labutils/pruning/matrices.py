@@ -42,6 +42,7 @@ class MatrixMethod:
         name: in the report and in messages.
         needs_hessian: whether its statistics hold the Hessian of the matrix's inputs.
         needs_factor: whether it gets that factorised; it does unless a subclass says otherwise.
+        needs_inverse: whether the factor itself is read, and not only the damping with which it was found.
         ranks_by_hessian: whether `scores` reads it as well.
         precision: in which it is factorised.
         reads_inputs: whether calibration tokens enter at all; without them `statistics` may be None.
@@ -60,6 +61,10 @@ class MatrixMethod:
     @property
     def needs_factor(self) -> bool:
         return self.needs_hessian
+
+    @property
+    def needs_inverse(self) -> bool:
+        return self.needs_factor
 
     @property
     def runs_block(self) -> bool:
@@ -121,6 +126,10 @@ class ScoreMethod(MatrixMethod):
     @property
     def needs_factor(self) -> bool:
         return self.ranks_by_hessian or any(step.needs_factor for step in self.steps)
+
+    @property
+    def needs_inverse(self) -> bool:
+        return self.ranks_by_hessian or any(step.needs_factor and step.needs_inverse for step in self.steps)
 
     @property
     def ranks_by_hessian(self) -> bool:
@@ -280,7 +289,9 @@ def _prune_permuted(
     """Prune in permuted order and bring the result back to the layer's own order."""
     moved = None if statistics is None else statistics.permuted(order)
     if factor is not None:
-        factor = factor_hessian(moved.hessian.to(factor.upper.dtype), damping=factor.damping)
+        factor = factor_hessian(
+            moved.hessian.to(method.precision), damping=factor.damping, inverse=method.needs_inverse
+        )
     result = prune_matrix(
         weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size, ties=ties
     )

@@ -19,6 +19,7 @@ USUAL_ALPS_STEPS = 60  # before the mask stands still
 
 class _Projection(MatrixMethod):
     needs_hessian = True
+    needs_inverse = False
 
     def scores(self, weight: Tensor, statistics: Statistics | None, factor: Factor | None) -> Tensor:
         return wanda_score(weight.float(), statistics.norms)  # the sizes from which the first mask is chosen

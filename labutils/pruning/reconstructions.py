@@ -61,13 +61,14 @@ class Step:
         name: the name under which it is registered.
         needs_hessian: whether it reads the Hessian of the inputs.
         needs_factor: whether it reads the factorised one, or the damping that could be factorised.
+        needs_inverse: whether it reads more than the damping of it.
         precision: in which that is factorised.
         reads_inputs: whether calibration tokens enter at all.
     """
 
     name: str
     needs_hessian = True
-    needs_factor = True
+    needs_factor = needs_inverse = True
     precision = torch.float32
     reads_inputs = True
 
@@ -216,6 +217,7 @@ class OptimalBrainSurgeon(Reconstruction):
 class LeastSquares(Reconstruction):
     """Exact least squares on the mask: the smallest damped output error that its kept weights can have."""
 
+    needs_inverse = False
     precision = torch.float64
 
     def operations(self, rows: int, columns: int) -> int:
@@ -253,6 +255,8 @@ class RegionalOptimisation(Unchanged):
 @register_reconstruction("admm")
 class AlternatingDirections(Reconstruction):
     """Twenty steps of ADMM on the mask; it comes near to least squares and stops short of it."""
+
+    needs_inverse = False
 
     def operations(self, rows: int, columns: int) -> int:
         return 2 * (STEPS + 1) * rows * columns**2 + 2 * columns**3

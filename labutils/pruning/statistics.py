@@ -229,7 +229,7 @@ class BlockInputs:
         """`collect(hessian=…)` gathers the statistics."""
         self._collect = collect
         self._statistics: dict[bool, dict[str, Statistics]] = {}
-        self._factors: dict[tuple[float, torch.dtype], dict[int, Factor]] = {}
+        self._factors: dict[tuple[float, torch.dtype, bool], dict[int, Factor]] = {}
 
     def statistics(self, *, hessian: bool) -> dict[str, Statistics]:
         """With a Hessian or with norms alone, which are summed in another way and differ in the last digit."""
@@ -241,13 +241,16 @@ class BlockInputs:
         """Take statistics that were gathered elsewhere."""
         self._statistics[hessian] = statistics
 
-    def factors(self, damping: float, precision: torch.dtype = torch.float32) -> dict[int, Factor]:
+    def factors(
+        self, damping: float, precision: torch.dtype = torch.float32, *, inverse: bool = True
+    ) -> dict[int, Factor]:
         """One factorisation per distinct input, keyed by the identity of its statistics."""
-        key = damping, precision
+        key = damping, precision, inverse
         if key not in self._factors:
             distinct = {id(own): own for own in self.statistics(hessian=True).values()}
             self._factors[key] = {
-                place: factor_hessian(own.hessian.to(precision), damping=damping) for place, own in distinct.items()
+                place: factor_hessian(own.hessian.to(precision), damping=damping, inverse=inverse)
+                for place, own in distinct.items()
             }
         return self._factors[key]
 
