@@ -47,7 +47,7 @@ def solve_rows(
         # Half of what is wanted: the norm that is watched is the scaled one, in single precision.
         goal = (0.5 * wanted[rows] / norms[rows]).clamp(min=1e-6)
         size = norms[rows, None]  # divided by it, so that no square leaves the range of single precision
-        step, used = descend(single, (rest[rows] / (scale * size)).float(), mask[rows], goal, left)
+        step, used = descend(single, (rest[rows] / (scale * size)).float(), mask[rows], goal, left, may_give_up=True)
         solution[rows] += step.double() * size / scale
         left -= used
     return solution, converged
@@ -59,6 +59,8 @@ def descend(
     mask: Bool[Tensor, "out in"],
     goal: Float[Tensor, " out"],
     max_iterations: int,
+    *,
+    may_give_up: bool = False,
 ) -> tuple[Float[Tensor, "out in"], int]:
     """Solve H_SS d = right_S for every row from d = 0, until a row's residual is at most `goal` times its first one.
 
@@ -78,7 +80,7 @@ def descend(
         done = square <= enough
         if done.all():
             break
-        if 0 < used == max_iterations // GIVEN_UP_AFTER and _is_hopeless(first, square, enough):
+        if may_give_up and 0 < used == max_iterations // GIVEN_UP_AFTER and _is_hopeless(first, square, enough):
             used = max_iterations
             break
         if int(done.count_nonzero()) * 4 >= len(done):  # what has converged leaves when it is worth the copying
