@@ -289,9 +289,8 @@ def _prune_permuted(
     """Prune in permuted order and bring the result back to the layer's own order."""
     moved = None if statistics is None else statistics.permuted(order)
     if factor is not None:
-        factor = factor_hessian(
-            moved.hessian.to(method.precision), damping=factor.damping, inverse=method.needs_inverse
-        )
+        dtype = method.precision if factor.upper is None else factor.upper.dtype
+        factor = factor_hessian(moved.hessian.to(dtype), damping=factor.damping, inverse=method.needs_inverse)
     result = prune_matrix(
         weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size, ties=ties
     )
