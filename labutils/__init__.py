@@ -20,7 +20,15 @@ _HOMES = {
         "score_similarity",
         "evaluate_outside",
     ],
-    "pruning": ["prune", "prune_grid", "PruneReport", "register_score", "register_method", "register_allocation"],
+    "pruning": [
+        "prune",
+        "prune_grid",
+        "PruneReport",
+        "register_score",
+        "register_method",
+        "register_allocation",
+        "register_reconstruction",
+    ],
     "pruning.forecast": ["forecast"],
     "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
     "structured": ["drop_blocks", "drop_experts", "shrink"],
@@ -41,7 +49,7 @@ _HOMES = {
 _ROOMS = [
     "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "quantisation", "training",
     "evaluation", "checkpoints", "structured", "plots", "logs", "sweeps", "attribution", "adaptation", "distillation",
-    "yardsticks", "smaller", "costs", "lab_models", "foresight",
+    "yardsticks", "smaller", "costs", "optima", "lab_models", "foresight",
 ]  # fmt: skip
 
 # Names that stood at the top once, by the room that has them now; "old:new" where the name has changed too.

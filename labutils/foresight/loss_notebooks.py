@@ -124,6 +124,34 @@ def _optiprune_sweeps(p: Parameters, texts: Sequence[str], *, judged: bool) -> l
     return sweeps
 
 
+def plan_best_possible(parameters: Parameters) -> StudyWork:
+    """12: masks × reconstructions, the claims' own methods, SparseLLM, and prunings by two texts."""
+    p = parameters
+    crossed = [mask if step == "none" else f"{mask}+{step}" for mask in p["masks"] for step in p["steps"]]
+    methods = dict.fromkeys([*crossed, *p["others"]])
+    forms = ["uniform", *(f"uniform/{pattern}" for pattern in p["patterns"])]
+    judged = dict.fromkeys(["magnitude", "wanda", "sparsegpt", "gblm", "pruner-zero", *p["regional"]])
+    general, read = split_pair(p["texts"][0])
+    both = f"{p['domain']} + {general}"
+    readings = [f"{source} → {target}" for source in (general, p["domain"], both) for target in (read, p["domain"])]
+    named = [*p["texts"], p["domain"]] if p["domain"] else p["texts"]
+    layers = Windows((general,), p["n_calibration"], p["seq_len"], 0)
+    works = []
+    for number, name in enumerate(p["models"]):
+        arms = [f"{method}/{form}" for form in forms for method in methods]
+        sweeps = loss_sweeps(p, p["texts"], arms, p["sparsities"], p["n_calibration"])
+        claims = [([f"{method}/uniform" for method in judged], [p["claimed"]]),
+                  (["sparsegpt/uniform", "sparsellm/uniform"], p["concert_sparsities"])]  # fmt: skip
+        for own, sparsities in claims:
+            sweeps += loss_sweeps(p, p["texts"], own, sparsities, p["n_calibration"])
+        if p["domain"]:
+            two = ["gblm/uniform", "wanda/uniform"]
+            sweeps += loss_sweeps(p, readings, two, [p["claimed"]], p["n_calibration"])
+        passes = (Pass(_once(p, _evaluated(named))), Pass(layers, 3 * p["n_layer_draws"]))
+        works.append(Work(model_of(p, name), tuple(sweeps), (), passes, loads=1 if number == 0 else 8))
+    return StudyWork(tuple(works), rough="layers by themselves are not in it")
+
+
 def plan_any_model(parameters: Parameters) -> StudyWork:
     """10: prune, check, save, prune from disk to disk, tune."""
     p = parameters

@@ -15,6 +15,7 @@ STEMS = (  # of the notebooks that there is a forecast of, see `plans`
     "05_neuron_semantics",
     "05b_pruned_meanings",
     "10_any_model",
+    "12_best_possible",
 )
 
 

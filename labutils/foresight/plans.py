@@ -1,6 +1,13 @@
 """Which notebooks can be foreseen, and by which function."""
 
-from labutils.foresight.loss_notebooks import plan_any_model, plan_layerwise, plan_optiprune, plan_strategy, plan_tour
+from labutils.foresight.loss_notebooks import (
+    plan_any_model,
+    plan_best_possible,
+    plan_layerwise,
+    plan_optiprune,
+    plan_strategy,
+    plan_tour,
+)
 from labutils.foresight.neuron_notebook import plan_meanings, plan_neurons
 from labutils.foresight.task_notebook import plan_tasks
 from labutils.foresight.work import Parameters, Planner, StudyWork
@@ -14,6 +21,7 @@ FORESEEN: dict[str, Planner] = {
     "05_neuron_semantics": plan_neurons,
     "05b_pruned_meanings": plan_meanings,
     "10_any_model": plan_any_model,
+    "12_best_possible": plan_best_possible,
 }
 
 

@@ -169,8 +169,22 @@ def prunable_layers(block: nn.Module) -> dict[str, Layer]:
 
 def weight_matrix(layer: Layer) -> Float[Tensor, "out in"]:
     """A layer's weight as (out × in), a view that writes through."""
+    return _turned(layer, layer.weight.data)
+
+
+def layer_parameter(layer: Layer) -> nn.Parameter:
+    """The parameter that holds a layer's weight; experts that are fused share one."""
+    return getattr(layer.experts, layer.parameter) if isinstance(layer, ExpertMatrix) else layer.weight
+
+
+def matrix_in(layer: Layer, values: Float[Tensor, "..."]) -> Float[Tensor, "out in"]:
+    """A layer's part, as (out × in), of values that are shaped as its parameter: a gradient, for instance."""
+    return _turned(layer, values[layer.index] if isinstance(layer, ExpertMatrix) else values)
+
+
+def _turned(layer: Layer, stored: Tensor) -> Tensor:
     transposed = layer.transposed if isinstance(layer, ExpertMatrix) else isinstance(layer, Conv1D)
-    return layer.weight.data.T if transposed else layer.weight.data
+    return stored.T if transposed else stored
 
 
 def check_finite(model: nn.Module) -> None:

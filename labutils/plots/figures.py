@@ -32,6 +32,8 @@ PALETTE = {
     "ria": _COLOURS[2],
     "ria+obs": _COLOURS[8],
     "sparsegpt": _COLOURS[0],
+    "sparsegpt-mask": _COLOURS[6],
+    "gblm": _COLOURS[5],
     "optiprune": _COLOURS[3],
     "optiprune-auto": _COLOURS[4],
     "dense": (0.2, 0.2, 0.2),

@@ -10,6 +10,7 @@ but the last digits. Protocol: SparseGPT, Wanda and their successors.
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ class BlockWalk:
         hidden: per batch, the inputs of the block that comes next.
         calls: per batch and block, the arguments and keywords that the block gets beside its hidden states, once for
             each time that it is applied.
+        gradients: per block those of the dense model's loss, where they were asked for (`gradients`).
     """
 
     def __init__(self, model: nn.Module, calibration: Calibration, *, batch_size: int = 8, prove: bool = True):
@@ -56,6 +58,7 @@ class BlockWalk:
         """
         self.model: PreTrainedModel = (model := bare_model(model))
         self._kept: dict[int, BlockInputs] = {}
+        self.gradients: list[dict[str, Tensor]] | None = None
         check_reads_tokens(model)
         self.prefix, self.blocks = find_blocks(model)
         check_prunable(model, self.prefix, self.blocks)
@@ -97,6 +100,15 @@ class BlockWalk:
         """The calibration of one batch, on the model's device."""
         rows = slice(number * self._batch_size, (number + 1) * self._batch_size)
         return {key: value[rows].to(self.model.device) for key, value in self.inputs.items()}
+
+    def sequences(self) -> Iterator[dict[str, Tensor]]:
+        """The calibration, one sequence at a time, on the model's device."""
+        for row in range(self.n_sequences):
+            yield {key: value[row : row + 1].to(self.model.device) for key, value in self.inputs.items()}
+
+    def forward(self, inputs: dict[str, Tensor]) -> Any:
+        """The model's own forward pass."""
+        return self._block_calls.forward(inputs)
 
     def _one_sequence(self) -> dict[str, Tensor]:
         """The first batch's first sequence; with padding, its first among the longest."""
@@ -174,6 +186,14 @@ class BlockWalk:
     def run(self, index: int) -> list[Tensor]:
         """The outputs of block `index` on the present hidden states, per batch; the walk does not move."""
         return list(self._outputs(index, None))
+
+    def outputs_of(self, index: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """As `run`, one by one, with gradients where they are computed; and per batch the mask of its tokens."""
+        return (self.output_of(index, batch) for batch in range(len(self.hidden)))
+
+    def output_of(self, index: int, batch: int) -> tuple[Tensor, Tensor | None]:
+        """The same of one batch."""
+        return self._run(index, batch, self.hidden[batch]), self._masks[batch]
 
     def advance(self, index: int) -> None:
         """Run block `index` and move on to the next: its outputs replace the hidden states."""

@@ -1,5 +1,6 @@
 """What the dense model says about its blocks, before anything is pruned: what allocations read."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 
@@ -10,6 +11,7 @@ from labutils.models.experts import holds_experts
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning import allocation_rules as rules
 from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.gradients import find_gradients, keep_model_gradients
 from labutils.pruning.importance import wanda_score
 from labutils.pruning.matrices import UNREACHED, MatrixMethod, matrix_score
 from labutils.pruning.reconstruction import factor_hessian
@@ -119,14 +121,19 @@ class DenseStatistics:
     def _scores_of_inputs(self, method: MatrixMethod, standardise: bool, damping: float) -> Iterator[Tensor]:
         """The scores of all matrices of the dense model, in a pass over it."""
         self.walk.rewind()
+        keep_model_gradients(self.walk, [method.gradients])
         for index, block in enumerate(self.walk.blocks):
+            gradients = find_gradients(self.walk, index, method.gradients)
             statistics = self.walk.collect_and_advance(index, hessian=method.needs_hessian)
             factors = {}
             for name, layer in prunable_layers(block).items():
                 own = statistics[name]
                 if method.ranks_by_hessian and id(own) not in factors:
-                    factors[id(own)] = factor_hessian(own.hessian, damping=damping)
-                score = matrix_score(weight_matrix(layer), own, method, factor=factors.get(id(own))).float()
+                    factors[id(own)] = factor_hessian(own.hessian.to(method.precision), damping=damping)
+                factor = factors.get(id(own))
+                if name in gradients:
+                    own = dataclasses.replace(own, gradient=gradients[name])
+                score = matrix_score(weight_matrix(layer), own, method, factor=factor).float()
                 yield _standardised(score) if standardise else score
         self.walk.rewind()
 

@@ -5,7 +5,7 @@ and returns a matrix of the same shape. `SCORES` names every score together with
 are compared; `register_score` adds one, and every method name, sweep and notebook then finds it.
 
 Sources: magnitude (Han et al. 2015), Wanda (Sun et al. 2024, arXiv 2306.11695), relative importance with and without
-activations (Zhang et al. 2024, "Plug-and-Play").
+activations (Zhang et al. 2024, "Plug-and-Play"). Scores that read gradients stand in `gradient_scores`.
 """
 
 from collections.abc import Callable
@@ -16,20 +16,32 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labutils.pruning.reconstruction import Factor, sparsegpt
 from labutils.pruning.registry import Registry
 
-ScoreFunction = Callable[[Tensor, Tensor | None], Tensor]
+STEP = "+"  # between the name of a score and the names of what follows it
+ScoreFunction = Callable[[Tensor, object], Tensor]
 
 
 class Score(NamedTuple):
-    """A registered score: the function, the group inside which its values compete, whether it looks at norms, and
-    whether it is the package's own.
+    """A registered score.
+
+    Attributes:
+        function: of a matrix and the norms of its inputs; of a matrix and its `Statistics` where it reads gradients.
+        group: inside which its values compete.
+        reads_inputs: whether it looks at what the calibration tokens tell.
+        of_package: whether it is the package's own.
+        gradients: which it reads, see `gradients`: of the model's loss, of the norm of the block's output, or none.
+        choose: for a score that reads the factorised Hessian in the place of norms: what chooses the mask, with the
+            arguments of `sparsegpt`, and returns a matrix and the mask. Scores then rank over the whole model only.
     """
 
     function: ScoreFunction
     group: Literal["row", "matrix"]
     reads_inputs: bool = True
     of_package: bool = False
+    gradients: Literal["model", "block"] | None = None
+    choose: Callable[..., tuple[Tensor, Tensor]] | None = None
 
 
 def magnitude_score(
@@ -64,6 +76,11 @@ def relative_importance_score(
     return relative * norms.to(weight.dtype) ** exponent
 
 
+def surgeon_score(weight: Float[Tensor, "out in"], factor: Factor) -> Float[Tensor, "out in"]:
+    """W² / U_jj², SparseGPT's mask: what dropping a weight costs when the columns right of it make up for it."""
+    return (weight / factor.upper.diagonal()).square()
+
+
 def _share(size: Float[Tensor, "out in"], *, dim: int) -> Float[Tensor, "out in"]:
     total = size.sum(dim=dim, keepdim=True)
     return size / torch.where(total > 0, total, 1.0)
@@ -75,10 +92,15 @@ SCORES.add("magnitude", Score(magnitude_score, "matrix", reads_inputs=False, of_
 SCORES.add("wanda", Score(wanda_score, "row", of_package=True))
 SCORES.add("ri", Score(RI, "matrix", reads_inputs=False, of_package=True))
 SCORES.add("ria", Score(relative_importance_score, "matrix", of_package=True))
+SCORES.add("sparsegpt-mask", Score(surgeon_score, "matrix", of_package=True, choose=sparsegpt))
 
 
 def register_score(
-    name: str, group: Literal["row", "matrix"], *, reads_inputs: bool = True
+    name: str,
+    group: Literal["row", "matrix"],
+    *,
+    reads_inputs: bool = True,
+    gradients: Literal["model", "block"] | None = None,
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """A decorator that makes a score available as a pruning method of that name.
 
@@ -87,17 +109,23 @@ def register_score(
     ...     return weight**2 * norms
 
     Args:
-        name: new method name, e.g. "mine"; "mine+obs" then also names the score followed by the Hessian update.
+        name: new method name, e.g. "mine"; "mine+ls" then also names the score followed by least squares.
         group: compare scores inside each output row, or over the whole matrix.
         reads_inputs: whether the norms are used; without them no tokens are run, and `norms` may be None.
+        gradients: "model" or "block", for a score that reads gradients: it then gets the matrix's `Statistics` in the
+            place of the norms, with `norms`, `gradient` (out × in) and `n_sequences`.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or holds a "+"; or gradients of something else.
     """
+    if STEP in name or not name:
+        raise ValueError(f"{name!r} cannot name a score: {STEP!r} stands between names. Choose another name.")
+    if gradients not in (None, "model", "block") or (gradients and not reads_inputs):
+        raise ValueError(f'gradients={gradients!r} must be None, or "model" or "block" for a score that reads inputs.')
     SCORES.refuse_taken(name)
 
     def register(function: ScoreFunction) -> ScoreFunction:
-        SCORES.add(name, Score(function, group, reads_inputs))
+        SCORES.add(name, Score(function, group, reads_inputs, gradients=gradients))
         return function
 
     return register

@@ -1,27 +1,35 @@
 """Prune one weight matrix: a score or SparseGPT chooses the mask, the Hessian may repair what is left.
 
-A score may be followed by the optimal-brain-surgeon update of the survivors (`+obs`). A matrix that no calibration
-token reached (an expert that was never chosen) loses its smallest weights, whatever the method.
+A score may be followed by a search for a better mask and by a reconstruction of the kept weights. A matrix that no
+calibration token reached (an expert that was never chosen) loses its smallest weights, whatever the method.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labutils.pruning.importance import SCORES
+from labutils.pruning import gradient_scores  # noqa: F401 (registers its scores)
+from labutils.pruning.importance import SCORES, surgeon_score
 from labutils.pruning.patterns import (
     Cut,
     channel_permutation,
-    inside_mask,
     mask_above,
     n_of_m_mask,
     tied_share,
     unstructured_mask,
 )
-from labutils.pruning.reconstruction import Factor, factor_hessian, obs_update, relative_output_error, sparsegpt
+from labutils.pruning.reconstruction import Factor, factor_hessian, sparsegpt
+from labutils.pruning.reconstructions import (
+    RECONSTRUCTIONS,
+    SEARCHES,
+    MaskedLayer,
+    Reconstruction,
+    Step,
+    steps_name,
+)
 from labutils.pruning.statistics import Statistics
 
 Group = Literal["row", "matrix"]
@@ -32,15 +40,44 @@ class MatrixMethod:
 
     Attributes:
         name: in the report and in messages.
-        needs_hessian: whether it gets the factorised Hessian of the matrix's inputs.
+        needs_hessian: whether its statistics hold the Hessian of the matrix's inputs.
+        needs_factor: whether it gets that factorised; it does unless a subclass says otherwise.
+        needs_inverse: whether the factor itself is read, and not only the damping with which it was found.
         ranks_by_hessian: whether `scores` reads it as well.
+        precision: in which it is factorised.
         reads_inputs: whether calibration tokens enter at all; without them `statistics` may be None.
+        gradients: which its statistics hold: of the "model", of the "block", or none.
+        of_block: what it does with the block once all of its matrices are pruned; None for nothing.
     """
 
     name: str
     needs_hessian = False
     ranks_by_hessian = False
+    precision = torch.float32
     reads_inputs = True
+    gradients: Literal["model", "block"] | None = None
+    of_block: Reconstruction | None = None
+
+    @property
+    def needs_factor(self) -> bool:
+        return self.needs_hessian
+
+    @property
+    def needs_inverse(self) -> bool:
+        return self.needs_factor
+
+    @property
+    def runs_block(self) -> bool:
+        """Whether the block itself is run on what the walk has come to, beside the pass for the statistics."""
+        return self.gradients == "block" or self.of_block is not None
+
+    def operations(self, rows: int, columns: int) -> int:
+        """Operations on a matrix that grow faster than its size, as products in single precision, for a forecast."""
+        return rows * columns**2 if self.needs_hessian else 0
+
+    def memory(self, rows: int, columns: int) -> int:
+        """Bytes that it holds at its peak beside a few copies of the matrix and what is known of its inputs."""
+        return 0
 
     def scores(
         self, weight: Float[Tensor, "out in"], statistics: Statistics | None, factor: Factor | None
@@ -66,44 +103,89 @@ class MatrixMethod:
 
 @dataclass(frozen=True)
 class ScoreMethod(MatrixMethod):
-    """A registered score chooses the mask; with `update`, the optimal-brain-surgeon update repairs what is left."""
+    """A registered score chooses the mask; a mask search may change it, and a reconstruction the kept weights."""
 
     score: str
-    update: bool = False
+    search: str | None = None
+    reconstruction: str = "none"
 
     @property
     def name(self) -> str:
-        return f"{self.score}{OBS if self.update else ''}"
+        return steps_name(self.score, self.search, self.reconstruction)
+
+    @property
+    def steps(self) -> list[Step]:
+        """What follows the score."""
+        search = [] if self.search is None else [SEARCHES[self.search]()]
+        return [*search, RECONSTRUCTIONS[self.reconstruction]()]
 
     @property
     def needs_hessian(self) -> bool:
-        return self.update
+        return self.ranks_by_hessian or any(step.needs_hessian for step in self.steps)
+
+    @property
+    def needs_factor(self) -> bool:
+        return self.ranks_by_hessian or any(step.needs_factor for step in self.steps)
+
+    @property
+    def needs_inverse(self) -> bool:
+        return self.ranks_by_hessian or any(step.needs_factor and step.needs_inverse for step in self.steps)
+
+    @property
+    def ranks_by_hessian(self) -> bool:
+        return SCORES[self.score].choose is not None
+
+    @property
+    def precision(self) -> torch.dtype:
+        return torch.float64 if any(step.precision == torch.float64 for step in self.steps) else torch.float32
 
     @property
     def reads_inputs(self) -> bool:
-        return self.update or SCORES[self.score].reads_inputs
+        return SCORES[self.score].reads_inputs or any(step.reads_inputs for step in self.steps)
+
+    @property
+    def gradients(self) -> Literal["model", "block"] | None:
+        return SCORES[self.score].gradients
+
+    @property
+    def of_block(self) -> Reconstruction | None:
+        step = RECONSTRUCTIONS[self.reconstruction]()
+        return step if step.of_block else None
+
+    def operations(self, rows: int, columns: int) -> int:
+        return sum(step.operations(rows, columns) for step in self.steps)
+
+    def memory(self, rows: int, columns: int) -> int:
+        return max(step.memory(rows, columns) for step in self.steps)
 
     def competes_in(self, asked: Group | None) -> Group:
         """The group inside which scores are compared."""
         return asked or SCORES[self.score].group
 
     def scores(self, weight: Tensor, statistics: Statistics | None, factor: Factor | None) -> Tensor:
-        return SCORES[self.score].function(weight.float(), None if statistics is None else statistics.norms)
+        score = SCORES[self.score]
+        if score.choose is not None:
+            return score.function(weight.to(factor.upper.dtype), factor)
+        read = statistics if score.gradients or statistics is None else statistics.norms
+        return score.function(weight.float(), read)
 
     def prune(
         self, weight: Tensor, statistics: Statistics | None, *, n_drop: int, pattern: tuple[int, int] | None,
         factor: Factor | None, block_size: int, group: Group | None, cut: Cut | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        score = self.scores(weight, statistics, factor)
-        if pattern:
+        choose, score = SCORES[self.score].choose, self.scores(weight, statistics, factor)
+        if choose is not None:
+            mask = choose(weight, factor, n_drop=None if pattern else n_drop, pattern=pattern, block_size=block_size)[1]
+        elif pattern:
             mask = n_of_m_mask(score, *pattern)
         elif cut is not None:
             mask = mask_above(score, cut)
         else:
             mask = unstructured_mask(score, n_drop, group=self.competes_in(group))
-        if self.update:
-            return obs_update(weight, mask, factor, block_size=block_size), mask
-        return inside_mask(weight, mask), mask
+        layer = MaskedLayer(weight, mask, statistics, factor, pattern, block_size)
+        if self.search is not None:
+            layer = replace(layer, mask=SEARCHES[self.search]().search(layer))
+        return RECONSTRUCTIONS[self.reconstruction]().reconstruct(layer), layer.mask
 
 
 @dataclass(frozen=True)
@@ -115,7 +197,7 @@ class SparseGPT(MatrixMethod):
     ranks_by_hessian = True
 
     def scores(self, weight: Tensor, statistics: Statistics | None, factor: Factor | None) -> Tensor:
-        return (weight.to(factor.upper.dtype) / factor.upper.diagonal()) ** 2
+        return surgeon_score(weight.to(factor.upper.dtype), factor)
 
     def prune(
         self, weight: Tensor, statistics: Statistics | None, *, n_drop: int, pattern: tuple[int, int] | None,
@@ -124,7 +206,6 @@ class SparseGPT(MatrixMethod):
         return sparsegpt(weight, factor, n_drop=None if pattern else n_drop, pattern=pattern, block_size=block_size)
 
 
-OBS = "+obs"
 UNREACHED = ScoreMethod("magnitude")  # prunes a matrix that no token has reached, whatever the method
 
 
@@ -135,7 +216,7 @@ class MatrixResult:
     Attributes:
         order: the channel permutation under which the mask is N:M, or None.
         ties: the share that was decided among equal scores (`tied_share`); NaN where scores change during the pruning,
-            or where it was not asked for.
+            where a search has changed the mask, or where it was not asked for.
     """
 
     weight: Float[Tensor, "out in"]
@@ -190,7 +271,7 @@ def prune_matrix(
     pruned, mask = method.prune(
         weight, statistics, n_drop=n_drop, pattern=pattern, factor=factor, block_size=block_size, group=group, cut=cut
     )
-    if not ties or not isinstance(method, ScoreMethod):
+    if not ties or not isinstance(method, ScoreMethod) or method.search is not None or method.ranks_by_hessian:
         return MatrixResult(pruned, mask, None)
     score = method.scores(weight, statistics, factor)
     return MatrixResult(pruned, mask, None, tied_share(score, mask, pattern=pattern, group=method.competes_in(group)))
@@ -208,23 +289,10 @@ def _prune_permuted(
     """Prune in permuted order and bring the result back to the layer's own order."""
     moved = None if statistics is None else statistics.permuted(order)
     if factor is not None:
-        factor = factor_hessian(moved.hessian, damping=factor.damping)
+        dtype = method.precision if factor.upper is None else factor.upper.dtype
+        factor = factor_hessian(moved.hessian.to(dtype), damping=factor.damping, inverse=method.needs_inverse)
     result = prune_matrix(
         weight[:, order], moved, method, n_drop=0, pattern=pattern, factor=factor, block_size=block_size, ties=ties
     )
     back = order.argsort()
     return MatrixResult(result.weight[:, back], result.mask[:, back], order, result.ties)
-
-
-def output_error(weight: Float[Tensor, "out in"], pruned: Float[Tensor, "out in"], statistics: Statistics) -> float:
-    """Relative squared error of the layer's output: exact from the Hessian, else on the sampled calibration tokens.
-
-    NaN where no calibration token reached the matrix.
-    """
-    if statistics.n_tokens == 0:
-        return float("nan")
-    if statistics.hessian is not None:
-        return relative_output_error(weight, pruned, statistics.hessian)
-    total = torch.linalg.vector_norm(statistics.sample @ weight.float().T).item() ** 2
-    error = torch.linalg.vector_norm(statistics.sample @ (pruned - weight).float().T).item() ** 2
-    return error / total if total > 0 else 0.0

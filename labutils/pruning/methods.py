@@ -1,7 +1,7 @@
 """Pruning methods: which matrix method prunes each block, and what `prune` and its forecast need to know of it.
 
-A method name is a registered method (`sparsegpt`, `optiprune`, …), a registered score (`magnitude`, `wanda`, `ri`,
-`ria`, …), or a score followed by `+obs`: that score's mask, then the optimal-brain-surgeon update of the survivors.
+A method name is a registered method (`sparsegpt`, `optiprune`, …), or a registered score (`magnitude`, `wanda`, `ri`,
+`ria`, …), which a mask search and a reconstruction may follow: `ria+obs`, `wanda+ls`, `magnitude+swaps+ls`.
 """
 
 import dataclasses
@@ -13,10 +13,12 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
+from labutils.core.options import suggest
 from labutils.pruning.allocations import AdaptiveOwl, Allocation, Budgets, DenseModel, Uniform, matrix_budgets
 from labutils.pruning.dense_statistics import DenseStatistics
-from labutils.pruning.importance import SCORES
-from labutils.pruning.matrices import OBS, MatrixMethod, ScoreMethod, SparseGPT
+from labutils.pruning.importance import SCORES, STEP
+from labutils.pruning.matrices import MatrixMethod, ScoreMethod, SparseGPT
+from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES, parse_steps
 from labutils.pruning.registry import Registry, own_options
 
 
@@ -84,6 +86,11 @@ class Method:
 
     def check(self, request: "Request") -> None:
         """Refuse what the method cannot do with a ValueError, before anything runs."""
+        if not request.options.sequential and self.matrix_method(request.sparsity).runs_block:
+            raise ValueError(
+                f"method={self.name!r} runs every block behind the pruned ones before it; sequential=False prunes all "
+                "by what the dense model reads. Leave it out, or choose another method."
+            )
 
     def plan(self, statistics: DenseStatistics, request: "Request") -> tuple[list[MatrixMethod], Budgets] | None:
         """The matrix method of each block and the budgets; None where `carry_out` finds them by trying."""
@@ -175,6 +182,7 @@ def register_method(name: str) -> Callable[[Kind], Kind]:
 class _ByScore(Method):
     def __init__(self, method: ScoreMethod):
         self.method, self.name, self.reads_inputs = method, method.name, method.reads_inputs
+        self.streamable = method.gradients != "model"
 
     def matrix_method(self, sparsity: float) -> MatrixMethod:
         return self.method
@@ -188,10 +196,21 @@ def method_kind(name: str) -> Callable[..., Method]:
     """
     if name in METHODS:
         return METHODS[name]
-    score = name.removesuffix(OBS)
-    if score not in SCORES:
-        raise LookupError(METHODS.explain_unknown(name, [*SCORES, *(f"{other}{OBS}" for other in SCORES), *METHODS]))
-    return partial(_ByScore, ScoreMethod(score, update=name != score))
+    try:
+        return partial(_ByScore, ScoreMethod(*parse_steps(name)))
+    except LookupError as error:
+        raise LookupError(_explain_unknown(name)) from error
+
+
+def _explain_unknown(name: str) -> str:
+    """The message about a name that no method has: with the nearest of those that do, and how names are made."""
+    steps = ["", *(f"{STEP}{step}" for step in (*SEARCHES, *RECONSTRUCTIONS) if step != "none")]
+    made = [f"{score}{step}" for score in SCORES for step in steps]
+    return (
+        f"There is no pruning method {name!r}.{suggest(name, [*made, *METHODS])} Known: {', '.join(METHODS)}; scores: "
+        f"{', '.join(SCORES)}, each alone or with {STEP!r} and one mask search ({', '.join(SEARCHES)}), one "
+        f"reconstruction ({', '.join(RECONSTRUCTIONS)}), or both in this order."
+    )
 
 
 def matrix_method(name: str) -> MatrixMethod:

@@ -48,8 +48,8 @@ def prune(
         model: a model of transformers, with any head. Of one that reads images too, the language part is pruned. Of a
             PEFT model, the base's weights are: adapters stay as they are, and take part in what the base reads.
         calibration: int64 token ids [n, seq_len], or a mapping with `input_ids` and `attention_mask`.
-        method: `magnitude`, `wanda`, `ri`, `ria`, `sparsegpt`, a score with `+obs`, `optiprune`, `optiprune-auto`, or
-            one that was registered; `list_methods` tells them all.
+        method: a score, alone or with a mask search and a reconstruction (`wanda`, `ria+obs`, `wanda+swaps+ls`), or
+            `sparsegpt`, `admm`, `alps`, `optiprune`, `optiprune-auto`; `list_methods` tells them all.
         sparsity: share of zeros over all block matrices, in [0, 1); for an N:M pattern it must be 1 − N/M.
         allocation: how the sparsity is spread over the blocks: `uniform`, `owl`, `alpha`, `dlp`, `arithmetic`,
             `global`, `global-raw`, `optiprune`, or one number per block, such as a report's `block_sparsity`. Default:

@@ -30,21 +30,25 @@ class Factor:
     """A factorised Hessian.
 
     Attributes:
-        upper: U, the upper Cholesky factor of (H + damping · mean(diag H) · I)⁻¹.
+        upper: U, the upper Cholesky factor of (H + damping · mean(diag H) · I)⁻¹; None where only a damping was asked
+            for with which H can be factorised.
         dead: inputs that were zero on every calibration token; their weights can go for free.
         damping: the share of the mean diagonal that was added, raised where the first try could not be factorised.
     """
 
-    upper: Float[Tensor, "in in"]
+    upper: Float[Tensor, "in in"] | None
     dead: Bool[Tensor, "in"]
     damping: float
 
 
-def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01) -> Factor:
+def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01, inverse: bool = True) -> Factor:
     """Factorise the damped inverse of a Hessian.
 
     A dead input (H_jj = 0) gets H_jj = 1. If the factorisation fails, the damping is raised tenfold, up to three
     times; the value that worked is in the result.
+
+    Args:
+        inverse: whether the factor of the inverse is found; without it only whether the Hessian can be factorised.
 
     Raises:
         ValueError: not finite, or not positive definite even with the largest damping.
@@ -52,16 +56,16 @@ def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01) ->
     if not all_finite(hessian):
         raise ValueError("The Hessian is not finite: the layer's inputs contain NaN or infinite values.")
     dead = hessian.diagonal() == 0
-    live = hessian + torch.diag(dead.to(hessian.dtype))
-    mean = live.diagonal().mean()
     for attempt in range(DAMPING_ATTEMPTS):
         used = damping * 10**attempt
-        damped = live + torch.diag((used * mean).expand(len(live)))
+        damped = damped_hessian(hessian, used)
         # Of the matrix with its axes reversed: H = R Rᵀ with R upper triangular, so that H⁻¹ = R⁻ᵀ R⁻¹ and U = R⁻¹.
         # One factorisation and one triangular solve; H⁻¹ itself is never formed.
         lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
         if failed:
             continue
+        if not inverse:
+            return Factor(None, dead, used)
         identity = torch.eye(len(damped), dtype=damped.dtype, device=damped.device)
         upper = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
         if all_finite(upper):
@@ -70,6 +74,15 @@ def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01) ->
         f"The Hessian is not positive definite even with a damping of {used:g} of its mean diagonal. "
         "Use more calibration tokens, or a larger `damping`."
     )
+
+
+def damped_hessian(hessian: Float[Tensor, "in in"], damping: float) -> Float[Tensor, "in in"]:
+    """H + damping · mean(diag H) · I, where a dead input (H_jj = 0) first gets H_jj = 1; a new matrix."""
+    damped = hessian.clone()
+    diagonal = damped.diagonal()
+    diagonal.add_((diagonal == 0).to(diagonal.dtype))
+    diagonal.add_(damping * diagonal.mean())
+    return damped
 
 
 def sparsegpt(

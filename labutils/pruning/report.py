@@ -1,12 +1,12 @@
 """What `prune` was asked for, and what it reports."""
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
-from torch import Tensor, nn
+from torch import Tensor
 
-from labutils.models.structure import prunable_layers, weight_matrix
+from labutils.models.structure import Layer, weight_matrix
 from labutils.pruning.matrices import MatrixResult
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import count_zeros
@@ -28,8 +28,8 @@ class PruneReport:
             without a Hessian), dead input columns, relative squared error of the layer's output on the calibration
             tokens, seconds, calibration tokens that reached the matrix (of an expert, those routed to it; with none it
             lost its smallest weights, whatever the method, and has no error), and ties: the share of N:M groups, or of
-            weights, that was decided among equal scores (NaN for SparseGPT, whose scores change as it goes). Weights
-            from blocks of 4 bits have many.
+            weights, that was decided among equal scores (NaN for SparseGPT, whose scores change as it goes, and after a
+            mask search). Weights from blocks of 4 bits have many.
         sparsity: share of zeros over all pruned matrices, counted in the model's weights after the pruning.
         strategy: the method that pruned each block.
         candidates: what a method tried that chooses by trying, with the damage that decided; None for others.
@@ -62,13 +62,9 @@ def layer_row(
     factor: Factor | None,
     n_drop: int,
     error: float,
-    started: float,
+    seconds: float,
 ) -> dict:
-    """One row of `PruneReport.layers`, but for its sparsity, which is counted in the model.
-
-    Args:
-        started: the perf_counter reading at which work on the matrix began.
-    """
+    """One row of `PruneReport.layers`, but for its sparsity, which is counted in the model."""
     rows, columns = result.weight.shape
     return {
         "name": name,
@@ -80,15 +76,15 @@ def layer_row(
         "damping": factor.damping if factor else float("nan"),
         "dead_columns": int((statistics.norms == 0).sum()),
         "relative_error": error,
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds,
         "tokens": statistics.n_tokens,
         "ties": result.ties,
     }
 
 
-def count_sparsities(rows: list[dict], block: nn.Module) -> None:
-    """Fill in the sparsities of a block's rows, counted in the weights that the block now has."""
-    for row, layer in zip(rows, prunable_layers(block).values(), strict=True):
+def count_sparsities(rows: list[dict], layers: Mapping[str, Layer]) -> None:
+    """Fill in the sparsities of a block's rows, counted in the weights that its matrices now have."""
+    for row, layer in zip(rows, layers.values(), strict=True):
         weight = weight_matrix(layer)
         row["sparsity"] = count_zeros(weight) / weight.numel()
 

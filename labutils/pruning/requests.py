@@ -1,7 +1,7 @@
 """The arguments of `prune`, checked before anything runs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -11,20 +11,28 @@ from torch import Tensor
 
 from labutils.core.options import suggest
 from labutils.models.structure import prunable_layers, weight_matrix
+from labutils.pruning import coordination, projection_methods, rose, selection  # noqa: F401 (they register methods)
 from labutils.pruning.allocations import ALLOCATIONS, Allocation, Given, Uniform
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.importance import SCORES
-from labutils.pruning.methods import METHODS, Method, PruneOptions, Request, method_kind
+from labutils.pruning.importance import SCORES, register_score  # noqa: F401 (where all names are known)
+from labutils.pruning.methods import (
+    METHODS,
+    Method,
+    PruneOptions,
+    Request,
+    matrix_method,  # noqa: F401 (where all names are known)
+    method_kind,
+)
 from labutils.pruning.patterns import parse_pattern
+from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES
 from labutils.pruning.registry import check_values, option_names
-from labutils.pruning.selection import OptiPruneAuto  # noqa: F401 (registers itself)
 
 AllocationName = str | Sequence[float] | Mapping[int, float] | pd.Series | np.ndarray | Tensor | None
 Whole = int | np.integer
 Kinds = tuple[Callable[..., Method], Callable[..., Allocation]]
 Result = TypeVar("Result")
 
-REGISTRIES = (SCORES, METHODS, ALLOCATIONS)
+REGISTRIES = (SCORES, METHODS, ALLOCATIONS, SEARCHES, RECONSTRUCTIONS)
 
 
 def make_request(
@@ -131,28 +139,33 @@ def check_options(options: Mapping[str, object], kinds: Iterable[Kinds], *, aske
 
 
 def list_methods() -> pd.DataFrame:
-    """What can be asked of `prune`: one row per score, method and allocation that is registered.
+    """What can be asked of `prune`: one row per score, mask search, reconstruction, method and allocation.
+
+    A score, a mask search and a reconstruction are put together by "+", in this order: `wanda+swaps+ls`.
 
     >>> lab.pruning.list_methods().query("kind == 'allocation'")
 
     Returns:
-        kind ("score", "method" or "allocation"), name, its own options, and what it does.
+        kind ("score", "search", "reconstruction", "method" or "allocation"), name, its own options, and what it does.
     """
     rows = [("score", name, "", _first_line(score.function)) for name, score in SCORES.items()]
-    for noun, registry in (("method", METHODS), ("allocation", ALLOCATIONS)):
+    kinds = {"search": SEARCHES, "reconstruction": RECONSTRUCTIONS, "method": METHODS, "allocation": ALLOCATIONS}
+    for noun, registry in kinds.items():
         rows += [(noun, name, ", ".join(option_names(kind)), _first_line(kind)) for name, kind in registry.items()]
     return pd.DataFrame(rows, columns=["kind", "name", "options", "what"])
 
 
 @contextmanager
 def temporary_registrations() -> Iterator[None]:
-    """Scores, methods and allocations that are registered while this lasts are forgotten afterwards.
+    """What is registered while this lasts (scores, searches, reconstructions, methods, allocations) is forgotten after.
 
     >>> with lab.pruning.temporary_registrations():
     ...     lab.register_score("mine", "row")(lambda weight, norms: weight.abs() * norms**2)
     ...     lab.prune(model, tokens, method="mine", sparsity=0.5)
     """
-    with SCORES.restored(), METHODS.restored(), ALLOCATIONS.restored():
+    with ExitStack() as stack:
+        for registry in REGISTRIES:
+            stack.enter_context(registry.restored())
         yield
 
 
@@ -162,7 +175,7 @@ def has_own_registrations() -> bool:
     >>> has_own_registrations()
     False
     """
-    classes = [kind for registry in (METHODS, ALLOCATIONS) for kind in registry.values()]
+    classes = [kind for registry in REGISTRIES if registry is not SCORES for kind in registry.values()]
     own_classes = any(not kind.__module__.startswith("labutils.") for kind in classes)
     return own_classes or not all(score.of_package for score in SCORES.values())
 

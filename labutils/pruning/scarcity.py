@@ -45,7 +45,7 @@ def warn_if_scarce(walk: BlockWalk, methods: Iterable[MatrixMethod], request: Re
 
     >>> warn_if_scarce(walk, [SparseGPT()], request)
     """
-    if not request.sparsity or not any(method.needs_hessian for method in methods):  # of nothing there is no repair
+    if not request.sparsity or not any(method.needs_factor for method in methods):  # of nothing there is no repair
         return
     needed, given = needed_damping(walk), request.options.damping
     if given < needed:

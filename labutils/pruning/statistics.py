@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labutils.models.experts import ExpertMatrix, expert_inputs
 from labutils.models.structure import Layer, all_finite, weight_matrix
-from labutils.pruning.reconstruction import Factor, factor_hessian
+from labutils.pruning.reconstruction import Factor, factor_hessian, relative_output_error
 from labutils.pruning.symmetric import add_gram, mirror_lower
 
 SAMPLE_TOKENS = 256
@@ -33,17 +33,33 @@ class Statistics:
         norms: ‖X_:j‖₂ over all tokens, per input.
         sample: the first tokens' inputs, on which an output error is estimated when there is no Hessian.
         n_tokens: tokens seen, without padding; of an expert, those routed to it. 0: nothing is known of the inputs.
+        sums: Σ X_tj over all tokens, per input; None where nobody summed them.
+        n_sequences: of the calibration.
+        gradient: of one matrix's weights, for scores that read it (`gradients`); matrices that share their inputs then
+            have `Statistics` of their own.
     """
 
     hessian: Float[Tensor, "in in"] | None
     norms: Float[Tensor, "in"]
     sample: Float[Tensor, "sample in"]
     n_tokens: int
+    sums: Float[Tensor, "in"] | None = None
+    n_sequences: int = 1
+    gradient: Float[Tensor, "out in"] | None = None
+
+    @property
+    def variances(self) -> Float[Tensor, "in"]:
+        """Of every input over the tokens."""
+        count = max(self.n_tokens, 1)
+        return (self.norms.double().square() / count - (self.sums.double() / count).square()).clamp(min=0)
 
     def permuted(self, order: Int[Tensor, "in"]) -> "Statistics":
         """Of the same inputs in another order."""
         hessian = None if self.hessian is None else self.hessian[order][:, order]
-        return Statistics(hessian, self.norms[order], self.sample[:, order], self.n_tokens)
+        sums = None if self.sums is None else self.sums[order]
+        norms, sample = self.norms[order], self.sample[:, order]
+        gradient = None if self.gradient is None else self.gradient[:, order]
+        return Statistics(hessian, norms, sample, self.n_tokens, sums, self.n_sequences, gradient)
 
 
 class _Accumulator:
@@ -52,6 +68,7 @@ class _Accumulator:
     def __init__(self, width: int, device: torch.device, hessian: bool):
         shape = (width, width) if hessian else (width,)
         self.products = torch.zeros(shape, dtype=torch.float32, device=device)
+        self.sums = torch.zeros(width, dtype=torch.float32, device=device)
         self.sample = torch.zeros((0, width), dtype=torch.float32, device=device)
         self.n_tokens = 0
 
@@ -61,6 +78,7 @@ class _Accumulator:
             add_gram(self.products, inputs)
         else:
             self.products += inputs.square().sum(dim=0)
+        self.sums += inputs.sum(dim=0)
         if len(self.sample) < SAMPLE_TOKENS:
             self.sample = torch.cat([self.sample, inputs[: SAMPLE_TOKENS - len(self.sample)]])
         self.n_tokens += len(inputs)
@@ -68,16 +86,17 @@ class _Accumulator:
     def plus(self, other: "_Accumulator") -> "_Accumulator":
         """The sums over what both have seen."""
         both = _Accumulator(self.sample.shape[1], self.products.device, self.products.dim() == 2)
-        both.products = self.products + other.products
+        both.products, both.sums = self.products + other.products, self.sums + other.sums
         both.sample = torch.cat([self.sample, other.sample])[:SAMPLE_TOKENS]
         both.n_tokens = self.n_tokens + other.n_tokens
         return both
 
     def result(self, n_sequences: int) -> Statistics:
         if self.products.dim() == 1:
-            return Statistics(None, self.products.sqrt(), self.sample, self.n_tokens)
+            return Statistics(None, self.products.sqrt(), self.sample, self.n_tokens, self.sums, n_sequences)
         norms = self.products.diagonal().clamp_min(0).sqrt()
-        return Statistics(mirror_lower(self.products) * (2 / n_sequences), norms, self.sample, self.n_tokens)
+        hessian = mirror_lower(self.products) * (2 / n_sequences)
+        return Statistics(hessian, norms, self.sample, self.n_tokens, self.sums, n_sequences)
 
 
 class Collector:
@@ -210,7 +229,7 @@ class BlockInputs:
         """`collect(hessian=…)` gathers the statistics."""
         self._collect = collect
         self._statistics: dict[bool, dict[str, Statistics]] = {}
-        self._factors: dict[float, dict[int, Factor]] = {}
+        self._factors: dict[tuple[float, torch.dtype, bool], dict[int, Factor]] = {}
 
     def statistics(self, *, hessian: bool) -> dict[str, Statistics]:
         """With a Hessian or with norms alone, which are summed in another way and differ in the last digit."""
@@ -222,11 +241,29 @@ class BlockInputs:
         """Take statistics that were gathered elsewhere."""
         self._statistics[hessian] = statistics
 
-    def factors(self, damping: float) -> dict[int, Factor]:
+    def factors(
+        self, damping: float, precision: torch.dtype = torch.float32, *, inverse: bool = True
+    ) -> dict[int, Factor]:
         """One factorisation per distinct input, keyed by the identity of its statistics."""
-        if damping not in self._factors:
+        key = damping, precision, inverse
+        if key not in self._factors:
             distinct = {id(own): own for own in self.statistics(hessian=True).values()}
-            self._factors[damping] = {
-                key: factor_hessian(own.hessian, damping=damping) for key, own in distinct.items()
+            self._factors[key] = {
+                place: factor_hessian(own.hessian.to(precision), damping=damping, inverse=inverse)
+                for place, own in distinct.items()
             }
-        return self._factors[damping]
+        return self._factors[key]
+
+
+def output_error(weight: Float[Tensor, "out in"], pruned: Float[Tensor, "out in"], statistics: Statistics) -> float:
+    """Relative squared error of the layer's output: exact from the Hessian, else on the sampled calibration tokens.
+
+    NaN where no calibration token reached the matrix.
+    """
+    if statistics.n_tokens == 0:
+        return float("nan")
+    if statistics.hessian is not None:
+        return relative_output_error(weight, pruned, statistics.hessian)
+    total = torch.linalg.vector_norm(statistics.sample @ weight.float().T).item() ** 2
+    error = torch.linalg.vector_norm(statistics.sample @ (pruned - weight).float().T).item() ** 2
+    return error / total if total > 0 else 0.0

@@ -18,13 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from labutils.core.progress import progress
 from labutils.core.provenance import hash_tensors
 from labutils.core.separate_tasks import separate_tasks
-from labutils.data.corpora import load_tokens
 from labutils.data.sources import language_of, pair_name, split_pair
 from labutils.evaluation.losses import Evaluation, item_losses, load_evaluation
 from labutils.models.loading import load_model, model_name
 from labutils.pruning.grid import expand_requests
 from labutils.pruning.requests import with_registrations
 from labutils.sweeps.announcing import announce_sweep
+from labutils.sweeps.calibration_sets import load_calibration
 from labutils.sweeps.kept_prunings import KeptPrunings, hash_frame
 
 DENSE = {
@@ -62,7 +62,8 @@ def sweep(
     Args:
         source: a model as for `load_model`.
         texts: what to calibrate and evaluate on: one text source for both ("lab:review": its train and its test part),
-            or "calibration → evaluation" ("file:train.jsonl → file:test.jsonl").
+            or "calibration → evaluation" ("file:train.jsonl → file:test.jsonl"), whose calibration may be any that
+            `load_calibration` takes: "lab:review + lab:narrative → lab:review".
         arms: see above; each at every sparsity, N:M patterns at their own.
         n_draws: calibration draws; draw d takes the sequences of seed d.
         revision, dtype: as for `load_model`.
@@ -162,7 +163,7 @@ def _one_draw(
 ) -> pd.DataFrame:  # fmt: skip
     """All arms and sparsities of one calibration draw."""
     windows = {"n_sequences": sizes.n_calibration, "seq_len": sizes.seq_len}
-    tokens = load_tokens(readings.calibration, tokenizer, **windows, seed=draw)
+    tokens = load_calibration(readings.calibration, tokenizer, **windows, seed=draw)
     requests = expand_requests(map(split_arm, arms), sparsities, options=options)
     asked = [(arm, request) for arm, own in zip(arms, requests, strict=True) for request in own]
     done = readings.kept.rows_of(

@@ -44,18 +44,20 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     hidden, calls = int(costs.hidden * plan.n_batches), int(costs.captured * plan.n_batches)
     kept = min(2, plan.n_blocks - 1) * hidden  # the present ones and the first block's
     statistics, factors, gap = _statistics(plan), _factors(plan), costs.peak if on_cpu else 0
-    collecting = max(costs.peak + statistics, _closing(plan))
-    pruning = statistics + factors + _largest_matrix(plan)
+    collecting = max(costs.peak + statistics + _gradients(plan), _closing(plan))
+    matching = _matching(plan) if plan.method.of_block else 0
+    pruning = statistics + factors + max(_largest_matrix(plan), matching)
     working = {
         "allocate": costs.peak + _norms(plan) + _all_scores(plan),
         "collect": collecting,
-        "factorise": statistics + factors + _largest_hessian(plan) * FACTOR_COPIES,
+        "factorise": statistics + factors + _largest_factor(plan) * FACTOR_COPIES,
         "prune": pruning,
         "advance": costs.peak,
         "measure": costs.peak + int(4 * FLOAT * plan.n_read * max(plan.vocabulary, plan.width)),
     }
     beside = copied if on_cpu else 0
-    throughout = plan.parameter_bytes + beside + calls + kept + gap
+    of_model = costs.weights * plan.n_blocks * FLOAT if plan.method.gradients == "model" else 0
+    throughout = plan.parameter_bytes + beside + calls + kept + gap + of_model
     stages = {stage: throughout + working[stage] for stage in plan.stages}
     parts = {
         "model": plan.parameter_bytes, "weights put back after a failure": beside, "hidden states": kept,
@@ -73,11 +75,33 @@ def _widths(plan: Plan) -> list[int]:
 
 
 def _statistics(plan: Plan) -> int:
-    return sum(_widths(plan)) * min(SAMPLE_TOKENS, plan.n_tokens) * FLOAT + _factors(plan)
+    return sum(_widths(plan)) * min(SAMPLE_TOKENS, plan.n_tokens) * FLOAT + _hessians(plan)
+
+
+def _hessians(plan: Plan) -> int:
+    return sum(width**2 for width in _widths(plan)) * FLOAT if plan.method.needs_hessian else 0
 
 
 def _factors(plan: Plan) -> int:
-    return sum(width**2 for width in _widths(plan)) * FLOAT if plan.method.needs_hessian else 0
+    each = plan.method.precision.itemsize
+    return sum(width**2 for width in _widths(plan)) * each if plan.method.needs_factor else 0
+
+
+def _largest_factor(plan: Plan) -> int:
+    return max(_widths(plan)) ** 2 * plan.method.precision.itemsize if plan.method.needs_factor else 0
+
+
+def _gradients(plan: Plan) -> int:
+    """While they are found: the sums over sequences, the gradients of one, and what its pass has kept."""
+    if plan.method.gradients is None:
+        return 0
+    blocks = plan.n_blocks if plan.method.gradients == "model" else 1
+    return blocks * (plan.costs.weights * (FLOAT + plan.dtype.itemsize) + plan.costs.peak)
+
+
+def _matching(plan: Plan) -> int:
+    """A block's targets for all tokens; of its weights four copies more; and what a pass over one batch has kept."""
+    return int(plan.costs.hidden * plan.n_batches) + plan.costs.weights * 6 * FLOAT + plan.costs.peak
 
 
 def _closing(plan: Plan) -> int:
@@ -99,7 +123,8 @@ def _all_scores(plan: Plan) -> int:
 
 def _largest_matrix(plan: Plan) -> int:
     copies = UPDATE_COPIES if plan.method.needs_hessian else SCORE_COPIES
-    return int(max(matrix.rows * matrix.columns for matrix in plan.costs.matrices) * FLOAT * copies)
+    shapes = [(matrix.rows, matrix.columns) for matrix in plan.costs.matrices]
+    return max(int(rows * columns * FLOAT * copies) + plan.method.memory(rows, columns) for rows, columns in shapes)
 
 
 def gigabytes(count: int) -> str:

@@ -7,7 +7,7 @@ matrices, fused attention, passing memory, solving with a Hessian, and choosing 
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -20,6 +20,7 @@ from labutils.pruning.statistics import Statistics
 
 REPEATS = 6  # the first one is not counted
 WIDTH = 512
+ROW_BY_ROW = 8  # operations per row and squared width, from which on a method counts as such
 
 
 @dataclass(frozen=True)
@@ -83,27 +84,27 @@ def measure_pruning(method: MatrixMethod, device: torch.device, group: str | Non
     A matrix of many rows and one of few tell apart what grows with the weights and what grows with the columns.
     """
     hessian = _hessian(device)
-    own = Statistics(hessian if method.needs_hessian else None, hessian.diagonal().sqrt(), hessian[:8], 8)
-    factor = factor_hessian(hessian) if method.needs_hessian else None
+    sums = torch.zeros(WIDTH, device=device)
+    own = Statistics(hessian if method.needs_hessian else None, hessian.diagonal().sqrt(), hessian[:8], 8, sums)
+    factor = factor_hessian(hessian.to(method.precision)) if method.needs_factor else None
 
     def prune(weight: Tensor) -> None:
-        result = prune_matrix(weight, own, method, n_drop=weight.numel() // 2, factor=factor, group=group)
+        known = replace(own, gradient=weight.abs()) if method.gradients else own
+        result = prune_matrix(weight, known, method, n_drop=weight.numel() // 2, factor=factor, group=group)
         weight.clone().copy_(result.weight)
         count_zeros(result.weight)
 
     def seconds(rows: int) -> float:
         weight = torch.randn(rows, WIDTH, device=device)
         whole = _seconds(lambda: prune(weight), device)
-        return whole - update_operations(method, rows, WIDTH) * measure_speed(device, torch.float32).product
+        return whole - method.operations(rows, WIDTH) * measure_speed(device, torch.float32).product
 
-    few, many = seconds(WIDTH // 8), seconds(2 * WIDTH)
-    per_weight = max(many - few, 0) / (2 * WIDTH - WIDTH // 8) / WIDTH
-    return PruningSpeed(max(few / WIDTH - per_weight * WIDTH // 8, 0), per_weight)
-
-
-def update_operations(method: MatrixMethod, rows: int, columns: int) -> int:
-    """Operations of the products in which the columns to the right make up for what is dropped."""
-    return rows * columns**2 if method.needs_hessian else 0
+    # Where every row is solved or searched by itself, few rows tell as much, and the probe stays short.
+    row_by_row = method.operations(1, WIDTH) > ROW_BY_ROW * WIDTH**2
+    fewest, most = (WIDTH // 64, WIDTH // 8) if row_by_row else (WIDTH // 8, 2 * WIDTH)
+    few, many = seconds(fewest), seconds(most)
+    per_weight = max(many - few, 0) / (most - fewest) / WIDTH
+    return PruningSpeed(max(few / WIDTH - per_weight * fewest, 0), per_weight)
 
 
 def _tokens_and_weight(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,13 @@
 """The time of each stage of a pruning: the work of all blocks, in units whose rates were measured on the machine."""
 
 from labutils.pruning.forecast.plan import Plan
-from labutils.pruning.forecast.probe import PruningSpeed, Speed, update_operations
+from labutils.pruning.forecast.probe import PruningSpeed, Speed
 from labutils.pruning.selection import PROBE_COST
 from labutils.pruning.statistics import SAMPLE_TOKENS
 from labutils.pruning.symmetric import strip_width
 
 FLOAT = 4  # bytes of the float32 in which scores are kept
+BACKWARD = 2.0  # passes forward that take as long as one backward
 
 
 def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed, *, errors: bool = True) -> dict[str, float]:
@@ -15,7 +16,7 @@ def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed, *, errors: bo
         "allocate": _allocate(plan, speed),
         "collect": _collect(plan, speed) * plan.n_walks,
         "factorise": _factorise(plan, speed) * plan.n_walks,
-        "prune": _prune(plan, speed, pruning, errors) * plan.n_walks,
+        "prune": (_prune(plan, speed, pruning, errors) + _descend(plan, speed)) * plan.n_walks,
         "advance": _run(plan, speed) * (plan.n_blocks - 1) * plan.n_walks,
         "measure": _measure(plan, speed),
     }
@@ -50,7 +51,20 @@ def _collect(plan: Plan, speed: Speed) -> float:
     last = plan.costs.matrices[-1]
     spared = 0 if last.share < 1 else speed.product * 2 * plan.n_tokens * last.rows * last.columns
     once = _run(plan, speed) + _sum_inputs(plan, speed, plan.method.needs_hessian)
+    once += BACKWARD * _run(plan, speed) * _gradient_passes(plan)
     return once * plan.n_blocks - spared * (plan.n_blocks if plan.options.sequential else 1)
+
+
+def _gradient_passes(plan: Plan) -> float:
+    """Passes with gradients over the calibration: a block goes back through a whole batch for each sequence of it."""
+    backward = {None: 0.0, "model": 1.0, "block": float(plan.options.batch_size)}
+    return backward[plan.method.gradients]
+
+
+def _descend(plan: Plan, speed: Speed) -> float:
+    """Steps of a reconstruction of whole blocks, each with gradients of one batch."""
+    steps = plan.method.of_block.block_steps if plan.method.of_block else 0
+    return (1 + BACKWARD) * _run(plan, speed) / plan.n_batches * steps * plan.n_blocks
 
 
 def _allocate(plan: Plan, speed: Speed) -> float:
@@ -62,18 +76,17 @@ def _allocate(plan: Plan, speed: Speed) -> float:
 
 
 def _factorise(plan: Plan, speed: Speed) -> float:
-    if not plan.method.needs_hessian:
+    if not plan.method.needs_factor:
         return 0.0
-    return speed.factor * sum(width**3 for width, _ in plan.costs.inputs.values()) * plan.n_blocks
+    share = plan.method.precision.itemsize / FLOAT  # double precision takes twice as long
+    return share * speed.factor * sum(width**3 for width, _ in plan.costs.inputs.values()) * plan.n_blocks
 
 
 def _prune(plan: Plan, speed: Speed, pruning: PruningSpeed, errors: bool) -> float:
     seconds = 0.0
     for rows, columns in ((matrix.rows, matrix.columns) for matrix in plan.costs.matrices):
         seconds += pruning.column * columns + pruning.weight * rows * columns
-        seconds += speed.product * (
-            update_operations(plan.method, rows, columns) + errors * _error(plan, rows, columns)
-        )
+        seconds += speed.product * (plan.method.operations(rows, columns) + errors * _error(plan, rows, columns))
     return seconds * plan.n_blocks
 
 

@@ -1,0 +1,55 @@
+"""Figures of notebook 12: a panel per case, a mark per method, and what the bars begin and end at."""
+
+import pandas as pd
+import pytest
+
+from labutils.optima import figures
+
+CASES = [("unstructured", 0.5), ("unstructured", 0.7), ("2:4", 0.5)]
+METHODS = ["magnitude", "wanda", "magnitude+ls", "wanda+ls", "sparsegpt", "wanda+swaps+ls"]
+
+
+def test_bars_are_ratios() -> None:
+    rows = [{"method": name, "case": case, "ratio": 6.0, "of_mask": 2.0, "of_reconstruction": 3.0, "low": 5, "high": 7}
+            for case in ("50% zeros", "2:4") for name in METHODS]  # fmt: skip
+    figure = figures.ratio_bars(pd.DataFrame(rows), title="t")
+    assert [axis.get_title() for axis in figure.axes] == ["50% zeros", "2:4"]
+    bars = figure.axes[0].patches
+    assert len(bars) == 2 * len(METHODS)
+    assert (bars[0].get_x(), bars[0].get_width()) == (1, 1) and bars[len(METHODS)].get_width() == 4
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == METHODS
+
+
+def test_shares_stand_at_their_sparsities() -> None:
+    rows = [{"model": model, "pattern": pattern, "sparsity": sparsity, "part": part, "estimate": 0.3, "low": 0.2,
+             "high": 0.5} for model in ("a", "b") for pattern, sparsity in CASES
+            for part in ("mask", "reconstruction", "both together")]  # fmt: skip
+    figure = figures.share_curves(pd.DataFrame(rows), title="t")
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["50%", "70%", "2:4"]
+
+
+def test_masks_have_colours_and_steps_have_shapes() -> None:
+    points = pd.DataFrame([
+        {"model": model, "pattern": pattern, "sparsity": sparsity, "method": name, "added": 0.1, "error": 0.01}
+        for model in ("a", "b") for pattern, sparsity in CASES for name in METHODS
+    ])  # fmt: skip
+    figure = figures.error_scatter(points, unit="nats", title="t")
+    assert len(figure.axes) == 6 and figure.axes[0].get_title() == "a, 50%"
+    shown = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert shown == {"mask: magnitude", "mask: wanda", "then: none", "then: ls", "sparsegpt", "wanda+swaps+ls"}
+    marks = figures._Marks(METHODS)
+    assert marks.of("wanda")["color"] == marks.of("wanda+ls")["color"] != marks.of("magnitude+ls")["color"]
+    assert marks.of("wanda+ls")["marker"] == marks.of("magnitude+ls")["marker"] != marks.of("wanda")["marker"]
+    costs = pd.DataFrame({"method": METHODS, "seconds": range(1, 7), "estimate": 0.2, "low": 0.1, "high": 0.3})
+    axis = figures.cost_scatter(costs, unit="nats", title="t").axes[0]
+    assert axis.get_xscale() == "log" and len(axis.containers) == len(METHODS)
+
+
+@pytest.mark.parametrize("counts", [[2], [2, 8, 32]])
+def test_two_curves_a_method(counts: list[int]) -> None:
+    rows = [{"method": name, "tokens_per_input": float(count), "error": 0.1, "held_out": 0.2}
+            for name in METHODS for count in counts]  # fmt: skip
+    axis = figures.size_curves(pd.DataFrame(rows), title="t").axes[0]
+    assert len(axis.lines) == 2 * len(METHODS)
+    assert [label.get_text() for label in axis.get_xticklabels()] == [f"{count:.2g}" for count in counts]
