@@ -38,7 +38,7 @@ _HOMES = {
 
 _ROOMS = [
     "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "training", "evaluation",
-    "checkpoints", "plots", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
+    "checkpoints", "plots", "recovery", "sweeps", "attribution", "adaptation", "distillation", "costs", "lab_models",
     "foresight",
 ]  # fmt: skip
 
