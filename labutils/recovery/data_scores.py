@@ -6,7 +6,7 @@ is trained; a small reference model, Ankner et al. 2024 (arXiv:2405.20541); degr
 pool, and all sequences are equally long, so that its division by the cost of a sample changes no order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,8 @@ from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_causal, check_token_ids
 
 BANDS = ("low", "middle", "high")
+# What the papers keep: 30 % (Marion et al.), 50 % (Ankner et al.), a twentieth to a fifth (PASER).
+SHARES = {"perplexity": 0.3, "el2n": 0.3, "small": 0.5, "targeted": 0.2}
 
 
 def score_data(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], *, batch_size: int = 16) -> pd.DataFrame:
@@ -122,3 +124,63 @@ def target_clusters(
         chosen.append(members[name][taken[name]])
         taken[name] += 1
     return sorted(chosen)
+
+
+def select_pools(
+    pool: Mapping[str, Sequence[Tensor]],
+    *,
+    dense: PreTrainedModel,
+    pruned: Sequence[PreTrainedModel],
+    reference: PreTrainedModel,
+    small: PreTrainedModel,
+    shares: Mapping[str, float] = SHARES,
+    band: str = "middle",
+) -> tuple[dict[str, list[Int64[Tensor, "n seq_len"]]], pd.DataFrame]:
+    """Parts of a pool, chosen in every way that is compared, each beside a random part of its own size.
+
+        pools, table = lab.recovery.select_pools(pool, dense=model, pruned=copies, reference=other, small=tiny)
+
+    Args:
+        pool: source → its sequences in every draw.
+        pruned: what pruning made of the dense model, in every draw.
+        reference, small: models whose perplexity and EL2N are read, neither of them the one that will be trained.
+        shares: of the pool that each way keeps; "perplexity", "el2n", "small" and "targeted".
+        band: which part of a score is kept by the filters.
+
+    Returns:
+        name → the chosen sequences of every draw: "all", the four ways, and "random-30" for each share; and a row per
+        draw, name and source, ``share``, of what was chosen.
+    """
+    chosen: dict[str, list[Tensor]] = {}
+    rows = []
+    for draw, copy in enumerate(pruned):
+        names = [source for source, tokens in pool.items() for _ in range(len(tokens[draw]))]
+        whole = torch.cat([tokens[draw] for tokens in pool.values()])
+        by_reference = score_data(reference, whole)
+        by_small = score_data(small, whole)
+        places = {
+            "all": list(range(len(whole))),
+            "perplexity": choose_share(by_reference["perplexity"], shares["perplexity"], band),
+            "el2n": choose_share(by_reference["el2n"], shares["el2n"], band),
+            "small": choose_share(by_small["perplexity"], shares["small"], band),
+        }
+        count = max(1, round(shares["targeted"] * len(whole)))
+        places["targeted"] = target_clusters(divergences(dense, copy, whole), names, count)
+        for number, share in enumerate(sorted(set(shares.values()))):
+            order = np.random.default_rng([draw, number]).permutation(len(whole))
+            places[random_name(share)] = sorted(order[: max(1, round(share * len(whole)))].tolist())
+        for name, own in places.items():
+            chosen.setdefault(name, []).append(whole[own])
+            for source in pool:
+                share = sum(names[i] == source for i in own) / len(own)
+                rows.append({"draw": draw, "selection": name, "source": source, "share": share})
+    return chosen, pd.DataFrame(rows)
+
+
+def random_name(share: float) -> str:
+    """The name of a random part of a pool.
+
+    >>> random_name(0.3)
+    'random-30'
+    """
+    return f"random-{100 * share:g}"

@@ -52,6 +52,21 @@ def own_continuations(
     return torch.cat(written)
 
 
+def join_prompts(tokens: Int64[Tensor, "n seq_len"], prompt_len: int) -> Int64[Tensor, "rows seq_len"]:
+    """Only the beginnings of some windows, joined into windows of the same length: as many tokens, all of prompts.
+
+    >>> join_prompts(torch.arange(8).reshape(2, 4), 2)
+    tensor([[0, 1, 4, 5]])
+
+    Raises:
+        ValueError: the prompts do not fill whole windows.
+    """
+    length = tokens.shape[1]
+    if not 1 <= prompt_len <= length or length % prompt_len or len(tokens) % (length // prompt_len):
+        raise ValueError(f"{len(tokens)} prompts of {prompt_len} tokens do not fill whole windows of {length}.")
+    return tokens[:, :prompt_len].reshape(-1, length)
+
+
 def continuation_losses(
     model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], prompt_len: int, *, batch_size: int = 32
 ) -> Float32[Tensor, " n"]:

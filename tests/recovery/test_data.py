@@ -13,8 +13,10 @@ from labutils.recovery import (
     choose_share,
     continuation_losses,
     divergences,
+    join_prompts,
     own_continuations,
     score_data,
+    select_pools,
     target_clusters,
 )
 from labutils.recovery.data_scores import js_divergence
@@ -107,3 +109,33 @@ def test_targets_follow_what_was_lost() -> None:
     for bad in [(lost, names, 8), (lost, names[:3], 2), ([-0.1], ["a"], 1)]:
         with pytest.raises(ValueError, match="cannot be chosen"):
             target_clusters(*bad)
+
+
+def test_prompts_fill_windows() -> None:
+    joined = join_prompts(torch.arange(32).reshape(4, 8), 4)
+    assert joined.tolist() == [[0, 1, 2, 3, 8, 9, 10, 11], [16, 17, 18, 19, 24, 25, 26, 27]]
+    for rows, prompt in [(3, 4), (4, 3), (4, 0)]:
+        with pytest.raises(ValueError, match="do not fill"):
+            join_prompts(torch.arange(8 * rows).reshape(rows, 8), prompt)
+
+
+def test_pools_hold_what_the_scores_choose(tiny_llama: nn.Module, tiny_gpt2: nn.Module, tiny_opt: nn.Module) -> None:
+    pool = {
+        source: [torch.randint(3, 64, (10, 16), generator=torch.Generator().manual_seed(n + d)) for d in (0, 1)]
+        for n, source in enumerate(["lab:one", "lab:two"])
+    }
+    hurt = copy.deepcopy(tiny_llama)
+    with torch.no_grad():
+        hurt.model.layers[1].mlp.down_proj.weight.zero_()
+    given = {"dense": tiny_llama, "pruned": [hurt, hurt], "reference": tiny_gpt2, "small": tiny_opt}
+    pools, table = select_pools(pool, **given)
+    sizes = {name: {len(each) for each in own} for name, own in pools.items()}
+    assert sizes == {
+        "all": {20}, "perplexity": {6}, "el2n": {6}, "small": {10}, "targeted": {4},
+        "random-20": {4}, "random-30": {6}, "random-50": {10},
+    }  # fmt: skip
+    whole = torch.cat([pool["lab:one"][1], pool["lab:two"][1]])
+    assert torch.equal(pools["small"][1], whole[choose_share(score_data(tiny_opt, whole)["perplexity"], 0.5)])
+    names = ["lab:one"] * 10 + ["lab:two"] * 10
+    assert torch.equal(pools["targeted"][1], whole[target_clusters(divergences(tiny_llama, hurt, whole), names, 4)])
+    assert table.groupby(["draw", "selection"])["share"].sum().tolist() == pytest.approx([1.0] * 16)
