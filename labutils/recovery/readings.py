@@ -60,7 +60,7 @@ def load_readings(
 ) -> list[Reading]:
     """The test split of some texts and choice tasks.
 
-        readings = load_readings(["lab:review"], ["lab:qa/birthplaces"], tokenizer, n_items=64, n_task_items=100, seq_len=128)
+        load_readings(["lab:review"], ["lab:qa/birthplaces"], tokenizer, n_items=64, n_task_items=100, seq_len=128)
 
     Raises:
         ValueError: a task of another kind; and as the loaders.

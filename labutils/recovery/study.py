@@ -34,7 +34,7 @@ from labutils.recovery.places import assert_kept, kept_places
 from labutils.recovery.readings import Reading, read_model
 from labutils.recovery.recovering import Recovered, recover
 from labutils.recovery.reestimating import reestimate
-from labutils.recovery.removal import choose_blocks, choose_neurons, silence_blocks, silence_neurons
+from labutils.recovery.removal import Neurons, choose_blocks, choose_neurons, silence_blocks, silence_neurons
 from labutils.recovery.stages import GRADUAL, OWN, TEXT, Stage, parse_arm
 from labutils.runner.finished_runs import FinishedRuns
 
@@ -233,7 +233,7 @@ class _Draw:
     def carry_out(self, stages: list[Stage], sparsity: float) -> pd.DataFrame:
         """The rows of one arm."""
         bench = self.bench
-        model, neurons, kept = copy.deepcopy(bench.model), None, {}
+        model, neurons, kept = copy.deepcopy(bench.model), {}, {}
         seconds, trained, tokens = 0.0, 0, 0
         for number, stage in enumerate(stages):
             if stage.prunes and stage.kind != "gradual":
@@ -249,9 +249,7 @@ class _Draw:
         rows = read_model(model, bench.tokenizer, bench.readings)
         return rows.assign(seconds=seconds, trained=trained, tokens=tokens)
 
-    def _prune(
-        self, model: PreTrainedModel, stage: Stage, sparsity: float, neurons: dict | None, *, first: bool
-    ) -> float:
+    def _prune(self, model: PreTrainedModel, stage: Stage, sparsity: float, neurons: Neurons, *, first: bool) -> float:
         if first and (stage, sparsity) in self.pruned:
             state, seconds = self.pruned[stage, sparsity]
             model.load_state_dict(state)
@@ -271,7 +269,7 @@ class _Draw:
         return seconds
 
     def _train(
-        self, model: PreTrainedModel, stage: Stage, sparsity: float, neurons: dict | None
+        self, model: PreTrainedModel, stage: Stage, sparsity: float, neurons: Neurons
     ) -> tuple[Recovered, float]:
         bench, sizes = self.bench, self.bench.sizes
         if stage.kind == "reestimate":

@@ -44,8 +44,9 @@ def task_mask_sweep(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Prune with every task's sequences in every draw, and read all tasks.
 
-        rows, overlaps = lab.recovery.task_mask_sweep(model, tokenizer, sets, readings, name="lab-llama", method="wanda",
-            sparsity=0.6)
+        rows, overlaps = lab.recovery.task_mask_sweep(
+            model, tokenizer, sets, readings, name="lab-llama", method="wanda", sparsity=0.6
+        )
 
     Args:
         calibrations: name of a reading → its calibration sequences in every draw.
@@ -60,7 +61,8 @@ def task_mask_sweep(
     common = {
         "weights": hash_tensors(model.state_dict()), "tokenizer": hash_tokenizer(tokenizer), "method": method,
         "readings": hash_json([reading.fingerprint() for reading in readings]), "sparsity": sparsity,
-        "code": hash_code(*CODE, without=TOLD), "sets": [hash_tensors({"t": each}) for own in calibrations.values() for each in own],
+        "code": hash_code(*CODE, without=TOLD),
+        "sets": {task: [hash_tensors({"tokens": each}) for each in own] for task, own in calibrations.items()},
     }  # fmt: skip
     frames, overlaps = [], []
     n_draws = min(map(len, calibrations.values()))
