@@ -6,6 +6,7 @@ is trained; a small reference model, Ankner et al. 2024 (arXiv:2405.20541); degr
 pool, and all sequences are equally long, so that its division by the cost of a sample changes no order.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_causal, check_token_ids
+from labutils.pruning.pipeline import prune
 
 BANDS = ("low", "middle", "high")
 # What the papers keep: 30 % (Marion et al.), 50 % (Ankner et al.), a twentieth to a fifth (PASER).
@@ -130,7 +132,9 @@ def select_pools(
     pool: Mapping[str, Sequence[Tensor]],
     *,
     dense: PreTrainedModel,
-    pruned: Sequence[PreTrainedModel],
+    calibrations: Sequence[Tensor],
+    method: str,
+    sparsity: float,
     reference: PreTrainedModel,
     small: PreTrainedModel,
     shares: Mapping[str, float] = SHARES,
@@ -138,11 +142,13 @@ def select_pools(
 ) -> tuple[dict[str, list[Int64[Tensor, "n seq_len"]]], pd.DataFrame]:
     """Parts of a pool, chosen in every way that is compared, each beside a random part of its own size.
 
-        pools, table = lab.recovery.select_pools(pool, dense=model, pruned=copies, reference=other, small=tiny)
+        pools, table = lab.recovery.select_pools(
+            pool, dense=model, calibrations=tokens, method="wanda", sparsity=0.7, reference=other, small=tiny
+        )
 
     Args:
         pool: source → its sequences in every draw.
-        pruned: what pruning made of the dense model, in every draw.
+        calibrations: what the dense model is pruned with in every draw, to see what that damages.
         reference, small: models whose perplexity and EL2N are read, neither of them the one that will be trained.
         shares: of the pool that each way keeps; "perplexity", "el2n", "small" and "targeted".
         band: which part of a score is kept by the filters.
@@ -153,9 +159,11 @@ def select_pools(
     """
     chosen: dict[str, list[Tensor]] = {}
     rows = []
-    for draw, copy in enumerate(pruned):
-        names = [source for source, tokens in pool.items() for _ in range(len(tokens[draw]))]
-        whole = torch.cat([tokens[draw] for tokens in pool.values()])
+    for draw, tokens in enumerate(calibrations):
+        pruned = copy.deepcopy(dense)
+        prune(pruned, tokens, method=method, sparsity=sparsity)
+        names = [source for source, own in pool.items() for _ in range(len(own[draw]))]
+        whole = torch.cat([own[draw] for own in pool.values()])
         by_reference = score_data(reference, whole)
         by_small = score_data(small, whole)
         places = {
@@ -165,7 +173,7 @@ def select_pools(
             "small": choose_share(by_small["perplexity"], shares["small"], band),
         }
         count = max(1, round(shares["targeted"] * len(whole)))
-        places["targeted"] = target_clusters(divergences(dense, copy, whole), names, count)
+        places["targeted"] = target_clusters(divergences(dense, pruned, whole), names, count)
         for number, share in enumerate(sorted(set(shares.values()))):
             order = np.random.default_rng([draw, number]).permutation(len(whole))
             places[random_name(share)] = sorted(order[: max(1, round(share * len(whole)))].tolist())

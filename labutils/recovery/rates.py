@@ -35,7 +35,7 @@ def try_rates(
     ...     n_items=32, loaded=(model, tokenizer))
 
     A rate that makes the loss diverge has none. The lowest loss is chosen, the lower rate among equals; the sequences
-    are those of the train split, of a draw of their own.
+    are those of the train split, of a draw of their own. A single rate is taken untried.
 
     Args:
         arms: of each kind of training the first arm stands for all; data named by "@" are left out.
@@ -43,11 +43,16 @@ def try_rates(
     Raises:
         ValueError: all rates of a stage diverge.
     """
-    first = {}
+    first: dict[str, str] = {}
     for arm in arms:
         for stage in parse_arm(arm):
             if stage.rated:
                 first.setdefault(stage.rated, arm.replace(f"@{stage.data}", ""))
+    if len(rates) == 1:
+        alone = [
+            {"model": model_name(source), "stage": stage, "rate": rates[0], "loss": float("nan")} for stage in first
+        ]
+        return pd.DataFrame(alone).assign(chosen=True)
     tokens = load_tokens(text, loaded[1], n_sequences=n_items, seq_len=sizes.seq_len, seed=HELD_OUT_SEED)
     about = {"readings": [Reading("held out", TEXT_UNIT, tokens)], "sizes": sizes, "loaded": loaded, "folder": folder}
     rows = []

@@ -1,10 +1,12 @@
 """What a recovered model is read on: windows of text, continuations, choice tasks; a row per item."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from jaxtyping import Int64
+from scipy.stats import binomtest
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -97,3 +99,32 @@ def read_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, readi
             pd.DataFrame({"evaluation": reading.name, "item": range(len(losses)), "loss": losses, "unit": reading.unit})
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def check_dense(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, readings: Sequence[Reading], *, name: str
+) -> pd.DataFrame:
+    """What a dense model can do, beside what guessing does: ``model, evaluation, unit, value, low, guessing, usable``.
+
+        check_dense(model, tokenizer, readings, name="lab-llama")
+
+    A choice task is usable where Wilson's 95 % interval of the accuracy lies above 1 / (number of choices); text where
+    the mean loss is below that of guessing, the logarithm of the size of the vocabulary.
+    """
+    rows = []
+    for reading in readings:
+        losses = reading.losses(model, tokenizer)
+        mean = sum(losses) / len(losses)
+        if reading.task is None:
+            value, low, guessing = mean, None, math.log(model.config.vocab_size)
+            usable = mean < guessing
+        else:
+            right = round(len(losses) - sum(losses))
+            value, guessing = right / len(losses), float((1 / reading.task.items["choices"].map(len)).mean())
+            low = float(binomtest(right, len(losses)).proportion_ci(method="wilson").low)
+            usable = low > guessing
+        rows.append(
+            {"model": name, "evaluation": reading.name, "unit": reading.unit, "value": value, "low": low,
+             "guessing": guessing, "usable": usable}
+        )  # fmt: skip
+    return pd.DataFrame(rows)

@@ -22,9 +22,13 @@ from labutils.models.structure import find_blocks, prunable_layers
 from labutils.pruning.pipeline import prune
 from labutils.recovery.readings import Reading, read_model
 from labutils.runner.finished_runs import FinishedRuns
+from labutils.stats.bootstrap import Interval
+from labutils.stats.few_units import interval_over_units
 from labutils.stats.pairing import require_columns
 
 FORMAT = 1
+ROW_COLUMNS = ["evaluation", "item", "loss", "unit", "calibration", "draw", "model", "sparsity"]
+OVERLAP_COLUMNS = ["draw", "first", "second", "overlap"]
 CODE, TOLD = (
     ("labutils.recovery.task_masks",),
     ("labutils.pruning.forecast", "labutils.core.progress", "labutils.runner"),
@@ -65,7 +69,7 @@ def task_mask_sweep(
         "sets": {task: [hash_tensors({"tokens": each}) for each in own] for task, own in calibrations.items()},
     }  # fmt: skip
     frames, overlaps = [], []
-    n_draws = min(map(len, calibrations.values()))
+    n_draws = min(map(len, calibrations.values()), default=0)
     for draw in progress(range(n_draws), total=n_draws, description="masks of tasks", unit="draw"):
         key = {**common, "draw": draw}
         if not finished.has_frames(key):
@@ -76,6 +80,8 @@ def task_mask_sweep(
             made = finished.read_frames(key)
         frames.append(made["rows"])
         overlaps.append(made["overlaps"])
+    if not frames:
+        return pd.DataFrame(columns=ROW_COLUMNS), pd.DataFrame(columns=OVERLAP_COLUMNS)
     rows = pd.concat(frames, ignore_index=True).assign(model=name, sparsity=sparsity)
     return rows, pd.concat(overlaps, ignore_index=True)
 
@@ -94,8 +100,8 @@ def _one_draw(
         {"draw": draw, "first": one, "second": other, "overlap": mask_overlap(masks[one], masks[other])}
         for one, other in combinations(masks, 2)
     ]
-    columns = ["draw", "first", "second", "overlap"]
-    return {"rows": pd.concat(frames, ignore_index=True), "overlaps": pd.DataFrame(pairs, columns=columns)}
+    overlaps = pd.DataFrame(pairs, columns=OVERLAP_COLUMNS)
+    return {"rows": pd.concat(frames, ignore_index=True), "overlaps": overlaps}
 
 
 def _kept_weights(model: PreTrainedModel) -> Tensor:
@@ -125,3 +131,16 @@ def own_mask_gain(rows: pd.DataFrame) -> pd.DataFrame:
     own = rows[rows["calibration"] == rows["evaluation"]].set_index(keys)["loss"]
     others = rows[rows["calibration"] != rows["evaluation"]].groupby(keys)["loss"].mean()
     return (others.reindex(own.index) - own).rename("value").reset_index()
+
+
+def own_gain_over_tasks(rows: pd.DataFrame) -> Interval:
+    """The mean gain of own masks by Student's t over tasks: what holds for tasks that were not tried.
+
+    >>> own_gain_over_tasks(rows)
+
+    Undefined of fewer than two tasks.
+    """
+    if rows.empty or rows["calibration"].nunique() < 2:
+        return Interval.undefined("fewer than two tasks are above chance, so no task has another's mask")
+    means = own_mask_gain(rows).groupby("evaluation", as_index=False)["value"].mean()
+    return interval_over_units(means, unit="evaluation", value="value")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from labutils.evaluation import sequence_losses
+from labutils.pruning import prune
 from labutils.recovery import (
     choose_share,
     continuation_losses,
@@ -125,9 +126,9 @@ def test_pools_hold_what_the_scores_choose(tiny_llama: nn.Module, tiny_gpt2: nn.
         for n, source in enumerate(["lab:one", "lab:two"])
     }
     hurt = copy.deepcopy(tiny_llama)
-    with torch.no_grad():
-        hurt.model.layers[1].mlp.down_proj.weight.zero_()
-    given = {"dense": tiny_llama, "pruned": [hurt, hurt], "reference": tiny_gpt2, "small": tiny_opt}
+    prune(hurt, TOKENS, method="wanda", sparsity=0.5)
+    given = {"dense": tiny_llama, "calibrations": [TOKENS, TOKENS], "method": "wanda", "sparsity": 0.5}
+    given |= {"reference": tiny_gpt2, "small": tiny_opt}
     pools, table = select_pools(pool, **given)
     sizes = {name: {len(each) for each in own} for name, own in pools.items()}
     assert sizes == {

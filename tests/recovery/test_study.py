@@ -13,7 +13,7 @@ import labutils as lab
 from labutils.recovery import RecoverySizes, load_readings, own_reading, recovery_sweep, task_mask_sweep, try_rates
 from labutils.recovery import study as study_module
 from labutils.recovery.stages import parse_arm
-from labutils.recovery.task_masks import own_mask_gain
+from labutils.recovery.task_masks import own_gain_over_tasks, own_mask_gain
 
 pytest.importorskip("peft")
 ARMS = [
@@ -130,11 +130,11 @@ def test_the_best_rate_is_chosen_on_other_text(asked: dict) -> None:
     )  # fmt: skip
     assert len(tried) == 4 and lab.recovery.chosen_rates(tried) == {"norms": 1e-3, "lora": 1e-3}
     assert tried.loc[tried["rate"] == 1e30, "loss"].isna().all()
+    given = {"arms": ["wanda → norms"], "sparsity": 0.5, "text": asked["text"], "n_items": 3, "sizes": SIZES}
     with pytest.raises(ValueError, match="diverges at every rate"):
-        try_rates(
-            "lab-llama", arms=["wanda → lora"], sparsity=0.5, text=asked["text"], rates=[1e30], n_items=3, sizes=SIZES,
-            loaded=asked["loaded"],
-        )  # fmt: skip
+        try_rates("lab-llama", **given, rates=[1e30, 1e31], loaded=asked["loaded"])
+    alone = try_rates("lab-llama", **given, rates=[1e-2], loaded=asked["loaded"])
+    assert lab.recovery.chosen_rates(alone) == {"norms": 1e-2} and alone["loss"].isna().all()
 
 
 def test_masks_of_tasks_are_kept_and_compared(asked: dict, tmp_path: Path) -> None:
@@ -155,3 +155,19 @@ def test_masks_of_tasks_are_kept_and_compared(asked: dict, tmp_path: Path) -> No
     one = gain.query("evaluation == @names[0] and draw == 0 and item == 1")["value"].item()
     cell = rows.query("evaluation == @names[0] and draw == 0 and item == 1").set_index("calibration")["loss"]
     assert one == pytest.approx(cell[names[1]] - cell[names[0]])
+    over = own_gain_over_tasks(rows)
+    assert (
+        over.estimate == pytest.approx(gain.groupby("evaluation")["value"].mean().mean())
+        and "2 evaluations" in over.note
+    )
+    none, no_overlaps = task_mask_sweep(model, tokenizer, {}, readings, **given)
+    assert none.empty and no_overlaps.empty and not own_gain_over_tasks(none).defined
+
+
+def test_a_guessing_model_is_told(asked: dict) -> None:
+    model, tokenizer = asked["loaded"]
+    found = lab.recovery.check_dense(model, tokenizer, asked["readings"][:2], name="tiny").set_index("unit")
+    text, task = found.loc["nats per token"], found.loc["accuracy"]
+    losses = asked["readings"][0].losses(model, tokenizer)
+    assert text["value"] == pytest.approx(sum(losses) / 3) and not text["usable"]  # random weights
+    assert task["guessing"] == 0.25 and not task["usable"] and 0 <= task["low"] <= task["value"]
