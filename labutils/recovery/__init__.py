@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = attach(
         "removal": ["choose_neurons", "choose_blocks", "silence_neurons", "silence_blocks"],
         "own_text": ["own_continuations", "continuation_losses", "join_prompts"],
         "data_scores": ["score_data", "choose_share", "divergences", "target_clusters", "select_pools", "random_name"],
-        "readings": ["Reading", "load_readings", "own_reading", "read_model", "check_dense"],
+        "readings": ["Reading", "load_readings", "own_reading", "read_model", "check_dense", "pool_tasks"],
         "study": ["recovery_sweep", "RecoverySizes"],
         "rates": ["try_rates", "chosen_rates"],
         "task_masks": ["task_mask_sweep", "own_mask_gain", "own_gain_over_tasks", "mask_overlap"],

@@ -128,3 +128,17 @@ def check_dense(
              "guessing": guessing, "usable": usable}
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def pool_tasks(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all choice tasks as those of one evaluation, "tasks", so that a score is the mean over tasks.
+
+    >>> pool_tasks(recovery_sweep("lab-llama", **given))
+
+    Items get numbers of their own, the same in every arm; tasks of unlike size would weigh by their items.
+    """
+    chosen = rows[rows["unit"] == ACCURACY]
+    places = list(zip(chosen["evaluation"], chosen["item"], strict=True))
+    numbers = {place: number for number, place in enumerate(sorted(set(places)))}
+    items = [numbers[place] for place in places]
+    return chosen.assign(evaluation="tasks", item=items)

@@ -142,5 +142,6 @@ def own_gain_over_tasks(rows: pd.DataFrame) -> Interval:
     """
     if rows.empty or rows["calibration"].nunique() < 2:
         return Interval.undefined("fewer than two tasks are above chance, so no task has another's mask")
-    means = own_mask_gain(rows).groupby("evaluation", as_index=False)["value"].mean()
-    return interval_over_units(means, unit="evaluation", value="value")
+    gain = own_mask_gain(rows).rename(columns={"evaluation": "task"})
+    means = gain.groupby("task", as_index=False)["value"].mean()
+    return interval_over_units(means, unit="task", value="value", n_items=int(gain["item"].nunique()))

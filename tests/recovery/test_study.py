@@ -10,7 +10,15 @@ from helpers import write_jsonl
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import labutils as lab
-from labutils.recovery import RecoverySizes, load_readings, own_reading, recovery_sweep, task_mask_sweep, try_rates
+from labutils.recovery import (
+    RecoverySizes,
+    load_readings,
+    own_reading,
+    pool_tasks,
+    recovery_sweep,
+    task_mask_sweep,
+    try_rates,
+)
 from labutils.recovery import study as study_module
 from labutils.recovery.stages import parse_arm
 from labutils.recovery.task_masks import own_gain_over_tasks, own_mask_gain
@@ -83,6 +91,10 @@ def test_a_killed_sweep_goes_on_to_the_same_rows(asked: dict, tmp_path: Path, mo
 
 
 def check_rows(rows: pd.DataFrame) -> None:
+    tasks = pd.concat([rows.assign(evaluation=rows["evaluation"] + end) for end in ("", " again")])
+    pooled = pool_tasks(tasks)
+    assert set(pooled["item"]) == set(range(8)) and set(pooled["evaluation"]) == {"tasks"}
+    assert len(pooled) == 2 * (rows["unit"] == "accuracy").sum()
     assert set(rows["arm"]) == {"dense", *ARMS}
     assert (rows.groupby(["arm", "draw"]).size() == 3 + 4 + 3).all()
     assert set(rows.loc[rows["unit"] == "accuracy", "loss"]) <= {0.0, 1.0}
@@ -156,10 +168,8 @@ def test_masks_of_tasks_are_kept_and_compared(asked: dict, tmp_path: Path) -> No
     cell = rows.query("evaluation == @names[0] and draw == 0 and item == 1").set_index("calibration")["loss"]
     assert one == pytest.approx(cell[names[1]] - cell[names[0]])
     over = own_gain_over_tasks(rows)
-    assert (
-        over.estimate == pytest.approx(gain.groupby("evaluation")["value"].mean().mean())
-        and "2 evaluations" in over.note
-    )
+    assert over.estimate == pytest.approx(gain.groupby("evaluation")["value"].mean().mean())
+    assert over.note == "over 2 tasks"
     none, no_overlaps = task_mask_sweep(model, tokenizer, {}, readings, **given)
     assert none.empty and no_overlaps.empty and not own_gain_over_tasks(none).defined
 
