@@ -93,26 +93,29 @@ def keep_largest(scores: Float[Tensor, "out in"], share: float) -> Bool[Tensor, 
 
 
 class _Run:
-    """The weights behind the masks, their scores, and one step of training."""
+    """The weights behind the masks, in 32 bits, their scores, and one step of training."""
 
     def __init__(self, model: PreTrainedModel, shown: list[nn.Parameter], score: str) -> None:
         self.model, self.shown, self.score = model, shown, score
         self.masks = [torch.ones_like(one, dtype=torch.bool) for one in shown]
-        self.hidden = [nn.Parameter(one.detach().clone()) for one in shown]
         self.scores = [torch.zeros_like(one, dtype=torch.float32) for one in shown]
-        self.others = [one for one in model.parameters() if all(one is not other for other in shown)]
+        own = {id(one) for one in shown}
+        self.others = [one for one in model.parameters() if id(one) not in own]
+        self.hidden, self.rest = map(_copies, (shown, self.others))
         self.text = choose_loss("text", None)
 
     def trained(self) -> list[nn.Parameter]:
-        return [*self.hidden, *self.others]
+        return [*self.hidden, *self.rest]
 
     @torch.no_grad()
     def show_masked(self, share: float) -> None:
-        """Choose the masks anew and put the masked weights into the model."""
+        """Choose the masks anew and put the masked weights into the model, the others as they are."""
         for number, (parameter, weights) in enumerate(zip(self.shown, self.hidden, strict=True)):
             ranked = self.scores[number] if self.score == "movement" else weights.abs()
             self.masks[number] = keep_largest(ranked, share)
             parameter.copy_(weights * self.masks[number])
+        for parameter, weights in zip(self.others, self.rest, strict=True):
+            parameter.copy_(weights)
 
     def step(self, batch: Tensor, optimizer: torch.optim.Optimizer, share: float, rate: float) -> float:
         self.show_masked(share)
@@ -123,11 +126,18 @@ class _Run:
             raise ValueError(f"the loss is {loss.item()}; lower the learning rate (now {rate:g}).")
         loss.backward()
         for parameter, weights, scores, mask in zip(self.shown, self.hidden, self.scores, self.masks, strict=True):
-            scores -= (parameter.grad * weights.detach()).float()
-            weights.grad = parameter.grad.masked_fill(~mask, 0.0)
+            gradient = parameter.grad.float()
+            scores -= gradient * weights.detach()
+            weights.grad = gradient.masked_fill(~mask, 0.0)
+        for parameter, weights in zip(self.others, self.rest, strict=True):
+            weights.grad = None if parameter.grad is None else parameter.grad.float()
         nn.utils.clip_grad_norm_(self.trained(), CLIP_NORM)
         optimizer.step()
         return loss.item()
+
+
+def _copies(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    return [nn.Parameter(one.detach().clone().float()) for one in parameters]
 
 
 def _block_matrices(model: PreTrainedModel) -> list[nn.Parameter]:

@@ -55,6 +55,13 @@ def test_movement_is_the_sum_of_gradient_times_weight(tiny_llama: nn.Module) -> 
     assert (shown[0] == 0).sum() == shown[0].numel() // 2
 
 
+def test_sixteen_bits_learn_behind_copies_of_thirty_two(tiny_llama: nn.Module) -> None:
+    model = tiny_llama.to(torch.bfloat16)
+    prune_while_tuning(model, TOKENS, score="magnitude", sparsity=0.5, steps=40, learning_rate=1e-3, batch_size=4)
+    norm = model.model.norm.weight
+    assert norm.dtype == torch.bfloat16 and (norm != 1).any()
+
+
 def test_what_is_largest_is_kept() -> None:
     scores = torch.tensor([[3.0, 1.0], [1.0, 2.0]])
     assert keep_largest(scores, 0.0).all() and keep_largest(scores, 0.25).tolist() == [[True, True], [False, True]]
