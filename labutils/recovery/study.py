@@ -27,6 +27,7 @@ from labutils.data.corpora import load_tokens
 from labutils.models.loading import load_model, model_name
 from labutils.models.structure import find_blocks
 from labutils.pruning.pipeline import prune
+from labutils.pruning.requests import has_own_registrations, with_registrations
 from labutils.recovery.gradual import prune_while_tuning
 from labutils.recovery.own_text import own_continuations
 from labutils.recovery.penalised import tune_with_penalty
@@ -104,7 +105,7 @@ def recovery_sweep(
         rates: learning rates, by the training stage without its data ("lora", "all/logits").
         pools: further data that arms may name: its sequences in every draw, by the draw's number.
         loaded: what `load_model` gave for `source`, where it is at hand.
-        folder: where finished arms are kept; None keeps nothing.
+        folder: where finished arms are kept; None keeps nothing, and neither do scores and methods of one's own.
 
     Returns:
         a row per arm, sparsity, draw, evaluation and item: ``model, architecture, calibration, evaluation, arm, method,
@@ -122,7 +123,7 @@ def recovery_sweep(
     _check_arms(arms, rates, pools, draws)
     model, tokenizer = loaded or load_model(source)
     bench = Bench(model, tokenizer, readings, text, sizes, rates, pools)
-    finished = FinishedRuns(folder, FORMAT)
+    finished = FinishedRuns(None if has_own_registrations() else folder, FORMAT)
     common = _common_key(bench)
     about = {"model": model_name(source), "architecture": model.config.model_type, "calibration": text}
     key = {**common, "arm": "dense"}
@@ -132,8 +133,9 @@ def recovery_sweep(
     else:
         dense = finished.read_frames(key)["rows"]
     named = {"arm": "dense", "method": "dense", "sparsity": 0.0, "draw": -1, "seconds": 0.0, "trained": 0, "tokens": 0}
+    one_draw = with_registrations(_one_draw)
     run = separate_tasks()(
-        delayed(_one_draw)(bench, list(arms), list(sparsities), draw, finished, common) for draw in draws
+        delayed(one_draw)(bench, list(arms), list(sparsities), draw, finished, common) for draw in draws
     )
     frames = progress(run, total=len(draws), description=f"recoveries of {about['model']}", unit="draw")
     return pd.concat([dense.assign(**named), *frames], ignore_index=True).assign(**about)
