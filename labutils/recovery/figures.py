@@ -41,7 +41,7 @@ def share_by_time(table: pd.DataFrame, *, title: str, whole: float = 1.0) -> Fig
         axes.flat[0].plot([], [], "o", color=OTHER_COLOURS[number % len(OTHER_COLOURS)], label=way)
     for number, model in enumerate(models if len(models) > 1 else []):
         axes.flat[0].plot([], [], SHAPES[number % 8], color="0.5", label=model)
-    note = "dotted: the dense model; bars: 95% intervals over items and draws"
+    note = f"dotted: the dense model; bars: 95% intervals over items and draws; below {FLOOR:.0%} drawn there"
     return finish_figure(figure, title, note, legend_of=axes.flat[0])
 
 
