@@ -29,7 +29,7 @@ def share_by_time(table: pd.DataFrame, *, title: str, whole: float = 1.0) -> Fig
     for axis, sparsity in zip(axes.flat, sparsities, strict=True):
         part = table[table["sparsity"] == sparsity].dropna(subset=["estimate"])
         axis.axhline(0, color="0.3", linewidth=1, zorder=0)
-        axis.axhline(whole, color="0.3", linewidth=1, linestyle=":", zorder=0)
+        axis.axhline(whole, color="0.1", linewidth=1.6, linestyle=":", zorder=1)
         for row in part.itertuples():
             _mark(
                 axis, row, OTHER_COLOURS[ways.index(row.way) % len(OTHER_COLOURS)], SHAPES[models.index(row.model) % 8]
@@ -41,7 +41,7 @@ def share_by_time(table: pd.DataFrame, *, title: str, whole: float = 1.0) -> Fig
         axes.flat[0].plot([], [], "o", color=OTHER_COLOURS[number % len(OTHER_COLOURS)], label=way)
     for number, model in enumerate(models if len(models) > 1 else []):
         axes.flat[0].plot([], [], SHAPES[number % 8], color="0.5", label=model)
-    note = f"dotted: the dense model; bars: 95% intervals over items and draws; below {FLOOR:.0%} drawn there"
+    note = f"dotted: the dense model; bars: 95% intervals over items and draws; lower than −{-FLOOR:.0%} is drawn there"
     return finish_figure(figure, title, note, legend_of=axes.flat[0])
 
 

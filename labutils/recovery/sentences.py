@@ -17,10 +17,17 @@ def tell_ways(table: pd.DataFrame) -> str:
     found = table.dropna(subset=["estimate"]).groupby("way", sort=False)[["estimate", "seconds"]].mean()
     if found.empty:
         return "Pruning lost nothing clear that could come back."
-    each = [f"{row.Index} brings back {row.estimate:.0%} in {row.seconds:.0f} seconds" for row in found.itertuples()]
+    each = [
+        f"{row.Index} brings back {_share(row.estimate)} in {row.seconds:.0f} seconds" for row in found.itertuples()
+    ]
     half = found[found["estimate"] > 0.5].sort_values("seconds")
     last = f"The fastest to one half is {half.index[0]}." if len(half) else "No way brings half of it back."
     return f"{'; '.join(each)}. {last}"
+
+
+def _share(value: float) -> str:
+    """As per cent, with a true minus sign and no negative zero."""
+    return format(round(value, 2) + 0.0, ".0%").replace("-", "−")
 
 
 def tell_cells(table: pd.DataFrame, what: str) -> str:
