@@ -124,13 +124,13 @@ def own_mask_gain(rows: pd.DataFrame) -> pd.DataFrame:
     >>> own_mask_gain(rows).groupby("evaluation")["value"].mean()
 
     Returns:
-        ``model, evaluation, draw, item, value`` of the tasks that have a mask of their own.
+        ``model, evaluation, draw, item, value`` of the tasks that have a mask of their own and another's.
     """
     require_columns(rows, ["model", "calibration", "evaluation", "draw", "item", "loss"])
     keys = ["model", "evaluation", "draw", "item"]
     own = rows[rows["calibration"] == rows["evaluation"]].set_index(keys)["loss"]
     others = rows[rows["calibration"] != rows["evaluation"]].groupby(keys)["loss"].mean()
-    return (others.reindex(own.index) - own).rename("value").reset_index()
+    return (others.reindex(own.index) - own).rename("value").dropna().reset_index()
 
 
 def own_gain_over_tasks(rows: pd.DataFrame) -> Interval:

@@ -172,6 +172,8 @@ def test_masks_of_tasks_are_kept_and_compared(asked: dict, tmp_path: Path) -> No
     assert over.note == "over 2 tasks"
     none, no_overlaps = task_mask_sweep(model, tokenizer, {}, readings, **given)
     assert none.empty and no_overlaps.empty and not own_gain_over_tasks(none).defined
+    alone = rows[rows["calibration"] == names[0]]
+    assert own_mask_gain(alone).empty and own_mask_gain(none).empty and not own_gain_over_tasks(alone).defined
 
 
 def test_a_guessing_model_is_told(asked: dict) -> None:
