@@ -84,6 +84,7 @@ def train_lab_model(
     out: Path | None = None,
     resume: bool = False,
     options: Options | None = None,
+    start: dict[str, Tensor] | None = None,
 ) -> Path:
     """Train a lab model and write its weights, configuration and tokenizer; `card.py` measures it afterwards.
 
@@ -96,6 +97,7 @@ def train_lab_model(
         out: folder to write (default: data/models/<name>).
         resume: go on from the folder's checkpoint if it has one; otherwise training starts anew.
         options: all hyper-parameters, instead of `tokens` and `seed`.
+        start: weights to begin from, instead of random ones.
 
     Returns:
         the folder.
@@ -116,6 +118,8 @@ def train_lab_model(
     tokenizer = train_tokenizer()
     special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     model = spec.build(vocabulary_size=len(tokenizer), special_ids=special, seed=options.seed).to(place).train()
+    if start is not None:
+        model.load_state_dict(start)
     optimizer = torch.optim.AdamW(
         decay_groups(model.parameters(), options.weight_decay),
         lr=options.learning_rate,

@@ -9,6 +9,6 @@ from labutils.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "masked_lora": ["add_lora", "merge_lora", "tune_lora"],
+        "masked_lora": ["add_lora", "drop_lora", "merge_lora", "tune_lora"],
     },
 )

@@ -122,8 +122,17 @@ def merge_lora(adapted: "PeftModel") -> PreTrainedModel:
         for layer in layers:
             weight = layer.get_param() if is_fused(layer) else layer.get_base_layer().weight
             weight += (layer.get_delta_weight(ADAPTER) * layer.kept).to(weight.dtype)
-            for hook in layer.masking:
-                hook.remove()
+    return drop_lora(adapted)
+
+
+def drop_lora(adapted: "PeftModel") -> PreTrainedModel:
+    """Take the adapters of `add_lora` off without merging them, and return the model as it was before.
+
+    model = lab.training.drop_lora(adapted)
+    """
+    for layer in _adapted_layers(adapted):
+        for hook in layer.masking:
+            hook.remove()
     model = adapted.unload()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(adapted.was_trainable[name])

@@ -1,0 +1,231 @@
+"""Train a part of a pruned model, towards text or towards the dense model, and keep every zero."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from labutils.core.progress import progress
+from labutils.models.positions import check_context
+from labutils.models.structure import check_causal, check_token_ids
+from labutils.recovery.places import (
+    assert_kept,
+    kept_places,
+    masked_gradients,
+    pair_masks,
+    parameters_of,
+    split_parts,
+)
+from labutils.training.masked_lora import add_lora, drop_lora, merge_lora
+from labutils.training.steps import CLIP_NORM, rate_share
+
+GOALS = ("text", "logits")
+Loss = Callable[[nn.Module, Int64[Tensor, "batch seq_len"]], Float[Tensor, ""]]
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a recovery did: the training loss of every step, seconds of processor time, parameters and tokens."""
+
+    losses: list[float]
+    seconds: float
+    trained_parameters: int
+    tokens: int
+
+
+def recover(
+    model: PreTrainedModel,
+    tokens: Int64[Tensor, "n seq_len"],
+    *,
+    trained: str = "lora",
+    goal: str = "text",
+    dense: PreTrainedModel | None = None,
+    steps: int = 100,
+    learning_rate: float = 1e-3,
+    batch_size: int = 8,
+    rank: int = 8,
+    seed: int = 0,
+) -> Recovered:
+    """Train a part of a pruned causal language model in place; what was pruned stays zero.
+
+        lab.recovery.recover(pruned, tokens, trained="biases+norms", dense=model, steps=200)
+
+    AdamW without weight decay, gradients clipped to norm 1, learning rate as `rate_share`. Parameters of 16 bits are
+    trained through copies of 32, since small steps would be rounded away. The batches depend on `seed` alone, so that
+    two recoveries read the same tokens in the same order.
+
+    Args:
+        trained: parts joined by "+": "lora" (masked adapters, Hu et al. 2022), "biases", "norms", "head"; or "all".
+            "biases+norms" and "biases+norms+lora" are what PERP trains (Zimmer et al. 2023, arXiv:2312.15230), whose
+            head has adapters where "head" trains it whole.
+        goal: "text", the next token; or "logits", the Kullback-Leibler divergence from the dense model's next-token
+            distribution (temperature 1).
+        dense: the model before its pruning; needed for "logits". With it `kept_places` knows what was pruned.
+        rank: of adapters, whose update is scaled by 2.
+
+    Raises:
+        ValueError: no causal language model, unusable tokens, numbers below 1, a goal that is unknown or lacks `dense`,
+            or a loss that is not finite. LookupError: an unknown part, or one that the model does not have.
+            In all cases the model is as it was.
+    """
+    check_causal(model, "recover")
+    check_training(model, tokens, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
+    parts, with_lora = split_parts(trained)
+    if not with_lora:
+        parameters_of(model, parts)  # nothing to train is told before anything changes
+    loss = choose_loss(goal, dense)
+    kept = kept_places(model, dense)
+    pairs = pair_masks(model, kept)
+    started = time.process_time()
+    with restored_on_error(model):
+        with _prepared(model, parts, rank if with_lora else None, seed) as (network, parameters):
+            count = sum(parameter.numel() for parameter in parameters)
+            with masked_gradients(pairs):
+                losses = descend(
+                    network, parameters, draw_batches(tokens, steps, batch_size, seed), loss, learning_rate, steps
+                )
+        assert_kept(model, kept)
+    return Recovered(losses, time.process_time() - started, count, steps * batch_size * tokens.shape[1])
+
+
+def check_training(
+    model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], *, steps: int, batch_size: int, learning_rate: float
+) -> None:
+    """ValueError for tokens or numbers that no training can use."""
+    if steps < 1 or batch_size < 1 or len(tokens) == 0 or not learning_rate > 0:
+        raise ValueError(
+            f"steps={steps}, batch_size={batch_size} and tokens ({len(tokens)}) must be at least 1, and "
+            f"learning_rate={learning_rate} above 0."
+        )
+    check_token_ids(model, tokens)
+    if tokens.shape[1] < 2:
+        raise ValueError(f"sequences of {tokens.shape[1]} token have nothing to predict; give two or more.")
+    check_context(model, tokens.shape[1], "recover")
+
+
+def choose_loss(goal: str, dense: PreTrainedModel | None) -> Loss:
+    """The loss of a goal; ValueError where it is unknown or there is no dense model to be near to."""
+    if goal not in GOALS:
+        raise ValueError(f"goal={goal!r} must be one of {', '.join(GOALS)}.")
+    if goal == "text":
+        return lambda model, batch: model(input_ids=batch, labels=batch, use_cache=False).loss
+    if dense is None:
+        raise ValueError('goal="logits" needs dense=…, the model before its pruning.')
+
+    def divergence(model: nn.Module, batch: Int64[Tensor, "batch seq_len"]) -> Float[Tensor, ""]:
+        with torch.no_grad():
+            wanted = dense(input_ids=batch, use_cache=False).logits[:, :-1].float()
+        return logit_divergence(wanted, model(input_ids=batch, use_cache=False).logits[:, :-1].float())
+
+    return divergence
+
+
+def logit_divergence(
+    dense: Float[Tensor, "*places vocabulary"], pruned: Float[Tensor, "*places vocabulary"]
+) -> Float[Tensor, ""]:
+    """KL(dense ‖ pruned) of next-token distributions in nats, averaged over places.
+
+    >>> logit_divergence(torch.zeros(1, 2), torch.zeros(1, 2))
+    tensor(0.)
+    """
+    target, found = dense.log_softmax(-1), pruned.log_softmax(-1)
+    return (target.exp() * (target - found)).sum(-1).mean()
+
+
+def draw_batches(
+    tokens: Int64[Tensor, "n seq_len"], steps: int, batch_size: int, seed: int
+) -> Iterator[Int64[Tensor, "batch seq_len"]]:
+    """Batches of sequences: passes over all of them, each in a random order of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    queue: list[int] = []
+    for _ in range(steps):
+        while len(queue) < batch_size:
+            queue += torch.randperm(len(tokens), generator=generator).tolist()
+        chosen, queue = queue[:batch_size], queue[batch_size:]
+        yield tokens[chosen]
+
+
+def descend(
+    model: nn.Module, parameters: list[nn.Parameter], batches: Iterator[Tensor], loss_of: Loss, rate: float, steps: int
+) -> list[float]:
+    """One step of AdamW per batch on copies of 32 bits; returns the losses.
+
+    Raises:
+        ValueError: a loss is not finite, before the step that would spoil the weights.
+    """
+    place = parameters[0].device
+    masters = [one if one.dtype == torch.float32 else one.detach().float().requires_grad_() for one in parameters]
+    optimizer = torch.optim.AdamW(masters, lr=rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, steps))
+    losses = []
+    for step, batch in enumerate(progress(batches, total=steps, description="recover", unit="step")):
+        loss = loss_of(model, batch.to(place))
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss at step {step} is {loss.item()}; lower the learning rate (now {rate:g}).")
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward()
+        for master, parameter in zip(masters, parameters, strict=True):
+            if master is not parameter:
+                master.grad = None if parameter.grad is None else parameter.grad.float()
+        nn.utils.clip_grad_norm_(masters, CLIP_NORM)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            for master, parameter in zip(masters, parameters, strict=True):
+                if master is not parameter:
+                    parameter.copy_(master)
+        losses.append(loss.item())
+    return losses
+
+
+@contextmanager
+def restored_on_error(model: PreTrainedModel) -> Iterator[None]:
+    """After an error inside the block, every parameter has the value and the `requires_grad` that it came with."""
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(before[name])
+        raise
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trainable[name])
+            parameter.grad = None
+
+
+@contextmanager
+def _prepared(
+    model: PreTrainedModel, parts: list[str], rank: int | None, seed: int
+) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]:
+    """The network to run and the parameters to train, in training mode without dropout; adapters are merged behind."""
+    was_training = model.training
+    model.eval()  # dropout off: dense and pruned models are compared without noise
+    with ExitStack() as ending:
+        ending.callback(model.train, was_training)
+        if rank is None:
+            wanted = {id(parameter) for parameter in parameters_of(model, parts)}
+            for parameter in model.parameters():
+                parameter.requires_grad_(id(parameter) in wanted)
+            yield model, [parameter for parameter in model.parameters() if parameter.requires_grad]
+            return
+        own = parameters_of(model, parts) if parts else []
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)  # the adapters begin at random
+            adapted = add_lora(model, rank=rank, alpha=2.0 * rank)
+        try:
+            for parameter in own:
+                parameter.requires_grad_(True)
+            yield adapted, [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+        except BaseException:
+            drop_lora(adapted)
+            raise
+        merge_lora(adapted)
