@@ -1,0 +1,118 @@
+"""The tree of sources that Sphinx reads: files stand where they do in the repository, so that links stay true."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import yaml
+
+import labutils
+from labutils.runner.notebooks import find_notebooks, read_notebook, read_title
+from sitegen import api, documents, home, notebooks
+
+HIDDEN = "```{{toctree}}\n:hidden:\n\n{}\n```\n"
+EXTRA = "_extra"  # what is copied as it is
+TOP = ("notebooks/index", "api/index", "about")
+
+
+def write_tree(target: Path, repository: Path) -> None:
+    """Write all sources below `target`.
+
+    >>> write_tree(Path("build/site/sources"), Path("."))
+    """
+    target.mkdir(parents=True)
+    found = {stem: read_notebook(path) for stem, path in find_notebooks(repository / "notebooks").items()}
+    _write_notebooks(target, found)
+    _write_documents(target, repository)
+    _write_reference(target)
+    _write(target / "about.md", write_about(target))
+    _write(target / "cite.md", write_cite((repository / "CITATION.cff").read_text(encoding="utf-8")))
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    picture = home.read_readme(readme)["path"]
+    _copy(repository, target, picture)
+    ways = [("Notebooks", "read them", "notebooks/index.html")]
+    _write(target / "index.md", home.write_home(readme, ways) + "\n" + _toctree(TOP))
+    (target / EXTRA).mkdir(exist_ok=True)
+
+
+def notebook_index(found: dict[str, nbformat.NotebookNode]) -> str:
+    """The page of all notebooks: question and answer of each."""
+    lines = [
+        "# Notebooks\n",
+        "Each asks one question. Outputs are stored; code is folded, and opens with a click.\n",
+    ]
+    for stem, notebook in found.items():
+        answer = notebook.metadata.get("labutils", {}).get("answer", "not yet stored")
+        lines += [f"## [{read_title(notebook)}]({stem}.ipynb)\n", f"`{stem}`\n", answer + "\n"]
+    return "\n".join([*lines, _toctree(found)])
+
+
+def write_about(target: Path) -> str:
+    """The page that leads to all other documents."""
+    models = sorted(path.parent.name for path in target.glob("data/models/*/README.md"))
+    sections = {
+        "How it is made": ["docs/architecture", "CONTRIBUTING", "cite"],
+        "What was measured": ["docs/also_seen_on", "docs/real/index", "docs/published_values", "docs/conformance"],
+        "Models that come along": [f"data/models/{name}/README" for name in models],
+        "Surprises in other software": ["findings/README"],
+    }
+    lines = ["# About\n"]
+    for title, pages in sections.items():
+        lines += [f"## {title}\n", "```{toctree}\n:maxdepth: 1\n", *pages, "```\n"]
+    others = sorted(p.relative_to(target).with_suffix("").as_posix() for p in target.glob("docs/real/*.md"))
+    return "\n".join([*lines, _toctree(page for page in others if not page.endswith("index"))])
+
+
+def write_cite(cff: str) -> str:
+    """How to cite, from CITATION.cff."""
+    about = yaml.safe_load(cff)
+    authors = " and ".join(author["name"] for author in about["authors"])
+    entry = [
+        f"@software{{{about['title'].split(':')[0]},",
+        f"  title = {{{about['title']}}},",
+        f"  author = {{{{{authors}}}}},",
+        f"  version = {{{about['version']}}},",
+        f"  license = {{{about['license']}}},",
+        "}",
+    ]
+    lines = ["# How to cite\n", about["message"] + "\n", "```bibtex", *entry, "```\n", "## Papers re-tested\n"]
+    for one in about.get("references", []):
+        where = one.get("collection-title") or ", ".join(each["value"] for each in one.get("identifiers", []))
+        lines.append(f"- {one['title']} ({one['year']}). {where}.")
+    return "\n".join(lines) + "\n"
+
+
+def _write_notebooks(target: Path, found: dict[str, nbformat.NotebookNode]) -> None:
+    for stem, notebook in found.items():
+        _write(target / "notebooks" / f"{stem}.ipynb", nbformat.writes(notebooks.prepare(notebook)))
+    _write(target / "notebooks" / "index.md", notebook_index(found))
+
+
+def _write_documents(target: Path, repository: Path) -> None:
+    for place in documents.find_documents(repository):
+        text = documents.draw_storeys((repository / place).read_text(encoding="utf-8"))
+        if place == "findings/README.md":
+            text += "\n" + documents.list_findings(repository)
+        _write(target / place, text)
+        for file in documents.linked_files(text, place, repository):
+            _copy(repository, target, file)
+
+
+def _write_reference(target: Path) -> None:
+    _write(target / "api" / "index.rst", api.write_index(labutils))
+    for name, room in api.rooms(labutils).items():
+        _write(target / "api" / f"{name}.rst", api.write_room(name, room))
+
+
+def _toctree(pages) -> str:
+    return HIDDEN.format("\n".join(pages))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _copy(repository: Path, target: Path, file: str) -> None:
+    (target / file).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(repository / file, target / file)
