@@ -8,11 +8,12 @@ import yaml
 
 import labutils
 from labutils.runner.notebooks import find_notebooks, read_notebook, read_title
-from sitegen import api, documents, home, notebooks
+from labutils.runner.real_manifest import read_manifest
+from sitegen import api, documents, gallery, home, notebooks
 
 HIDDEN = "```{{toctree}}\n:hidden:\n\n{}\n```\n"
 EXTRA = "_extra"  # what is copied as it is
-TOP = ("notebooks/index", "api/index", "about")
+TOP = ("notebooks/index", "gallery", "api/index", "about")
 
 
 def write_tree(target: Path, repository: Path) -> None:
@@ -27,6 +28,7 @@ def write_tree(target: Path, repository: Path) -> None:
     _write_reference(target)
     _write(target / "about.md", write_about(target))
     _write(target / "cite.md", write_cite((repository / "CITATION.cff").read_text(encoding="utf-8")))
+    _write(target / "gallery.md", _gallery(target, found, repository))
     readme = (repository / "README.md").read_text(encoding="utf-8")
     picture = home.read_readme(readme)["path"]
     _copy(repository, target, picture)
@@ -80,6 +82,14 @@ def write_cite(cff: str) -> str:
         where = one.get("collection-title") or ", ".join(each["value"] for each in one.get("identifiers", []))
         lines.append(f"- {one['title']} ({one['year']}). {where}.")
     return "\n".join(lines) + "\n"
+
+
+def _gallery(target: Path, found: dict[str, nbformat.NotebookNode], repository: Path) -> str:
+    manifest = read_manifest(repository / "docs" / "real")
+    pages = {
+        stem: (target / "docs" / "real" / f"{stem}.md").read_text("utf-8") for stem in manifest.get("notebooks", {})
+    }
+    return gallery.write_gallery(found, pages, manifest.get("name", ""))
 
 
 def _write_notebooks(target: Path, found: dict[str, nbformat.NotebookNode]) -> None:
