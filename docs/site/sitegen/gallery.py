@@ -14,8 +14,8 @@ from sitegen.text import first_paragraph, inline, raw_html
 
 HEAD = """# Gallery
 
-Every figure of the collection, with what it shows in one sentence, computed by its notebook from the rows that are drawn.
-A figure leads to its cell.
+Every figure of the collection, with what it shows in one sentence, computed by its notebook from the rows that are
+drawn. A figure leads to its cell.
 """
 ON_A_PAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\(figures/(?P<file>[^)]+)\)(?P<below>(?:\s+(?!\#|!\[)[^\n]+)?)")
 
@@ -63,7 +63,6 @@ def _real_cards(stem: str, page: str) -> list[str]:
 
 def draw_card(link: str, image: str, alt: str, heading: str, told: str, stem: str) -> str:
     """One figure of the gallery, as HTML."""
-    return (
-        f'<figure><a href="{html.escape(link)}"><img loading="lazy" src="{html.escape(image)}" alt="{html.escape(alt)}">'
-        f"</a><figcaption><b>{inline(heading)}</b> {inline(told)} <small>{html.escape(stem)}</small></figcaption></figure>"
-    )
+    picture = f'<img loading="lazy" src="{html.escape(image)}" alt="{html.escape(alt)}">'
+    caption = f"<b>{inline(heading)}</b> {inline(told)} <small>{html.escape(stem)}</small>"
+    return f'<figure><a href="{html.escape(link)}">{picture}</a><figcaption>{caption}</figcaption></figure>'

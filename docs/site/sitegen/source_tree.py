@@ -9,11 +9,11 @@ import yaml
 import labutils
 from labutils.runner.notebooks import find_notebooks, read_notebook, read_title
 from labutils.runner.real_manifest import read_manifest
-from sitegen import api, documents, gallery, home, notebooks
+from sitegen import api, claims, claims_data, documents, gallery, home, notebooks
 
 HIDDEN = "```{{toctree}}\n:hidden:\n\n{}\n```\n"
 EXTRA = "_extra"  # what is copied as it is
-TOP = ("notebooks/index", "gallery", "api/index", "about")
+TOP = ("claims", "notebooks/index", "gallery", "api/index", "about")
 
 
 def write_tree(target: Path, repository: Path) -> None:
@@ -28,13 +28,16 @@ def write_tree(target: Path, repository: Path) -> None:
     _write_reference(target)
     _write(target / "about.md", write_about(target))
     _write(target / "cite.md", write_cite((repository / "CITATION.cff").read_text(encoding="utf-8")))
+    entries = claims_data.collect(found, repository)
+    _write(target / "claims.md", claims.write_claims(entries))
+    for file in {file for entry in entries for file in entry.rows}:
+        _copy(repository, target / EXTRA / "rows", file)
     _write(target / "gallery.md", _gallery(target, found, repository))
     readme = (repository / "README.md").read_text(encoding="utf-8")
     picture = home.read_readme(readme)["path"]
     _copy(repository, target, picture)
     ways = [("Notebooks", "read them", "notebooks/index.html")]
     _write(target / "index.md", home.write_home(readme, ways) + "\n" + _toctree(TOP))
-    (target / EXTRA).mkdir(exist_ok=True)
 
 
 def notebook_index(found: dict[str, nbformat.NotebookNode]) -> str:

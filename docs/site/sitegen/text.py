@@ -38,3 +38,13 @@ def raw_html(*lines: str) -> str:
     if "````" in text:
         raise ValueError("HTML of a page holds four backticks in a row, which end its block")
     return f"````{{raw}} html\n{text}\n````\n"
+
+
+def write_number(value: float) -> str:
+    """A number to two digits, without powers of ten.
+
+    >>> write_number(164.2), write_number(0.0394), write_number(-3.04)
+    ('164', '0.039', '−3')
+    """
+    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.2g}"
+    return text.replace("-", "−")

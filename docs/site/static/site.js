@@ -1,0 +1,72 @@
+// Sorting and filtering of the claims, and choosing a method. Without this script the pages are plain tables.
+(function () {
+  "use strict";
+
+  function setUpClaims(table, form) {
+    const bodies = Array.from(table.tBodies);
+    const fields = form.elements;
+    form.hidden = false;
+    form.addEventListener("submit", (event) => event.preventDefault());
+
+    function outcomesOn(body, model) {
+      const pairs = body.dataset.outcomes.split("|").map((pair) => pair.split("="));
+      return pairs.filter(([name]) => !model || name === model).flatMap(([, found]) => found.split("/"));
+    }
+    function judged(body, model) {
+      return outcomesOn(body, model).some((outcome) => outcome !== "not yet tested");
+    }
+    function matches(body) {
+      const words = fields.words.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const text = body.textContent.toLowerCase();
+      if (!words.every((word) => text.includes(word))) return false;
+      if (fields.paper.value && !body.dataset.paper.split("; ").includes(fields.paper.value)) return false;
+      const model = fields.model.value, outcome = fields.outcome.value;
+      if (outcome === "not yet tested") return !judged(body, model);
+      if (outcome) return outcomesOn(body, model).includes(outcome);
+      return !model || judged(body, model);
+    }
+    function filter() {
+      let shown = 0;
+      for (const body of bodies) {
+        body.hidden = !matches(body);
+        shown += body.hidden ? 0 : 1;
+      }
+      fields.count.value = shown + " of " + bodies.length + " claims";
+    }
+    form.addEventListener("input", filter);
+    form.addEventListener("reset", () => setTimeout(filter));
+
+    for (const head of table.tHead.rows[0].cells) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = head.textContent;
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const column = Number(head.dataset.column);
+        const down = head.getAttribute("aria-sort") === "ascending";
+        for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const key = (body) => body.rows[0].cells[column].dataset.sort;
+        bodies.sort((a, b) => key(a).localeCompare(key(b), "en") * (down ? -1 : 1));
+        table.append(...bodies);
+      });
+    }
+
+    function open() {
+      const body = document.getElementById(location.hash.slice(1));
+      const details = body && body.querySelector && body.querySelector("details");
+      if (!details || !bodies.includes(body)) return;
+      if (body.hidden) { form.reset(); }
+      details.open = true;
+      body.scrollIntoView();
+    }
+    window.addEventListener("hashchange", open);
+    filter();
+    open();
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const table = document.getElementById("claims-table"), form = document.getElementById("claims-filters");
+    if (table && form) setUpClaims(table, form);
+  });
+})();
