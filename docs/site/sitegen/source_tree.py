@@ -1,5 +1,6 @@
 """The tree of sources that Sphinx reads: files stand where they do in the repository, so that links stay true."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import yaml
 import labutils
 from labutils.runner.notebooks import find_notebooks, read_notebook, read_title
 from labutils.runner.real_manifest import read_manifest
-from sitegen import api, claims, claims_data, documents, gallery, home, notebooks
+from sitegen import api, claims, claims_data, documents, gallery, home, notebooks, which, which_data
 
 HIDDEN = "```{{toctree}}\n:hidden:\n\n{}\n```\n"
 EXTRA = "_extra"  # what is copied as it is
-TOP = ("claims", "notebooks/index", "gallery", "api/index", "about")
+TOP = ("claims", "which_method", "notebooks/index", "gallery", "api/index", "about")
 
 
 def write_tree(target: Path, repository: Path) -> None:
@@ -32,6 +33,7 @@ def write_tree(target: Path, repository: Path) -> None:
     _write(target / "claims.md", claims.write_claims(entries))
     for file in {file for entry in entries for file in entry.rows}:
         _copy(repository, target / EXTRA / "rows", file)
+    _write(target / "which_method.md", which.write_which(which_data.collect(), _calibration_tokens(found, repository)))
     _write(target / "gallery.md", _gallery(target, found, repository))
     readme = (repository / "README.md").read_text(encoding="utf-8")
     picture = home.read_readme(readme)["path"]
@@ -93,6 +95,22 @@ def _gallery(target: Path, found: dict[str, nbformat.NotebookNode], repository: 
         stem: (target / "docs" / "real" / f"{stem}.md").read_text("utf-8") for stem in manifest.get("notebooks", {})
     }
     return gallery.write_gallery(found, pages, manifest.get("name", ""))
+
+
+def _calibration_tokens(found: dict[str, nbformat.NotebookNode], repository: Path) -> str:
+    """How many tokens the models of the page on methods were calibrated on, in words."""
+    real = read_manifest(repository / "docs" / "real").get("notebooks", {})
+    told = []
+    for stem in which_data.STUDIES:
+        lines = next(cell.source for cell in found[stem].cells if "parameters" in cell.metadata.get("tags", []))
+        sizes = [int(re.search(rf"^{name}: int = (\d+)", lines, re.M)[1]) for name in ("n_calibration", "seq_len")]
+        told.append((stem, "the lab models", sizes))
+        if stem in real:
+            told.append(
+                (stem, "the real one", [real[stem]["parameters"][name] for name in ("n_calibration", "seq_len")])
+            )
+    counts = {f"{a * b:,} tokens ({a} × {b}; {who})": None for _, who, (a, b) in told}
+    return " or ".join(counts)
 
 
 def _write_notebooks(target: Path, found: dict[str, nbformat.NotebookNode]) -> None:

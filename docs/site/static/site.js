@@ -65,8 +65,40 @@
     open();
   }
 
+  function setUpMethods(form, answer, rows) {
+    form.hidden = answer.hidden = false;
+    form.addEventListener("submit", (event) => event.preventDefault());
+    const chosen = (name) => form.elements[name].value;
+    const same = (row, names) => names.every((name) => row.dataset[name] === chosen(name));
+    const tell = (text, list) => {
+      const head = document.createElement("p");
+      head.textContent = text;
+      const items = document.createElement("ul");
+      for (const row of list) {
+        const item = document.createElement("li");
+        item.textContent = row.dataset.told + " (" + row.dataset.study + ")";
+        items.append(item);
+      }
+      answer.replaceChildren(head, items);
+    };
+    function update() {
+      const alike = rows.filter((row) => same(row, ["kind", "size"]));
+      const fits = alike.filter((row) => same(row, ["zeros", "budget"]));
+      const far = rows.filter((row) => same(row, ["zeros", "budget"]));
+      if (fits.length) tell("On models like yours:", fits);
+      else if (alike.length) {
+        const shares = [...new Set(alike.map((row) => row.dataset.zeros))].join(", ");
+        tell("On models like yours this was not measured; measured shares of zeros: " + shares + ".", []);
+      } else tell("We have no model like yours. On models of another kind or size" + (far.length ? ":" : ", nothing."), far);
+    }
+    form.addEventListener("input", update);
+    update();
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
     const table = document.getElementById("claims-table"), form = document.getElementById("claims-filters");
     if (table && form) setUpClaims(table, form);
+    const choice = document.getElementById("method-form"), answer = document.getElementById("method-answer");
+    if (choice && answer) setUpMethods(choice, answer, Array.from(document.querySelectorAll(".answers tr[data-told]")));
   });
 })();
