@@ -8,7 +8,7 @@ JOBS ?= 2
 MODELS ?= lab-llama lab-llama-general lab-gpt2 lab-opt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab smoke real full notebooks test benchmark conformance lint train site clean
+.PHONY: help lab smoke real full notebooks test benchmark conformance lint train site site-check clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -48,6 +48,10 @@ train: $(READY)  ## train the lab models, into data/models; goes on where it was
 site: $(READY)  ## make the web site of the collection (a minute), into site
 	$(RUN) -m pip install --quiet --constraint constraints.txt --requirement docs/site/requirements.txt
 	$(RUN) docs/site/build.py site
+
+site-check: site  ## look at the web site with headless Chromium and axe-core (minutes); wants /usr/bin/chromium
+	$(RUN) -m pip install --quiet --requirement docs/site/requirements-check.txt
+	$(RUN) docs/site/check.py site
 
 clean:  ## remove the environment, the results and all caches
 	rm -rf $(VENV) results site build .pytest_cache .ruff_cache *.egg-info

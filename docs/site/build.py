@@ -13,17 +13,18 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(REPOSITORY)]
 
+from sitegen.links import find_broken  # noqa: E402
 from sitegen.source_tree import EXTRA, write_tree  # noqa: E402
 
 LARGEST = 25_000_000  # bytes
-UNUSED = ("*.map", ".buildinfo", "objects.inv", "_sources")
+UNUSED = ("*.map", ".buildinfo", "objects.inv", "_sources", "webpack-macros.html")
 
 
 def build(target: Path, work: Path) -> int:
     """Build the site; returns its size in bytes.
 
     Raises:
-        RuntimeError: Sphinx failed or warned, or the site is too large.
+        RuntimeError: Sphinx failed or warned, a link leads nowhere, or the site is too large.
     """
     shutil.rmtree(work, ignore_errors=True)
     sources = work / "sources"
@@ -38,6 +39,9 @@ def build(target: Path, work: Path) -> int:
     for pattern in UNUSED:
         for path in made.rglob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    broken = find_broken(made)
+    if broken:
+        raise RuntimeError("links of the site lead nowhere:\n" + "\n".join(broken))
     size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
     if size > LARGEST:
         raise RuntimeError(f"the site takes {size / 1e6:.1f} MB, at most {LARGEST / 1e6:.0f} MB are allowed")

@@ -43,7 +43,7 @@ html_theme_options = {
     "logo": {"text": "labutils"},
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "show_prev_next": False,
     "navigation_with_keys": False,
     "back_to_top_button": False,

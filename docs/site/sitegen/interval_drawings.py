@@ -17,7 +17,7 @@ def position(value: float, width: int = WIDTH) -> float:
     return round(width / 2 + (width / 2 - EDGE) * asinh(cut) / asinh(REACH), 1)
 
 
-def draw_interval(low: float, estimate: float, high: float, label: str) -> str:
+def draw_interval(low: float, estimate: float, high: float, label: str, *, width: int = WIDTH) -> str:
     """The drawing as SVG in HTML.
 
     >>> draw_interval(-0.2, 0.5, 1.4, "+0.5 margins [−0.2, 1.4]")
@@ -25,19 +25,20 @@ def draw_interval(low: float, estimate: float, high: float, label: str) -> str:
     Args:
         low, estimate, high: in margins.
         label: the same in words, for readers who do not see it.
+        width: in pixels.
 
     Raises:
         ValueError: a number is missing or not finite, or they are out of order.
     """
     if not all(map(isfinite, (low, estimate, high))) or not low <= high:
         raise ValueError(f"an interval to draw has three finite numbers in order, not {low}, {estimate}, {high}")
-    left, dot, right = (position(value) for value in (low, estimate, high))
-    middle, (margin_left, margin_right) = HEIGHT / 2, (position(-1.0), position(1.0))
+    left, dot, right = (position(value, width) for value in (low, estimate, high))
+    middle, (margin_left, margin_right) = HEIGHT / 2, (position(-1.0, width), position(1.0, width))
     return (
-        f'<svg class="interval" role="img" aria-label="{html.escape(label)}" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" height="{HEIGHT}">'
+        f'<svg class="interval" role="img" aria-label="{html.escape(label)}" viewBox="0 0 {width} {HEIGHT}" '
+        f'width="{width}" height="{HEIGHT}">'
         f'<rect class="band" x="{margin_left}" y="0" width="{margin_right - margin_left:.1f}" height="{HEIGHT}"/>'
-        f'<line class="zero" x1="{position(0.0)}" x2="{position(0.0)}" y1="0" y2="{HEIGHT}"/>'
+        f'<line class="zero" x1="{position(0.0, width)}" x2="{position(0.0, width)}" y1="0" y2="{HEIGHT}"/>'
         f'<line class="reach" x1="{left}" x2="{right}" y1="{middle}" y2="{middle}"/>'
         f'<circle cx="{dot}" cy="{middle}" r="3.5"/></svg>'
     )

@@ -9,6 +9,7 @@ from nbformat import NotebookNode
 
 LONGEST_TABLE = 40  # rows; a longer one is folded
 LONGEST_ALT = 300  # characters
+PAGE = re.compile(r'href="(\d\d\w+)\.ipynb"')  # a link of a table to another notebook
 ROW = re.compile(r"<tr\b")
 SENTENCE = re.compile(r"(?<=[.:?])\s")
 
@@ -81,7 +82,7 @@ def prepare(notebook: NotebookNode) -> NotebookNode:
                 cell.metadata["mystnb"] = {"image": {"alt": told[place]}}
             for output in cell.outputs:
                 if "text/html" in output.get("data", {}):
-                    output.data["text/html"] = wrap_table(output.data["text/html"])
+                    output.data["text/html"] = wrap_table(PAGE.sub(r'href="\1.html"', output.data["text/html"]))
         cells.append(cell)
     copy.cells = cells
     return copy

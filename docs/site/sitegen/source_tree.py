@@ -14,7 +14,8 @@ from sitegen import api, claims, claims_data, documents, gallery, home, notebook
 
 HIDDEN = "```{{toctree}}\n:hidden:\n\n{}\n```\n"
 EXTRA = "_extra"  # what is copied as it is
-TOP = ("claims", "which_method", "notebooks/index", "gallery", "api/index", "about")
+SECTIONS = {"own_model": "Your own model", "judging": "How a claim is judged", "origins": "Where the data come from"}
+TOP = ("claims", "which_method", "notebooks/index", "gallery", "own_model", "api/index", "about")
 
 
 def write_tree(target: Path, repository: Path) -> None:
@@ -35,11 +36,22 @@ def write_tree(target: Path, repository: Path) -> None:
         _copy(repository, target / EXTRA / "rows", file)
     _write(target / "which_method.md", which.write_which(which_data.collect(), _calibration_tokens(found, repository)))
     _write(target / "gallery.md", _gallery(target, found, repository))
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    picture = home.read_readme(readme)["path"]
-    _copy(repository, target, picture)
-    ways = [("Notebooks", "read them", "notebooks/index.html")]
-    _write(target / "index.md", home.write_home(readme, ways) + "\n" + _toctree(TOP))
+    readme = home.read_readme((repository / "README.md").read_text(encoding="utf-8"))
+    for page, title in SECTIONS.items():
+        _write(target / f"{page}.md", home.write_section(readme, title))
+    _write(target / "index.md", home.write_home(readme, ways_in(found, entries), entries) + "\n" + _toctree(TOP))
+
+
+def ways_in(found: dict[str, nbformat.NotebookNode], entries: list[claims_data.Entry]) -> list[tuple[str, str, str]]:
+    """Title, sentence and page of each way into the site."""
+    judged = sum(bool(entry.studies) for entry in entries)
+    return [
+        ("What became of a claim?", f"{judged} of {len(entries)} claims of papers, judged; each row opens to its rows, "
+         "figure and code.", "claims.html"),
+        ("Which method shall I use?", "Say how many zeros, which model and what it may cost.", "which_method.html"),
+        ("Read the studies", f"{len(found)} questions, each a notebook with its answer.", "notebooks/index.html"),
+        ("Try it on your own model", "One command, one changed parameter.", "own_model.html"),
+    ]  # fmt: skip
 
 
 def notebook_index(found: dict[str, nbformat.NotebookNode]) -> str:
@@ -58,7 +70,7 @@ def write_about(target: Path) -> str:
     """The page that leads to all other documents."""
     models = sorted(path.parent.name for path in target.glob("data/models/*/README.md"))
     sections = {
-        "How it is made": ["docs/architecture", "CONTRIBUTING", "cite"],
+        "How it is made": ["judging", "origins", "docs/architecture", "CONTRIBUTING", "cite"],
         "What was measured": ["docs/also_seen_on", "docs/real/index", "docs/published_values", "docs/conformance"],
         "Models that come along": [f"data/models/{name}/README" for name in models],
         "Surprises in other software": ["findings/README"],
