@@ -28,10 +28,10 @@ def draw_interval(low: float, estimate: float, high: float, label: str, *, width
         width: in pixels.
 
     Raises:
-        ValueError: a number is missing or not finite, or they are out of order.
+        ValueError: a number is not finite, or the interval ends before it begins.
     """
     if not all(map(isfinite, (low, estimate, high))) or not low <= high:
-        raise ValueError(f"an interval to draw has three finite numbers in order, not {low}, {estimate}, {high}")
+        raise ValueError(f"an interval to draw has finite numbers, the low one first, not {low}, {estimate}, {high}")
     left, dot, right = (position(value, width) for value in (low, estimate, high))
     middle, (margin_left, margin_right) = HEIGHT / 2, (position(-1.0, width), position(1.0, width))
     return (
