@@ -25,6 +25,7 @@ class Figure:
         heading: of the section that it stands in.
         words: the first sentence above it.
         finding: the sentence under it, as Markdown; "" where there is none.
+        stored_alt: the text in its place that was stored with it; "" where there is none.
     """
 
     cell: int
@@ -33,12 +34,13 @@ class Figure:
     heading: str
     words: str
     finding: str
+    stored_alt: str = ""
 
     @property
     def alt(self) -> str:
         """The text in its place: its section, what is drawn, and what it shows."""
         told = [f"Figure {self.number}.", *(f"{_plain(text).rstrip('.:')}." for text in self._parts() if text)]
-        text = " ".join(told).replace("?.", "?")
+        text = self.stored_alt or " ".join(told).replace("?.", "?")
         return text if len(text) <= LONGEST_ALT else text[:LONGEST_ALT].rsplit(" ", 1)[0] + " …"
 
     def _parts(self) -> tuple[str, str, str]:
@@ -57,9 +59,9 @@ def find_figures(notebook: NotebookNode) -> list[Figure]:
             heading = next((line.lstrip("# ") for line in lines if line.startswith("#")), heading)
             text = " ".join(line for line in lines if not line.startswith("#")).strip()
             words = SENTENCE.split(text)[0] if text else words
-        for image in _images(cell):
+        for image, alt in _images(cell):
             finding = _sentence_after(notebook, place, image)
-            found.append(Figure(place, len(found) + 1, image, heading, words, finding))
+            found.append(Figure(place, len(found) + 1, image, heading, words, finding, alt))
     return found
 
 
@@ -134,10 +136,12 @@ def read_limits(notebook: NotebookNode) -> str:
     return ""
 
 
-def _images(cell: NotebookNode) -> Iterator[str]:
+def _images(cell: NotebookNode) -> Iterator[tuple[str, str]]:
+    """The images that a cell shows, each with the text that was stored with it."""
     for output in cell.get("outputs", []):
         if "image/png" in output.get("data", {}):
-            yield output.data["image/png"].replace("\n", "")
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+            yield output.data["image/png"].replace("\n", ""), alt
 
 
 def _sentences(cell: NotebookNode) -> list[str]:

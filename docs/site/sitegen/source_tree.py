@@ -78,8 +78,7 @@ def write_about(target: Path) -> str:
     lines = ["# About\n"]
     for title, pages in sections.items():
         lines += [f"## {title}\n", "```{toctree}\n:maxdepth: 1\n", *pages, "```\n"]
-    others = sorted(p.relative_to(target).with_suffix("").as_posix() for p in target.glob("docs/real/*.md"))
-    return "\n".join([*lines, _toctree(page for page in others if not page.endswith("index"))])
+    return "\n".join(lines)
 
 
 def write_cite(cff: str) -> str:
@@ -136,6 +135,8 @@ def _write_documents(target: Path, repository: Path) -> None:
         text = documents.draw_storeys((repository / place).read_text(encoding="utf-8"))
         if place == "findings/README.md":
             text += "\n" + documents.list_findings(repository)
+        if place == "docs/real/index.md":
+            text += "\n" + _toctree(sorted(path.stem for path in (repository / place).parent.glob("[0-9]*.md")))
         _write(target / place, text)
         for file in documents.linked_files(text, place, repository):
             _copy(repository, target, file)
