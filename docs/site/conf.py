@@ -42,6 +42,7 @@ html_sidebars = {"index": [], "claims": [], "which_method": [], "gallery": []}
 html_theme_options = {
     "logo": {"text": "labutils"},
     "navbar_align": "left",
+    "collapse_navigation": True,  # the theme's toggles have no name for a screen reader
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 7,
     "show_prev_next": False,
