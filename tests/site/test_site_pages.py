@@ -1,10 +1,13 @@
 """The generator of the web site: its pages are made from what is stored, whole and escaped, without Sphinx."""
 
+import itertools
 import json
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from sitegen import (
@@ -204,3 +207,31 @@ def test_a_text_of_markdown_is_escaped() -> None:
         text.raw_html("````")
     assert json.loads(json.dumps(text.write_number(0.0394))) == "0.039"
     assert which.write_seconds(234) == "3.9 min" and which_data.name_size("nobody's") == ""
+
+
+def sweep_rows() -> pd.DataFrame:
+    """Dense rows, and three methods of which the costliest is clearly best at 50 % and all are equal at 20 %."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(2.0, 0.3, 30)
+    worse = {"magnitude/uniform": 0.6, "wanda/uniform": 0.3, "sparsegpt/uniform": 0.1}
+    about = {"model": "m", "architecture": "llama", "calibration": "t", "evaluation": "t", "pattern": "unstructured"}
+    frames = [pd.DataFrame(about | {"arm": "dense", "sparsity": 0.0, "draw": -1, "item": range(30), "loss": base})]
+    for arm, loss in worse.items():
+        for sparsity, draw in itertools.product((0.2, 0.5), range(3)):
+            added = loss * (sparsity == 0.5) + rng.normal(0, 0.001, 30)
+            row = about | {"arm": arm, "sparsity": sparsity, "draw": draw, "item": range(30), "loss": base + added}
+            frames.append(pd.DataFrame(row | {"seconds": 7.0}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_a_method_is_advised_within_what_it_may_cost() -> None:
+    found = {(one.zeros, one.budget): one for one in which_data.advise_each(sweep_rows(), "02", "real text")}
+    taken = {budget: found["50%", budget].row["take"] for budget in which_data.BUDGETS}
+    assert list(taken.values()) == ["magnitude/uniform", "wanda/uniform", "sparsegpt/uniform", "sparsegpt/uniform"]
+    assert {found["20%", budget].row["take"] for budget in which_data.BUDGETS} == {"magnitude/uniform"}
+    told = found["20%", "several prunings"].sentence()
+    assert "as good, within 1% of the dense loss: wanda/uniform, sparsegpt/uniform." in told
+    alone = found["50%", "no text: seconds"]
+    assert "Nothing else was measured with so little work" in alone.sentence() and alone.seconds == 7.0
+    page = which.write_which(list(found.values()), "9 tokens")
+    assert page.count("<tr data-kind") == len(found) == 8 and "mixture of experts" in page and "9 tokens" in page

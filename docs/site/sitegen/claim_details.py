@@ -16,7 +16,16 @@ KINDS = {
     "equivalence": "Holds where the whole interval lies within the margin.",
 }
 TYPES = {"D": "An abstract states it.", "O": "Our contrast for what an abstract implies.", None: ""}
-COLUMNS = ("run", "outcome", "after correction", "effect [interval]", "margin", "p", "found 4 times in 5 from", "over")
+COLUMNS = (
+    "run",
+    "outcome",
+    "after correction",
+    "effect [interval]",
+    "margin",
+    "p",
+    "effect found 4 times in 5",
+    "over",
+)
 
 
 def details(entry: Entry) -> str:

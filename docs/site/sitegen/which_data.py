@@ -10,7 +10,7 @@ import pandas as pd
 from labutils.runner.real_rows import load_real_rows
 from labutils.runner.stored_evidence import load_stored_rows
 from labutils.stats.bootstrap import write_interval
-from labutils.sweeps.which_method import STUDIES, advise, effort
+from labutils.sweeps.which_method import MARGIN, STUDIES, advise, effort
 from sitegen.claims_data import read_models
 
 # How much work a method may be, and the most passes that it takes (`effort`).
@@ -58,8 +58,8 @@ class Advice:
         told.append(f"It loses {loses.removeprefix('+')}, {_percent(row['percent'])} of the dense loss.")
         if len(self.compared) == 1:
             return " ".join([*told, "Nothing else was measured with so little work."])
-        told.append(f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} within noise." if others else "")
-        told.append("" if others else "No other is shown to be as good.")
+        as_good = f"Shown to be as good, within {MARGIN:.0%} of the dense loss: {', '.join(others)}."
+        told.append(as_good if others else "No other is shown to be as good.")
         if row["worst"] not in row["as_good"]:
             told.append(f"Avoid {row['worst']}, which loses {row['worst_loses']:.2g}.")
         return " ".join(filter(None, told))
