@@ -34,8 +34,8 @@ def keep_run_page(run: Path) -> None:
 
     >>> keep_run_page(Path("results/lab"))
 
-    A ledger that cannot be read, such as one with two verdicts on a claim, is told on the page: it is no fault of the
-    run.
+    A ledger that cannot be read, because it has two verdicts on a claim or the registry is not there, is told on the
+    page: it is no fault of the run.
     """
     records = read_records(run)
     if not records:
@@ -43,7 +43,7 @@ def keep_run_page(run: Path) -> None:
     found, trouble = pd.DataFrame(), ""
     try:
         found = ledger(run)
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, OSError) as error:
         trouble = without_paths(str(error))
     write_atomically(run / PAGE, write_run_page(run.resolve().name, records, found, trouble=trouble))
 

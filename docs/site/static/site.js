@@ -96,6 +96,10 @@
   }
 
   document.addEventListener("DOMContentLoaded", () => {
+    // The theme leaves the buttons that open a part of the navigation without a name.
+    for (const toggle of document.querySelectorAll("summary > .toctree-toggle")) {
+      toggle.parentElement.setAttribute("aria-label", "pages below");
+    }
     const table = document.getElementById("claims-table"), form = document.getElementById("claims-filters");
     if (table && form) setUpClaims(table, form);
     const choice = document.getElementById("method-form"), answer = document.getElementById("method-answer");
