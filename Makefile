@@ -8,10 +8,10 @@ JOBS ?= 2
 MODELS ?= lab-llama lab-llama-general lab-gpt2 lab-opt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab smoke real full notebooks test benchmark conformance lint train clean
+.PHONY: help lab smoke real full notebooks test benchmark conformance lint train site site-check clean
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
 
 lab: $(READY)  ## run the whole collection with its lab models (minutes), into results/lab
 	$(RUN) -m labutils run --profile lab --out results/lab --jobs $(JOBS)
@@ -45,8 +45,16 @@ lint: $(READY)  ## check the style of package, tests and notebooks
 train: $(READY)  ## train the lab models, into data/models; goes on where it was stopped
 	for name in $(MODELS); do $(RUN) -m labutils train $$name --resume || exit 1; done
 
+site: $(READY)  ## make the web site of the collection (a minute), into site
+	$(RUN) -m pip install --quiet --constraint constraints.txt --requirement docs/site/requirements.txt
+	$(RUN) docs/site/build.py site
+
+site-check: site  ## look at the web site with headless Chromium and axe-core (minutes); wants /usr/bin/chromium
+	$(RUN) -m pip install --quiet --requirement docs/site/requirements-check.txt
+	$(RUN) docs/site/check.py site
+
 clean:  ## remove the environment, the results and all caches
-	rm -rf $(VENV) results .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) results site build .pytest_cache .ruff_cache *.egg-info
 	find labutils tests -name __pycache__ -type d -exec rm -rf {} +
 
 # Made once, and again when the packages it must hold change.

@@ -127,7 +127,7 @@ def _run(options: argparse.Namespace) -> int:
     failed = [stem for stem, record in records.items() if record["status"] != "succeeded"]
     outcome = f"FAILED: {', '.join(failed)}" if failed else "all succeeded"
     out = asked["out"]
-    print(f"{len(records)} notebooks, {outcome}. Pages: {out}/<notebook>/<notebook>.html; record: {out}/manifest.json")
+    print(f"{len(records)} notebooks, {outcome}. Page of the run: {out}/index.html; record: {out}/manifest.json")
     return 1 if failed else 0
 
 

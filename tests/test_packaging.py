@@ -103,6 +103,8 @@ def test_the_makefile_explains_itself() -> None:
     names = {line.partition(":")[0] for line in targets}
     assert names == {
         "help",
+        "site",
+        "site-check",
         "lab",
         "smoke",
         "real",

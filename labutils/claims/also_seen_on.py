@@ -78,8 +78,8 @@ def find_recordable(run: str | Path, name: str) -> Path:
 
 def also_seen_page() -> str:
     """The page: the kept runs, then for every claim a table with a row per run, and last on what each run was made."""
-    names = sorted((path.stem for path in LEDGERS.glob("*.jsonl")), key=lambda name: (name != OWN, name))
-    found = {name: [_judge_again(row) for row in ledger(_kept(name)).to_dict("records")] for name in names}
+    found = kept_verdicts()
+    names = list(found)
     models = yaml.safe_load((LEDGERS / MODELS).read_text(encoding="utf-8")) if (LEDGERS / MODELS).exists() else {}
     blocks = [INTRODUCTION, "## The runs\n", *_runs_table(found, models), "\n## The claims"]
     for one in all_claims():
@@ -93,6 +93,15 @@ def also_seen_page() -> str:
         scopes = dict.fromkeys(", ".join(f"{key} {value}" for key, value in v.scope.items()) for v in found[name])
         blocks += [f"\n**{name}**\n", *(f"- {scope}" for scope in scopes)]
     return "\n".join(blocks) + "\n"
+
+
+def kept_verdicts() -> dict[str, list[Verdict]]:
+    """The verdicts of every kept run by its name, the collection's own first: each on its own, by today's rule.
+
+    >>> [verdict.outcome for verdict in kept_verdicts()["lab models"]]
+    """
+    names = sorted((path.stem for path in LEDGERS.glob("*.jsonl")), key=lambda name: (name != OWN, name))
+    return {name: [_judge_again(row) for row in ledger(_kept(name)).to_dict("records")] for name in names}
 
 
 def _judge_again(row: dict[str, Any]) -> Verdict:

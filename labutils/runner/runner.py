@@ -45,6 +45,7 @@ from labutils.runner.records import (
     write_manifest,
     write_record,
 )
+from labutils.runner.run_page import keep_run_page
 
 KEPT_OF_RESULT = ("answer", "n_rows", "verdicts", "device", "threads", "processor_seconds", "peak_megabytes")
 
@@ -133,6 +134,7 @@ def run_studies(
         with papermill_silenced():
             return _run_all(session, jobs)
     finally:
+        keep_run_page(run)
         board.close()
 
 

@@ -187,20 +187,26 @@ def _find_picture(stored: Mapping[str, NotebookNode]) -> bytes | None:
 
 
 def _clean_outputs(outputs: list[NotebookNode], number: int) -> list[NotebookNode]:
-    """The outputs worth keeping: no progress written to standard error, no widgets, no metadata."""
+    """The outputs worth keeping: no progress written to standard error, no widgets, of metadata the text of images."""
     kept = []
     for output in nbformat.from_dict(outputs):
         if output.get("name") == "stderr":
             continue
         if "data" in output:
             output.data = {kind: data for kind, data in output.data.items() if "widget" not in kind}
-            output.metadata = {}
+            output.metadata = _keep_alt(output.metadata)
             if not output.data:
                 continue
         if "execution_count" in output:
             output.execution_count = number
         kept.append(output)
     return kept
+
+
+def _keep_alt(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Of what is told of an output, the text in place of its image."""
+    alt = metadata.get("image/png", {}).get("alt")
+    return {"image/png": {"alt": alt}} if alt else {}
 
 
 def _find_answer(notebook: NotebookNode, stem: str) -> NotebookNode:

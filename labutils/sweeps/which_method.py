@@ -42,7 +42,7 @@ answer otherwise: run the notebook on it. This page is made from the rows of the
 """
 
 
-def advise(rows: pd.DataFrame, *, margin: float = MARGIN) -> pd.DataFrame:
+def advise(rows: pd.DataFrame, *, margin: float = MARGIN, fewest: int = 2) -> pd.DataFrame:
     """The least costly arm that is no worse than the best by more than the margin, per model, pattern and sparsity.
 
     >>> advise(rows)[["sparsity", "take", "loses"]]
@@ -50,6 +50,7 @@ def advise(rows: pd.DataFrame, *, margin: float = MARGIN) -> pd.DataFrame:
     Args:
         rows: of `sweep`; every arm on the same items and draws.
         margin: as a share of the dense model's mean loss.
+        fewest: arms that there must be at a sparsity; of one alone the row tells what it loses.
 
     Returns:
         ``model, pattern, sparsity, take``; ``loses, low, high`` (nats per token above the dense model) and ``percent``
@@ -61,7 +62,7 @@ def advise(rows: pd.DataFrame, *, margin: float = MARGIN) -> pd.DataFrame:
         dense = own.loc[own["arm"] == "dense", "loss"].mean()
         pruned = own[own["arm"] != "dense"]
         for (pattern, sparsity), part in pruned.groupby(["pattern", "sparsity"]):
-            if part["arm"].nunique() > 1:
+            if part["arm"].nunique() >= fewest:
                 advice = _advise_one(part, own[own["arm"] == "dense"], dense, margin)
                 found.append({"model": model, "pattern": pattern, "sparsity": sparsity, **advice})
     return pd.DataFrame(found, columns=COLUMNS)
@@ -119,7 +120,7 @@ def _advise_one(part: pd.DataFrame, dense_rows: pd.DataFrame, dense: float, marg
         behind = contrast(part, {"behind": (arm, best)})
         if _interval(behind).high <= margin * dense:
             good.append(arm)
-    good.sort(key=lambda arm: (_effort(arm), means[arm]))
+    good.sort(key=lambda arm: (effort(arm), means[arm]))
     take = good[0]
     added = _interval(_against_dense(part[part["arm"] == take], dense_rows))
     return {
@@ -143,13 +144,15 @@ def _against_dense(arm: pd.DataFrame, dense_rows: pd.DataFrame) -> pd.DataFrame:
     ]
 
 
-def _effort(arm: str) -> float:
+def effort(arm: str) -> float:
+    """The work of an arm in passes over the calibration text, with the solving after them.
+
+    >>> effort("magnitude/uniform"), effort("ria/owl"), effort("optiprune-auto")
+    (0.0, 1.5, 4.0)
+    """
     method, allocation, *_ = [*arm.split("/"), "own"]
-    return (
-        EFFORT.get(method.removesuffix("+obs"), 2)
-        + (1 if "+obs" in method else 0)
-        + (allocation not in ("uniform", "own")) / 2
-    )
+    repair = 1 if "+obs" in method else 0
+    return EFFORT.get(method.removesuffix("+obs"), 2) + repair + (allocation not in ("uniform", "own")) / 2
 
 
 def _percent(value: float) -> str:

@@ -82,6 +82,8 @@ def test_a_run_leaves_everything_a_reader_needs(lab: Path, capsys: pytest.Captur
     assert json.loads(manifest)["notebooks"]["01_a"]["seeds"] == {"seed": 3}
     assert str(Path.home()) not in manifest and str(lab) not in manifest
     check_lines(capsys.readouterr().err.splitlines())
+    page = (lab / "run" / "index.html").read_text()
+    assert "1 of 1 notebooks succeeded" in page and "Yes, 3.5 | [0, 1]" in page and 'href="01_a/01_a.html"' in page
 
 
 def check_lines(lines: list[str]) -> None:

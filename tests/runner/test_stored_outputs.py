@@ -149,3 +149,11 @@ def test_a_readme_without_markers_is_refused(lab: Path) -> None:
     (lab / "README.md").write_text("no table here")
     with pytest.raises(ValueError, match="must hold the markers"):
         find_stale(notebooks=lab, readme=lab / "README.md")
+
+
+def test_the_text_in_place_of_an_image_is_stored_with_it() -> None:
+    alt = {"image/png": {"alt": "Figure: what it costs.", "width": 300}}
+    shown = nbformat.v4.new_output("display_data", data={"image/png": "aa"}, metadata=alt)
+    silent = nbformat.v4.new_output("display_data", data={"image/png": "aa"}, metadata={"image/png": {"width": 3}})
+    kept = stored_outputs._clean_outputs([shown, silent], 1)
+    assert [one.metadata for one in kept] == [{"image/png": {"alt": "Figure: what it costs."}}, {}]
