@@ -112,6 +112,29 @@ def try_methods(browser: Browser, site: Path) -> Iterator[str]:
         yield "which_method: does not say that a mixture of experts was not measured"
 
 
+def try_tables(browser: Browser, site: Path) -> Iterator[str]:
+    """A table of a notebook sorts both ways by its first column, and a long one filters."""
+    page = browser.new_page()
+    for path in sorted(site.glob("notebooks/[0-9]*.html")):
+        page.goto(path.resolve().as_uri())
+        first = "t => Array.from(t.tBodies[0].rows).map(r => r.cells[0].textContent)"
+        tables = page.locator("table:has(button.sorts)")
+        for table in (tables.nth(number) for number in range(tables.count())):
+            page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+            button, before = table.locator("button.sorts").first, table.evaluate(first)
+            button.click()
+            up = table.evaluate(first)
+            button.click()
+            down = table.evaluate(first)
+            if sorted(up) != sorted(before) or (up == down and len(set(before)) > 1):
+                yield f"{path.name}: a click on a heading does not sort"
+        filters = page.locator(".table-filter input")
+        for field in (filters.nth(number) for number in range(filters.count())):
+            field.fill("no row says this")
+            if not field.locator("xpath=..").locator("output").inner_text().startswith("0 of"):
+                yield f"{path.name}: a filter of rows does not filter"
+
+
 def try_search(browser: Browser, site: Path) -> Iterator[str]:
     """The search finds a word, from a file."""
     page = browser.new_page()
@@ -130,7 +153,7 @@ def check(site: Path, names: list[str], shots: Path | None) -> Iterator[str]:
             for width in WIDTHS:
                 for scheme in ("light", "dark") if width == WIDTHS[0] else ("light",):
                     yield from look(browser, site, name, width, scheme, shots)
-        for trial in (try_claims, try_methods, try_search):
+        for trial in (try_claims, try_methods, try_tables, try_search):
             yield from trial(browser, site)
         browser.close()
 

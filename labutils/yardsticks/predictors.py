@@ -26,7 +26,7 @@ def damage_table(questions: pd.DataFrame, texts: pd.DataFrame, *, target: str = 
     Returns:
         ``model, arm, kind`` (`damage_kind`), ``draw``, ``added_loss`` and ``kl`` (nats per token of the texts),
         ``flips`` (share of even questions with another choice than the dense model's, Dutta et al. 2024, 2407.09141),
-         ``lost`` (share of what the dense model has on odd questions).
+        ``lost`` (share of what the dense model has on odd questions).
     """
     require_columns(questions, ["model", "arm", "draw", "item", "prediction", target])
     keys = ["model", "arm", "draw"]
