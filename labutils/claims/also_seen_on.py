@@ -37,7 +37,8 @@ repository. Effects are signed as the claim is (`data/claims.yaml`), with 95 % i
 repeated (calibration draws, seeds, samples, random neurons). **Outcomes and p are those of each claim on its own,
 without a correction for the number of claims**: a correction within runs of two and of twenty claims would make runs
 incomparable. Each run was judged with the statistics of its day; outcomes follow from its interval and margin by
-today's rule, and where that changes the outcome its p is not recorded. The draws are few (two or three) in most runs on
+today's rule, and where that changes the outcome its p is not recorded. *By an earlier definition*: the number that the
+claim is judged on, or its interval, was defined anew after that run. The draws are few (two or three) in most runs on
 real models, and their intervals wide. This page is generated from the ledgers beside it
 (`python -m labutils record <run> <name>`).
 """
@@ -104,6 +105,23 @@ def kept_verdicts() -> dict[str, list[Verdict]]:
     return {name: [_judge_again(row) for row in ledger(_kept(name)).to_dict("records")] for name in names}
 
 
+def judged_earlier(name: str, claim_id: str) -> bool:
+    """Whether a claim was defined anew (`revised` in `data/claims.yaml`) after a kept run was finished.
+
+    >>> judged_earlier("SmolLM2-135M-Instruct on C4, WikiText-2 and PubMed", "C02")
+    True
+
+    Of a run that tells its day alone, one of the same day counts as earlier.
+    """
+    revised, about = claim(claim_id).revised, _read_about(name)
+    if not revised:
+        return False
+    anew = datetime.datetime.fromisoformat(revised)
+    if "finished" in about:
+        return datetime.datetime.fromisoformat(about["finished"]) < anew
+    return "kept" not in about or datetime.date.fromisoformat(about["kept"]) <= anew.date()
+
+
 def _judge_again(row: dict[str, Any]) -> Verdict:
     """A kept verdict on its own, by today's rule; without its p where the rule has changed the outcome."""
     verdict = Verdict.from_row(row)
@@ -153,18 +171,24 @@ def _dense_losses(verdicts: Sequence[Verdict]) -> str:
 
 
 def _when_kept(name: str) -> str:
-    about = json.loads(_about(_kept(name)).read_text()) if _about(_kept(name)).exists() else {}
+    about = _read_about(name)
     return about.get("kept", NOT_RECORDED) + (f", made at {about['commit']}" if "commit" in about else "")
 
 
+def _read_about(name: str) -> dict[str, str]:
+    path = _about(_kept(name))
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def _verdict_row(name: str, verdict: Verdict) -> str:
+    outcome = f"**{verdict.outcome}**" + (", by an earlier definition" if judged_earlier(name, verdict.claim) else "")
     if verdict.estimate is None:
-        return f"| {name} | **{verdict.outcome}** | {verdict.note.replace('|', '/')} | | | |"
+        return f"| {name} | {outcome} | {verdict.note.replace('|', '/')} | | | |"
     margin = "none" if verdict.margin is None else f"{verdict.margin:.2g}"
     p = NOT_RECORDED if verdict.p_value is None else write_p(verdict.p_value)
     counted = [(verdict.item_unit, verdict.n_items), (verdict.draw_unit, verdict.n_draws)]
     over = ", ".join(f"{n} {unit if n == 1 else plural(unit)}" for unit, n in counted if n is not None)
-    cells = [name, f"**{verdict.outcome}**", verdict.effect(), margin, p, over]
+    cells = [name, outcome, verdict.effect(), margin, p, over]
     return f"| {' | '.join(cells)} |"
 
 
@@ -178,10 +202,12 @@ def _about(kept: Path) -> Path:
 
 
 def _describe_run(run: Path) -> dict[str, str]:
-    """The day on which a run is kept and, where its manifest tells, the commits that its notebooks were made at."""
+    """The day on which a run is kept and, where its manifest tells, the commits of its notebooks and their last end."""
     about = {"kept": datetime.date.today().isoformat()}
     if not (run / "manifest.json").exists():
         return about
     records = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["notebooks"].values()
     commits = sorted({record["git"]["commit"][:7] for record in records if record["git"]["commit"]})
+    ends = [record["finished"] for record in records if record.get("finished")]
+    about |= {"finished": max(ends)} if ends else {}
     return about | ({"commit": ", ".join(commits)} if commits else {})

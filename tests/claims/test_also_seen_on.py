@@ -8,6 +8,7 @@ import pytest
 from labutils.claims import also_seen_on as elsewhere
 from labutils.claims.also_seen_on import LEDGERS
 from labutils.claims.ledger import write_ledger
+from labutils.claims.registry import claim
 from labutils.claims.verdicts import Verdict
 
 
@@ -90,3 +91,23 @@ def test_a_name_that_is_no_file_and_no_column_is_refused(tmp_path, monkeypatch: 
     with pytest.raises(ValueError, match="cannot name a run"):
         elsewhere.record_elsewhere(tmp_path, name)
     assert not (tmp_path / "ledgers").exists()
+
+
+@pytest.mark.parametrize(
+    ("about", "earlier"),
+    [
+        ({"kept": "2026-11-29", "finished": "2026-11-29T04:53:03+00:00"}, True),
+        ({"kept": "2026-11-29", "finished": "2026-11-29T04:53:04+00:00"}, False),
+        ({"kept": "2026-11-29"}, True),  # the hour is not known
+        ({"kept": "2026-11-30"}, False),
+        ({}, True),
+    ],
+)
+def test_a_verdict_by_an_earlier_definition_is_told(elsewhere_in, about: dict[str, str], earlier: bool) -> None:
+    write_ledger(elsewhere_in / "ledger.jsonl", [verdict("C02", 0.03, 0.05), verdict("C19", 0.03, 0.05)])
+    elsewhere.record_elsewhere(elsewhere_in, "one")
+    (elsewhere.LEDGERS / "one.json").write_text(json.dumps(about))
+    assert claim("C02").revised == "2026-11-29T04:53:04+00:00" and not claim("C19").revised
+    assert elsewhere.judged_earlier("one", "C02") == earlier and not elsewhere.judged_earlier("one", "C19")
+    page = elsewhere.also_seen_page()
+    assert page.count("by an earlier definition |") == earlier

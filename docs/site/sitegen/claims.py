@@ -101,6 +101,8 @@ def _cell(model: str, studies: Sequence[Study]) -> str:
 def _study(study: Study) -> str:
     verdict = study.verdict
     parts = [badge(verdict.outcome)]
+    if study.earlier:
+        parts.append('<span class="after">by an earlier definition</span>')
     if study.corrected != verdict.outcome:
         parts.append(f'<span class="after">{html.escape(study.corrected)} after correction</span>')
     if study.drawn:

@@ -12,7 +12,7 @@ import yaml
 from nbformat import NotebookNode
 from scipy.stats import norm
 
-from labutils.claims.also_seen_on import LEDGERS, MODELS, kept_verdicts
+from labutils.claims.also_seen_on import LEDGERS, MODELS, judged_earlier, kept_verdicts
 from labutils.claims.ledger import ledger
 from labutils.claims.ledger_summary import effects_in_margins
 from labutils.claims.registry import Claim, all_claims
@@ -37,6 +37,7 @@ class Study:
         verdict: on its own, by today's rule.
         corrected: the outcome after Holm's correction over the claims of its run.
         drawn: low, estimate and high in margins, positive where they speak for the claim; None where there are none.
+        earlier: whether the claim was defined anew after the run.
     """
 
     run: str
@@ -44,6 +45,7 @@ class Study:
     verdict: Verdict
     corrected: str
     drawn: tuple[float, float, float] | None
+    earlier: bool = False
 
     @property
     def detectable(self) -> float | None:
@@ -115,7 +117,8 @@ def read_studies() -> list[Study]:
         for verdict in verdicts:
             ends = tuple(float(drawn.loc[verdict.claim, name]) for name in ("low", "estimate", "high"))
             known = not any(map(math.isnan, ends))
-            found.append(Study(run, name_model(run), verdict, after[verdict.claim], ends if known else None))
+            earlier = judged_earlier(run, verdict.claim)
+            found.append(Study(run, name_model(run), verdict, after[verdict.claim], ends if known else None, earlier))
     return found
 
 

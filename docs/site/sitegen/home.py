@@ -86,6 +86,9 @@ def picture(entries: Sequence[Entry]) -> str:
     clear = [study for study in own if study.verdict.outcome in CLEAR]
     stay = sum(study.corrected == study.verdict.outcome for study in clear)
     legend += f" Corrected for the number of claims asked (Holm), {stay} of the {len(clear)} clear outcomes stay."
+    earlier = [study.verdict.claim for study in own if study.earlier]
+    if earlier:
+        legend += f" Judged there by an earlier definition of the claim: {', '.join(earlier)}."
     return "\n".join([
         f"## What became of claims on {model}\n",
         raw_html('<table class="forest">', f"<caption>{legend}</caption>", HEAD, "<tbody>", *rows, "</tbody></table>"),
