@@ -11,9 +11,9 @@ from labutils.evaluation import generate_answers, normalise_answer, score_answer
 TOKENIZER = word_tokenizer([f"w{number}" for number in range(60)], bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
-def greedy(model, prompt: str, n: int) -> list[int]:
+def greedy(model, prompt: str, n: int, tokenizer=TOKENIZER) -> list[int]:
     """One token after the other, each from a whole forward pass; ends before the model's end."""
-    ids, said = TOKENIZER(prompt)["input_ids"], []
+    ids, said = tokenizer(prompt)["input_ids"], []
     for _ in range(n):
         token = int(model(torch.tensor([ids + said])).logits[0, -1].argmax())
         if token == model.generation_config.eos_token_id:
@@ -40,6 +40,17 @@ def test_answers_are_the_likeliest_tokens_one_by_one_whatever_the_batch(model) -
             assert row["answer"] == TOKENIZER.decode(said, skip_special_tokens=True)
             assert row["n_tokens"] == len(said) and row["ended"] == (len(said) < 6)
     assert not model.training
+
+
+def test_a_beginning_that_pads_is_read_where_it_is_no_padding(model) -> None:
+    """Without a mask, transformers 5.23.0 hides it (findings/generate_hides_a_beginning_that_pads.sh)."""
+    words = [f"w{number}" for number in range(60)]
+    tokenizer = word_tokenizer(words, bos_token="<s>", eos_token="</s>", pad_token="<s>")
+    prompts = [f"<s> {prompt}" for prompt in PROMPTS]
+    assert all(tokenizer(prompt)["input_ids"][0] == tokenizer.pad_token_id for prompt in prompts)
+    found = generate_answers(model, tokenizer, prompts, max_new_tokens=6, batch_size=4)
+    said = [greedy(model, prompt, 6, tokenizer) for prompt in prompts]
+    assert found["answer"].tolist() == [tokenizer.decode(row, skip_special_tokens=True) for row in said]
 
 
 def test_repetition_is_the_share_of_runs_said_before(tiny_llama) -> None:
