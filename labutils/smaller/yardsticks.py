@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int64
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -160,28 +160,28 @@ def profile_correlations(profiles: pd.DataFrame, *, n_resamples: int = 2000, see
     for place, first in enumerate(names):
         rows.append((first, first, reliable[first], np.nan, np.nan, np.nan))
         for second in names[place + 1 :]:
-            samples = [_rho(*pair) for pair in zip(drawn[first], drawn[second], strict=True)]
+            samples = _rhos(drawn[first], drawn[second])
             ends = np.nanpercentile(samples, [2.5, 97.5]) if np.isfinite(samples).any() else (np.nan, np.nan)
-            estimate = _rho(tables[first].mean(axis=0), tables[second].mean(axis=0))
+            estimate = _rhos(tables[first].mean(axis=0)[None], tables[second].mean(axis=0)[None])[0]
             rows.append((first, second, estimate, *ends, (reliable[first] * reliable[second]) ** 0.5))
     return pd.DataFrame(rows, columns=["first", "second", "estimate", "low", "high", "ceiling"])
 
 
 def _reliability(table: Float[np.ndarray, "items blocks"], generator: np.random.Generator) -> float:
-    halves = np.array([_split_half(table, generator) for _ in range(200)])
+    middle = len(table) // 2
+    orders = [generator.permutation(len(table)) for _ in range(200)]
+    parts = [np.stack([table[order[place]].mean(axis=0) for order in orders])
+             for place in (slice(middle), slice(middle, None))]  # fmt: skip
+    halves = _rhos(*parts)
     if not np.isfinite(halves).any():
         return float("nan")
     half = max(float(np.nanmean(halves)), 0.0)
     return 2 * half / (1 + half)
 
 
-def _split_half(table: Float[np.ndarray, "items blocks"], generator: np.random.Generator) -> float:
-    order = generator.permutation(len(table))
-    middle = len(table) // 2
-    return _rho(table[order[:middle]].mean(axis=0), table[order[middle:]].mean(axis=0))
-
-
-def _rho(first: Float[np.ndarray, " blocks"], second: Float[np.ndarray, " blocks"]) -> float:
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(spearmanr(first, second).statistic)
+def _rhos(first: Float[np.ndarray, "n blocks"], second: Float[np.ndarray, "n blocks"]) -> Float[np.ndarray, " n"]:
+    """Spearman's ρ row by row: Pearson's of the ranks; NaN where all blocks are equal."""
+    one, two = (rankdata(values, axis=1) for values in (first, second))
+    one, two = one - one.mean(axis=1, keepdims=True), two - two.mean(axis=1, keepdims=True)
+    size = np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
+    return np.divide((one * two).sum(axis=1), size, out=np.full(len(size), np.nan), where=size > 0)

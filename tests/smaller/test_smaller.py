@@ -162,7 +162,7 @@ def made_losses(arm: str, losses: list[float], sparsity: float, model: str = "m"
         "arm": arm,
         "method": arm,
     }
-    return pd.DataFrame({"item": range(len(losses)), "loss": losses}).assign(**about)
+    return pd.DataFrame({"item": range(len(losses)), "loss": losses}).assign(**about, method=arm)
 
 
 def test_losses_relative_to_the_dense_model_and_what_is_alike() -> None:
