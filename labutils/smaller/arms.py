@@ -1,6 +1,6 @@
 """Ways of making a model smaller by the same share of its blocks' parameters, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jaxtyping import Int64
@@ -58,6 +58,9 @@ def _collapse(how: str | None) -> Arm:
     """
 
     def make(model: PreTrainedModel, tokens: Tensor, n: int) -> Made:
+        total = len(find_blocks(model)[1])
+        if n > total - 2:
+            raise LookupError(f"a run of {n} of {total} blocks has no two blocks before it, as folding needs.")
         distances = angular_distances(read_profile(BlockWalk(model, tokens)).last, n)
         first = 2 + int(distances[2:].argmin())
         run = list(range(first, first + n))
@@ -78,16 +81,28 @@ def attentions_of_two_stages(n_blocks: int, share: float, ratio: float, alpha: f
     return round(n_blocks * share ** (ratio / alpha))
 
 
-def _two_stages(model: PreTrainedModel, tokens: Tensor, n: int) -> Made:
-    """2SSP: neurons first, equally many in every block, then attentions one by one by the loss."""
-    anatomies, blocks = read_anatomies(model), find_blocks(model)[1]
-    attention, mlp = (count_weights(blocks[0], anatomies[0], part) for part in ("attention", "mlp"))
-    whole, share = count_blocks(model), n / len(blocks)
-    number = max(1, attentions_of_two_stages(len(blocks), share, mlp / attention))
-    narrow, report = shrink(model, tokens, share=share - number * attention / whole, method="minitron")
-    limit = (number + 0.5) * attention / count_blocks(narrow)
-    silenced = drop_sublayers(narrow, tokens, share=limit, parts=("attention",))
-    return Made(silenced.model, report.removed_share + number * attention / whole)
+def _two_stages(alpha: float) -> Arm:
+    """2SSP: neurons first by its own score, equally many in every block, then attentions one by one by the loss.
+
+    Where the formula gives no attention, the first stage is all. The paper's second stage reads one sequence of 2,048
+    tokens; here it reads the whole calibration, as the other searches do.
+    """
+
+    def make(model: PreTrainedModel, tokens: Tensor, n: int) -> Made:
+        anatomies, blocks = read_anatomies(model), find_blocks(model)[1]
+        attention, mlp = (count_weights(blocks[0], anatomies[0], part) for part in ("attention", "mlp"))
+        if not attention or not mlp:
+            raise LookupError(f"a block of a {type(model).__name__} has no attention and neurons that can be told.")
+        whole, share = count_blocks(model), n / len(blocks)
+        number = attentions_of_two_stages(len(blocks), share, mlp / attention, alpha)
+        narrow, report = shrink(model, tokens, share=share - number * attention / whole, method="2ssp")
+        if number == 0:
+            return Made(narrow, report.removed_share)
+        limit = (number + 0.5) * attention / count_blocks(narrow)
+        silenced = drop_sublayers(narrow, tokens, share=limit, parts=("attention",))
+        return Made(silenced.model, report.removed_share + number * attention / whole)
+
+    return make
 
 
 ARMS: dict[str, Arm] = {
@@ -104,7 +119,10 @@ ARMS: dict[str, Arm] = {
     "LaCo, as coded": _collapse("laco_code"),
     "average": _collapse("mean"),
     "neurons": _neurons("minitron"),
-    "2SSP": _two_stages,
+    "2SSP": _two_stages(1.5),
+    "2SSP, α 1": _two_stages(1.0),
+    "2SSP, α 2": _two_stages(2.0),
+    "2SSP, stage 1": _neurons("2ssp"),
     "Wanda-sp": _neurons("wanda-sp"),
     "FLAP": _neurons("flap"),
     "FLAP, no bias": _neurons("flap", repair="none"),
@@ -122,8 +140,14 @@ def make_smaller(arm: str, model: PreTrainedModel, tokens: Int64[Tensor, "n seq_
     >>> make_smaller("FLAP", model, tokens, 2).removed_share
 
     Raises:
-        LookupError: an unknown arm.
+        LookupError: an unknown arm, or one that this architecture, or this number of its blocks, cannot express.
     """
-    if arm not in ARMS:
-        raise LookupError(f"there is no arm {arm!r}.{suggest(arm, ARMS)} Known: {', '.join(ARMS)}.")
+    check_arms([arm])
     return ARMS[arm](model, tokens, n_blocks)
+
+
+def check_arms(arms: Sequence[str]) -> None:
+    """LookupError for an arm that there is not."""
+    for arm in arms:
+        if arm not in ARMS:
+            raise LookupError(f"there is no arm {arm!r}.{suggest(arm, ARMS)} Known: {', '.join(ARMS)}.")

@@ -36,6 +36,8 @@ def added_loss_figure(rows: pd.DataFrame, families: Mapping[str, Sequence[str]],
     for axis, (family, arms) in zip(axes.flat, families.items(), strict=False):
         for number, arm in enumerate(arms):
             own = table[table["arm"] == arm].sort_values("sparsity")
+            if own.empty:  # the architecture cannot express it
+                continue
             places = own["sparsity"] + step * (number - (len(arms) - 1) / 2)
             bars = [(own["estimate"] - own["low"]).clip(lower=0), (own["high"] - own["estimate"]).clip(lower=0)]
             axis.errorbar(
@@ -67,9 +69,7 @@ def profile_figure(profiles: pd.DataFrame, *, title: str) -> Figure:
             symlog(axis, 0.1)
         axis.set(title=name, xlabel="block that is skipped", ylabel=lost)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    return finish_figure(
-        figure, title, "bars: 95% intervals over items; block 0 reads the embeddings; nats are logarithmic beyond 0.1"
-    )
+    return finish_figure(figure, title, NOTE_ON_BLOCKS)
 
 
 def timing_figure(times: pd.DataFrame, *, title: str) -> Figure:

@@ -1,4 +1,4 @@
-"""How fast smaller models read a prompt and write tokens: repeats of all models in turn."""
+"""How fast smaller models read a prompt and write tokens: repeats of all models, each in an order of its own."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,9 @@ def time_models(
     >>> times = time_models({"dense": model, "smaller": smaller})
     >>> times.groupby(["phase", "batch", "model"])["milliseconds"].median()
 
-    Each repeat has every model once, in turn, so that what else the machine does strikes all of them; one round before
-    the first is thrown away. Tokens are random, and are written whatever the model would say.
+    Each repeat has every model once, in an order drawn anew, so that what else the machine does, and what the model
+    before left in its caches, strikes all of them; one round before the first is thrown away. Tokens are random, and
+    are written whatever the model would say.
 
     Returns:
         one row per repeat, model, batch size and phase ("prefill" or "decoding"): milliseconds.
@@ -30,11 +31,14 @@ def time_models(
     for batch in batch_sizes:
         ids = torch.randint(size, (batch, prompt + new_tokens), generator=generator)
         for repeat in range(-1, repeats):
-            for name, model in models.items():
-                for phase, milliseconds in _time_one(model, ids, prompt).items():
+            for place in torch.randperm(len(models), generator=generator).tolist():
+                name = list(models)[place]
+                for phase, milliseconds in _time_one(models[name], ids, prompt).items():
                     rows.append((name, batch, phase, repeat, milliseconds))
     found = pd.DataFrame(rows, columns=["model", "batch", "phase", "repeat", "milliseconds"])
-    return found[found["repeat"] >= 0].reset_index(drop=True)
+    found = found[found["repeat"] >= 0].copy()
+    found["order"] = found["model"].map(list(models).index)  # rows stand in the order of the models all the same
+    return found.sort_values(["batch", "repeat", "order"], kind="stable", ignore_index=True).drop(columns="order")
 
 
 def _time_one(model: PreTrainedModel, ids: torch.Tensor, prompt: int) -> dict[str, float]:

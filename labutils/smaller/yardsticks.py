@@ -1,7 +1,8 @@
 """How much each block matters, by four yardsticks: the loss, choices, greedy answers, and copying from the context.
 
 A study of layers (arXiv 2510.02091) reports that deep blocks look expendable by likelihood and are indispensable when
-the model has to write its answer. One block at a time is skipped, and everything is read on the same items.
+the model has to write its answer. One block at a time is skipped. Loss and copying are read on the same windows,
+choices and greedy answers on the same questions; their profiles are resampled together.
 """
 
 from collections.abc import Callable
@@ -10,21 +11,27 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int64
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from labutils.core.files import hash_json
+from labutils.core.provenance import hash_tensors
 from labutils.data.tasks import Task
+from labutils.evaluation.batching import batches_of, context_length, rows_at_once
+from labutils.evaluation.choice_tokens import encode_choices
 from labutils.evaluation.choices import score_task
 from labutils.evaluation.losses import sequence_losses
 from labutils.evaluation.readout import log_likelihoods
 from labutils.models.modes import device_of, eval_mode
-from labutils.models.structure import find_blocks
+from labutils.models.positions import check_context
+from labutils.models.structure import check_causal, find_blocks
+from labutils.smaller.keeping import KeptRows
 from labutils.structured.anatomy import read_anatomies
 from labutils.structured.masking import masked
 from labutils.structured.removal import Removal
 
-YARDSTICKS = ("loss", "choices", "greedy answers", "copying")
+ITEMS = {"loss": "windows", "choices": "questions", "greedy answers": "questions", "copying": "windows"}
 
 
 def importance_profiles(
@@ -34,29 +41,37 @@ def importance_profiles(
 
     >>> importance_profiles(model, tokenizer, tokens, lab.load_task("lab:qa/birthplaces", n_items=100))
 
-    "loss" is the mean next-token loss of a window; "choices" whether the right choice is the most likely one; "greedy
-    answers" whether the right answer is, token for token, what the model would write; "copying" the loss of the first
-    half of a window where it is read for the second time.
+    "loss" is the mean next-token loss of a window; "choices" 1 where another choice than the right one is the most
+    likely; "greedy answers" 1 where the model would not write the right answer, token for token; "copying" the loss of
+    the first half of a window where it is read for the second time. Under the runner, each is kept in the run's folder.
 
     Returns:
-        one row per yardstick, block and item: dense, skipped, value (the harm: higher loss, or lost answers).
+        one row per yardstick, block and item: items (what they are: windows or questions), dense, skipped, value (the
+        harm: higher loss, or 1 for an answer that is lost).
     """
     anatomies, n_blocks = read_anatomies(model), len(find_blocks(model)[1])
     half = tokens[:, : tokens.shape[1] // 2]
     readers: dict[str, Callable[[], Float[np.ndarray, " items"]]] = {
         "loss": lambda: sequence_losses(model, tokens).double().numpy(),
-        "choices": lambda: -score_task(model, tokenizer, task)["correct"].to_numpy(dtype=float),
-        "greedy answers": lambda: -greedy_answers(model, tokenizer, task),
+        "choices": lambda: 1 - score_task(model, tokenizer, task)["correct"].to_numpy(dtype=float),
+        "greedy answers": lambda: 1 - greedy_answers(model, tokenizer, task),
         "copying": lambda: copying_losses(model, half),
     }
+    kept = KeptRows(model, tokenizer)
+    key = {"tokens": hash_tensors({"ids": tokens}), "task": hash_json(task.items.to_dict("records"))}
     frames = []
     for name, read in readers.items():
-        dense = read()
-        for block in range(n_blocks):
-            with masked(model, Removal(blocks=(block,)), anatomies):
-                skipped = read()
-            own = {"item": range(len(dense)), "dense": dense, "skipped": skipped, "value": skipped - dense}
-            frames.append(pd.DataFrame(own).assign(yardstick=name, block=block))
+
+        def profile(read: Callable[[], np.ndarray] = read) -> pd.DataFrame:
+            dense, found = read(), []
+            for block in range(n_blocks):
+                with masked(model, Removal(blocks=(block,)), anatomies):
+                    skipped = read()
+                own = {"item": range(len(dense)), "dense": dense, "skipped": skipped, "value": skipped - dense}
+                found.append(pd.DataFrame(own).assign(block=block))
+            return pd.concat(found, ignore_index=True)
+
+        frames.append(kept.frame({"yardstick": name, **key}, profile).assign(yardstick=name, items=ITEMS[name]))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -66,31 +81,54 @@ def greedy_answers(
     """1 where the gold choice is, token for token, the most likely continuation of its prompt; else 0.
 
     One forward pass tells: greedy decoding writes the answer exactly when each of its tokens is the most likely one
-    after those before it.
+    after those before it. Prompt and answer are tokenised, and long prompts shortened, as in `score_task`.
     """
-    found = []
-    for item in task.items.itertuples():
-        start = tokenizer(item.prompt)["input_ids"]
-        whole = tokenizer(f"{item.prompt} {item.choices[item.gold]}")["input_ids"]
-        shared = next((place for place, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), None)
-        first = min(len(start), len(whole) - 1) if shared is None else shared
-        ids = torch.tensor([whole], device=device_of(model))
+    check_causal(model, "an answer")
+    limit, found = context_length(model, tokenizer), []
+    for item in task.items.to_dict("records"):
+        gold = encode_choices(tokenizer, item, limit)[0][item["gold"]]
+        ids = torch.tensor([gold.ids], device=device_of(model))
         with eval_mode(model):
-            said = model(input_ids=ids).logits[0, first - 1 : -1].argmax(dim=-1)
-        found.append(float(said.equal(ids[0, first:])))
+            said = model(input_ids=ids, use_cache=False).logits[0, -gold.n_choice - 1 : -1].argmax(dim=-1)
+        found.append(float(said.equal(ids[0, -gold.n_choice :])))
     return np.array(found)
 
 
-def copying_losses(model: PreTrainedModel, once: Int64[Tensor, "n length"]) -> Float[np.ndarray, " n"]:
-    """The loss (nats per token) of texts where each stands for the second time behind itself."""
-    twice, length = torch.cat([once, once], dim=1).to(device_of(model)), once.shape[1]
-    with eval_mode(model):
-        logits = model(input_ids=twice).logits[:, length - 1 : -1]
-    places = torch.arange(length, device=logits.device)
-    losses = [
-        -log_likelihoods(row, places, ids[length:]).double().mean() for row, ids in zip(logits, twice, strict=True)
-    ]
-    return torch.stack(losses).cpu().numpy()
+def copying_losses(
+    model: PreTrainedModel, once: Int64[Tensor, "n length"], *, batch_size: int = 32
+) -> Float[np.ndarray, " n"]:
+    """The loss (nats per token) of texts where each stands for the second time behind itself; its first token counts.
+
+    Raises:
+        ValueError: texts of which two do not fit into the model's context.
+    """
+    length = once.shape[1]
+    check_context(model, 2 * length, "the loss of a text that is read twice")
+    places, losses = torch.arange(length, device=device_of(model)), torch.empty(len(once), dtype=torch.float64)
+    for chosen in batches_of([2 * length] * len(once), rows_at_once(model, batch_size, 2 * length), device_of(model)):
+        ids = once[chosen].to(device_of(model))
+        with eval_mode(model):
+            logits = model(input_ids=torch.cat([ids, ids], dim=1), use_cache=False).logits[:, length - 1 : -1]
+        read = zip(logits, ids, strict=True)
+        losses[chosen] = torch.stack([-log_likelihoods(row, places, own).double().mean() for row, own in read]).cpu()
+    return losses.numpy()
+
+
+def deep_minus_shallow(profiles: pd.DataFrame) -> pd.DataFrame:
+    """By yardstick and item: the mean harm of the deeper half of the blocks minus that of the shallower half.
+
+    Block 0, without which no model computes anything, and the last block are left out, and so is the middle one of an
+    odd number. Above zero deep blocks matter more.
+
+    Returns:
+        a frame of contrasts named by yardstick: item, value, contrast, draw, sparsity, model.
+    """
+    last = int(profiles["block"].max())
+    inner = profiles[profiles["block"].between(1, last - 1)]
+    deep = inner[inner["block"] > last / 2].groupby(["yardstick", "item"], sort=False)["value"].mean()
+    shallow = inner[inner["block"] < last / 2].groupby(["yardstick", "item"], sort=False)["value"].mean()
+    found = (deep - shallow).rename("value").reset_index().rename(columns={"yardstick": "contrast"})
+    return found.assign(draw=0, sparsity=0.0, model="one")
 
 
 def profile_correlations(profiles: pd.DataFrame, *, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -98,12 +136,14 @@ def profile_correlations(profiles: pd.DataFrame, *, n_resamples: int = 2000, see
 
     >>> profile_correlations(importance_profiles(model, tokenizer, tokens, task))
 
-    Items of each yardstick are resampled, blocks stay: the interval is about this model. The rows of a yardstick with
-    itself are the correlation of two halves of its items, averaged over random splits: what no other can be expected to
-    exceed.
+    Items are resampled, those that two yardsticks have in common once for both; blocks stay: the interval is about this
+    model. The row of a yardstick with itself is its reliability: the correlation r of two halves of its items, averaged
+    over random splits, made that of all items by 2r / (1 + r) (Spearman and Brown; 0 where r is not above 0). `ceiling`
+    is √(r₁ r₂) of the reliabilities: what two profiles with independent errors can be expected to reach when what they
+    measure agrees fully. Yardsticks that share items may exceed it, because their errors are not independent.
 
     Returns:
-        first, second, estimate, low, high. NaN where a yardstick is the same for every block.
+        first, second, estimate, low, high, ceiling. NaN where a yardstick is the same for every block.
     """
     generator = np.random.default_rng(seed)
     names = list(dict.fromkeys(profiles["yardstick"]))
@@ -111,33 +151,37 @@ def profile_correlations(profiles: pd.DataFrame, *, n_resamples: int = 2000, see
         name: profiles[profiles["yardstick"] == name].pivot(index="item", columns="block", values="value").to_numpy()
         for name in names
     }
-    means = {name: table.mean(axis=0) for name, table in tables.items()}
-    drawn = {name: _resampled_means(table, n_resamples, generator) for name, table in tables.items()}
+    sets = profiles.drop_duplicates("yardstick").set_index("yardstick")["items"]
+    sizes = {own: len(tables[name]) for name, own in sets.items()}
+    chosen = {own: generator.integers(size, size=(n_resamples, size)) for own, size in sizes.items()}
+    drawn = {name: np.stack([tables[name][rows].mean(axis=0) for rows in chosen[sets[name]]]) for name in names}
+    reliable = {name: _reliability(table, generator) for name, table in tables.items()}
     rows = []
     for place, first in enumerate(names):
-        halves = [_split_half(tables[first], generator) for _ in range(200)]
-        rows.append((first, first, np.nanmean(halves) if np.isfinite(halves).any() else np.nan, np.nan, np.nan))
+        rows.append((first, first, reliable[first], np.nan, np.nan, np.nan))
         for second in names[place + 1 :]:
-            samples = [_rho(*pair) for pair in zip(drawn[first], drawn[second], strict=True)]
+            samples = _rhos(drawn[first], drawn[second])
             ends = np.nanpercentile(samples, [2.5, 97.5]) if np.isfinite(samples).any() else (np.nan, np.nan)
-            rows.append((first, second, _rho(means[first], means[second]), *ends))
-    return pd.DataFrame(rows, columns=["first", "second", "estimate", "low", "high"])
+            estimate = _rhos(tables[first].mean(axis=0)[None], tables[second].mean(axis=0)[None])[0]
+            rows.append((first, second, estimate, *ends, (reliable[first] * reliable[second]) ** 0.5))
+    return pd.DataFrame(rows, columns=["first", "second", "estimate", "low", "high", "ceiling"])
 
 
-def _resampled_means(
-    table: Float[np.ndarray, "items blocks"], n: int, generator: np.random.Generator
-) -> Float[np.ndarray, "n blocks"]:
-    chosen = generator.integers(len(table), size=(n, len(table)))
-    return np.stack([table[rows].mean(axis=0) for rows in chosen])
-
-
-def _split_half(table: Float[np.ndarray, "items blocks"], generator: np.random.Generator) -> float:
-    order = generator.permutation(len(table))
+def _reliability(table: Float[np.ndarray, "items blocks"], generator: np.random.Generator) -> float:
     middle = len(table) // 2
-    return _rho(table[order[:middle]].mean(axis=0), table[order[middle:]].mean(axis=0))
-
-
-def _rho(first: Float[np.ndarray, " blocks"], second: Float[np.ndarray, " blocks"]) -> float:
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
+    orders = [generator.permutation(len(table)) for _ in range(200)]
+    parts = [np.stack([table[order[place]].mean(axis=0) for order in orders])
+             for place in (slice(middle), slice(middle, None))]  # fmt: skip
+    halves = _rhos(*parts)
+    if not np.isfinite(halves).any():
         return float("nan")
-    return float(spearmanr(first, second).statistic)
+    half = max(float(np.nanmean(halves)), 0.0)
+    return 2 * half / (1 + half)
+
+
+def _rhos(first: Float[np.ndarray, "n blocks"], second: Float[np.ndarray, "n blocks"]) -> Float[np.ndarray, " n"]:
+    """Spearman's ρ row by row: Pearson's of the ranks; NaN where all blocks are equal."""
+    one, two = (rankdata(values, axis=1) for values in (first, second))
+    one, two = one - one.mean(axis=1, keepdims=True), two - two.mean(axis=1, keepdims=True)
+    size = np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
+    return np.divide((one * two).sum(axis=1), size, out=np.full(len(size), np.nan), where=size > 0)

@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "collapse": ["collapse_blocks"],
-        "depth": ["register_depth"],
+        "depth": ["Choice", "register_depth"],
         "dropping": ["drop_blocks", "drop_sublayers"],
         "experts": ["drop_experts", "register_expert_score"],
         "masking": ["masked"],
@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = attach(
         "report": ["ShrinkReport"],
         "similarity": ["angular_distances", "read_profile"],
         "shrinking": ["shrink"],
-        "surgery": ["carve", "plan_surgery"],
+        "surgery": ["carve", "expressible_groups", "plan_surgery"],
         "unit_scores": ["register_unit_score"],
     },
 )

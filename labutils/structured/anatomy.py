@@ -1,9 +1,10 @@
 """The parts of a block that structured pruning takes apart: which matrices make and which read neurons and heads.
 
-No name of a model or a matrix is looked at. A forward pass of one token tells in which order a block calls its
-matrices. Those inside a module whose class calls itself an attention are the attention's, the others the feed-forward
-part's; of each, the last one called reads the units (the columns that go with a unit), the earlier ones make them
-(its rows). Whether that reading of a model is right is proved by every surgery, before its result is returned.
+No name of a model or a matrix is looked at, only whether a module's class calls itself an attention, and an expert
+shared. A forward pass of one token tells in which order a block calls its matrices. Those inside an attention are the
+attention's, the others the feed-forward part's; of each, the last one called reads the units (the columns that go with
+a unit), the earlier ones make them (its rows). Whether that reading of a model is right is proved by every surgery,
+before its result is returned.
 """
 
 import math

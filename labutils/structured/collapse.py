@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from labutils.core.options import suggest
 from labutils.models.structure import find_blocks, prunable_layers
-from labutils.structured.removal import Removal
+from labutils.structured.removal import Removal, check_numbers
 from labutils.structured.surgery import carve
 
 Merge = Callable[[Sequence[Float[Tensor, "..."]]], Float[Tensor, "..."]]
@@ -52,9 +52,11 @@ def collapse_blocks(model: PreTrainedModel, blocks: Sequence[int], *, how: str =
             "laco_code", what the authors' notebook computes, keeps the last block's; "mean" averages.
 
     Raises:
-        ValueError: blocks that do not follow each other; LookupError: an unknown way, or blocks that are not alike.
+        ValueError: blocks that are not there or do not follow each other.
+        LookupError: an unknown way, or blocks that are not alike.
     """
     run = list(blocks)
+    check_numbers(run, len(find_blocks(model)[1]), "block", may_be_all=True)
     if len(run) < 2 or run != list(range(run[0], run[0] + len(run))):
         raise ValueError(f"blocks={run} must be two or more that follow each other, such as [4, 5, 6].")
     if how not in MERGES:
@@ -66,7 +68,8 @@ def collapse_blocks(model: PreTrainedModel, blocks: Sequence[int], *, how: str =
             weights = [dense[block].get_parameter(name).detach() for block in run]
             if len({weight.shape for weight in weights}) > 1:
                 raise LookupError(f"{name} has other shapes in other blocks of the run {run}; they cannot be merged.")
-            target.get_parameter(name).copy_(MERGES[how](weights))
+            merged = MERGES[how]([weight.double() for weight in weights])  # half precision would lose the differences
+            target.get_parameter(name).copy_(merged)
     return smaller
 
 

@@ -1,7 +1,7 @@
 """Which blocks to drop: ways to choose, by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -25,7 +25,7 @@ class Choice:
     """
 
     blocks: tuple[int, ...]
-    table: pd.DataFrame
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
     search: Search | None = None
 
 
@@ -39,23 +39,45 @@ class DepthOptions:
     """
 
     spare_ends: bool = True
-    race: float = 5.0
+    race: float | int = 5.0
 
 
-Chooser = Callable[[BlockWalk, int, DepthOptions], Choice]
-DEPTH: Registry[Chooser] = Registry("way to choose blocks")
+Chooser = Callable[[BlockWalk | int, int, DepthOptions], Choice]
 
 
-def register_depth(name: str) -> Callable[[Chooser], Chooser]:
+@dataclass(frozen=True)
+class Depth:
+    """A way to choose blocks.
+
+    Attributes:
+        chooser: gets the walk over the calibration, how many blocks go, and the options; where `reads_texts` is False
+            the number of all blocks in place of the walk.
+        options: those that it heeds, by their names in `DepthOptions`.
+    """
+
+    chooser: Chooser
+    reads_texts: bool = True
+    options: tuple[str, ...] = ()
+
+
+DEPTH: Registry[Depth] = Registry("way to choose blocks")
+
+
+def register_depth(
+    name: str, *, reads_texts: bool = True, options: tuple[str, ...] = ()
+) -> Callable[[Chooser], Chooser]:
     """Register a way to choose blocks; `drop_blocks` takes its name from then on.
 
-    >>> @register_depth("every second")
-    ... def every_second(walk, n_blocks, options):
-    ...     return Choice(tuple(range(1, 2 * n_blocks, 2)), pd.DataFrame())
+    >>> @register_depth("every second", reads_texts=False)
+    ... def every_second(total, n_blocks, options):
+    ...     return lab.structured.Choice(tuple(range(1, 2 * n_blocks, 2)))
+
+    Args:
+        reads_texts, options: as in `Depth`.
     """
 
     def add(chooser: Chooser) -> Chooser:
-        DEPTH.add(name, chooser)
+        DEPTH.add(name, Depth(chooser, reads_texts, options))
         return chooser
 
     return add
@@ -78,7 +100,7 @@ def by_influence(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choic
     return Choice(tuple(sorted(order[:n_blocks])), pd.DataFrame({"block": range(len(order)), "influence": influence}))
 
 
-@register_depth("greedy")
+@register_depth("greedy", options=("spare_ends", "race"))
 def by_loss(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
     """One by one the block whose absence raises the loss least (SLEB)."""
     check_causal(walk.model, "a search by the loss")
@@ -90,14 +112,13 @@ def by_loss(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
     return Choice(tuple(sorted(block for block, _ in search.removed)), search.history, search)
 
 
-@register_depth("deepest")
-def deepest(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
+@register_depth("deepest", reads_texts=False)
+def deepest(total: int, n_blocks: int, options: DepthOptions) -> Choice:
     """The n deepest blocks but the last, which stays (the simple rule of Deeper Layers)."""
-    last = len(walk.blocks) - 1
-    return Choice(tuple(range(max(last - n_blocks, 0), last)), pd.DataFrame())
+    return Choice(tuple(range(total - 1 - n_blocks, total - 1)))
 
 
-@register_depth("shallowest")
-def shallowest(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
+@register_depth("shallowest", reads_texts=False)
+def shallowest(total: int, n_blocks: int, options: DepthOptions) -> Choice:
     """The first n blocks: what the deepest are compared with."""
-    return Choice(tuple(range(n_blocks)), pd.DataFrame())
+    return Choice(tuple(range(n_blocks)))

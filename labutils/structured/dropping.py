@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from numbers import Integral
 
-import pandas as pd
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -19,7 +18,7 @@ from labutils.structured.depth import DEPTH, Choice, DepthOptions
 from labutils.structured.paths import Paths, Unit
 from labutils.structured.removal import PARTS, Removal, check_numbers
 from labutils.structured.report import ShrinkReport, Smaller, count_all, count_blocks
-from labutils.structured.search import greedy_search
+from labutils.structured.search import check_race, greedy_search
 from labutils.structured.surgery import carve
 
 
@@ -29,7 +28,7 @@ def drop_blocks(
     *,
     n_blocks: int | None = None,
     blocks: Sequence[int] | None = None,
-    method: str = "angular",
+    method: str | None = None,
     batch_size: int = 8,
     **options: object,
 ) -> Smaller:
@@ -41,33 +40,41 @@ def drop_blocks(
     What it will weigh can be told beforehand: `lab.structured.plan_surgery(model, Removal(blocks=(0, 1))).megabytes`.
 
     Args:
-        calibration: as in `prune`; what the choice is made on. Not needed with `blocks`.
+        calibration: as in `prune`; what the choice is made on. "deepest" and "shallowest" heed none.
         n_blocks: how many go.
-        blocks: which go, by their numbers from 0 on, in place of a choice.
-        method: "angular" (the run of blocks that turns the last token's state least), "influence" (ShortGPT), "greedy"
-            (SLEB: one by one by the loss), "deepest" (but the last), "shallowest", or one that was registered.
+        blocks: which go, by their numbers from 0 on, in place of a choice: without calibration, method and options.
+        method: "angular" (the default: the run of blocks that turns the last token's state least), "influence"
+            (ShortGPT), "greedy" (SLEB: one by one by the loss), "deepest" (but the last), "shallowest", or one that was
+            registered.
         **options: of "greedy": `spare_ends` (True: the first and the last block that are left stay, as in SLEB) and
             `race` (5.0: candidates that trail by so many standard errors are not read on; 0 reads all).
 
     Raises:
-        ValueError: neither or both of `n_blocks` and `blocks`, too many, no such block, no calibration.
+        ValueError: neither or both of `n_blocks` and `blocks`, too many, no such block, no calibration; or an option
+            that the method does not heed.
         LookupError: an unknown method; or an architecture that cannot express it.
     """
     started, model = time.perf_counter(), bare_model(model)
     total = len(find_blocks(model)[1])
     if (n_blocks is None) == (blocks is None):
         raise ValueError("give either n_blocks (how many go) or blocks (which go).")
-    made = _depth_options(options)
     if blocks is not None:
-        chosen = Choice(tuple(sorted(blocks)), pd.DataFrame())
+        if calibration is not None or method is not None or options:
+            raise ValueError("blocks=[…] says which go; leave out the calibration, the method and its options.")
+        method, heeded = "given", {}
+        check_numbers(blocks, total, "block")
+        chosen = Choice(tuple(sorted(blocks)))
     else:
+        method = method or "angular"
+        depth = DEPTH[method]
         check_count(n_blocks, total)
-        chooser = DEPTH[method]
-        chosen = chooser(BlockWalk(model, _needed(calibration, method), batch_size=batch_size), n_blocks, made)
-    check_numbers(chosen.blocks, total, "block")
-    removal = Removal(blocks=chosen.blocks)
-    asked = {"method": "given" if blocks is not None else method, "n_blocks": len(chosen.blocks)}
-    return _finish(model, removal, chosen, {**asked, **dataclasses.asdict(made)}, started)
+        made = _depth_options(options, method)
+        heeded = {name: getattr(made, name) for name in depth.options}
+        reads = BlockWalk(model, _needed(calibration, method), batch_size=batch_size) if depth.reads_texts else total
+        chosen = depth.chooser(reads, n_blocks, made)
+        check_numbers(chosen.blocks, total, "block")
+    asked = {"method": method, "n_blocks": len(chosen.blocks), **heeded}
+    return _finish(model, Removal(blocks=chosen.blocks), chosen, asked, started)
 
 
 def drop_sublayers(
@@ -77,7 +84,7 @@ def drop_sublayers(
     share: float,
     parts: Sequence[str] = PARTS,
     batch_size: int = 8,
-    race: float = 5.0,
+    race: float | int = 5.0,
 ) -> Smaller:
     """A model in which attention and feed-forward sublayers are silent, chosen one by one by the loss (BlockPruner).
 
@@ -99,6 +106,7 @@ def drop_sublayers(
         raise ValueError(f"share={share!r} must lie between 0 and 1: 0.25 silences a quarter of the blocks.")
     if not parts or set(parts) - set(PARTS):
         raise ValueError(f"parts={tuple(parts)} must be one or both of {', '.join(PARTS)}.")
+    check_race(race)
     check_causal(model, "a search by the loss")
     anatomies, blocks = read_anatomies(model), find_blocks(model)[1]
     whole = count_blocks(model)
@@ -136,12 +144,16 @@ def _needed(calibration: Calibration | None, method: str) -> Calibration:
     return calibration
 
 
-def _depth_options(options: dict[str, object]) -> DepthOptions:
-    known = option_names(DepthOptions)
+def _depth_options(options: dict[str, object], method: str) -> DepthOptions:
+    known, heeded = option_names(DepthOptions), DEPTH[method].options
     if unknown := [name for name in options if name not in known]:
         raise ValueError(f"drop_blocks has no option {unknown[0]!r}; options are {', '.join(known)}.")
+    if idle := [name for name in options if name not in heeded]:
+        raise ValueError(f"method={method!r} does not heed {idle[0]}; it has {', '.join(heeded) or 'no options'}.")
     check_values(DepthOptions, options)
-    return DepthOptions(**options)
+    made = DepthOptions(**options)
+    check_race(made.race)
+    return made
 
 
 def _finish(

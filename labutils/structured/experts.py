@@ -24,6 +24,7 @@ from labutils.structured.removal import Removal
 from labutils.structured.report import ShrinkReport, Smaller, count_all, count_blocks
 from labutils.structured.surgery import carve
 from labutils.structured.unit_allocation import lowest
+from labutils.structured.unit_scores import check_scores
 
 
 @dataclass
@@ -137,7 +138,7 @@ def drop_experts(
         method: "reap", "mean-norm", "router-weighted", "frequency", or a score that was registered.
 
     Raises:
-        ValueError: more than can go, or a calibration that cannot be used.
+        ValueError: more than can go, a calibration that cannot be used, or scores that are not finite.
         LookupError: no mixture of fused experts, an unknown method, or experts chosen group by group.
     """
     started, model = time.perf_counter(), bare_model(model)
@@ -148,9 +149,11 @@ def drop_experts(
     if isinstance(n_experts, bool) or not isinstance(n_experts, int) or not 0 < n_experts < mixtures[0].count:
         raise ValueError(f"n_experts={n_experts!r} must be a whole number from 1 to {mixtures[0].count - 1}.")
     scores = {
-        index: score(use).double()
+        index: torch.as_tensor(score(use)).double()
         for index, use in read_use(BlockWalk(model, calibration, batch_size=batch_size), anatomies).items()
     }
+    for index, own in scores.items():
+        check_scores(own, (mixtures[0].count,), f"the score of the experts of block {index}")
     removal = Removal(experts={index: tuple(lowest(own, n_experts)) for index, own in scores.items()})
     smaller = carve(model, removal, anatomies)
     rows = [

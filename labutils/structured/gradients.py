@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.models.modes import device_of, eval_mode
-from labutils.models.structure import check_causal, find_blocks, prunable_layers
+from labutils.models.structure import all_finite, check_causal, find_blocks, prunable_layers
 from labutils.pruning.inputs import Calibration, check_calibration
 
 
@@ -19,7 +19,8 @@ def matrix_gradients(
     Gradients that parameters hold are left as they are.
 
     Raises:
-        ValueError: a model that predicts no next token, or a calibration that cannot be used.
+        ValueError: a model that predicts no next token, a calibration that cannot be used, or gradients that are not
+            finite.
     """
     check_causal(model, "a gradient of the loss")
     inputs = check_calibration(calibration, model)
@@ -38,6 +39,8 @@ def matrix_gradients(
     finally:
         for weight, own in zip(weights, wanted, strict=True):
             weight.requires_grad_(own)
+    if not all(map(all_finite, sums)):
+        raise ValueError("the gradients of the loss on the calibration are not finite; load the model in float32.")
     found = iter(sums)
     return [{name: _as_matrix(next(found), layer) for name, layer in own.items()} for own in layers]
 

@@ -47,8 +47,8 @@ class Paths:
 
     def losses(
         self, start: int, batch: int, hidden: Float[Tensor, "..."], off: Collection[Unit]
-    ) -> Float[Tensor, " n"]:
-        """Mean next-token loss (nats) of each sequence of a batch, from the states that enter block `start`."""
+    ) -> Float[Tensor, " predicting"]:
+        """Mean next-token loss (nats) of a batch's sequences, from the states that enter block `start`."""
         for index in range(start, len(self.walk.blocks)):
             hidden = self.step(index, batch, hidden, off)
         self.head_runs += 1
@@ -59,10 +59,14 @@ class Paths:
 
 def next_token_losses(
     logits: Float[Tensor, "n length vocabulary"], ids: Tensor, mask: Tensor | None = None
-) -> Float[Tensor, " n"]:
-    """Mean next-token loss of each sequence in nats, double on the CPU; what padding would predict is left out."""
-    found = []
+) -> Float[Tensor, " predicting"]:
+    """Mean next-token loss of each sequence that has one to predict, in nats, double on the CPU.
+
+    What padding would predict is left out, and a sequence of one token as a whole.
+    """
+    found = [torch.empty(0, dtype=torch.float64)]
     for row, tokens, kept in zip(logits, ids, ids.new_ones(ids.shape) if mask is None else mask, strict=True):
         places = (kept[1:] * kept[:-1]).bool().nonzero().flatten()
-        found.append(-log_likelihoods(row, places, tokens[1:][places]).double().mean().cpu())
-    return torch.stack(found)
+        if len(places):
+            found.append(-log_likelihoods(row, places, tokens[1:][places]).double().mean().cpu()[None])
+    return torch.cat(found)

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from labutils.structured.views import View
 
+SMALLEST = 1e-30  # of the damping: without any a part that puts out zeros gives equations without a solution
+
 
 def mean_of_removed(view: View, removed: Sequence[int]) -> Float[Tensor, " hidden"]:
     """Σ_j x̄_j W_:j over the channels of removed units: what they added to the output on average (FLAP).
@@ -22,15 +24,17 @@ def least_squares(view: View, removed: Sequence[int], damping: float = 0.01) -> 
     """(W G_:K + λ W_K) (G_KK + λI)⁻¹ for the channels K that stay, zero for the others.
 
     The weights V on these channels that minimise ‖X Wᵀ − X_K Vᵀ‖² + λ ‖V − W_K‖², G = XᵀX: those whose output is
-    nearest to the dense one's, held near the dense weights by λ = `damping` · mean diagonal of G.
+    nearest to the dense one's, held near the dense weights by λ = `damping` · mean diagonal of G; of a part that puts
+    out nothing at all they are the dense ones.
     """
     gone = set(channels_of(view, removed).tolist())
     kept = torch.tensor([place for place in range(view.out.shape[1]) if place not in gone], dtype=torch.int64)
     gram = view.activations.gram
-    damped = gram[kept][:, kept] + damping * gram.diagonal().mean() * torch.eye(len(kept), dtype=gram.dtype)
+    held = max(damping * gram.diagonal().mean().item(), SMALLEST)
+    damped = gram[kept][:, kept] + held * torch.eye(len(kept), dtype=gram.dtype)
     found = torch.zeros_like(view.out, dtype=torch.float64)
     target = gram[:, kept].clone()
-    target[kept, torch.arange(len(kept))] += damping * gram.diagonal().mean()
+    target[kept, torch.arange(len(kept))] += held
     found[:, kept] = torch.linalg.solve(damped, (view.out.double() @ target).T).T
     return found
 

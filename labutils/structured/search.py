@@ -46,7 +46,7 @@ def greedy_search(
     may_go: Callable[[tuple[Unit, ...], Unit], bool],
     *,
     spare_ends: bool = False,
-    race: float = 5.0,
+    race: float | int = 5.0,
 ) -> Search:
     """Remove units as long as one may go, each time the one whose absence gives the lowest loss.
 
@@ -57,11 +57,14 @@ def greedy_search(
         may_go: whether a unit may follow those that are gone; the search ends when none may.
         spare_ends: the first and the last unit that are left are no candidates (SLEB's barriers).
         race: a candidate is not read on when, after at least 16 sequences, its loss exceeds the leader's by more than
-            so many standard errors of their paired difference; 0 reads every candidate on every sequence.
+            so many standard errors of their paired difference, and the last one that is left is not either; 0 reads
+            every candidate on every sequence.
 
     Raises:
-        ValueError: units may go, and all that are left are spared.
+        ValueError: units may go, and all that are left are spared; a race below zero; a calibration without a token to
+            predict; or no candidate whose loss is finite.
     """
+    check_race(race)
     removed: tuple[Unit, ...] = ()
     rows, naive_blocks, naive_heads, n_blocks = [], 0, 0, len(paths.walk.blocks)
     before = paths.block_runs, paths.head_runs
@@ -77,6 +80,11 @@ def greedy_search(
         losses, racing = _read(paths, candidates, removed, race)
         means = {unit: _mean(values) for unit, values in losses.items()}
         best = min(racing, key=means.__getitem__)  # of equal ones the first
+        if means[best] == float("inf"):
+            raise ValueError(
+                f"step {step + 1}: no candidate has a finite loss on the calibration, so none can be chosen. Load the "
+                "model in float32, or give another calibration."
+            )
         for unit in candidates:
             rows.append((step, *unit, means[unit], len(losses[unit]), unit == best))
             gone = {block for block, part in (*removed, unit) if part == "block"}
@@ -89,10 +97,16 @@ def greedy_search(
     return Search(removed, history, blocks / n, heads / n, float(naive_blocks), float(naive_heads))
 
 
+def check_race(race: float | int) -> None:
+    """ValueError unless it is a number of standard errors, 0 or more."""
+    if isinstance(race, bool) or not isinstance(race, int | float) or not 0 <= race < float("inf"):
+        raise ValueError(f"race={race!r} must be 0 (read every candidate on every sequence) or a number above it.")
+
+
 def _read(
     paths: Paths, candidates: Sequence[Unit], removed: tuple[Unit, ...], race: float
 ) -> tuple[dict[Unit, Tensor], list[Unit]]:
-    """The losses of each candidate by sequence, until it was given up; and those that were read on all."""
+    """The losses of each candidate by sequence, until it was given up; and those that were not."""
     losses = {unit: torch.empty(0, dtype=torch.float64) for unit in candidates}
     racing = list(candidates)
     for batch in range(paths.n_batches):
@@ -100,6 +114,10 @@ def _read(
             losses[unit] = torch.cat([losses[unit], values])
         if race and batch + 1 < paths.n_batches:
             racing = _still_racing(losses, racing, race)
+            if len(racing) == 1 and len(candidates) > 1:
+                break
+    if not any(map(len, losses.values())):
+        raise ValueError("no sequence of the calibration has a token to predict: each has one token, or padding only.")
     return losses, racing
 
 

@@ -19,10 +19,10 @@ from labutils.structured.gradients import matrix_gradients
 from labutils.structured.removal import Removal
 from labutils.structured.repair import least_squares, mean_of_removed
 from labutils.structured.report import ShrinkReport, Smaller, count_all, count_blocks
-from labutils.structured.surgery import carve, plan_surgery
-from labutils.structured.unit_allocation import ALLOCATIONS, Key, Removed, standardised
+from labutils.structured.surgery import carve, expressible_groups, plan_surgery
+from labutils.structured.unit_allocation import ALLOCATIONS, Key, Removed
 from labutils.structured.unit_scores import UNIT_SCORES, UnitScore
-from labutils.structured.views import KINDS, View, make_view, read_activations
+from labutils.structured.views import KINDS, Activations, View, make_view, walk_activations
 
 REPAIRS = ("none", "bias", "least-squares")
 
@@ -56,25 +56,31 @@ def shrink(
     >>> smaller, report = lab.shrink(model, tokens, share=0.2)
     >>> smaller.save_pretrained("smaller")  # a plain folder: AutoModelForCausalLM.from_pretrained("smaller")
 
-    All units are scored on one pass of the dense model. A configuration has one width for all blocks: where blocks lose
-    unequally many units, they are padded with zeros to the widest, and the report tells what was really saved.
+    Units are scored block by block, on one pass of the dense model; least squares read a second one. A configuration
+    has one width for all blocks: where blocks lose unequally many units, they are padded with zeros to the widest, and
+    the report tells what was really saved. Groups go in numbers that the configuration can express
+    (`labutils.structured.expressible_groups`): with "uniform" the nearest, so that of few groups often none goes where
+    neurons can make up for it; with "global" blocks are padded to the next.
 
     Args:
         calibration: as in `prune`.
         share: of the blocks' parameters that goes with the removed units.
         units: "neurons" of the feed-forward parts, "groups" (key-value heads with all their query heads), or both.
-        method: "output" (energy of what a unit adds to its part's output), "flap", "wanda-sp", "minitron", "taylor"
-            (LLM-Pruner), "magnitude", or a score that was registered.
+        method: "output" (energy of what a unit adds to its part's output), "flap", "wanda-sp", "minitron", "2ssp"
+            (neurons only), "taylor" (LLM-Pruner), "magnitude", or a score that was registered.
         allocation: "uniform" (equally many per block) or "global" (the lowest of all). Default: the method's own, which
             is global for "flap" and uniform for the others.
-        standardise: compare scores in standard deviations of their own kind and block. Default: True for "flap".
+        standardise: compare scores in standard deviations of their own kind and block; of scores of channels these,
+            before they are averaged over a unit. Default: True for "flap".
         repair: "none"; "bias", the mean of what removed units put out, where the architecture can have a bias there; or
             "least-squares", other weights for the units that stay. Default: "bias" for "flap", "least-squares" for
             "output", none for the others.
 
     Raises:
-        ValueError: a share outside (0, 1) or more than these units have, unknown units or repairs.
-        LookupError: an unknown method or allocation; or an architecture that cannot express it.
+        ValueError: a share outside (0, 1), more than these units have, or too little for any; unknown units or
+            repairs; a score that is not finite.
+        LookupError: an unknown method or allocation, units that the score is not defined for; or an architecture that
+            cannot express it, which is told before anything runs.
     """
     started, model = time.perf_counter(), bare_model(model)
     score, recipe = _recipe(method, allocation, standardise, repair)
@@ -82,26 +88,34 @@ def shrink(
     anatomies, blocks = read_anatomies(model), find_blocks(model)[1]
     kinds = [kind for kind in KINDS if kind in units]
     _check_parts(model, anatomies, kinds)
+    if missing := [kind for kind in kinds if kind not in score.kinds]:
+        raise LookupError(f"method={method!r} scores {', '.join(score.kinds)}, not {missing[0]}.")
     biases = frozenset(KINDS[kind] for kind in kinds) if recipe.repair == "bias" else frozenset()
     plan_surgery(model, Removal(), anatomies, biases=biases)  # refuses a bias that cannot be expressed
+    groups = _groups(model, anatomies) if "groups" in kinds else []
     walk = BlockWalk(model, calibration, batch_size=batch_size)
-    activations = read_activations(walk, anatomies, kinds, gram=score.gram or recipe.repair == "least-squares")
     gradients = matrix_gradients(model, calibration, batch_size=batch_size) if score.gradients else None
-    views = {
-        key: make_view(blocks[key[0]], key[0], anatomies[key[0]], key[1], own, gradients and gradients[key[0]])
-        for key, own in activations.items()
-    }
+    scores, costs, statistics = {}, {}, {}
+    for key, own in walk_activations(walk, anatomies, kinds, pairs="unit" if score.moments else "none"):
+        view = make_view(blocks[key[0]], key[0], anatomies[key[0]], key[1], own, gradients and gradients[key[0]])
+        scores[key] = score.of_units(view, standardise=recipe.standardise)
+        costs[key], statistics[key] = view.cost, replace(own, products=0.0)
     budget = share * count_blocks(model)
-    _check_budget(views, budget, share)
-    scores = {key: score.function(view).double() for key, view in views.items()}
-    compared = {key: standardised(own) for key, own in scores.items()} if recipe.standardise else scores
-    removed = ALLOCATIONS[recipe.allocation](compared, {key: view.cost for key, view in views.items()}, budget)
+    _check_budget(scores, costs, budget, share)
+    may_go = {"groups": [groups[-1] - left for left in groups]} if groups else None
+    removed = ALLOCATIONS[recipe.allocation](scores, costs, budget, may_go)
+    if not any(removed.values()):
+        raise ValueError(f"share={share} is too little for any of the {' or '.join(kinds)} to go.{_least(groups)}")
     removal = _removal(removed)
-    smaller = carve(model, removal, anatomies, biases=biases)
-    _repair(smaller, views, removed, anatomies, recipe.repair)
+    padded = _padded(removal, anatomies, groups)
+    smaller = carve(model, removal, anatomies, biases=biases, n_groups=padded)
+    if recipe.repair == "bias":
+        _add_biases(smaller, model, statistics, removed, anatomies)
+    elif recipe.repair == "least-squares":
+        _fit(smaller, walk, removed, anatomies, kinds)
     asked = {"method": method, "share": share, "units": tuple(kinds), **vars(recipe)}
-    report = _report(model, smaller, removal, views, compared, removed, asked)
-    widths = plan_surgery(model, removal, anatomies, biases=biases).widths
+    report = _report(model, smaller, removal, costs, scores, removed, asked)
+    widths = plan_surgery(model, removal, anatomies, biases=biases, n_groups=padded).widths
     return Smaller(smaller, replace(report, widths=widths, seconds=time.perf_counter() - started))
 
 
@@ -140,8 +154,34 @@ def _check_parts(model: PreTrainedModel, anatomies: Sequence[Anatomy], kinds: Se
             raise LookupError(f"block {missing[0]} of a {type(model).__name__} has no {kind} to take out.{other}")
 
 
-def _check_budget(views: dict[Key, View], budget: float, share: float) -> None:
-    most = sum((view.count - 1) * view.cost for view in views.values())
+def _groups(model: PreTrainedModel, anatomies: Sequence[Anatomy]) -> list[int]:
+    """Numbers of key-value groups that the configuration can express, in ascending order; the last is what it has."""
+    found = expressible_groups(model, anatomies)
+    if len(found) < 2:
+        raise LookupError(
+            f"{type(model.config).__name__} can express no other number of key-value groups than the {found[-1]} that "
+            'this model has. Take out neurons (units=["neurons"]) or whole blocks.'
+        )
+    return found
+
+
+def _least(groups: Sequence[int]) -> str:
+    left = ", ".join(map(str, groups))
+    told = f" The configuration can express {left} groups in a block." if groups else ""
+    return f"{told} Ask for more."
+
+
+def _padded(removal: Removal, anatomies: Sequence[Anatomy], groups: Sequence[int]) -> int | None:
+    """The number of groups that every block gets: the next one that there can be above the widest block's."""
+    if not any(removal.groups.values()):
+        return None
+    own = range(len(anatomies))
+    widest = max(anatomies[block].attention.n_groups - len(removal.groups.get(block, ())) for block in own)
+    return min(count for count in groups if count >= widest)
+
+
+def _check_budget(scores: dict[Key, Tensor], costs: dict[Key, int], budget: float, share: float) -> None:
+    most = sum((len(own) - 1) * costs[key] for key, own in scores.items())
     if budget > most:
         whole = budget / share
         raise ValueError(
@@ -156,21 +196,33 @@ def _removal(removed: Removed) -> Removal:
 
 
 @torch.no_grad()
-def _repair(
-    smaller: PreTrainedModel, views: dict[Key, View], removed: Removed, anatomies: Sequence[Anatomy], repair: str
+def _add_biases(
+    smaller: PreTrainedModel,
+    model: PreTrainedModel,
+    statistics: dict[Key, Activations],
+    removed: Removed,
+    anatomies: Sequence[Anatomy],
+) -> None:
+    """Add to the biases of the smaller model's last matrices the mean of what removed units put out."""
+    blocks, dense = find_blocks(smaller)[1], find_blocks(model)[1]
+    for (index, kind), own in statistics.items():
+        if units := removed[index, kind]:
+            layer = prunable_layers(blocks[index])[getattr(anatomies[index], KINDS[kind]).out]
+            view = make_view(dense[index], index, anatomies[index], kind, own)
+            layer.bias += mean_of_removed(view, units).to(layer.bias)
+
+
+@torch.no_grad()
+def _fit(
+    smaller: PreTrainedModel, walk: BlockWalk, removed: Removed, anatomies: Sequence[Anatomy], kinds: Sequence[str]
 ) -> None:
     """Change the last matrices of the smaller model, whose units stand in the order in which they stayed."""
     blocks = find_blocks(smaller)[1]
-    for (index, kind), view in views.items():
-        units = removed[index, kind]
-        if not units or repair == "none":
-            continue
-        layer = prunable_layers(blocks[index])[getattr(anatomies[index], KINDS[kind]).out]
-        if repair == "bias":
-            layer.bias += mean_of_removed(view, units).to(layer.bias)
-        else:
+    for (index, kind), own in walk_activations(walk, anatomies, kinds, pairs="all"):
+        if units := removed[index, kind]:
+            view = make_view(walk.block(index), index, anatomies[index], kind, own)
             kept = _kept_channels(view, units)
-            weight = weight_matrix(layer)
+            weight = weight_matrix(prunable_layers(blocks[index])[getattr(anatomies[index], KINDS[kind]).out])
             weight[:, : len(kept)] = least_squares(view, units)[:, kept].to(weight)
 
 
@@ -183,7 +235,7 @@ def _report(
     model: PreTrainedModel,
     smaller: PreTrainedModel,
     removal: Removal,
-    views: dict[Key, View],
+    costs: dict[Key, int],
     scores: dict[Key, Tensor],
     removed: Removed,
     asked: dict[str, object],
@@ -194,6 +246,6 @@ def _report(
         for unit, value in enumerate(own.tolist())
     ]
     before, after, whole = count_all(model), count_all(smaller), count_blocks(model)
-    gone = sum(len(units) * views[key].cost for key, units in removed.items()) / whole
+    gone = sum(len(units) * costs[key] for key, units in removed.items()) / whole
     table = pd.DataFrame(rows, columns=["block", "kind", "unit", "score", "removed"])
     return ShrinkReport(removal, table, before, after, gone, (before - after) / whole, {}, asked)

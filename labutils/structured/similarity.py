@@ -46,13 +46,12 @@ def read_profile(walk: BlockWalk, *, seed: int = 0) -> Profile:
     last, cosines, others = [_last_tokens(walk)], [], []
     for index in range(len(walk.blocks)):
         entering = _tokens(walk, walk.hidden)
-        leaving_batches = walk.run(index)
-        leaving = _tokens(walk, leaving_batches)
+        walk.hidden = [walk.run_block(index, batch, states) for batch, states in enumerate(walk.hidden)]
+        leaving = _tokens(walk, walk.hidden)
         if order is None:
-            order = torch.randperm(len(leaving), generator=torch.Generator().manual_seed(seed))
-        cosines.append(cosine_similarity(entering, leaving, dim=-1))
-        others.append(cosine_similarity(leaving, leaving[order], dim=-1))
-        walk.advance(index)
+            order = torch.randperm(len(leaving), generator=torch.Generator().manual_seed(seed)).to(leaving.device)
+        cosines.append(cosine_similarity(entering, leaving, dim=-1).cpu())
+        others.append(cosine_similarity(leaving, leaving[order], dim=-1).cpu())
         last.append(_last_tokens(walk))
     walk.rewind()
     return Profile(torch.stack(last), torch.stack(cosines), torch.stack(others))
@@ -68,11 +67,11 @@ def angular_distances(last: Float[Tensor, "boundaries sequences hidden"], n_bloc
 
 
 def _tokens(walk: BlockWalk, batches: list[Tensor]) -> Float[Tensor, "tokens hidden"]:
-    """All tokens of the calibration, without padding, in float32 on the CPU."""
+    """All tokens of the calibration, without padding, in float32."""
     found = []
     for number, states in enumerate(batches):
         flat, mask = states.reshape(-1, states.shape[-1]), walk.batch_inputs(number).get("attention_mask")
-        found.append((flat if mask is None else flat[mask.reshape(-1).bool()]).float().cpu())
+        found.append((flat if mask is None else flat[mask.reshape(-1).bool()]).float())
     return torch.cat(found)
 
 

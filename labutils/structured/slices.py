@@ -112,9 +112,19 @@ def _of_groups(attention: Attention, block: nn.Module, kept: list[int]) -> dict[
 
 def _of_experts(anatomy: Anatomy, block: nn.Module, kept: list[int]) -> dict[str, Cut]:
     """The experts' own tensors, and everything of the router that has one row for each expert."""
+    return dict.fromkeys(_of_each_expert(anatomy, block), Cut(0, tuple(kept)))
+
+
+def router_tensors(anatomy: Anatomy, block: nn.Module) -> dict[str, Tensor]:
+    """By their names in the block, the parameters and buffers outside the experts with one row for each of them."""
+    inside = f"{anatomy.experts.module}."
+    return {name: own for name, own in _of_each_expert(anatomy, block).items() if not name.startswith(inside)}
+
+
+def _of_each_expert(anatomy: Anatomy, block: nn.Module) -> dict[str, Tensor]:
     experts = anatomy.experts
-    owner, cuts = block.get_submodule(experts.owner), {}
-    for name, tensor in owner.state_dict().items():
+    owner, found = block.get_submodule(experts.owner), {}
+    for name, tensor in (*owner.named_parameters(), *owner.named_buffers()):
         if tensor.dim() and tensor.shape[0] == experts.count and "shared" not in name:
-            cuts[f"{experts.owner}.{name}" if experts.owner else name] = Cut(0, tuple(kept))
-    return cuts
+            found[f"{experts.owner}.{name}" if experts.owner else name] = tensor
+    return found

@@ -27,7 +27,8 @@ from labutils.structured.slices import Cut, block_cuts, common_widths, cut
 
 EXPRESSIBLE = (
     "Whole blocks, and neurons of the feed-forward parts, can be taken out of most architectures; key-value groups "
-    "only where the number of heads and the size of a head are entries of their own."
+    "only where the configuration has entries for their number and for the size of a head, and leave only numbers that "
+    "it accepts: labutils.structured.expressible_groups(model) tells them."
 )
 
 
@@ -63,13 +64,14 @@ def plan_surgery(
     anatomies: Sequence[Anatomy] | None = None,
     *,
     biases: frozenset[str] = frozenset(),
+    n_groups: int | None = None,
 ) -> Plan:
     """What the smaller model will be, without making it.
 
     >>> plan_surgery(model, Removal(blocks=(3,))).parameters
 
     Args:
-        biases: as in `carve`.
+        biases, n_groups: as in `carve`.
 
     Raises:
         ValueError: units that are not there, or that leave nothing.
@@ -79,7 +81,9 @@ def plan_surgery(
     prefix, blocks = find_blocks(model)
     check_removal(removal, blocks, anatomies, model.config)
     kept, widths = removal.kept_blocks(len(blocks)), common_widths(removal, anatomies)
-    first = next(anatomy.attention for anatomy in anatomies) if widths["groups"] is not None else None
+    if n_groups is not None and widths["groups"] is not None:
+        widths["groups"] = max(widths["groups"], n_groups)
+    first = next((own for block in kept if (own := anatomies[block].attention)), None) if widths["groups"] else None
     own = model.state_dict()
     lacking = tuple(
         f"{part}_bias"
@@ -109,6 +113,7 @@ def carve(
     anatomies: Sequence[Anatomy] | None = None,
     *,
     biases: frozenset[str] = frozenset(),
+    n_groups: int | None = None,
 ) -> PreTrainedModel:
     """A model of its own without the units, in evaluation mode; the dense model stays as it is.
 
@@ -120,6 +125,7 @@ def carve(
 
     Args:
         biases: "attention" and "mlp", whose last matrices shall have a bias; where there was none it is zero.
+        n_groups: where groups go, pad every block to at least so many; a configuration cannot express every number.
 
     Raises:
         ValueError, LookupError: as `plan_surgery`; a model that holds adapters or quantised weights; or the smaller
@@ -128,7 +134,7 @@ def carve(
     anatomies = anatomies or read_anatomies(model)
     Storable(model)  # refuses adapters, quantised weights, and what else no folder could hold
     check_finite(model)
-    plan = plan_surgery(model, removal, anatomies, biases=biases)
+    plan = plan_surgery(model, removal, anatomies, biases=biases, n_groups=n_groups)
     prefix, blocks = find_blocks(model)
     own, device = model.state_dict(), device_of(model)
     with torch.no_grad():
@@ -145,9 +151,35 @@ def carve(
     smaller = smaller.to(device).eval()
     if isinstance(generation := getattr(model, "generation_config", None), GenerationConfig):
         smaller.generation_config = copy.deepcopy(generation)
-    if not any(removal.experts.values()):
-        _prove(model, smaller, removal, anatomies)
+    _prove(model, smaller, removal, anatomies)
     return smaller
+
+
+def expressible_groups(model: PreTrainedModel, anatomies: Sequence[Anatomy] | None = None) -> list[int]:
+    """Numbers of key-value groups, equal in all blocks, that the architecture can express; the last is the model's own.
+
+    >>> expressible_groups(llama_3)  # 8 groups of 4 heads: hidden_size must be a multiple of the number of heads
+    [1, 2, 4, 8]
+
+    Raises:
+        LookupError: a block whose groups cannot be told, or blocks that have unequally many.
+    """
+    anatomies = anatomies or read_anatomies(model)
+    counts = {anatomy.attention.n_groups if anatomy.attention else 0 for anatomy in anatomies}
+    if len(counts) > 1 or 0 in counts:
+        raise LookupError(f"the blocks of a {type(model).__name__} have no equal numbers of key-value groups to take.")
+    count = counts.pop()
+    return [left for left in range(1, count) if _expresses(model, anatomies, left, count)] + [count]
+
+
+def _expresses(model: PreTrainedModel, anatomies: Sequence[Anatomy], left: int, count: int) -> bool:
+    try:
+        plan_surgery(
+            model, Removal(groups={block: tuple(range(left, count)) for block in range(len(anatomies))}), anatomies
+        )
+    except LookupError:
+        return False
+    return True
 
 
 def _out(anatomy: Anatomy, part: str) -> str:

@@ -1,8 +1,8 @@
 """One part of one block as scores see it: its units, the matrices that make and read them, what they put out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -17,30 +17,49 @@ KINDS = {"neurons": "mlp", "groups": "attention"}
 
 @dataclass
 class Activations:
-    """Running sums over what the last matrix of a part reads, without padding, in double precision.
+    """Running sums over what the last matrix of a part reads, without padding, in double precision on the CPU.
 
     Attributes:
-        count: tokens.
+        pairs: channels whose products are summed: those in runs of so many (a unit's own), 0 for none.
+        count, n_sequences: tokens, and sequences that have any.
         total, squares: Σ x and Σ x² per channel.
-        sequence_means: per sequence, the mean of |x| over its tokens.
-        gram: Σ x xᵀ, where it was asked for.
+        squared_means: Σ over sequences of the square of the mean of |x| over a sequence's tokens.
+        sequence_norms: Σ over sequences of the norm over a sequence's tokens.
+        products: Σ x xᵀ within each run of `pairs` channels, [runs, pairs, pairs].
     """
 
+    pairs: int = 0
     count: int = 0
+    n_sequences: int = 0
     total: Float[Tensor, " width"] | float = 0.0
     squares: Float[Tensor, " width"] | float = 0.0
-    sequence_means: list[Float[Tensor, " width"]] = field(default_factory=list)
-    gram: Float[Tensor, "width width"] | float | None = None
+    squared_means: Float[Tensor, " width"] | float = 0.0
+    sequence_norms: Float[Tensor, " width"] | float = 0.0
+    products: Float[Tensor, "runs pairs pairs"] | float = 0.0
 
     def add(self, sequence: Float[Tensor, "tokens width"]) -> None:
-        """The tokens of one more sequence."""
+        """The tokens of one more sequence; one without tokens counts for nothing."""
+        if not len(sequence):
+            return
         x = sequence.double()
+        squares = x.square().sum(dim=0).cpu()
         self.count += len(x)
-        self.total = self.total + x.sum(dim=0)
-        self.squares = self.squares + x.square().sum(dim=0)
-        self.sequence_means.append(x.abs().mean(dim=0))
-        if self.gram is not None:
-            self.gram = self.gram + x.T @ x
+        self.n_sequences += 1
+        self.total = self.total + x.sum(dim=0).cpu()
+        self.squares = self.squares + squares
+        self.squared_means = self.squared_means + x.abs().mean(dim=0).square().cpu()
+        self.sequence_norms = self.sequence_norms + squares.sqrt()
+        if self.pairs > 1:
+            own = sequence if sequence.dtype == torch.float64 else sequence.float()
+            runs = own.T.reshape(-1, self.pairs, len(own))
+            self.products = self.products + (runs @ runs.mT).double().cpu()
+
+    @property
+    def gram(self) -> Float[Tensor, "width width"]:
+        """Σ x xᵀ of all channels, where all were taken in pairs."""
+        if self.pairs != len(self.squares):
+            raise ValueError(f"products of {self.pairs} channels were summed, not of all {len(self.squares)} in pairs.")
+        return self.squares.diag() if self.pairs == 1 else self.products[0]
 
     @property
     def mean(self) -> Float[Tensor, " width"]:
@@ -77,39 +96,55 @@ class View:
     maker_gradients: Float[Tensor, "units entries"] | None = None
     out_gradients: Float[Tensor, "hidden channels"] | None = None
 
+    @property
+    def moments(self) -> Float[Tensor, "units width width"]:
+        """Σ x xᵀ of each unit's channels; of units of one channel their squares."""
+        own = self.activations
+        if self.width == 1:
+            return own.squares[:, None, None]
+        if own.pairs != self.width:
+            raise ValueError("a score that reads `moments` must be registered with moments=True.")
+        return own.products
+
     def per_unit(self, channels: Float[Tensor, " channels"]) -> Float[Tensor, "units width"]:
         """Values of channels, a row for each unit."""
         return channels.reshape(self.count, self.width)
 
 
-def read_activations(
-    walk: BlockWalk, anatomies: Sequence[Anatomy], kinds: Sequence[str], *, gram: bool
-) -> dict[tuple[int, str], Activations]:
-    """What the units of these kinds put out in the dense model, by block and kind, in one pass of the walk.
+def walk_activations(
+    walk: BlockWalk, anatomies: Sequence[Anatomy], kinds: Sequence[str], *, pairs: str = "none"
+) -> Iterator[tuple[tuple[int, str], Activations]]:
+    """What the units of these kinds put out in the dense model: block by block, in one pass of the walk.
+
+    Args:
+        pairs: channels whose products are summed: "none", those of a "unit", or "all" of a part.
 
     Raises:
         ValueError: what a block puts out is not finite.
     """
     walk.rewind()
-    found: dict[tuple[int, str], Activations] = {}
     for index, anatomy in enumerate(anatomies):
         parts = {kind: part for kind in kinds if (part := getattr(anatomy, KINDS[kind]))}
-        hidden, after = walk.hidden, []
-        for kind in parts:
-            found[index, kind] = Activations(gram=0.0 if gram else None)
-        for batch, states in enumerate(hidden):
+        found = {kind: Activations(_pairs(kind, part, pairs)) for kind, part in parts.items()}
+        after = []
+        for batch, states in enumerate(walk.hidden):
             with ExitStack() as hooks:
                 for kind, part in parts.items():
                     layer = walk.block(index).get_submodule(part.out)
-                    note = _note(found[index, kind], walk.batch_inputs(batch))
+                    note = _note(found[kind], walk.batch_inputs(batch))
                     hooks.enter_context(layer.register_forward_pre_hook(note))
                 after.append(walk.run_block(index, batch, states))
         walk.hidden = after
-        for kind in parts:
-            if not all_finite(found[index, kind].squares):
+        for kind, own in found.items():
+            if not all_finite(own.squares):
                 raise ValueError(f"what the {kind} of block {index} put out is not finite on the calibration.")
+            yield (index, kind), own
     walk.rewind()
-    return found
+
+
+def _pairs(kind: str, part: object, pairs: str) -> int:
+    width = 1 if kind == "neurons" else part.width
+    return {"none": 0, "unit": width, "all": part.width * (1 if kind == "neurons" else part.n_groups)}[pairs]
 
 
 def _note(activations: Activations, inputs: dict[str, Tensor]):
@@ -118,7 +153,7 @@ def _note(activations: Activations, inputs: dict[str, Tensor]):
 
     def note(layer: nn.Module, args: tuple) -> None:
         for sequence, kept in zip(args[0].reshape(*shape, -1), mask, strict=True):
-            activations.add(sequence[kept].cpu())
+            activations.add(sequence[kept])
 
     return note
 

@@ -3,7 +3,6 @@
 import itertools
 import math
 
-import pandas as pd
 import pytest
 import torch
 from architectures import ARCHITECTURES, SIZES, Architecture
@@ -84,8 +83,8 @@ def test_names_choose_what_their_tables_say(tokens) -> None:
     assert report.removal.blocks == (first, first + 1)
     report = lab.drop_blocks(model, tokens, n_blocks=2, method="influence").report
     assert set(report.removal.blocks) == set(report.table["influence"].nsmallest(2).index)
-    assert lab.drop_blocks(model, tokens, n_blocks=2, method="deepest").report.removal.blocks == (2, 3)
-    assert lab.drop_blocks(model, tokens, n_blocks=2, method="shallowest").report.removal.blocks == (0, 1)
+    assert lab.drop_blocks(model, n_blocks=2, method="deepest").report.removal.blocks == (2, 3)  # without any text
+    assert lab.drop_blocks(model, n_blocks=2, method="shallowest").report.removal.blocks == (0, 1)
     smaller, report = lab.drop_blocks(model, blocks=[3, 1])
     assert report.removal.blocks == (1, 3) and smaller.config.num_hidden_layers == 3
     block = 4 * 16 * 16 + 3 * 16 * 24 + 32
@@ -113,7 +112,8 @@ def test_the_greedy_choice_is_that_of_exhaustive_search(tokens, spare_ends) -> N
     assert report.removal.blocks == tuple(sorted(gone))
     if not spare_ends:
         pairs = {pair: mean_loss(model, tokens, Removal(blocks=pair)) for pair in itertools.combinations(range(N), 2)}
-        assert pairs[report.removal.blocks] >= min(pairs.values())
+        first = report.table[report.table["removed"]]["block"].iloc[0]
+        assert report.removal.blocks == min((pair for pair in pairs if first in pair), key=pairs.__getitem__)
 
 
 def test_sublayers_go_one_by_one_as_long_as_they_fit(tokens) -> None:
@@ -170,6 +170,23 @@ def test_a_broken_candidate_is_the_worst_and_ties_go_to_the_lower_number(tokens)
     assert search.removed == ((3, "block"),) and search.history["loss"].iloc[0] == float("inf")
 
 
+def test_a_step_without_a_finite_candidate_is_refused_and_rows_without_a_target_are_left_out(tokens) -> None:
+    model = build()
+    mask = torch.ones_like(tokens)
+    mask[0, 1:] = 0  # one token: nothing is predicted
+    padded = {"input_ids": tokens, "attention_mask": mask}
+    report = lab.drop_blocks(model, padded, n_blocks=2, method="greedy").report
+    without = lab.drop_blocks(model, tokens[1:], n_blocks=2, method="greedy").report
+    assert report.removal == without.removal and report.search.history["sequences"].eq(5).all()
+    assert report.table["loss"].tolist() == pytest.approx(without.table["loss"].tolist(), abs=1e-5)
+    with pytest.raises(ValueError, match="no sequence of the calibration has a token to predict"):
+        lab.drop_blocks(model, {"input_ids": tokens[:1], "attention_mask": mask[:1]}, n_blocks=1, method="greedy")
+    paths = Paths(BlockWalk(model, tokens), read_anatomies(model))
+    paths.losses = lambda start, batch, *rest: torch.full((6,), float("inf"), dtype=torch.float64)
+    with pytest.raises(ValueError, match="no candidate has a finite loss"):
+        greedy_search(paths, [(1, "block"), (2, "block")], lambda removed, unit: len(removed) < 1)
+
+
 def test_collapse_puts_the_run_into_its_first_block() -> None:
     model = build()
     dense = find_blocks(model)[1]
@@ -182,15 +199,16 @@ def test_collapse_puts_the_run_into_its_first_block() -> None:
         torch.testing.assert_close(target[1].self_attn.q_proj.weight, expected, atol=1e-5, rtol=1e-5)
         assert target[1].input_layernorm.weight.equal(dense[1].input_layernorm.weight)
         assert target[0].mlp.up_proj.weight.equal(dense[0].mlp.up_proj.weight)
-    with pytest.raises(ValueError, match="follow each other"):
-        collapse_blocks(model, [0, 2])
+    for run, message in (([0, 2], "follow each other"), ([-1, 0, 1], "no block -1"), ([3, 4], "no block 4")):
+        with pytest.raises(ValueError, match=message):
+            collapse_blocks(model, run)
     with pytest.raises(LookupError, match="laco_paper"):
         collapse_blocks(model, [0, 1], how="laco")
 
 
 def test_a_registered_way_of_choosing_is_taken(tokens) -> None:
     with DEPTH.restored():
-        lab.structured.register_depth("second")(lambda walk, n, options: Choice((1,), pd.DataFrame()))
+        lab.structured.register_depth("second")(lambda walk, n, options: Choice((1,)))
         assert lab.drop_blocks(build(), tokens, n_blocks=1, method="second").report.removal.blocks == (1,)
 
 
@@ -201,15 +219,20 @@ def test_a_registered_way_of_choosing_is_taken(tokens) -> None:
         ({"n_blocks": 4}, ValueError, "from 1 to 3"),
         ({"n_blocks": 1, "method": "angle"}, LookupError, "Did you mean|angular"),
         ({"n_blocks": 1, "spare": True}, ValueError, "spare_ends, race"),
-        ({"n_blocks": 1, "race": "no"}, ValueError, "must be a number"),
+        ({"n_blocks": 1, "method": "greedy", "race": "no"}, ValueError, "must be a number"),
+        ({"n_blocks": 1, "method": "greedy", "race": -3}, ValueError, "0 .read every candidate"),
+        ({"n_blocks": 1, "race": 3.0}, ValueError, "does not heed race; it has no options"),
+        ({"n_blocks": 1, "calibration": None}, ValueError, "give a calibration"),
         ({"n_blocks": 3, "method": "greedy"}, ValueError, "none is left"),
-        ({"blocks": [7]}, ValueError, "no block 7"),
+        ({"blocks": [7], "calibration": None}, ValueError, "no block 7"),
+        ({"blocks": [1]}, ValueError, "leave out the calibration"),
+        ({"blocks": [1], "calibration": None, "method": "greedy"}, ValueError, "leave out"),
     ],
     ids=str,
 )
 def test_what_cannot_be_asked_for_is_refused(tokens, arguments, error, message) -> None:
     with pytest.raises(error, match=message):
-        lab.drop_blocks(build(), tokens, **arguments)
+        lab.drop_blocks(build(), **{"calibration": tokens, **arguments})
 
 
 def test_an_encoder_loses_blocks_by_angle_but_not_by_loss(tokens) -> None:

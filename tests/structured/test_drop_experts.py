@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import labutils as lab
 from labutils.models.structure import find_blocks
+from labutils.structured import Removal, carve, masked, slices
 from labutils.structured.experts import EXPERT_SCORES
 
 MIXTURES = ("mixtral", "qwen3-moe", "qwen2-moe")
@@ -95,6 +96,45 @@ def test_a_mixture_with_fewer_experts_is_the_literal_mixture_of_those_left(token
     width = 24 if name == "mixtral" else 12
     assert report.parameters_before - report.parameters_after == 2 * 2 * (3 * 16 * width + 16)
     assert report.widths["experts"] == 3
+
+
+@pytest.mark.parametrize("name", [*MIXTURES, "gpt-oss"])
+def test_masked_experts_are_never_chosen_and_the_rest_generates_with_and_without_a_cache(tokens, name) -> None:
+    model = ARCHITECTURES[name].build()
+    smaller, report = lab.drop_experts(model, tokens, n_experts=2)
+    chosen: list[int] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args: chosen.extend(args[1].flatten().tolist()))
+        for block in find_blocks(model)[1]
+        for module in [block.mlp.experts]
+    ]
+    removal = Removal(experts={0: report.removal.experts[0], 1: report.removal.experts[0]})
+    with torch.no_grad(), masked(model, removal):
+        chosen.clear()  # what telling the parts of the blocks apart took
+        model(input_ids=tokens)
+    for hook in hooks:
+        hook.remove()
+    assert chosen and not set(chosen) & set(removal.experts[0])
+    with torch.no_grad(), masked(model, report.removal):
+        expected = model(input_ids=tokens).logits
+    torch.testing.assert_close(smaller(input_ids=tokens).logits, expected, atol=1e-5, rtol=1e-5)
+    assert (model(input_ids=tokens).logits - expected).abs().max() > 1e-3  # and only within
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    written = smaller.generate(tokens[:, :5], **options)
+    assert written.equal(smaller.generate(tokens[:, :5], use_cache=False, **options))
+
+
+@pytest.mark.parametrize("name", ["mixtral", "gpt-oss"])
+def test_experts_cut_wrongly_and_blocks_taken_with_them_do_not_pass_the_proof(monkeypatch, name) -> None:
+    model = ARCHITECTURES[name].build()
+    removal = Removal(experts={0: (1, 2), 1: (0, 4)})
+    assert carve(model, Removal(blocks=(1,), experts=removal.experts)).config.num_hidden_layers == 1
+    of_experts = slices._of_experts
+    monkeypatch.setattr(slices, "_of_experts", lambda anatomy, block, kept: of_experts(anatomy, block, kept[::-1][:3]))
+    carve(model, removal)  # another order of the same experts computes the same
+    monkeypatch.setattr(slices, "_of_experts", lambda anatomy, block, kept: of_experts(anatomy, block, [0, 1, 2]))
+    with pytest.raises(LookupError, match="does not compute what the dense one does"):
+        carve(model, removal)
 
 
 def literal(model: PreTrainedModel, mixture: nn.Module, kept: list[int], shared: nn.Module | None):

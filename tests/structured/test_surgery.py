@@ -161,6 +161,20 @@ def test_neurons_of_a_mixture_and_unequal_experts_are_refused() -> None:
         carve(model, Removal(experts={block: (0, 1, 2, 3) for block in range(BLOCKS)}))
 
 
+def test_half_precision_is_carved_and_proved_in_itself_and_folded_without_losing_digits() -> None:
+    model = build("llama").bfloat16()
+    smaller = carve(model, Removal(**NEURONS, **HEADS, blocks=(1,)))
+    assert smaller.dtype == torch.bfloat16
+    with masked(model, Removal(**NEURONS, **HEADS, blocks=(1,))):
+        expected = logits(model, ids_for(model))
+    found = logits(smaller, ids_for(model))
+    assert (found - expected).abs().max() <= 0.05 * expected.abs().max()
+    blocks = [block.mlp.up_proj.weight for block in find_blocks(model)[1]]
+    merged = find_blocks(lab.structured.collapse_blocks(model, [0, 1, 2]))[1][0].mlp.up_proj.weight
+    exact = sum(weight.double() for weight in blocks[1:3]) - blocks[0].double()
+    assert merged.equal(exact.bfloat16())  # rounded once, at the end
+
+
 def test_adapters_are_refused_with_the_way_out() -> None:
     peft = pytest.importorskip("peft")
     adapted = peft.get_peft_model(build("llama"), peft.LoraConfig(target_modules=["q_proj"], r=2))

@@ -15,9 +15,9 @@ from labutils.structured import Removal, masked
 from labutils.structured.anatomy import read_anatomies
 from labutils.structured.gradients import matrix_gradients
 from labutils.structured.repair import least_squares, mean_of_removed
-from labutils.structured.unit_allocation import overall, standardised, uniform
-from labutils.structured.unit_scores import UNIT_SCORES
-from labutils.structured.views import Activations, View, make_view, read_activations
+from labutils.structured.unit_allocation import overall, uniform
+from labutils.structured.unit_scores import UNIT_SCORES, standardised
+from labutils.structured.views import Activations, View, make_view, walk_activations
 
 HIDDEN, NEURONS, HEAD, GROUPS, QUERIES = 16, 24, 4, 2, 2
 KINDS = ("neurons", "groups")
@@ -47,7 +47,7 @@ def inputs_of(model: PreTrainedModel, layer: nn.Module, tokens: Tensor) -> list[
 
 def views_of(model: PreTrainedModel, tokens: Tensor) -> dict[tuple[int, str], View]:
     anatomies, blocks = read_anatomies(model), find_blocks(model)[1]
-    activations = read_activations(BlockWalk(model, tokens, batch_size=2), anatomies, KINDS, gram=True)
+    activations = dict(walk_activations(BlockWalk(model, tokens, batch_size=2), anatomies, KINDS, pairs="unit"))
     gradients = matrix_gradients(model, tokens, batch_size=2)
     return {
         key: make_view(blocks[key[0]], key[0], anatomies[key[0]], key[1], own, gradients[key[0]])
@@ -85,7 +85,7 @@ def test_scores_against_literal_loops(tokens, kind) -> None:
     views = views_of(model, tokens)
     for index in (0, 2):
         for name, expected in literal_scores(model, tokens, find_blocks(model)[1][index], kind).items():
-            found = UNIT_SCORES[name].function(views[index, kind])
+            found = UNIT_SCORES[name].of_units(views[index, kind])
             assert found.tolist() == pytest.approx(expected, rel=1e-4), name
 
 
@@ -96,11 +96,11 @@ def test_the_taylor_score_adds_up_all_weights_of_a_unit(tokens) -> None:
     loss.backward()
     block = find_blocks(model)[1][1]
     change = {name: (p * p.grad).abs().double() for name, p in block.named_parameters()}
-    neurons = UNIT_SCORES["taylor"].function(views[1, "neurons"])
+    neurons = UNIT_SCORES["taylor"].of_units(views[1, "neurons"])
     for n in range(NEURONS):
         rows = change["mlp.gate_proj.weight"][n].sum() + change["mlp.up_proj.weight"][n].sum()
         assert neurons[n].item() == pytest.approx((rows + change["mlp.down_proj.weight"][:, n].sum()).item(), rel=1e-4)
-    groups = UNIT_SCORES["taylor"].function(views[1, "groups"])
+    groups = UNIT_SCORES["taylor"].of_units(views[1, "groups"])
     wide = QUERIES * HEAD
     for g in range(GROUPS):
         queries, keys = slice(g * wide, (g + 1) * wide), slice(g * HEAD, (g + 1) * HEAD)
@@ -111,24 +111,6 @@ def test_the_taylor_score_adds_up_all_weights_of_a_unit(tokens) -> None:
     assert all(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["phi3", "gpt2", "opt"])
-def test_other_layouts_give_each_unit_its_own_weights(tokens, name) -> None:
-    """The weights that a view gives to a neuron are those without which it puts out nothing."""
-    base = ARCHITECTURES[name]
-    model = Architecture(base.model, base.config, base.options).build()
-    anatomies, block = read_anatomies(model), find_blocks(model)[1][0]
-    activations = read_activations(BlockWalk(model, tokens), anatomies, ("neurons",), gram=False)
-    view = make_view(block, 0, anatomies[0], "neurons", activations[0, "neurons"])
-    expected = sum(
-        block.get_submodule(matrix).weight.numel() + (0 if bias is None else bias.numel())
-        for matrix, _ in anatomies[0].mlp.makers
-        for bias in [block.get_submodule(matrix).bias]
-    )
-    assert view.cost * view.count == expected + view.out.numel()
-    matrices = [block.get_submodule(matrix).weight for matrix, _ in anatomies[0].mlp.makers]
-    assert view.makers.numel() == sum(weight.numel() for weight in matrices)
-
-
 def test_padding_and_the_batch_size_change_no_statistic(tokens) -> None:
     model = build()
     anatomies = read_anatomies(model)
@@ -136,7 +118,8 @@ def test_padding_and_the_batch_size_change_no_statistic(tokens) -> None:
     mask[1, 5:] = 0
     padded = {"input_ids": tokens, "attention_mask": mask}
     one, two = (
-        read_activations(BlockWalk(model, padded, batch_size=size), anatomies, KINDS, gram=True) for size in (1, 5)
+        dict(walk_activations(BlockWalk(model, padded, batch_size=size), anatomies, KINDS, pairs="all"))
+        for size in (1, 5)
     )
     for key, own in one.items():
         assert own.count == two[key].count == 5 * 9 - 4
@@ -161,7 +144,7 @@ def test_least_squares_minimise_the_distance_to_the_dense_output() -> None:
     x = torch.randn(50, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x[:, 2] = x[:, 0] - 0.5 * x[:, 4]  # so that what goes can be told from what stays
     weight = torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    activations = Activations(gram=0.0)
+    activations = Activations(pairs=6)
     activations.add(x)
     view = View(0, "neurons", 6, 1, 1, weight.float(), torch.zeros(6, 1), activations)
     found = least_squares(view, [2], damping=1e-9)
