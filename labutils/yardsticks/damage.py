@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from jaxtyping import Int64
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.core.progress import progress
-from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.pipeline import prune
 from labutils.quantisation.orders import prune_and_quantise
-from labutils.quantisation.quantise import list_kinds, quantise
+from labutils.quantisation.quantise import check_fits, list_kinds, quantise
+from labutils.structured import silencing
 from labutils.yardsticks.reading import add_arm
 
 Read = Callable[[PreTrainedModel], dict[str, pd.DataFrame]]
@@ -100,6 +100,7 @@ def read_damaged(
     plans = {arm: parse_arm(arm) for arm in arms}
     if not len(calibrations):
         raise ValueError("at least one calibration draw is needed")
+    check_arms(model, plans)
     parts = [add_arm(read(model), arm=DENSE, draw=-1, zeros=share_of_zeros(model))]
     jobs = [(arm, draw) for arm, steps in plans.items() for draw in range(len(calibrations) if _draws(steps) else 1)]
     for arm, draw in progress(jobs, total=len(jobs), description="damage and read", unit="arm"):
@@ -135,44 +136,26 @@ def _apply(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], steps: li
             quantise(model, step.name)
 
 
-@torch.no_grad()
 def silence_blocks(model: PreTrainedModel, tokens: Int64[Tensor, "1 seq_len"], n: int) -> None:
     """Let the deepest `n` blocks but the last add nothing, in place: the rule of 'The Unreasonable Ineffectiveness …'.
 
     >>> silence_blocks(model, tokens[:1], 2)
 
-    All linear layers of a block become zero, so that a residual stream passes through it as it came; a run of the model
-    checks that it does. Source: Gromov et al. 2024 (2403.17887), the simple rule: the last block stays.
+    Source: Gromov et al. 2024 (2403.17887), the simple rule: the last block stays. How: `structured.silencing`.
 
     Raises:
-        ValueError: a number of blocks that there are not, or blocks that do not pass on what they get.
+        ValueError: a number of blocks that there are not, or blocks that do not pass on what they get. The model is as
+            it was.
     """
-    blocks = find_blocks(model)[1]
-    if not 0 <= n < len(blocks):
-        most = len(blocks) - 1
-        raise ValueError(f"{n} of {len(blocks)} blocks cannot be left out while the last stays; give 0 to {most}")
-    silent = list(blocks)[len(blocks) - 1 - n : len(blocks) - 1]
-    for block in silent:
-        for layer in prunable_layers(block).values():
-            weight_matrix(layer).zero_()
-            if getattr(layer, "bias", None) is not None:
-                layer.bias.zero_()
-    through: list[bool] = []
+    n_blocks = len(find_blocks(model)[1])
+    _check_blocks(n, n_blocks)
+    silencing.silence_blocks(model, range(n_blocks - 1 - n, n_blocks - 1), tokens)
 
-    def compare(module: nn.Module, given: tuple, options: dict, output: object) -> None:
-        before = given[0] if given else options["hidden_states"]
-        after = output[0] if isinstance(output, tuple) else output
-        through.append(torch.equal(before, after))
 
-    hooks = [block.register_forward_hook(compare, with_kwargs=True) for block in silent]
-    try:
-        with eval_mode(model):
-            model(input_ids=tokens.to(device_of(model)), use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not all(through):
-        raise ValueError(f"the blocks of {type(model).__name__} change what they get even without weights")
+def _check_blocks(n: int | float, n_blocks: int) -> None:
+    if not 0 <= n < n_blocks:
+        most = n_blocks - 1
+        raise ValueError(f"{n:g} of {n_blocks} blocks cannot be left out while the last stays; give 0 to {most}")
 
 
 @contextmanager
