@@ -107,8 +107,8 @@ def _without_smallest(
     count = round(sparsity * weights.size)
     if not 0 < count < weights.size or not np.isfinite(weights).all() or not weights.any():
         raise ValueError(
-            f"sparsity={sparsity} of {weights.size} weights up to {np.abs(weights).max():.3g}: give finite weights that "
-            "are not all zero, and a share that makes some of them zero, not all"
+            f"sparsity={sparsity} of {weights.size} weights up to {np.abs(weights).max():.3g}: give finite weights "
+            "that are not all zero, and a share that makes some of them zero, not all"
         )
     pruned = weights.copy()
     pruned.flat[np.abs(weights).argsort(axis=None, kind="stable")[:count]] = 0

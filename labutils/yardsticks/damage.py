@@ -4,9 +4,11 @@ An arm is written as steps joined by "+": "wanda@0.5" (method and sparsity), "wa
 "Q4_0" (a kind of quantisation), "blocks@2" (two blocks fewer), "wanda@0.5+rtn4" (pruned, then quantised).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
+from types import MappingProxyType
 
 import pandas as pd
 import torch
@@ -15,17 +17,20 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.core.progress import progress
+from labutils.core.provenance import hash_tensors
 from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.pipeline import prune
 from labutils.quantisation.orders import prune_and_quantise
 from labutils.quantisation.quantise import check_fits, list_kinds, quantise
+from labutils.runner.finished_runs import FinishedRuns
 from labutils.structured import silencing
 from labutils.yardsticks.reading import add_arm
 
 Read = Callable[[PreTrainedModel], dict[str, pd.DataFrame]]
 DENSE = "dense"
 BLOCKS = "blocks"
+NOTHING_KEPT = FinishedRuns(None, format=1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,14 @@ def _parse_step(text: str, arm: str) -> Step:
 
 
 def read_damaged(
-    model: PreTrainedModel, calibrations: Sequence[Int64[Tensor, "n seq_len"]], arms: Sequence[str], read: Read
+    model: PreTrainedModel,
+    calibrations: Sequence[Int64[Tensor, "n seq_len"]],
+    arms: Sequence[str],
+    read: Read,
+    *,
+    otherwise: Mapping[str, Read] = MappingProxyType({}),
+    kept: FinishedRuns = NOTHING_KEPT,
+    key: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, pd.DataFrame]:
     """Read a model as it is, then damaged by every arm with every calibration draw; it is dense again at the end.
 
@@ -89,6 +101,9 @@ def read_damaged(
     Args:
         calibrations: token ids of each draw.
         read: see `Reader`; the first call is with the dense model.
+        otherwise: arms that are read by another function, which may return fewer frames.
+        kept: where the frames of finished arms are kept; what is there is not done again.
+        key: all that these frames depend on beside arm and calibration, as JSON can hold it.
 
     Returns:
         the frames of `read` with ``arm, draw, zeros`` (share of zeros among the blocks' weights). The dense model has
@@ -104,20 +119,44 @@ def read_damaged(
     parts = [add_arm(read(model), arm=DENSE, draw=-1, zeros=share_of_zeros(model))]
     jobs = [(arm, draw) for arm, steps in plans.items() for draw in range(len(calibrations) if _draws(steps) else 1)]
     for arm, draw in progress(jobs, total=len(jobs), description="damage and read", unit="arm"):
-        with undone(model):
-            _apply(model, calibrations[draw], plans[arm])
-            found = add_arm(read(model), arm=arm, zeros=share_of_zeros(model))
-        same = range(len(calibrations)) if not _draws(plans[arm]) else (draw,)
-        parts += [add_arm(found, draw=each) for each in same]
-    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
+        drawn = _draws(plans[arm])
+        own = {**key, "arm": arm, "texts only": arm in otherwise}
+        own["calibration"] = hash_tensors({"input_ids": calibrations[draw]}) if drawn else None
+        if not kept.has_frames(own):
+            with undone(model):
+                _apply(model, calibrations[draw], plans[arm])
+                found = add_arm(otherwise.get(arm, read)(model), arm=arm, zeros=share_of_zeros(model))
+            kept.write_frames(own, found)
+        else:
+            found = kept.read_frames(own)
+        parts += [add_arm(found, draw=each) for each in ([draw] if drawn else range(len(calibrations)))]
+    names = dict.fromkeys(chain.from_iterable(parts))
+    return {name: pd.concat([part[name] for part in parts if name in part], ignore_index=True) for name in names}
 
 
-def _draws(steps: list[Step]) -> bool:
+def check_arms(model: PreTrainedModel, plans: Mapping[str, Sequence[Step]]) -> None:
+    """ValueError, naming the arm, where one cannot be carried out on a model: before an hour of others was.
+
+    >>> check_arms(model, {"blocks@9": parse_arm("blocks@9")})
+    """
+    n_blocks = len(find_blocks(model)[1])
+    for arm, steps in plans.items():
+        for step in steps:
+            try:
+                if step.name == BLOCKS:
+                    _check_blocks(step.amount, n_blocks)
+                elif not step.prunes:
+                    check_fits(model, step.name)
+            except ValueError as error:
+                raise ValueError(f"arm {arm!r}: {error}") from error
+
+
+def _draws(steps: Sequence[Step]) -> bool:
     """Whether the calibration matters."""
     return any(step.prunes and step.name != "magnitude" for step in steps)
 
 
-def _apply(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], steps: list[Step]) -> None:
+def _apply(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], steps: Sequence[Step]) -> None:
     if len(steps) == 2:
         first, second = steps
         order = "prune first" if first.prunes else "quantise first"
@@ -153,7 +192,7 @@ def silence_blocks(model: PreTrainedModel, tokens: Int64[Tensor, "1 seq_len"], n
 
 
 def _check_blocks(n: int | float, n_blocks: int) -> None:
-    if not 0 <= n < n_blocks:
+    if not 0 <= n < n_blocks or n != int(n):
         most = n_blocks - 1
         raise ValueError(f"{n:g} of {n_blocks} blocks cannot be left out while the last stays; give 0 to {most}")
 
