@@ -74,7 +74,7 @@ def test_the_spread_of_a_share_is_that_of_the_ratio() -> None:
     ratios = (dense - left)[picks].sum(1) / dense[picks].sum(1)
     assert shares["value"].std(ddof=1) / np.sqrt(n) == pytest.approx(ratios.std(), rel=0.08)
     held_fixed = ((dense - left) / dense.mean()).std(ddof=1) / np.sqrt(n)
-    assert held_fixed > 1.15 * ratios.std()  # here: what the dense model does not know is no loss either way
+    assert held_fixed > 1.08 * ratios.std()  # what the dense model does not know is no loss either way
 
 
 def test_comparisons_with_nothing_left_on_either_side_are_left_out_in_every_model() -> None:
@@ -98,9 +98,8 @@ def test_comparisons_with_nothing_left_on_either_side_are_left_out_in_every_mode
 def test_tables_of_several_models_have_intervals_over_models() -> None:
     parts = []
     for number, every in enumerate((3, 4, 5)):
-        one = question_rows(
-            {"dense": {}, "blocks@1": {"choice": alternating(60, every)}} | {"dense": {"choice": [1.0] * 60}}
-        )
+        choices = {"dense": [1.0] * 60, "blocks@1": alternating(60, every)}
+        one = question_rows({arm: {"choice": right} for arm, right in choices.items()})
         parts.append(one.assign(model=f"m{number}"))
     texts = pd.DataFrame({"arm": ["dense", "blocks@1"], "loss": [1.0, 1.5]})
     (row,) = block_table(pd.concat(parts), texts, {1: "blocks@1"}, ["choice"]).to_dict("records")
@@ -237,7 +236,7 @@ def told_facts(seed: int, harm: float = 0.0, n: int = 200) -> tuple[pd.DataFrame
     """Facts told more often are known more surely; pruning takes half of what is known, of "he" `harm` more."""
     generator = np.random.default_rng(seed)
     times, known = np.tile([8, 32, 128, 512], n // 4), np.tile([0.3, 0.5, 0.8, 0.95], n // 4)
-    pronoun = np.where(generator.random(n) < 0.3 + 0.4 * (times > 32), "he", "she")  # men are told of more often
+    pronoun = np.where(generator.random(n) < 0.1 + 0.8 * (times > 32), "he", "she")  # men are told of more often
     dense = (generator.random(n) < known).astype(float)
     left = dense * (generator.random(n) < 0.5 - harm * (pronoun == "he"))
     rows = question_rows({"dense": {"answer": dense}, "a@0.5": {"answer": left}}, draws=1)
@@ -246,20 +245,18 @@ def told_facts(seed: int, harm: float = 0.0, n: int = 200) -> tuple[pd.DataFrame
 
 def test_groups_alike_are_not_called_harmed_because_more_is_known_of_one() -> None:
     found = {"fair": 0, "harmed": 0, "over all facts": 0}
-    for seed in range(40):
+    for seed in range(16):
         for name, harm in (("fair", 0.0), ("harmed", 0.35)):
             rows, questions = told_facts(seed, harm)
             losses = group_losses(rows, questions, ["a@0.5"], yardstick="answer")
             assert set(losses["item"]) == set(rows.query("arm == 'dense' and answer == 1")["item"])
-            interval = largest_excess(losses, "pronoun", within=["model", "occurrences"], n_permutations=300)
+            interval = largest_excess(losses, "pronoun", within=["model", "occurrences"], n_permutations=200)
             found[name] += interval.low > 0
         rows, questions = told_facts(seed)
         all_facts = accuracy_differences(rows, {"x": ("dense", "a@0.5")}).merge(questions, on=["model", "item"])
-        all_facts["group"] = all_facts["pronoun"] + all_facts["occurrences"].astype(str)
-        found["over all facts"] += largest_excess(all_facts, "group", n_permutations=300).low > 0
-    assert found["fair"] <= 5  # 2.5 % are expected
-    assert found["harmed"] >= 30
-    assert found["over all facts"] >= 20  # what the test would find if it asked another question
+        found["over all facts"] += largest_excess(all_facts, "pronoun", n_permutations=200).low > 0
+    assert found["fair"] <= 2 and found["harmed"] >= 12
+    assert found["over all facts"] >= 8  # the same facts, when it counts that more is known of men
 
 
 def test_labels_are_shuffled_within_strata_only() -> None:

@@ -95,9 +95,8 @@ def test_every_frame_has_every_arm_and_draw(frames) -> None:
     for name, frame in frames.items():
         readings = set(map(tuple, frame[["arm", "draw"]].drop_duplicates().to_numpy()))
         every = {("dense", -1), ("wanda@0.5", 0), ("wanda@0.5", 1), ("rtn3", 0), ("rtn3", 1)}
-        assert readings == every | (
-            {("magnitude@0.5", 0), ("magnitude@0.5", 1)} if name in ("texts", "words") else set()
-        )
+        only_texts = {("magnitude@0.5", 0), ("magnitude@0.5", 1)} if name in ("texts", "words") else set()
+        assert readings == every | only_texts
     assert frames["texts"].groupby("source")["item"].unique().map(sorted).to_dict() == {
         "lab:encyclopedic": [0, 1], "lab:review": [2, 3],
     }  # fmt: skip
