@@ -232,11 +232,11 @@ def test_a_group_that_loses_more_is_found_and_chance_is_not() -> None:
     assert rejected <= 6  # 2.5 % are expected
 
 
-def told_facts(seed: int, harm: float = 0.0, n: int = 200) -> tuple[pd.DataFrame, pd.DataFrame]:
+def told_facts(seed: int, harm: float = 0.0, n: int = 400) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Facts told more often are known more surely; pruning takes half of what is known, of "he" `harm` more."""
     generator = np.random.default_rng(seed)
     times, known = np.tile([8, 32, 128, 512], n // 4), np.tile([0.3, 0.5, 0.8, 0.95], n // 4)
-    pronoun = np.where(generator.random(n) < 0.1 + 0.8 * (times > 32), "he", "she")  # men are told of more often
+    pronoun = np.where(generator.random(n) < 0.2 + 0.6 * (times > 32), "he", "she")  # men are told of more often
     dense = (generator.random(n) < known).astype(float)
     left = dense * (generator.random(n) < 0.5 - harm * (pronoun == "he"))
     rows = question_rows({"dense": {"answer": dense}, "a@0.5": {"answer": left}}, draws=1)
@@ -246,7 +246,7 @@ def told_facts(seed: int, harm: float = 0.0, n: int = 200) -> tuple[pd.DataFrame
 def test_groups_alike_are_not_called_harmed_because_more_is_known_of_one() -> None:
     found = {"fair": 0, "harmed": 0, "over all facts": 0}
     for seed in range(16):
-        for name, harm in (("fair", 0.0), ("harmed", 0.35)):
+        for name, harm in (("fair", 0.0), ("harmed", 0.4)):
             rows, questions = told_facts(seed, harm)
             losses = group_losses(rows, questions, ["a@0.5"], yardstick="answer")
             assert set(losses["item"]) == set(rows.query("arm == 'dense' and answer == 1")["item"])
