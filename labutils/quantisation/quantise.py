@@ -105,6 +105,17 @@ def check_fits(model: nn.Module, kind: str) -> None:
                 raise ValueError(f"{name}.{number}.{inner}: {kind} needs rows of whole groups of {size}, got {width}")
 
 
+def fitting_formats(model: nn.Module) -> list[str]:
+    """The block formats that every matrix of a model's blocks fits.
+
+    >>> fitting_formats(lab.load_model("lab-llama")[0])
+    ['Q8_0', 'Q5_1', 'Q5_0', 'Q4_1', 'Q4_0']
+    """
+    blocks = find_blocks(model)[1]
+    widths = {weight_matrix(layer).shape[1] for block in blocks for layer in prunable_layers(block).values()}
+    return [kind for kind, form in FORMATS.items() if not any(width % form.size for width in widths)]
+
+
 def bits_of(kind: str, *, group_size: int | None = None, symmetric: bool = False) -> float:
     """Bits per weight of a kind, scales included.
 

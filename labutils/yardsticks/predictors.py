@@ -21,7 +21,8 @@ def damage_table(questions: pd.DataFrame, texts: pd.DataFrame, *, target: str = 
 
     >>> damage_table(frames["questions"], frames["texts"])
 
-    Predictors and target share no question: flips are counted on even ones.
+    Predictors and target share no question: flips are counted on even ones. Arms of which only texts were read are left
+    out.
 
     Returns:
         ``model, arm, kind`` (`damage_kind`), ``amount`` (`damage_amount`), ``draw``, ``added_loss`` and ``kl`` (nats
@@ -41,7 +42,7 @@ def damage_table(questions: pd.DataFrame, texts: pd.DataFrame, *, target: str = 
         raise ValueError(f"a dense model has no odd question right by {target!r}: it has nothing to lose; leave it out")
     read = _with_dense(texts, ["loss"])
     read = read.assign(added_loss=read["loss"] - read["loss_dense"]).groupby(keys)[["added_loss", "kl"]].mean()
-    table = pd.concat([read, flips, drops["lost"] / drops[f"{target}_dense"]], axis=1).reset_index()
+    table = pd.concat([read, flips, drops["lost"] / drops[f"{target}_dense"]], axis=1, join="inner").reset_index()
     table = table.rename(columns={0: "lost"})
     return table.assign(kind=table["arm"].map(damage_kind), amount=table["arm"].map(damage_amount))
 

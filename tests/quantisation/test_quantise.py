@@ -10,6 +10,7 @@ from labutils.quantisation import (
     FORMATS,
     bits_of,
     check_fits,
+    fitting_formats,
     list_kinds,
     prune_and_quantise,
     quantise,
@@ -71,6 +72,11 @@ def test_a_transposed_layer_is_rounded_along_its_inputs(kind: str) -> None:
             expected = round_to_nearest(before, 3, group_size=32, symmetric=kind == "sym3")
         assert torch.equal(weight, expected) and not torch.equal(weight, before)
     check_fits(model, kind)
+
+
+def test_the_formats_that_fit_a_model_are_those_that_can_be_given_to_it(model, tiny_gpt2) -> None:
+    assert fitting_formats(model) == ["Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
+    assert fitting_formats(tiny_gpt2) == []
 
 
 def test_symmetric_kinds_are_those_of_the_option(model) -> None:
