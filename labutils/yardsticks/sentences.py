@@ -101,7 +101,8 @@ def tell_lengths(table: pd.DataFrame) -> str:
     for measure, part in table.groupby("measure", sort=False):
         more, less = int((part["low"] > 0).sum()), int((part["high"] < 0).sum())
         said.append(f"{measure}: clearly more in {more}, clearly fewer in {less} of {len(part)} arms")
-    return f"Continuations of openings, {'; '.join(said)}."
+    by_chance = 0.025 * table.groupby("measure").size().max()
+    return f"Continuations of openings, {'; '.join(said)}; by chance {by_chance:.1f} of each are expected."
 
 
 def tell_predictors(errors: pd.DataFrame) -> str:
