@@ -266,6 +266,7 @@ def test_labels_are_shuffled_within_strata_only() -> None:
     interval = largest_excess(mixed, "group", within=["stratum"], n_permutations=2000)
     # Of the four ways to shuffle, two give an excess of one, and two give none.
     assert interval.estimate == pytest.approx(1 - 0.5, abs=0.05)
+    assert interval.evidence.recompute() == interval
     table = excess_table(mixed, "group", within=["stratum"]).set_index("group")
     assert table["excess"].to_dict() == {"a": 1.0, "b": -1.0} and table["loss"].to_dict() == {"a": 6.0, "b": 4.0}
 
