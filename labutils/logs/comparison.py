@@ -156,7 +156,7 @@ def _sentence(row: object, level: float) -> str:
     name += " as log-likelihood in nats" if row.metric in LIKELIHOODS else ""
     flips = "" if pd.isna(row.lost) else f"; A alone is right on {row.lost:.0f} items, B alone on {row.won:.0f}"
     seen = "too few items to show any difference"
-    ends = f"{row.difference:+.3f}".replace("-", "−")
+    ends = f"{row.difference:+.3f}".replace("-", "−") if row.difference else "0.000"
     if not pd.isna(row.smallest_visible):
         seen = f"differences below {row.smallest_visible:.3f} would mostly go unseen"
     if pd.isna(row.low):
