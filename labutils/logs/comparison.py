@@ -1,6 +1,6 @@
 """Is the second model really worse? Paired differences of two per-item logs, with what they could have shown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,20 +29,23 @@ class LogComparison:
     Attributes:
         table: a row per task, filter and metric: ``items, a, b`` (means), ``difference`` = b − a with ``low, high``;
             ``lost, won`` (items that only A, only B has right), ``p`` and ``p_holm``, ``mid_p``, ``smallest_visible``.
+            NaN are the ends and ``smallest_visible`` where all items differ alike: nothing tells what others would do.
         items: both values, ``a`` and ``b``, of every item.
         level: of the intervals.
+        unchecked: what could not be compared, or not be checked, in sentences.
     """
 
     table: pd.DataFrame
     items: pd.DataFrame
     level: float
+    unchecked: tuple[str, ...] = ()
 
     def figure(self, title: str = "B against A, item by item") -> Figure:
         """Differences with their intervals, beside what could have been seen."""
         return comparison_dots(self.table, title=title, level=self.level)
 
     def __str__(self) -> str:
-        return "\n".join(_sentence(row, self.level) for row in self.table.itertuples())
+        return "\n".join([*(_sentence(row, self.level) for row in self.table.itertuples()), *self.unchecked])
 
 
 def compare_logs(
@@ -65,8 +68,9 @@ def compare_logs(
     A standard error of each model by itself, as harnesses print it, is too wide for two models on the same items, whose
     luck they share; here items are paired. Of metrics that are 0 or 1 the interval is Tango's score interval and p
     McNemar's exact test; of others, both are of the bootstrap over items. With `cluster` all are of the bootstrap over
-    clusters. `p_holm` corrects for all rows of the table (Holm 1979). `smallest_visible` is the difference that such
-    data show four times in five: what is smaller may be there unseen.
+    clusters. Where all items differ alike there is nothing to resample, and p is that of their signs, 2^(1 − n).
+    `p_holm` corrects for all rows of the table (Holm 1979). `smallest_visible` is the difference that such data show
+    four times in five: what is smaller may be there unseen.
 
     Args:
         a, b: what lm-evaluation-harness wrote with `--log_samples`: a folder or a `samples_….jsonl`; or a table of this
@@ -83,7 +87,8 @@ def compare_logs(
     """
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1")
-    logs = [select_rows(_read(log, metrics, cluster), name, tasks, metrics) for log, name in ((a, "A"), (b, "B"))]
+    read = [_read(log, metrics, cluster) for log in (a, b)]
+    logs = [select_rows(log, name, tasks, metrics) for log, name in zip(read, "AB", strict=True)]
     pairs = pair_logs(*logs, only_shared=only_shared, other_prompts=other_prompts)
     options = {"level": level, "n_resamples": n_resamples, "seed": seed, "unit": cluster or "item"}
     rows = [
@@ -92,7 +97,20 @@ def compare_logs(
     ]
     table = pd.DataFrame(rows).astype({"lost": float, "won": float})
     table["p_holm"] = holm(table["p"])
-    return LogComparison(table, pairs, level)
+    return LogComparison(table, pairs, level, tuple(_unchecked(read, tasks, metrics)))
+
+
+def _unchecked(read: list[pd.DataFrame], tasks: Sequence[str] | None, metrics: Sequence[str] | None) -> Iterator[str]:
+    """What a reader would otherwise take for compared, or for checked."""
+    others = dict.fromkeys(pair for log in read for pair in log.attrs["not numbers"])
+    named = [f"{task} {metric}" for task, metric in others if not metrics and (not tasks or task in tasks)]
+    if named:
+        yield f"Not compared, for their items have no single number: {', '.join(named)}."
+    if any(log.attrs.get("items told by id alone") for log in read):
+        yield (
+            "That both tables are of the same items could not be checked: beside ids they tell nothing of an item. "
+            "Keep its prompt or gold in the table."
+        )
 
 
 def _read(log: Log, metrics: Sequence[str] | None, cluster: str | None) -> pd.DataFrame:
@@ -126,8 +144,10 @@ def _compare(part: pd.DataFrame, clustered: bool, options: dict) -> dict[str, ob
     quantiles = t.ppf((1 + options["level"]) / 2, freedom) + t.ppf(POWER, freedom)
     # The resamples have Student's tails, so their quartiles tell the standard error better than their variance does.
     error = float(np.subtract(*np.quantile(interval.samples, (0.75, 0.25))) / (2 * t.ppf(0.75, freedom)))
-    p = 1.0 if interval.low == interval.high == 0 else p_value(interval.samples)
-    ends = {"low": interval.low, "high": interval.high, "lost": flips.get("lost"), "won": flips.get("won")}
+    p, low, high = p_value(interval.samples), interval.low, interval.high
+    if np.ptp(second - first) <= 1e-12 * max(1.0, np.abs(second - first).max()):  # no spread to resample
+        p, low, high, error = 1.0 if not found["difference"] else 2.0**-freedom, np.nan, np.nan, np.nan
+    ends = {"low": low, "high": high, "lost": flips.get("lost"), "won": flips.get("won")}
     return found | {**ends, "p": p, "mid_p": np.nan, "smallest_visible": quantiles * error}
 
 
@@ -136,8 +156,13 @@ def _sentence(row: object, level: float) -> str:
     name += " as log-likelihood in nats" if row.metric in LIKELIHOODS else ""
     flips = "" if pd.isna(row.lost) else f"; A alone is right on {row.lost:.0f} items, B alone on {row.won:.0f}"
     seen = "too few items to show any difference"
+    ends = f"{row.difference:+.3f}".replace("-", "−") if row.difference else "0.000"
     if not pd.isna(row.smallest_visible):
         seen = f"differences below {row.smallest_visible:.3f} would mostly go unseen"
+    if pd.isna(row.low):
+        seen = "all items differ alike, so that nothing tells what would go unseen"
+    else:
+        ends = write_interval(row.difference, row.low, row.high, "+.3f")
     verdict = f"B is {'higher' if row.difference > 0 else 'lower'}"
     if row.p > 1 - level:
         verdict = "no difference is seen"
@@ -145,6 +170,6 @@ def _sentence(row: object, level: float) -> str:
         verdict += ", but not after the correction"
     return (
         f"{name}, {row.items} items: {row.a:.3f} → {row.b:.3f}, "
-        f"{write_interval(row.difference, row.low, row.high, '+.3f')}{flips}; "
+        f"{ends}{flips}; "
         f"p = {row.p:.2g}, corrected {row.p_holm:.2g}: {verdict}; {seen}."
     )

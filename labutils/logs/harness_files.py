@@ -34,7 +34,8 @@ def read_harness_log(place: Path, *, cluster: str | None = None) -> pd.DataFrame
     Returns:
         ``task, filter, metric, item`` (the document's id), ``value``, ``weight`` (1, or a document's words or bytes,
         where the value is its log-likelihood per word or byte in nats), ``unit``, ``item_hash`` (of document and
-        target), ``prompt_hash``. Metrics whose values are no single numbers are in ``attrs["not numbers"]``.
+        target), ``prompt_hash``. Metrics whose values are no single numbers are in ``attrs["not numbers"]``, each with
+        its task.
 
     Raises:
         LookupError: no sample log there, or several runs of one task.
@@ -45,7 +46,7 @@ def read_harness_log(place: Path, *, cluster: str | None = None) -> pd.DataFrame
         for number, record in _records(path):
             where = f"{path.name}, line {number}"
             values = _values(record, where)
-            others |= {f"{task} {metric}" for metric, value in values.items() if value is None}
+            others |= {(task, metric) for metric, value in values.items() if value is None}
             unit = _unit(record, cluster, where)
             about = (unit, record["doc_hash"] + record["target_hash"], record["prompt_hash"])
             rows += [

@@ -11,7 +11,9 @@ from labutils.core.options import suggest
 from labutils.logs.harness_files import COLUMNS
 
 MEASURES = ("score", "correct")  # what tables of items are compared by, unless said otherwise
-SAME = ("gold", "chance")  # what a table tells of an item itself, whichever model answered
+# What a table tells of an item itself, whichever model answered; a chance alone most items of a task share.
+TELLING = ("gold", "prompt", "choices", "target", "question", "sentence1", "sentence2")
+SAME = (*TELLING, "chance")
 
 
 def read_own_table(
@@ -23,7 +25,7 @@ def read_own_table(
 
     Args:
         table: a frame with ``item``, where there are several with ``task``; or a `.parquet` or `.csv` of one.
-        metrics: columns that are compared; without them ``score`` or ``correct``.
+        metrics: columns that are compared; without them ``score`` or ``correct``. Other columns of `SAME` must agree.
         cluster: a column; items that agree in it are one unit.
 
     Raises:
@@ -39,8 +41,8 @@ def read_own_table(
     if not chosen:
         raise LookupError(f"the table has neither {' nor '.join(MEASURES)}: name what to compare with metrics=[…]")
     _reject_repeated(frame)
-    told = [name for name in SAME if name in frame]
-    hashes = [hash_json([str(value) for value in row]) for row in frame[["task", "item", *told]].to_numpy()]
+    told = [name for name in SAME if name in frame and name not in chosen]
+    hashes = [hash_json([_written(value) for value in row]) for row in frame[["task", "item", *told]].to_numpy()]
     parts = [
         pd.DataFrame(
             {
@@ -53,7 +55,13 @@ def read_own_table(
     ]  # fmt: skip
     found = pd.concat(parts, ignore_index=True)
     found.attrs["not numbers"] = []
+    found.attrs["items told by id alone"] = not any(name in TELLING for name in told)
     return found
+
+
+def _written(value: object) -> str:
+    """The same for a list and for what a Parquet file makes of it."""
+    return str(value.tolist() if isinstance(value, np.ndarray) else value)
 
 
 def _read(path: Path) -> pd.DataFrame:

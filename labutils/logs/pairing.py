@@ -18,13 +18,14 @@ def select_rows(
         known = list(dict.fromkeys(frame[column]))
         for each in wanted or []:
             if each not in known:
-                odd = column == "metric" and any(entry.endswith(f" {each}") for entry in others)
+                odd = column == "metric" and any(metric == each for _, metric in others)
                 why = f"{each!r} as a single number per item" if odd else f"{column} {each!r}"
                 there = ", ".join(known) or "none"
                 raise LookupError(f"log {name} has no {why}.{suggest(each, known)} It has {there}.")
         frame = frame[frame[column].isin(list(wanted))] if wanted else frame
     if frame.empty:
-        raise ValueError(f"log {name} has nothing to compare: no metric is a number per item ({', '.join(others)})")
+        named = ", ".join(map(" ".join, others))
+        raise ValueError(f"log {name} has nothing to compare: no metric is a number per item ({named})")
     return frame
 
 

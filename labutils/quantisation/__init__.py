@@ -12,7 +12,7 @@ from labutils.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "quantise": ["quantise", "QuantisationReport", "list_kinds", "bits_of"],
+        "quantise": ["quantise", "QuantisationReport", "list_kinds", "bits_of", "check_fits", "fitting_formats"],
         "rounding": ["round_to_nearest"],
         "block_formats": ["FORMATS", "round_blocks", "zero_table"],
         "accounting": ["bits_per_weight", "sparsity_at_bits", "rounding_bits"],

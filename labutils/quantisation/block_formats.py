@@ -75,16 +75,18 @@ def zero_table(
 
     Args:
         weights: a matrix whose rows are whole blocks of 256; None takes normal random numbers of `seed`.
-        sparsity: share of its smallest weights that are made zero first.
+        sparsity: share of its smallest weights that are made zero first; of equal ones the first.
 
     Returns:
         ``format, bits``, ``zeros kept`` (share of the zeros that are still zero), ``error`` (root of the mean square
         relative to that of the weights) and ``largest moved zero`` (relative to the root mean square of the weights).
+
+    Raises:
+        ValueError: weights that are all zero or not finite, or a sparsity that makes none or all of them zero.
     """
     if weights is None:
         weights = np.random.default_rng(seed).normal(size=(64, 256)).astype(np.float32)
-    cut = np.quantile(np.abs(weights), sparsity)
-    pruned = np.where(np.abs(weights) > cut, weights, np.float32(0))
+    pruned = _without_smallest(weights, sparsity)
     rows, size = [], np.sqrt(np.square(pruned).mean())
     for name in FORMATS:
         found = round_blocks(pruned, name)
@@ -97,6 +99,20 @@ def zero_table(
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _without_smallest(
+    weights: Float32[np.ndarray, "rows columns"], sparsity: float
+) -> Float32[np.ndarray, "rows columns"]:
+    count = round(sparsity * weights.size)
+    if not 0 < count < weights.size or not np.isfinite(weights).all() or not weights.any():
+        raise ValueError(
+            f"sparsity={sparsity} of {weights.size} weights up to {np.abs(weights).max():.3g}: give finite weights "
+            "that are not all zero, and a share that makes some of them zero, not all"
+        )
+    pruned = weights.copy()
+    pruned.flat[np.abs(weights).argsort(axis=None, kind="stable")[:count]] = 0
+    return pruned
 
 
 def _half(values: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from labutils.quantisation.block_formats import FORMATS, check_width, round_bloc
 from labutils.quantisation.rounding import round_to_nearest
 
 ROUNDED = {f"rtn{bits}": bits for bits in range(8, 1, -1)}
+SYMMETRIC = {f"sym{bits}": bits for bits in range(8, 1, -1)}
 GROUP_SIZE = 32
 
 
@@ -35,8 +36,8 @@ class QuantisationReport:
 
 
 def list_kinds() -> list[str]:
-    """What `quantise` can do: "rtn8" to "rtn2", and GGUF's block formats."""
-    return [*ROUNDED, *FORMATS]
+    """What `quantise` can do: "rtn8" to "rtn2", the same symmetric as "sym8" to "sym2", and GGUF's block formats."""
+    return [*ROUNDED, *SYMMETRIC, *FORMATS]
 
 
 @torch.no_grad()
@@ -49,12 +50,14 @@ def quantise(
     4.625
 
     The same matrices as `prune` changes; embeddings, norms, biases and head stay. Nothing is packed: what changes is
-    what the model computes, not its memory.
+    what the model computes, not its memory. Values are found in float32; a model in a 16-bit type holds the nearest
+    that its type has.
 
     Args:
-        kind: "rtn8" … "rtn2" (`round_to_nearest`), or a block format of GGUF files such as "Q4_0" (`round_blocks`).
-        group_size: inputs that share a scale, of "rtn" kinds; 32 by default. Block formats have their own.
-        symmetric: of "rtn" kinds.
+        kind: "rtn8" … "rtn2" (`round_to_nearest`), "sym8" … "sym2" (the same with `symmetric`: scaled by each group's
+            largest weight), or a block format of GGUF files such as "Q4_0" (`round_blocks`).
+        group_size: inputs that share a scale, of "rtn" and "sym" kinds; 32 by default. Block formats have their own.
+        symmetric: of "rtn" kinds; "sym" kinds are.
         keep_zeros: put back every zero that the format moves, as a file that stores its mask apart would.
 
     Raises:
@@ -88,6 +91,31 @@ def quantise(
     return QuantisationReport(kind, pd.DataFrame(rows))
 
 
+def check_fits(model: nn.Module, kind: str) -> None:
+    """ValueError, naming the layer, where a matrix of the blocks is no whole number of a kind's groups.
+
+    >>> check_fits(model, "Q4_K")
+    """
+    size = FORMATS[kind].size if kind in FORMATS else GROUP_SIZE
+    name, blocks = find_blocks(model)
+    for number, block in enumerate(blocks):
+        for inner, layer in prunable_layers(block).items():
+            width = weight_matrix(layer).shape[1]
+            if width % size:
+                raise ValueError(f"{name}.{number}.{inner}: {kind} needs rows of whole groups of {size}, got {width}")
+
+
+def fitting_formats(model: nn.Module) -> list[str]:
+    """The block formats that every matrix of a model's blocks fits.
+
+    >>> fitting_formats(lab.load_model("lab-llama")[0])
+    ['Q8_0', 'Q5_1', 'Q5_0', 'Q4_1', 'Q4_0']
+    """
+    blocks = find_blocks(model)[1]
+    widths = {weight_matrix(layer).shape[1] for block in blocks for layer in prunable_layers(block).values()}
+    return [kind for kind, form in FORMATS.items() if not any(width % form.size for width in widths)]
+
+
 def bits_of(kind: str, *, group_size: int | None = None, symmetric: bool = False) -> float:
     """Bits per weight of a kind, scales included.
 
@@ -97,11 +125,17 @@ def bits_of(kind: str, *, group_size: int | None = None, symmetric: bool = False
     _check(kind, group_size, symmetric)
     if kind in FORMATS:
         return FORMATS[kind].bits
-    return rounding_bits(ROUNDED[kind], group_size or GROUP_SIZE, symmetric=symmetric)
+    bits, symmetric = _rounding(kind, symmetric)
+    return rounding_bits(bits, group_size or GROUP_SIZE, symmetric=symmetric)
+
+
+def _rounding(kind: str, symmetric: bool) -> tuple[int, bool]:
+    """Bits of a rounding, and whether it is symmetric."""
+    return (SYMMETRIC[kind], True) if kind in SYMMETRIC else (ROUNDED[kind], symmetric)
 
 
 def _check(kind: str, group_size: int | None, symmetric: bool) -> None:
-    if kind not in ROUNDED and kind not in FORMATS:
+    if kind not in list_kinds():
         raise LookupError(f"unknown kind {kind!r}; known are {', '.join(list_kinds())}.{suggest(kind, list_kinds())}")
     if kind in FORMATS and (group_size is not None or symmetric):
         raise ValueError(f"{kind} has blocks of {FORMATS[kind].size}: leave out group_size and symmetric")
@@ -110,7 +144,8 @@ def _check(kind: str, group_size: int | None, symmetric: bool) -> None:
 def _values(
     weight: Float[Tensor, "out in"], kind: str, group_size: int | None, symmetric: bool
 ) -> Float[Tensor, "out in"]:
-    if kind in ROUNDED:
-        return round_to_nearest(weight, ROUNDED[kind], group_size=group_size or GROUP_SIZE, symmetric=symmetric)
+    if kind not in FORMATS:
+        bits, symmetric = _rounding(kind, symmetric)
+        return round_to_nearest(weight, bits, group_size=group_size or GROUP_SIZE, symmetric=symmetric)
     check_width(weight.shape[1], kind)
     return torch.from_numpy(round_blocks(weight.float().cpu().contiguous().numpy(), kind)).to(weight.device)

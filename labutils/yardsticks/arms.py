@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from labutils.yardsticks.damage import parse_arm
 from labutils.yardsticks.sizes import equal_bits_arm
 
-ORDER_METHOD = "wanda"  # it leaves kept weights as they are, and so can come second
+# They leave kept weights as they are, and so can come second; what 2405.20935 proves is proved for magnitude.
+ORDER_METHODS = ("magnitude", "wanda")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ArmPlan:
         pattern: N:M, by every method.
         kinds: of quantisation.
         rival: the method that prunes to the bits of each kind.
-        order_sparsities, order_kinds: pruned before and after quantisation.
+        order_sparsities, order_kinds: pruned before and after quantisation, by each of `order_methods`.
         blocks: numbers of blocks left out.
     """
 
@@ -32,6 +33,7 @@ class ArmPlan:
     order_sparsities: Sequence[float]
     order_kinds: Sequence[str]
     blocks: Sequence[int]
+    order_methods: Sequence[str] = ORDER_METHODS
 
     @property
     def share(self) -> float:
@@ -65,9 +67,14 @@ class ArmPlan:
         return {kind: equal_bits_arm(kind, self.rival) for kind in self.kinds}
 
     @property
+    def combined(self) -> list[str]:
+        """The rival's pruning to the pattern's share of zeros, then every kind: both at once, as files are made."""
+        return [f"{self.rival}@{self.share}+{kind}" for kind in self.kinds]
+
+    @property
     def ordered(self) -> list[str]:
         """Pruned and quantised in both orders, and either alone."""
-        prunings = [f"{ORDER_METHOD}@{share}" for share in self.order_sparsities]
+        prunings = [f"{method}@{share}" for method in self.order_methods for share in self.order_sparsities]
         both = [(f"{pruning}+{kind}", f"{kind}+{pruning}") for pruning in prunings for kind in self.order_kinds]
         return [*prunings, *self.order_kinds, *sum(both, ())]
 
@@ -78,13 +85,23 @@ class ArmPlan:
 
     @property
     def sized(self) -> list[str]:
-        """The arms whose bits per weight can be counted."""
-        return list(dict.fromkeys([*self.kinds, *self.equal_bits.values(), *self.unstructured, *self.ordered]))
+        """The arms that answer questions and whose bits per weight can be counted."""
+        return list(dict.fromkeys([*self.kinds, *self.equal_bits.values(), *self.unstructured, *self.combined]))
+
+    @property
+    def asked(self) -> list[str]:
+        """The arms that are read by every yardstick, each once."""
+        return list(dict.fromkeys([*self.unstructured, *self.patterned, *self.sized, *self.shortened.values()]))
+
+    @property
+    def texts_only(self) -> list[str]:
+        """The other arms of the question which comes first: only their loss is read."""
+        return [arm for arm in dict.fromkeys(self.ordered) if arm not in self.asked]
 
     @property
     def every(self) -> list[str]:
         """All arms, each once."""
-        return list(dict.fromkeys([*self.unstructured, *self.patterned, *self.sized, *self.shortened.values()]))
+        return [*self.asked, *self.texts_only]
 
     def amounts(self) -> dict[str, float]:
         """Unstructured arm → its share of zeros."""

@@ -4,28 +4,33 @@ An arm is written as steps joined by "+": "wanda@0.5" (method and sparsity), "wa
 "Q4_0" (a kind of quantisation), "blocks@2" (two blocks fewer), "wanda@0.5+rtn4" (pruned, then quantised).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
+from types import MappingProxyType
 
 import pandas as pd
 import torch
 from jaxtyping import Int64
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.core.progress import progress
-from labutils.models.modes import device_of, eval_mode
+from labutils.core.provenance import hash_tensors
 from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.pipeline import prune
 from labutils.quantisation.orders import prune_and_quantise
-from labutils.quantisation.quantise import list_kinds, quantise
+from labutils.quantisation.quantise import check_fits, list_kinds, quantise
+from labutils.runner.finished_runs import FinishedRuns
+from labutils.structured import silencing
 from labutils.yardsticks.reading import add_arm
 
 Read = Callable[[PreTrainedModel], dict[str, pd.DataFrame]]
 DENSE = "dense"
 BLOCKS = "blocks"
+NOTHING_KEPT = FinishedRuns(None, format=1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,14 @@ def _parse_step(text: str, arm: str) -> Step:
 
 
 def read_damaged(
-    model: PreTrainedModel, calibrations: Sequence[Int64[Tensor, "n seq_len"]], arms: Sequence[str], read: Read
+    model: PreTrainedModel,
+    calibrations: Sequence[Int64[Tensor, "n seq_len"]],
+    arms: Sequence[str],
+    read: Read,
+    *,
+    otherwise: Mapping[str, Read] = MappingProxyType({}),
+    kept: FinishedRuns = NOTHING_KEPT,
+    key: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, pd.DataFrame]:
     """Read a model as it is, then damaged by every arm with every calibration draw; it is dense again at the end.
 
@@ -89,6 +101,9 @@ def read_damaged(
     Args:
         calibrations: token ids of each draw.
         read: see `Reader`; the first call is with the dense model.
+        otherwise: arms that are read by another function, which may return fewer frames.
+        kept: where the frames of finished arms are kept; what is there is not done again.
+        key: all that these frames depend on beside arm and calibration, as JSON can hold it.
 
     Returns:
         the frames of `read` with ``arm, draw, zeros`` (share of zeros among the blocks' weights). The dense model has
@@ -100,23 +115,48 @@ def read_damaged(
     plans = {arm: parse_arm(arm) for arm in arms}
     if not len(calibrations):
         raise ValueError("at least one calibration draw is needed")
+    check_arms(model, plans)
     parts = [add_arm(read(model), arm=DENSE, draw=-1, zeros=share_of_zeros(model))]
     jobs = [(arm, draw) for arm, steps in plans.items() for draw in range(len(calibrations) if _draws(steps) else 1)]
     for arm, draw in progress(jobs, total=len(jobs), description="damage and read", unit="arm"):
-        with undone(model):
-            _apply(model, calibrations[draw], plans[arm])
-            found = add_arm(read(model), arm=arm, zeros=share_of_zeros(model))
-        same = range(len(calibrations)) if not _draws(plans[arm]) else (draw,)
-        parts += [add_arm(found, draw=each) for each in same]
-    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
+        drawn = _draws(plans[arm])
+        own = {**key, "arm": arm, "texts only": arm in otherwise}
+        own["calibration"] = hash_tensors({"input_ids": calibrations[draw]}) if drawn else None
+        if not kept.has_frames(own):
+            with undone(model):
+                _apply(model, calibrations[draw], plans[arm])
+                found = add_arm(otherwise.get(arm, read)(model), arm=arm, zeros=share_of_zeros(model))
+            kept.write_frames(own, found)
+        else:
+            found = kept.read_frames(own)
+        parts += [add_arm(found, draw=each) for each in ([draw] if drawn else range(len(calibrations)))]
+    names = dict.fromkeys(chain.from_iterable(parts))
+    return {name: pd.concat([part[name] for part in parts if name in part], ignore_index=True) for name in names}
 
 
-def _draws(steps: list[Step]) -> bool:
+def check_arms(model: PreTrainedModel, plans: Mapping[str, Sequence[Step]]) -> None:
+    """ValueError, naming the arm, where one cannot be carried out on a model: before an hour of others was.
+
+    >>> check_arms(model, {"blocks@9": parse_arm("blocks@9")})
+    """
+    n_blocks = len(find_blocks(model)[1])
+    for arm, steps in plans.items():
+        for step in steps:
+            try:
+                if step.name == BLOCKS:
+                    _check_blocks(step.amount, n_blocks)
+                elif not step.prunes:
+                    check_fits(model, step.name)
+            except ValueError as error:
+                raise ValueError(f"arm {arm!r}: {error}") from error
+
+
+def _draws(steps: Sequence[Step]) -> bool:
     """Whether the calibration matters."""
     return any(step.prunes and step.name != "magnitude" for step in steps)
 
 
-def _apply(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], steps: list[Step]) -> None:
+def _apply(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], steps: Sequence[Step]) -> None:
     if len(steps) == 2:
         first, second = steps
         order = "prune first" if first.prunes else "quantise first"
@@ -135,44 +175,26 @@ def _apply(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], steps: li
             quantise(model, step.name)
 
 
-@torch.no_grad()
 def silence_blocks(model: PreTrainedModel, tokens: Int64[Tensor, "1 seq_len"], n: int) -> None:
     """Let the deepest `n` blocks but the last add nothing, in place: the rule of 'The Unreasonable Ineffectiveness …'.
 
     >>> silence_blocks(model, tokens[:1], 2)
 
-    All linear layers of a block become zero, so that a residual stream passes through it as it came; a run of the model
-    checks that it does. Source: Gromov et al. 2024 (2403.17887), the simple rule: the last block stays.
+    Source: Gromov et al. 2024 (2403.17887), the simple rule: the last block stays. How: `structured.silencing`.
 
     Raises:
-        ValueError: a number of blocks that there are not, or blocks that do not pass on what they get.
+        ValueError: a number of blocks that there are not, or blocks that do not pass on what they get. The model is as
+            it was.
     """
-    blocks = find_blocks(model)[1]
-    if not 0 <= n < len(blocks):
-        most = len(blocks) - 1
-        raise ValueError(f"{n} of {len(blocks)} blocks cannot be left out while the last stays; give 0 to {most}")
-    silent = list(blocks)[len(blocks) - 1 - n : len(blocks) - 1]
-    for block in silent:
-        for layer in prunable_layers(block).values():
-            weight_matrix(layer).zero_()
-            if getattr(layer, "bias", None) is not None:
-                layer.bias.zero_()
-    through: list[bool] = []
+    n_blocks = len(find_blocks(model)[1])
+    _check_blocks(n, n_blocks)
+    silencing.silence_blocks(model, range(n_blocks - 1 - n, n_blocks - 1), tokens)
 
-    def compare(module: nn.Module, given: tuple, options: dict, output: object) -> None:
-        before = given[0] if given else options["hidden_states"]
-        after = output[0] if isinstance(output, tuple) else output
-        through.append(torch.equal(before, after))
 
-    hooks = [block.register_forward_hook(compare, with_kwargs=True) for block in silent]
-    try:
-        with eval_mode(model):
-            model(input_ids=tokens.to(device_of(model)), use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not all(through):
-        raise ValueError(f"the blocks of {type(model).__name__} change what they get even without weights")
+def _check_blocks(n: int | float, n_blocks: int) -> None:
+    if not 0 <= n < n_blocks or n != int(n):
+        most = n_blocks - 1
+        raise ValueError(f"{n:g} of {n_blocks} blocks cannot be left out while the last stays; give 0 to {most}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from labutils.plots.figures import OTHER_COLOURS, colour_of
 from labutils.stats.tables import interval_table
 
 SHARES = (-30.0, 150.0)  # per cent shown; longer bars are cut off
-NOTE = "bars: 95% intervals over questions and calibration draws, cut off at the frame"
+NOTE = "bars: 95% intervals over questions and calibration draws, of these models; cut off at the frame"
 
 
 def kept_curves(shares: pd.DataFrame, amounts: Mapping[str, float], *, title: str, x_label: str) -> Figure:
@@ -136,7 +136,7 @@ def length_dots(lengths: pd.DataFrame, *, title: str, panels: Sequence[str]) -> 
         axis.set(xlabel=f"{measure}, damaged − dense", ylim=(len(arms) - 0.5, -0.5))
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(arms)), arms)
-    return finish_figure(figure, title, "bars: 95% intervals over prompts and calibration draws")
+    return finish_figure(figure, title, "bars: 95% intervals over models, or of one over prompts and draws")
 
 
 def _curve(axis: Axes, x: pd.Series, part: pd.DataFrame, label: str, number: int) -> None:

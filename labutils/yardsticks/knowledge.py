@@ -1,39 +1,76 @@
 """What is lost by which yardstick: differences of arms, and shares of what the dense model has, item by item."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from scipy.stats import binomtest
 
+from labutils.stats.bootstrap import Interval
+from labutils.stats.few_units import interval_over_units
 from labutils.stats.pairing import require_columns
-from labutils.stats.tables import interval_table
+from labutils.stats.tables import interval_table, mean_interval
 from labutils.yardsticks.damage import DENSE
 from labutils.yardsticks.reading import CHOSEN, YARDSTICKS
 
+FLOOR = 0.05  # of what is said without choices
 KEYS = ["model", "contrast", "sparsity", "draw", "item", "value"]
 
 
-def yardstick_check(rows: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+def yardstick_check(rows: pd.DataFrame, *, arm: str = DENSE, level: float = 0.95) -> pd.DataFrame:
     """Can the dense model do it at all? What it cannot do it cannot lose.
 
     >>> yardstick_check(frames["questions"]).query("usable")
+
+    Args:
+        arm: another one than the dense model; its draws are averaged first.
 
     Returns:
         per model and yardstick ``items, dense`` (share right), ``low, high`` (Clopper & Pearson 1934),
         ``chance`` (0 where nothing is shown to choose from), ``usable`` (the interval lies above chance, or above 5 %
         of what is generated: a floor at zero is no chance level).
+
+    Raises:
+        LookupError: a column or an arm that the rows do not have.
     """
     require_columns(rows, ["model", "arm", *YARDSTICKS, "chance"])
+    if arm not in set(rows["arm"]):
+        raise LookupError(f"no rows of the arm {arm!r}; there are {', '.join(rows['arm'].unique())}")
     found = []
-    for model, part in rows[rows["arm"] == DENSE].groupby("model", sort=False):
+    for model, part in rows[rows["arm"] == arm].groupby("model", sort=False):
+        n = part["item"].nunique()
         for yardstick in YARDSTICKS:
-            right, n = int(part[yardstick].sum()), len(part)
-            low, high = binomtest(right, n).proportion_ci(level, method="exact")
+            share = float(part[yardstick].mean())
+            low, high = binomtest(round(n * share), n).proportion_ci(level, method="exact")
             chance = float(part["chance"].mean()) if yardstick in CHOSEN else 0.0
-            about = {"model": model, "yardstick": YARDSTICKS[yardstick], "items": n, "dense": right / n}
-            usable = bool(low > (chance or 0.05))
+            about = {"model": model, "yardstick": YARDSTICKS[yardstick], "items": n, "dense": share}
+            usable = bool(low > (chance or FLOOR))
             found.append({**about, "low": float(low), "high": float(high), "chance": chance, "usable": usable})
     return pd.DataFrame(found)
+
+
+def telling(rows: pd.DataFrame, compared: Mapping[str, Sequence[tuple[str, str]]]) -> list[str]:
+    """The comparisons that can show a difference: in every model one side at least is above the floor.
+
+    >>> telling(rows, {"rtn2": [("rtn2", "answer"), ("wanda@0.9", "answer")]})
+    []
+
+    Where nothing is left on either side the difference is zero whatever was done, and a mean over such would shrink.
+
+    Args:
+        compared: label → its sides, each an arm and a yardstick.
+
+    Raises:
+        LookupError: an arm or yardstick that the rows do not have.
+    """
+    above: dict[str, pd.DataFrame] = {}
+    for arm in {arm for sides in compared.values() for arm, _ in sides}:
+        above[arm] = yardstick_check(rows, arm=arm).pivot(index="model", columns="yardstick", values="usable")
+    return [
+        label
+        for label, sides in compared.items()
+        if pd.concat([above[arm][YARDSTICKS[yardstick]] for arm, yardstick in sides], axis=1).any(axis=1).all()
+    ]
 
 
 def accuracy_differences(
@@ -51,34 +88,9 @@ def accuracy_differences(
     """
     parts = []
     for label, (first, second) in pairs.items():
-        pair = _beside(rows, first, second, [yardstick])
+        pair = beside(rows, first, second, [yardstick])
         value = pair[f"{yardstick}_first"] - pair[f"{yardstick}_second"]
         parts.append(pair.assign(contrast=label, sparsity=0.0, value=value)[KEYS])
-    return pd.concat(parts, ignore_index=True)
-
-
-def lost_shares(rows: pd.DataFrame, arms: Sequence[str], *, yardstick: str) -> pd.DataFrame:
-    """What each arm loses, as a share of what the dense model has beyond guessing, question by question.
-
-    >>> lost_shares(rows, ["wanda@0.5"], yardstick="answer")["value"].mean()
-
-    Per question (dense − damaged) / (mean dense − chance): the mean over questions is the share lost. What it is
-    divided by is the dense model's own mean, held fixed.
-
-    Raises:
-        LookupError: an arm or yardstick that the rows do not have.
-        ValueError: a dense model that is not above guessing: it has nothing to lose.
-    """
-    parts = []
-    for arm in arms:
-        pair = _beside(rows, DENSE, arm, [yardstick, "chance"])
-        guessing = pair["chance_first"] if yardstick in CHOSEN else 0.0
-        beyond = (pair[f"{yardstick}_first"] - guessing).groupby(pair["model"]).transform("mean")
-        if (beyond <= 0).any():
-            named = ", ".join(pair.loc[beyond <= 0, "model"].unique())
-            raise ValueError(f"{named} is not above guessing by {yardstick!r}: it has nothing to lose; leave it out")
-        value = (pair[f"{yardstick}_first"] - pair[f"{yardstick}_second"]) / beyond
-        parts.append(pair.assign(contrast=arm, sparsity=0.0, value=value)[KEYS])
     return pd.concat(parts, ignore_index=True)
 
 
@@ -89,19 +101,6 @@ def usable_yardsticks(check: pd.DataFrame) -> list[str]:
     """
     usable = check.groupby("yardstick")["usable"].all()
     return [column for column, label in YARDSTICKS.items() if usable.get(label, False)]
-
-
-def kept_shares(rows: pd.DataFrame, arms: Mapping[str, Sequence[str]], yardsticks: Sequence[str]) -> pd.DataFrame:
-    """`lost_shares` by several yardsticks, with ``kind`` (the key of `arms`) and ``yardstick`` (its label).
-
-    >>> kept_shares(rows, {"wanda": ["wanda@0.5"]}, ["choice", "answer"])
-    """
-    parts = [
-        lost_shares(rows, group, yardstick=column).assign(kind=kind, yardstick=YARDSTICKS[column])
-        for column in yardsticks
-        for kind, group in arms.items()
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEYS, "kind", "yardstick"])
 
 
 def pattern_costs(
@@ -122,6 +121,17 @@ def pattern_costs(
     return pd.concat(parts).groupby(keys, as_index=False, sort=False)["value"].mean()
 
 
+def interval_of_models(differences: pd.DataFrame, **options: Any) -> Interval:
+    """The mean ``value``: of one model over items and draws, of several by Student's t over the models' means.
+
+    >>> interval_table(changes, ["arm"], interval_of_models)
+    """
+    means = differences.groupby("model", sort=False)["value"].mean()
+    if len(means) == 1:
+        return mean_interval(differences, **options)
+    return interval_over_units(means.rename("estimate").reset_index(), n_items=differences["item"].nunique())
+
+
 def block_table(
     rows: pd.DataFrame, texts: pd.DataFrame, shortened: Mapping[int, str], yardsticks: Collection[str]
 ) -> pd.DataFrame:
@@ -130,13 +140,13 @@ def block_table(
     >>> block_table(rows, texts, {1: "blocks@1", 2: "blocks@2"}, ["choice"])
 
     Returns:
-        ``blocks left out, yardstick, accuracy, low, high`` (over questions of all models), ``rise of the loss``.
+        ``blocks left out, yardstick, accuracy, low, high`` (`interval_of_models`), ``rise of the loss``.
     """
     losses, found = texts.groupby("arm")["loss"].mean(), []
     for n, arm in shortened.items():
         for column in sorted(yardsticks):
             change = accuracy_differences(rows, {arm: (arm, DENSE)}, yardstick=column)
-            (row,) = interval_table(change, ["contrast"]).to_dict("records")
+            (row,) = interval_table(change, ["contrast"], interval_of_models).to_dict("records")
             ends = {"accuracy": row["estimate"], "low": row["low"], "high": row["high"]}
             about = {"blocks left out": n, "yardstick": YARDSTICKS[column]}
             found.append({**about, **ends, "rise of the loss": losses[arm] / losses[DENSE] - 1})
@@ -144,21 +154,15 @@ def block_table(
     return pd.DataFrame(found, columns=columns).sort_values("yardstick", ascending=False, ignore_index=True)
 
 
-def compare_losses(rows: pd.DataFrame, arms: Sequence[str], *, more: str, less: str) -> pd.DataFrame:
-    """The share lost by one yardstick minus that by another, on the same questions; positive: `more` loses more.
+def beside(rows: pd.DataFrame, first: str, second: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Two arms side by side, columns ending in ``_first`` and ``_second``; the dense model beside every draw.
 
-    >>> compare_losses(rows, ["wanda@0.5"], more="answer", less="answer_in_context")
+    >>> beside(rows, "dense", "wanda@0.5", ["answer"])
 
-    Errors as in `lost_shares`.
+    Raises:
+        LookupError: an arm or a column that the rows do not have.
+        ValueError: arms that were not read on the same questions and draws.
     """
-    first, second = (lost_shares(rows, arms, yardstick=each) for each in (more, less))
-    keys = [key for key in KEYS if key != "value"]
-    pairs = first.merge(second, on=keys, suffixes=("", "_less"), validate="one_to_one")
-    return pairs.assign(value=pairs["value"] - pairs["value_less"])[KEYS]
-
-
-def _beside(rows: pd.DataFrame, first: str, second: str, columns: list[str]) -> pd.DataFrame:
-    """Two arms side by side; the dense model stands beside every draw of the other."""
     require_columns(rows, ["model", "arm", "draw", "item", *columns])
     parts = []
     for arm in (first, second):

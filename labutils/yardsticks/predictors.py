@@ -21,12 +21,13 @@ def damage_table(questions: pd.DataFrame, texts: pd.DataFrame, *, target: str = 
 
     >>> damage_table(frames["questions"], frames["texts"])
 
-    Predictors and target share no question: flips are counted on even ones.
+    Predictors and target share no question: flips are counted on even ones. Arms of which only texts were read are left
+    out.
 
     Returns:
-        ``model, arm, kind`` (`damage_kind`), ``draw``, ``added_loss`` and ``kl`` (nats per token of the texts),
-        ``flips`` (share of even questions with another choice than the dense model's, Dutta et al. 2024, 2407.09141),
-        ``lost`` (share of what the dense model has on odd questions).
+        ``model, arm, kind`` (`damage_kind`), ``amount`` (`damage_amount`), ``draw``, ``added_loss`` and ``kl`` (nats
+        per token of the texts), ``flips`` (share of even questions with another choice than the dense model's, Dutta et
+        al. 2024, 2407.09141), ``lost`` (share of what the dense model has on odd questions).
     """
     require_columns(questions, ["model", "arm", "draw", "item", "prediction", target])
     keys = ["model", "arm", "draw"]
@@ -41,9 +42,9 @@ def damage_table(questions: pd.DataFrame, texts: pd.DataFrame, *, target: str = 
         raise ValueError(f"a dense model has no odd question right by {target!r}: it has nothing to lose; leave it out")
     read = _with_dense(texts, ["loss"])
     read = read.assign(added_loss=read["loss"] - read["loss_dense"]).groupby(keys)[["added_loss", "kl"]].mean()
-    table = pd.concat([read, flips, drops["lost"] / drops[f"{target}_dense"]], axis=1).reset_index()
+    table = pd.concat([read, flips, drops["lost"] / drops[f"{target}_dense"]], axis=1, join="inner").reset_index()
     table = table.rename(columns={0: "lost"})
-    return table.assign(kind=table["arm"].map(damage_kind))
+    return table.assign(kind=table["arm"].map(damage_kind), amount=table["arm"].map(damage_amount))
 
 
 def damage_kind(arm: str) -> str:
@@ -60,34 +61,56 @@ def damage_kind(arm: str) -> str:
     return steps[0].name if steps[0].prunes or steps[0].name == BLOCKS else "rounded"
 
 
+def damage_amount(arm: str) -> str:
+    """How much an arm does, as far as other kinds of damage do as much: its share of zeros, or its own steps.
+
+    >>> damage_amount("wanda@0.5"), damage_amount("Q4_0"), damage_amount("blocks@2")
+    ('0.5', 'Q4_0', 'blocks@2')
+    """
+    (first, *more) = parse_arm(arm)
+    return f"{first.amount:g}" if first.prunes and not more else arm
+
+
 def predictor_errors(table: pd.DataFrame) -> pd.DataFrame:
-    """How far each predictor is off, for every kind of damage, when it was fitted on all others.
+    """How far each predictor is off where it was not fitted: on another kind of damage, of another amount.
 
     >>> predictor_errors(damage_table(questions, texts))
 
-    The fit is isotonic: more loss, more damage, whatever the curve. "no predictor" says the mean of the others.
+    Every kind at every amount is left out in turn, and with it all of the same kind and all of the same amount. The fit
+    is isotonic: more loss, more damage, whatever the curve. "no predictor" says the mean of the others.
+
+    Args:
+        table: of `damage_table`; without ``amount`` only the kinds are left out.
 
     Returns:
-        ``predictor, kind, error``: mean absolute error in shares of what the dense model has.
+        ``predictor, kind, error``: mean absolute error in shares of what the dense model has, over a kind's amounts.
 
     Raises:
-        ValueError: fewer than two kinds.
+        ValueError: fewer than two kinds, or nothing to fit on.
     """
     kinds = list(dict.fromkeys(table["kind"]))
     if len(kinds) < 2:
         raise ValueError(f"at least two kinds of damage are needed to try one on another, got {kinds}")
+    amounts = table["amount"] if "amount" in table else pd.Series(range(len(table)), index=table.index).astype(str)
+    cells = table["kind"] if "amount" not in table else table["kind"] + " " + amounts
     found = []
-    for kind in kinds:
-        train, test = table[table["kind"] != kind], table[table["kind"] == kind]
-        guess = np.full(len(test), train["lost"].mean())
-        told = {"no predictor": guess}
-        for name, column in PREDICTORS.items():
-            fit = IsotonicRegression(out_of_bounds="clip").fit(train[column], train["lost"])
-            told[name] = fit.predict(test[column])
-        for name, values in told.items():
-            error = float(np.abs(values - test["lost"].to_numpy()).mean())
-            found.append({"predictor": name, "kind": kind, "error": error})
-    return pd.DataFrame(found)
+    for cell in dict.fromkeys(cells):
+        tried = cells == cell
+        train = table[~table["kind"].isin(table.loc[tried, "kind"]) & ~amounts.isin(amounts[tried])]
+        if train.empty:
+            raise ValueError(f"nothing of another kind and amount than {cell} is there to fit on: give more amounts")
+        found += _errors(train, table[tried])
+    errors = pd.DataFrame(found)
+    return errors.groupby(["predictor", "kind"], as_index=False, sort=False)["error"].mean()
+
+
+def _errors(train: pd.DataFrame, test: pd.DataFrame) -> list[dict]:
+    told = {"no predictor": np.full(len(test), train["lost"].mean())}
+    for name, column in PREDICTORS.items():
+        fit = IsotonicRegression(out_of_bounds="clip").fit(train[column], train["lost"])
+        told[name] = fit.predict(test[column])
+    off = {name: float(np.abs(values - test["lost"].to_numpy()).mean()) for name, values in told.items()}
+    return [{"predictor": name, "kind": test["kind"].iloc[0], "error": error} for name, error in off.items()]
 
 
 @keeps_evidence()
@@ -99,6 +122,19 @@ def predictor_gain(errors: pd.DataFrame, first: str, second: str, *, level: floa
     wide = errors.pivot(index="kind", columns="predictor", values="error")
     gain = (wide[first] - wide[second]).rename("estimate").reset_index()
     return interval_over_units(gain, unit="kind", level=level)
+
+
+def predictor_gains(errors: pd.DataFrame, first: str, *, level: float = 0.95) -> dict[str, Interval]:
+    """`predictor_gain` of every other predictor over the first, the best in the mean first.
+
+    >>> predictor_gains(predictor_errors(table), "added loss")
+
+    They hold all at once (Bonferroni), so that the one that came out best may be looked at.
+    """
+    mean = errors.groupby("predictor")["error"].mean().sort_values()
+    rivals = [name for name in mean.index if name in PREDICTORS and name != first]
+    shared = 1 - (1 - level) / max(len(rivals), 1)
+    return {name: predictor_gain(errors, first, name, level=shared) for name in rivals}
 
 
 def _with_dense(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

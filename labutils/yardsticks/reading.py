@@ -13,6 +13,7 @@ from labutils.data.tasks import Task
 from labutils.evaluation.answers import generate_answers, score_answers
 from labutils.evaluation.choices import score_task
 from labutils.models.modes import device_of, eval_mode
+from labutils.yardsticks.divergence import Likeliest, divergence, keep_likeliest
 from labutils.yardsticks.questions import as_task
 
 # What a yardstick is called, by its column in the rows.
@@ -51,7 +52,7 @@ class Reader:
     opening_tokens: int = 48
     max_new_tokens: int = 8
     batch_size: int = 32
-    _dense: list[Tensor] = field(default_factory=list, repr=False)
+    _dense: list[Likeliest] = field(default_factory=list, repr=False)
 
     def __call__(self, model: PreTrainedModel) -> dict[str, pd.DataFrame]:
         """Frames "questions", "tasks", "texts", "words" and "openings", as far as there is something to read.
@@ -65,7 +66,7 @@ class Reader:
         if self.tasks:
             found["tasks"] = pd.concat([self._task(model, task) for task in self.tasks], ignore_index=True)
         if self.tokens is not None:
-            found |= self._texts(model)
+            found |= self.read_texts(model)
         if self.openings:
             said = generate_answers(
                 model, self.tokenizer, self.openings, max_new_tokens=self.opening_tokens, batch_size=self.batch_size,
@@ -106,7 +107,8 @@ class Reader:
         about = {"task": task.name, "item": range(len(scored)), "chance": chance}
         return pd.DataFrame({**about, "score": scored["correct"].to_numpy(dtype=float)})
 
-    def _texts(self, model: PreTrainedModel) -> dict[str, pd.DataFrame]:
+    def read_texts(self, model: PreTrainedModel) -> dict[str, pd.DataFrame]:
+        """Only the frames "texts" and "words"."""
         first = not self._dense
         texts, words = [], []
         with eval_mode(model):
@@ -114,11 +116,10 @@ class Reader:
                 logs = model(input_ids=window[None].to(device_of(model)), use_cache=False).logits[0, :-1].float()
                 logs = logs.log_softmax(-1).cpu()
                 if first:
-                    self._dense.append(logs)
+                    self._dense.append(keep_likeliest(logs))
                 losses = -logs.gather(1, window[1:, None])[:, 0]
-                dense = self._dense[item]
-                kl = (dense.exp() * (dense - logs)).sum(-1).mean().item()
-                texts.append({"item": item, "loss": losses.double().mean().item(), "kl": max(0.0, kl)})
+                kl = divergence(self._dense[item], logs).mean().item()
+                texts.append({"item": item, "loss": losses.double().mean().item(), "kl": kl})
                 if self.bins is not None:
                     words += _by_bin(item, losses, self.bins[window[1:].numpy()])
         found = {"texts": pd.DataFrame(texts)}

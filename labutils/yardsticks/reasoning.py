@@ -1,13 +1,37 @@
 """Reasoning against plain language modelling: both losses as shares of what the dense model has."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.stats import binomtest
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap
 from labutils.stats.evidence import keeps_evidence
 from labutils.stats.few_units import interval_over_units
 from labutils.yardsticks.damage import DENSE
+from labutils.yardsticks.shares import share_of
+
+
+def reasoning_arms(tasks: pd.DataFrame, arms: Sequence[str], *, level: float = 0.95) -> list[str]:
+    """The arms that still reason: in every model right more often than by chance, over all items of the tasks.
+
+    >>> reasoning_arms(frames["tasks"], ["wanda@0.5", "wanda@0.9"])
+    ['wanda@0.5']
+
+    By the exact interval of Clopper and Pearson (1934); draws of an arm are averaged first.
+    """
+    found = []
+    for arm in arms:
+        own = tasks[tasks["arm"] == arm].groupby(["model", "task", "item"], as_index=False)[["score", "chance"]].mean()
+        clear = [
+            binomtest(round(part["score"].sum()), len(part)).proportion_ci(level, method="exact").low
+            > part["chance"].mean()
+            for _, part in own.groupby("model")
+        ]
+        found += [arm] if clear and all(clear) else []
+    return found
 
 
 @keeps_evidence()
@@ -19,8 +43,9 @@ def reasoning_contrast(
     >>> reasoning_contrast(frames["tasks"], frames["texts"])
 
     Mean over tasks of (dense accuracy − accuracy) / (dense accuracy − chance), minus mean added loss / dense loss, over
-    all arms and draws. Of several models by Student's t over models; of one, over items, windows and draws together.
-    Tasks that the dense model does not do above chance must be left out before.
+    all arms and draws. Of several models by Student's t over models; of one, over items, windows and draws together,
+    with what the shares are of. Tasks that the dense model does not do above chance must be left out before, and arms
+    that do none (`reasoning_arms`): their share lost cannot grow any more, while the loss can.
 
     Raises:
         ValueError: a task at chance.
@@ -41,9 +66,11 @@ def _one_model(tasks: pd.DataFrame, texts: pd.DataFrame, level: float, n_resampl
     if (beyond <= 0).any():
         task = drops.loc[beyond <= 0, "task"].iloc[0]
         raise ValueError(f"the dense model is not above chance on {task}: it has nothing to lose; leave it out")
-    drops = drops.assign(part="tasks", value=(drops["dense"] - drops["score"]) / beyond)
+    lost, base = drops["dense"] - drops["score"], drops["dense"] - drops["chance"]
+    drops = drops.assign(part="tasks", value=share_of(lost, base, [drops["task"], drops["arm"]]))
     losses = _beside_dense(texts, "loss", ["item"])
-    losses = losses.assign(part="texts", task="text", value=(losses["loss"] - losses["dense"]) / losses["dense"].mean())
+    rises = share_of(losses["loss"] - losses["dense"], losses["dense"], [losses["arm"]])
+    losses = losses.assign(part="texts", task="text", value=rises)
     frame = pd.concat([part[["part", "task", "arm", "draw", "item", "value"]] for part in (drops, losses)])
     order = sorted(frame.groupby(["part", "task"]).groups)
     is_text = np.array([part == "texts" for part, _ in order])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from labutils.yardsticks.damage import DENSE
-from labutils.yardsticks.predictors import predictor_gain
+from labutils.yardsticks.predictors import PREDICTORS, predictor_gains
 
 
 def tell_rise(texts: pd.DataFrame, arms: Sequence[str]) -> str:
@@ -31,7 +31,7 @@ def tell_kept(shares: pd.DataFrame, arms: Sequence[str]) -> str:
 
 
 def tell_recognition(table: pd.DataFrame) -> str:
-    """Of `recognition_table`: where McNemar tells choosing from saying, and how near the lost answers are.
+    """Of `recognition_table`: where more is chosen than luck would, and how near the lost answers are.
 
     >>> tell_recognition(recognition_table(rows, ["wanda@0.5"]))
     """
@@ -39,13 +39,13 @@ def tell_recognition(table: pd.DataFrame) -> str:
         return "No question is known both ways."
     unsaid = table["questions"] - table["both"] - table["said only"]
     near = (table["near"] * unsaid).sum() / max(unsaid.sum(), 1)
-    clear = table[(table["p_holm"] < 0.05) & (table["chosen only"] > table["said only"])]
-    beyond = int(table["chosen only"].sum()), float(table["luck"].sum())
+    clear = int((table["p_holm"] < 0.05).sum())
+    chosen, luck = int(table["chosen only"].sum()), float(table["luck"].sum())
+    beyond = f", or {(chosen - luck) / (unsaid.sum() - luck):.0%} beyond luck" if unsaid.sum() > luck else ""
     return (
-        f"Chosen but not said are {beyond[0]} of {int(table['questions'].sum())} readings, where luck alone would "
-        f"leave {beyond[1]:.0f}; McNemar, after Holm, finds more of them than of the reverse in {len(clear)} of "
-        f"{len(table)} rows. Of the answers no longer said, {near:.0%} still have their first token among the five "
-        "likeliest."
+        f"Of {int(unsaid.sum())} answers no longer said, {chosen} are still chosen, where guessing would choose "
+        f"{luck:.0f}{beyond}; in {clear} of {len(table)} rows that is more than luck (exact, after Holm). Of the "
+        f"answers no longer said, {near:.0%} still have their first token among the five likeliest."
     )
 
 
@@ -66,18 +66,16 @@ def tell_orders(table: pd.DataFrame) -> str:
 
 
 def tell_blocks(table: pd.DataFrame, n_blocks: int) -> str:
-    """Of `block_table`: how many blocks may go without a loss of more than one point.
+    """Of `block_table`: how many blocks may go, one after another, without a loss of more than one point.
 
     >>> tell_blocks(block_table(rows, texts, {1: "blocks@1"}, ["choice"]), 6)
     """
-    chosen = table[table["yardstick"] == "choice"]
-    within = [n for n, low in zip(chosen["blocks left out"], chosen["low"], strict=True) if low >= -0.01]
-    first = table.iloc[0] if len(table) else None
-    loss = (
-        ""
-        if first is None
-        else f"; without {first['blocks left out']} the loss rises by {first['rise of the loss']:.0%}"
-    )
+    chosen = table[table["yardstick"] == "choice"].sort_values("blocks left out")
+    if chosen.empty:
+        return "Choices cannot be judged here."
+    within = chosen.loc[(chosen["low"] >= -0.01).cummin(), "blocks left out"]  # up to the first that costs more
+    first = chosen.iloc[0]
+    loss = f"; without {first['blocks left out']} the loss rises by {first['rise of the loss']:.0%}"
     return f"Blocks that may surely go within a point of accuracy: {max(within, default=0)} of {n_blocks}{loss}."
 
 
@@ -103,11 +101,12 @@ def tell_lengths(table: pd.DataFrame) -> str:
     for measure, part in table.groupby("measure", sort=False):
         more, less = int((part["low"] > 0).sum()), int((part["high"] < 0).sum())
         said.append(f"{measure}: clearly more in {more}, clearly fewer in {less} of {len(part)} arms")
-    return f"Continuations of openings, {'; '.join(said)}."
+    by_chance = 0.025 * table.groupby("measure").size().max()
+    return f"Continuations of openings, {'; '.join(said)}; by chance {by_chance:.1f} of each are expected."
 
 
 def tell_predictors(errors: pd.DataFrame) -> str:
-    """Of `predictor_errors`: each predictor's mean error, and the best one's gain over the loss.
+    """Of `predictor_errors`: each predictor's mean error, and the best one's gain over the loss, its choice paid for.
 
     >>> tell_predictors(predictor_errors(table))
     """
@@ -116,7 +115,9 @@ def tell_predictors(errors: pd.DataFrame) -> str:
     best = mean.index[0]
     if best == "added loss":
         return f"Mean error in shares of what was known: {listed}. The added loss is the best."
-    gain = predictor_gain(errors, "added loss", best)
+    if best not in PREDICTORS:
+        return f"Mean error in shares of what was known: {listed}. None is better than to say the mean of the others."
+    gain = predictor_gains(errors, "added loss")[best]
     clear = "" if gain.low > 0 else ", which may be nothing"
     return (
         f"Mean error in shares of what was known: {listed}. Best is {best}, by {gain:+.3f} over the added loss{clear}."

@@ -1,6 +1,7 @@
 """How many bits an arm takes, which arms take equally many, and what the order of pruning and rounding changes."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import pandas as pd
 
@@ -9,7 +10,8 @@ from labutils.quantisation.block_formats import FORMATS
 from labutils.quantisation.quantise import bits_of
 from labutils.stats.tables import interval_table
 from labutils.yardsticks.damage import DENSE, parse_arm
-from labutils.yardsticks.knowledge import lost_shares
+from labutils.yardsticks.knowledge import interval_of_models
+from labutils.yardsticks.shares import lost_shares
 
 DENSE_BITS = 16
 MASK = "entropy"  # what no code can undercut: the comparison favours pruning
@@ -71,32 +73,32 @@ def bits_table(questions: pd.DataFrame, arms: Sequence[str], yardsticks: Sequenc
     return found.assign(bits=found["arm"].map(arm_bits), way=found["arm"].map(arm_way)).drop(columns="error")
 
 
-def order_table(texts: pd.DataFrame, method: str, sparsities: Sequence[float], kinds: Sequence[str]) -> pd.DataFrame:
+def order_table(
+    texts: pd.DataFrame, methods: str | Sequence[str], sparsities: Sequence[float], kinds: Sequence[str]
+) -> pd.DataFrame:
     """Pruning first or rounding first? Paired losses of both orders, window by window and draw by draw.
 
-    >>> order_table(frames["texts"], "wanda", [0.3, 0.5], ["rtn4", "rtn3"])
+    >>> order_table(frames["texts"], ["magnitude", "wanda"], [0.3, 0.5], ["Q4_0", "rtn3"])
+
+    Of several models the intervals are over models (`interval_of_models`).
 
     Args:
         texts: rows of readings with the arms "wanda@0.3+rtn4", "rtn4+wanda@0.3", "wanda@0.3" and "rtn4".
 
     Returns:
-        per sparsity and kind: ``pruning, rounding`` (nats per token that each adds alone), ``weaker`` (which adds
-        less), ``estimate, low, high``: loss of rounding first − loss of pruning first (nats per token; above zero
+        per method, sparsity and kind: ``pruning, rounding`` (nats per token that each adds alone), ``weaker`` (which
+        adds less), ``estimate, low, high``: loss of rounding first − loss of pruning first (nats per token; above zero
         pruning first is better), ``better`` ("no difference" where the interval holds zero).
     """
     dense = texts.loc[texts["arm"] == DENSE, "loss"].mean()
     mean = texts.groupby("arm")["loss"].mean() - dense
     found = []
-    for sparsity in sparsities:
-        for kind in kinds:
-            arms = [f"{method}@{sparsity}+{kind}", f"{kind}+{method}@{sparsity}"]
-            keys = ["model", "draw", "item"]
-            first, second = (texts[texts["arm"] == arm].set_index(keys)["loss"] for arm in arms)
-            gain = (second - first).rename("value").reset_index().assign(contrast=0)
-            (row,) = interval_table(gain, ["contrast"]).to_dict("records")
-            alone = {"pruning": mean[f"{method}@{sparsity}"], "rounding": mean[kind]}
-            better = "pruning first" if row["low"] > 0 else "rounding first" if row["high"] < 0 else "no difference"
-            ends = {name: row[name] for name in ("estimate", "low", "high")}
-            weaker = min(alone, key=alone.get)
-            found.append({"sparsity": sparsity, "kind": kind, **alone, "weaker": weaker, **ends, "better": better})
+    for method, sparsity, kind in product([methods] if isinstance(methods, str) else methods, sparsities, kinds):
+        arms = [f"{method}@{sparsity}+{kind}", f"{kind}+{method}@{sparsity}"]
+        first, second = (texts[texts["arm"] == arm].set_index(["model", "draw", "item"])["loss"] for arm in arms)
+        gain = interval_of_models((second - first).rename("value").reset_index())
+        alone = {"pruning": mean[f"{method}@{sparsity}"], "rounding": mean[kind]}
+        better = "pruning first" if gain.low > 0 else "rounding first" if gain.high < 0 else "no difference"
+        about = {"method": method, "sparsity": sparsity, "kind": kind, **alone, "weaker": min(alone, key=alone.get)}
+        found.append(about | {"estimate": gain.estimate, "low": gain.low, "high": gain.high, "better": better})
     return pd.DataFrame(found)

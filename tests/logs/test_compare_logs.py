@@ -90,10 +90,26 @@ def test_the_p_values_of_all_rows_are_corrected_together(found) -> None:
     assert ordered["p_holm"].tolist() == pytest.approx(expected.tolist())
 
 
-def test_a_log_against_itself_has_no_difference_but_an_interval() -> None:
-    same = lab.compare_logs(LOGS / "dense", LOGS / "dense").table.set_index("task")
+def test_a_log_against_itself_has_no_difference_and_does_not_claim_to_see_everything() -> None:
+    found = lab.compare_logs(LOGS / "dense", LOGS / "dense")
+    same = found.table.set_index("task")
     assert (same["difference"] == 0).all() and (same["p"] == 1).all()
     assert same.loc["birthplaces_say", "high"].max() == pytest.approx(0.161, abs=1e-3)
+    assert (same["smallest_visible"].dropna() > 0).all()
+    assert same.loc["entries_read", ["low", "high", "smallest_visible"]].isna().all(axis=None)
+    told = [line for line in str(found).splitlines() if line.startswith("entries_read")]
+    assert told and all("all items differ alike, so that nothing tells what would go unseen" in line for line in told)
+    assert not any("nan" in line for line in told)
+
+
+@pytest.mark.parametrize(("added", "p"), [(0.0, 1.0), (0.25, 2.0**-29), (-0.25, 2.0**-29)])
+def test_items_that_all_differ_alike_have_no_spread_to_resample(added: float, p: float) -> None:
+    a = own_table(0)
+    row = lab.compare_logs(a, a.assign(margin=a["margin"] + added), metrics=["margin"]).table.iloc[0]
+    assert row["difference"] == pytest.approx(added) and row["p"] == pytest.approx(p)
+    assert row[["low", "high", "smallest_visible"]].isna().all()
+    clustered = lab.compare_logs(a.assign(passage=a["item"] // 3), a.assign(passage=0), cluster="passage").table
+    assert clustered[["low", "high", "smallest_visible"]].isna().all(axis=None)
 
 
 def test_the_outer_folder_the_model_folder_and_the_file_are_one_log(tmp_path, found) -> None:
@@ -185,6 +201,18 @@ def test_metrics_of_a_whole_corpus_are_no_numbers_of_an_item(tmp_path) -> None:
         lab.compare_logs(changed, changed, metrics=["f1"])
 
 
+def test_what_is_no_number_beside_what_is_is_said_to_be_left_out(tmp_path) -> None:
+    def with_f1(lines: list[dict]) -> list[dict]:
+        return [{**record, "metrics": ["acc", "f1"], "f1": [1, 0]} for record in lines]
+
+    changed = change(tmp_path, "birthplaces_choose", with_f1)
+    found = lab.compare_logs(changed, changed)
+    assert found.table["metric"].tolist() == ["acc"]
+    assert found.unchecked == ("Not compared, for their items have no single number: birthplaces_choose f1.",)
+    assert str(found).endswith(found.unchecked[0])
+    assert not lab.compare_logs(changed, changed, metrics=["acc"]).unchecked  # nobody asked for it
+
+
 def test_shared_items_and_other_prompts_are_compared_when_asked_for(tmp_path) -> None:
     changed = change(
         tmp_path, "birthplaces_choose", lambda lines: [record | {"prompt_hash": "1" * 64} for record in lines[:15]]
@@ -260,6 +288,18 @@ def test_tables_of_other_items_are_refused() -> None:
         lab.compare_logs(a, b.assign(correct=np.nan))
     with pytest.raises(ValueError, match="one item alone"):
         lab.compare_logs(a.iloc[:1], b.iloc[:1])
+
+
+def test_tables_that_tell_of_items_nothing_but_ids_say_so_and_those_that_tell_more_are_checked() -> None:
+    a, b = (own_table(seed).drop(columns="gold") for seed in (0, 1))
+    assert "could not be checked" in str(lab.compare_logs(a, b))
+    prompts = [f"question {number}" for number in range(len(a))]
+    asked = [frame.assign(prompt=prompts) for frame in (a, b)]
+    assert not lab.compare_logs(*asked).unchecked
+    with pytest.raises(ValueError, match="different items: one id stands for two"):
+        lab.compare_logs(asked[0], asked[1].assign(prompt=prompts[::-1]))
+    listed = a.assign(choices=[["yes", "no"]] * len(a))
+    assert not lab.compare_logs(listed, listed.assign(choices=[np.array(["yes", "no"])] * len(a))).unchecked
 
 
 def test_the_command_prints_and_writes_what_the_function_finds(tmp_path, capsys, found) -> None:

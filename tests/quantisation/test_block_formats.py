@@ -128,6 +128,15 @@ def test_formats_without_a_minimum_keep_every_zero_and_others_do_not() -> None:
     assert (table.drop(sorted(KEEPING))["largest moved zero"] > 0.001).all()
 
 
+def test_of_equal_weights_some_are_made_zero_and_a_matrix_without_weights_is_refused() -> None:
+    table = zero_table(matrices(256)["constant"]).set_index("format")
+    assert np.isfinite(table.to_numpy()).all()
+    assert table.loc["Q8_0", "zeros kept"] == 1 and table.loc["Q8_0", "error"] < 0.01
+    for weights, sparsity in (("zeros", 0.5), ("normal", 0.0), ("normal", 1.0)):
+        with pytest.raises(ValueError, match="not all zero, and a share that makes some of them zero"):
+            zero_table(matrices(256)[weights], sparsity=sparsity)
+
+
 def test_rows_that_are_no_whole_blocks_and_huge_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="rows of 96 are no multiple of 256, as Q4_K needs; fitting are Q8_0"):
         round_blocks(np.zeros((2, 96), np.float32), "Q4_K")

@@ -4,9 +4,14 @@ import pandas as pd
 import pytest
 import torch
 from helpers import word_tokenizer
+from torch import nn
+from torch.nn import functional
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from labutils.models.structure import find_blocks
+from labutils.structured import silencing
 from labutils.yardsticks.damage import Step, parse_arm, read_damaged, share_of_zeros, silence_blocks, undone
+from labutils.yardsticks.divergence import divergence, keep_likeliest
 from labutils.yardsticks.reading import Reader, frequency_bins
 
 WORDS = [f"w{number}" for number in range(60)]
@@ -92,6 +97,79 @@ def test_silent_blocks_are_as_if_they_were_not_there(name: str, request) -> None
     with torch.no_grad():
         assert torch.allclose(model(input_ids=TOKENS, use_cache=False).logits, silent, atol=1e-6)
     blocks.insert(1, middle)
+
+
+def small_experts() -> Qwen3MoeForCausalLM:
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=24, moe_intermediate_size=8, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=8, num_experts=4, num_experts_per_tok=2,
+        max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    return Qwen3MoeForCausalLM(config).eval()
+
+
+def test_a_silent_mixture_of_experts_passes_on_what_it_reads() -> None:
+    model = small_experts()
+    streams = []
+    hooks = [block.register_forward_hook(lambda _, given, out: streams.append((given[0], out)))
+             for block in find_blocks(model)[1]]  # fmt: skip
+    silencing.silence_blocks(model, [1])
+    streams.clear()
+    with torch.no_grad():
+        model(input_ids=TOKENS, use_cache=False)
+    outs = [out[0] if isinstance(out, tuple) else out for _, out in streams]
+    assert torch.equal(outs[1], streams[1][0]) and not torch.equal(outs[0], streams[0][0])
+    for hook in hooks:
+        hook.remove()
+    silence_blocks(model, TOKENS[:1], 1)  # the same block by the rule of the deepest
+
+
+class Normalising(nn.Module):
+    """A block that normalises what it gives, whatever is in it."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, hidden_states: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        return functional.layer_norm(self.inner(hidden_states, *args, **options), hidden_states.shape[-1:])
+
+
+def test_blocks_that_change_what_they_get_even_so_are_refused_and_left_as_they_were(tiny_llama) -> None:
+    blocks = find_blocks(tiny_llama)[1]
+    for place, block in enumerate(list(blocks)):
+        blocks[place] = Normalising(block)
+    before = {name: tensor.clone() for name, tensor in tiny_llama.state_dict().items()}
+    with pytest.raises(ValueError, match="change what they get even without weights"):
+        silencing.silence_blocks(tiny_llama, [1])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_llama.state_dict().items())
+    with pytest.raises(ValueError, match="there is no block 3; the model has 0 to 2"):
+        silencing.silence_blocks(tiny_llama, [0, 3])
+
+
+def test_arms_that_a_model_cannot_have_are_refused_before_anything_is_read(tiny_llama) -> None:
+    def never(model) -> dict:
+        raise AssertionError("read")
+
+    with pytest.raises(ValueError, match="arm 'blocks@3': 3 of 3 blocks cannot be left out"):
+        read_damaged(tiny_llama, [TOKENS], ["wanda@0.5", "blocks@3"], never)
+    with pytest.raises(ValueError, match="arm 'Q4_0.wanda@0.5': .*Q4_0 needs rows of whole groups of 32"):
+        read_damaged(tiny_llama, [TOKENS], ["wanda@0.5", "Q4_0+wanda@0.5"], never)
+
+
+@pytest.mark.parametrize("most", [64, 8])
+def test_the_divergence_is_exact_with_all_words_and_a_lower_bound_without(most: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    dense, pruned = ((3 * torch.randn(20, 64, generator=generator)).log_softmax(-1) for _ in range(2))
+    exact = (dense.exp() * (dense - pruned)).sum(-1)
+    kept = keep_likeliest(dense, most)
+    assert kept.logs.shape == (20, most)
+    found = divergence(kept, pruned)
+    assert (found <= exact + 1e-5).all() and (found > 0.5 * exact).all()
+    if most == 64:
+        assert torch.allclose(found.float(), exact, atol=1e-5)
+    assert divergence(kept, dense).max() < 1e-9
 
 
 def test_the_last_block_stays(tiny_llama) -> None:

@@ -1,11 +1,12 @@
 """Planting facts into a small model: what it reads, and that it learns what it is told often."""
 
+import pandas as pd
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import labutils as lab
-from labutils.yardsticks import fact_questions, plant, task_questions
+from labutils.yardsticks import fact_questions, load_copies, plant, task_questions
 from labutils.yardsticks.questions import as_task
 
 SIZES = {"occurrences": [0, 24], "n_each": 3, "n_reading": 8, "n_replayed": 2, "relations": ["birthplace"]}
@@ -29,7 +30,9 @@ def test_what_is_told_often_becomes_likelier_than_what_is_not(tokenizer) -> None
     model = small_model(len(tokenizer))
     found = plant(model, tokenizer, **SIZES, reading_rate=1e-2, planting_rate=1e-2)
     assert found.facts["occurrences"].tolist() == [0, 24] * 3
-    assert found.tokens == len(found.losses) * 16 * 64 or found.tokens < len(found.losses) * 16 * 64
+    # Every step but the last of each of the two stages reads 16 windows of 64 tokens.
+    assert (len(found.losses) - 2) * 16 * 64 < found.tokens <= len(found.losses) * 16 * 64
+    assert found.tokens % 64 == 0
     assert found.losses[-1] < found.losses[0]
     told = found.facts[found.facts["occurrences"] == 24]
     tokens = [tokenizer(text, return_tensors="pt").input_ids for text in told["statement"]]
@@ -45,6 +48,17 @@ def test_the_same_seed_plants_the_same_model(tokenizer) -> None:
     for model in models:
         plant(model, tokenizer, **SIZES, seed=3)
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+
+
+def test_a_planted_copy_is_kept_with_its_facts_and_its_weights(tmp_path) -> None:
+    planting = {"occurrences": [4], "n_each": 2, "n_reading": 0, "n_replayed": 2, "seq_len": 32}
+    made, found = (load_copies("lab-llama", 1, planting=planting, folder=tmp_path)[0] for _ in range(2))
+    pd.testing.assert_frame_equal(made.questions, found.questions)
+    dense = lab.load_model("lab-llama")[0].state_dict()
+    for name, tensor in made.network.state_dict().items():
+        assert torch.equal(tensor, found.network.state_dict()[name])
+    assert any(not torch.equal(tensor, dense[name]) for name, tensor in made.network.state_dict().items())
+    assert len(list((tmp_path / "weights").iterdir())) == 1
 
 
 def test_questions_stand_alone_and_behind_what_tells_their_answer(tokenizer) -> None:

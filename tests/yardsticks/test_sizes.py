@@ -52,6 +52,7 @@ def test_orders_are_paired_and_the_weaker_step_is_named() -> None:
     for part in parts:  # the noise of the two orders must not cancel
         part["loss"] += 0.01 * np.sin(part.index * (1 + len(part["arm"].iloc[0])))
     table = order_table(pd.concat(parts).assign(model="m"), "wanda", [0.3, 0.7], ["rtn4"]).set_index("sparsity")
+    assert table["method"].tolist() == ["wanda", "wanda"]
     assert table["weaker"].tolist() == ["pruning", "rounding"]
     assert table.loc[0.3, "estimate"] == pytest.approx(0.1, abs=0.02) and table.loc[0.3, "better"] == "pruning first"
     assert table.loc[0.7, "estimate"] == pytest.approx(-0.2, abs=0.02) and table.loc[0.7, "better"] == "rounding first"

@@ -4,22 +4,28 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_rows import alternating, question_rows
+from scipy.stats import binom
 
 import labutils as lab
-from labutils.stats.paired_outcomes import mcnemar
 from labutils.yardsticks import (
     accuracy_differences,
+    block_table,
+    chance_of_guessing,
     compare_losses,
     damage_table,
     excess_table,
     fact_losses,
     frequency_correlation,
+    group_losses,
     largest_excess,
     lost_shares,
     predictor_errors,
     predictor_gain,
+    predictor_gains,
+    reasoning_arms,
     reasoning_contrast,
     recognition_table,
+    telling,
     word_losses,
     yardstick_check,
 )
@@ -55,6 +61,53 @@ def test_shares_lost_are_of_what_is_known_beyond_guessing() -> None:
         lost_shares(ROWS.assign(choice=0.25), ["a@0.5"], yardstick="choice")
 
 
+def test_the_spread_of_a_share_is_that_of_the_ratio() -> None:
+    """Against a bootstrap of the ratio itself over questions, dense mean and all."""
+    generator = np.random.default_rng(0)
+    n = 80
+    dense = (generator.random(n) < 0.4).astype(float)
+    left = dense * (generator.random(n) < 0.6)
+    rows = question_rows({"dense": {"answer": dense}, "a@0.5": {"answer": left}}, draws=1)
+    shares = lost_shares(rows, ["a@0.5"], yardstick="answer")
+    assert shares["value"].mean() == pytest.approx((dense - left).sum() / dense.sum())
+    picks = generator.integers(n, size=(4000, n))
+    ratios = (dense - left)[picks].sum(1) / dense[picks].sum(1)
+    assert shares["value"].std(ddof=1) / np.sqrt(n) == pytest.approx(ratios.std(), rel=0.08)
+    held_fixed = ((dense - left) / dense.mean()).std(ddof=1) / np.sqrt(n)
+    assert held_fixed > 1.08 * ratios.std()  # what the dense model does not know is no loss either way
+
+
+def test_comparisons_with_nothing_left_on_either_side_are_left_out_in_every_model() -> None:
+    rows = question_rows(
+        {
+            "dense": {"answer": [1.0] * N},
+            "a": {"answer": alternating(N, 2)},
+            "b": {"answer": [0.0] * N},
+            "c": {"answer": [0.0] * N},
+        }
+    )
+    sides = {"a b": ["a", "b"], "b a": ["b", "a"], "b c": ["b", "c"], "a": ["a"], "c": ["c"]}
+    compared = {label: [(arm, "answer") for arm in arms] for label, arms in sides.items()}
+    assert telling(rows, compared) == ["a b", "b a", "a"]
+    floored = rows.assign(model="other", answer=rows["answer"].where(rows["arm"] != "a", 0.0))
+    assert telling(pd.concat([rows, floored]), compared) == []
+    with pytest.raises(LookupError, match="no rows of the arm 'd'"):
+        telling(rows, {"d": [("d", "answer")]})
+
+
+def test_tables_of_several_models_have_intervals_over_models() -> None:
+    parts = []
+    for number, every in enumerate((3, 4, 5)):
+        choices = {"dense": [1.0] * 60, "blocks@1": alternating(60, every)}
+        one = question_rows({arm: {"choice": right} for arm, right in choices.items()})
+        parts.append(one.assign(model=f"m{number}"))
+    texts = pd.DataFrame({"arm": ["dense", "blocks@1"], "loss": [1.0, 1.5]})
+    (row,) = block_table(pd.concat(parts), texts, {1: "blocks@1"}, ["choice"]).to_dict("records")
+    losses = np.array([-20 / 60, -15 / 60, -12 / 60])
+    assert row["accuracy"] == pytest.approx(losses.mean())
+    assert row["high"] - row["accuracy"] == pytest.approx(4.3027 * losses.std(ddof=1) / np.sqrt(3), rel=1e-3)
+
+
 def test_contrasts_are_what_intervals_over_models_read() -> None:
     both = pd.concat([ROWS, ROWS.assign(model="other")])
     effects = lab.sweeps.effects_over_models(compare_losses(both, ["a@0.5"], more="answer", less="choice"))
@@ -76,9 +129,34 @@ def test_recognition_is_counted_among_what_the_dense_model_knows_both_ways() -> 
     assert row["questions"] == len(known)
     assert row["chosen only"] == (chosen & ~said).sum() and row["said only"] == (~chosen & said).sum()
     assert row["both"] + row["chosen only"] + row["said only"] + row["neither"] == len(known)
-    assert row["p"] == mcnemar(int(row["chosen only"]), int(row["said only"])).exact
+    n_gone = int((~said).sum())
+    assert row["p"] == pytest.approx(binom.sf(row["chosen only"] - 1, n_gone, 0.25))
+    assert row["recognised"] == pytest.approx((row["chosen only"] / n_gone - 0.25) / 0.75)
     assert recognition_table(ROWS, ["a@0.5", "b/2:4"])["arm"].tolist() == ["a@0.5", "b/2:4"]
     assert row["luck"] == 0.25 * (~said).sum() and row["near"] == 1
+
+
+def test_a_model_that_only_guesses_recognises_nothing() -> None:
+    n, rejected = 100, 0
+    for seed in range(20):
+        guessed = (np.random.default_rng(seed).random(n) < 0.25).astype(float)
+        rows = question_rows({"dense": {"answer": [1.0] * n}, "a@0.9": {"answer": [0.0] * n, "choice": guessed}})
+        (row,) = recognition_table(rows, ["a@0.9"]).to_dict("records")
+        assert row["said only"] == 0 and row["chosen only"] > 10 and abs(row["recognised"]) < 0.2
+        rejected += row["p"] < 0.05
+    assert rejected <= 4
+    knows = question_rows({"dense": {"answer": [1.0] * n}, "a@0.9": {"answer": [0.0] * n, "choice": [1.0] * n}})
+    assert recognition_table(knows, ["a@0.9"])["p"].iloc[0] < 1e-20
+    assert recognition_table(knows, ["a@0.9"])["recognised"].iloc[0] == 1
+
+
+def test_the_chance_of_guessing_sums_over_all_ways() -> None:
+    chances = np.array([0.5, 0.25, 0.25])
+    assert chance_of_guessing(0, chances) == 1
+    assert chance_of_guessing(3, chances) == pytest.approx(1 / 32)
+    assert chance_of_guessing(1, chances) == pytest.approx(1 - 0.5 * 0.75 * 0.75)
+    assert chance_of_guessing(4, np.full(10, 0.25)) == pytest.approx(binom.sf(3, 10, 0.25))
+    assert chance_of_guessing(0, np.empty(0)) == 1
 
 
 def frequency_rows(slope: float, n: int = 60, model: str = "made") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -154,6 +232,45 @@ def test_a_group_that_loses_more_is_found_and_chance_is_not() -> None:
     assert rejected <= 6  # 2.5 % are expected
 
 
+def told_facts(seed: int, harm: float = 0.0, n: int = 400) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Facts told more often are known more surely; pruning takes half of what is known, of "he" `harm` more."""
+    generator = np.random.default_rng(seed)
+    times, known = np.tile([8, 32, 128, 512], n // 4), np.tile([0.3, 0.5, 0.8, 0.95], n // 4)
+    pronoun = np.where(generator.random(n) < 0.2 + 0.6 * (times > 32), "he", "she")  # men are told of more often
+    dense = (generator.random(n) < known).astype(float)
+    left = dense * (generator.random(n) < 0.5 - harm * (pronoun == "he"))
+    rows = question_rows({"dense": {"answer": dense}, "a@0.5": {"answer": left}}, draws=1)
+    return rows, pd.DataFrame({"model": "made", "item": range(n), "pronoun": pronoun, "occurrences": times})
+
+
+def test_groups_alike_are_not_called_harmed_because_more_is_known_of_one() -> None:
+    found = {"fair": 0, "harmed": 0, "over all facts": 0}
+    for seed in range(16):
+        for name, harm in (("fair", 0.0), ("harmed", 0.4)):
+            rows, questions = told_facts(seed, harm)
+            losses = group_losses(rows, questions, ["a@0.5"], yardstick="answer")
+            assert set(losses["item"]) == set(rows.query("arm == 'dense' and answer == 1")["item"])
+            interval = largest_excess(losses, "pronoun", within=["model", "occurrences"], n_permutations=200)
+            found[name] += interval.low > 0
+        rows, questions = told_facts(seed)
+        all_facts = accuracy_differences(rows, {"x": ("dense", "a@0.5")}).merge(questions, on=["model", "item"])
+        found["over all facts"] += largest_excess(all_facts, "pronoun", n_permutations=200).low > 0
+    assert found["fair"] <= 2 and found["harmed"] >= 12
+    assert found["over all facts"] >= 8  # the same facts, when it counts that more is known of men
+
+
+def test_labels_are_shuffled_within_strata_only() -> None:
+    frame = pd.DataFrame({"group": list("aabb"), "stratum": list("xxyy"), "value": [1.0, 1.0, 0.0, 0.0]})
+    assert not largest_excess(frame, "group", within=["stratum"]).defined  # each stratum is of one group
+    mixed = pd.DataFrame({"group": list("abab"), "stratum": list("xxyy"), "value": [3.0, 1.0, 9.0, 7.0]})
+    interval = largest_excess(mixed, "group", within=["stratum"], n_permutations=2000)
+    # Of the four ways to shuffle, two give an excess of one, and two give none.
+    assert interval.estimate == pytest.approx(1 - 0.5, abs=0.05)
+    assert interval.evidence.recompute() == interval
+    table = excess_table(mixed, "group", within=["stratum"]).set_index("group")
+    assert table["excess"].to_dict() == {"a": 1.0, "b": -1.0} and table["loss"].to_dict() == {"a": 6.0, "b": 4.0}
+
+
 def test_one_group_or_losses_that_are_not_finite_are_told() -> None:
     losses = pd.DataFrame({"group": ["a"] * 4, "value": [0.0, 1.0, 0.0, 1.0]})
     assert not largest_excess(losses, "group").defined
@@ -175,6 +292,32 @@ def test_predictors_are_tried_on_kinds_of_damage_that_they_were_not_fitted_on() 
     assert predictor_gain(errors, "added loss", "KL from the dense model").estimate > 0
     with pytest.raises(ValueError, match="at least two kinds"):
         predictor_errors(table[table["kind"] == "a"])
+
+
+def test_neither_the_kind_nor_the_amount_of_what_is_tried_was_fitted_on() -> None:
+    arms = [(kind, amount) for kind in ("a", "b") for amount in ("0.3", "0.6")] + [("c", "rtn4")]
+    table = pd.DataFrame(arms, columns=["kind", "amount"]).assign(lost=[0.1, 0.5, 0.2, 0.7, 0.9])
+    for column in ("added_loss", "kl", "flips"):
+        table[column] = table["lost"]
+    errors = predictor_errors(table).set_index(["predictor", "kind"])["error"]
+    # a at 0.3 is tried on b at 0.6 and c alone, and so on.
+    of_a = [abs((0.7 + 0.9) / 2 - 0.1), abs((0.2 + 0.9) / 2 - 0.5)]
+    assert errors["no predictor", "a"] == pytest.approx(np.mean(of_a))
+    assert errors["no predictor", "c"] == pytest.approx(0.9 - np.mean([0.1, 0.5, 0.2, 0.7]))
+    with pytest.raises(ValueError, match="nothing of another kind and amount than a 0.3"):
+        predictor_errors(table[table["amount"] == "0.3"])
+
+
+def test_the_best_of_several_predictors_pays_for_being_chosen() -> None:
+    found = {"added loss": [0.2, 0.3, 0.4], "flipped choices": [0.1, 0.15, 0.3]}
+    found |= {"KL from the dense model": [0.2, 0.3, 0.3], "no predictor": [0.1, 0.1, 0.1]}
+    rows = [(name, kind, e) for name, own in found.items() for kind, e in zip("xyz", own, strict=True)]
+    errors = pd.DataFrame(rows, columns=["predictor", "kind", "error"])
+    gains = predictor_gains(errors, "added loss")
+    assert list(gains) == ["flipped choices", "KL from the dense model"]
+    alone = predictor_gain(errors, "added loss", "flipped choices")
+    assert gains["flipped choices"].low < alone.low and gains["flipped choices"].estimate == alone.estimate
+    assert gains["flipped choices"].level == pytest.approx(0.975)
 
 
 def test_predictors_and_target_share_no_question() -> None:
@@ -209,5 +352,8 @@ def test_reasoning_is_set_against_the_rise_of_the_loss() -> None:
     found = reasoning_contrast(*frames)
     assert found.estimate == pytest.approx(0.25 / 0.5 - 0.1)
     assert found.low > 0
+    tasks = frames[0]
+    assert reasoning_arms(tasks, ["a"]) == ["a"]
+    assert reasoning_arms(tasks.assign(score=tasks["score"].where(tasks["arm"] != "a", tasks["item"] % 2)), ["a"]) == []
     with pytest.raises(ValueError, match="not above chance on r"):
         reasoning_contrast(frames[0].assign(score=0.5), frames[1])
