@@ -4,8 +4,8 @@
 without gradients, `prune_while_tuning` and `tune_with_penalty` mix pruning and training. `own_text` and `data_scores`
 tell what one may train on, `removal` takes out neurons and blocks, `study` makes rows of it, `figures` draws them.
 
-Imports `core`, `models`, `stats`, `runner` (where finished runs are kept), `data`, `pruning`, `training`, `evaluation`
-and `plots`. A new way to recover is a stage in `stages`; a new part of a model that may be trained stands in `places`.
+Imports `core`, `models`, `stats`, `runner` (where finished runs are kept), `data`, `pruning`, `training`, `evaluation`,
+`structured` (the search for blocks) and `plots`. A new way to recover is a stage in `stages`; a new part of a model that may be trained stands in `places`.
 """
 
 from labutils.core.lazy import attach
