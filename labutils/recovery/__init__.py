@@ -13,7 +13,7 @@ from labutils.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "recovering": ["recover", "Recovered"],
+        "recovering": ["recover", "Recovered", "Diverged"],
         "reestimating": ["reestimate"],
         "gradual": ["prune_while_tuning"],
         "penalised": ["tune_with_penalty"],

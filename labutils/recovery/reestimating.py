@@ -5,7 +5,6 @@ those already moved. A bias takes up the mean shift (bias correction, Nagel et a
 gain, and its bias where it has one, the least-squares line from the pruned model's values to the dense model's.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from labutils.core.progress import progress
 from labutils.models.modes import device_of, eval_mode
+from labutils.recovery.clock import Stopwatch
 from labutils.recovery.places import assert_kept, is_norm, kept_places
 from labutils.recovery.recovering import Recovered, check_training, restored_on_error
 
@@ -38,7 +38,7 @@ def reestimate(
     """
     check_training(model, tokens, steps=1, batch_size=batch_size, learning_rate=1.0)
     kept = kept_places(model, dense)
-    started = time.process_time()
+    watch = Stopwatch()
     batches = [batch.to(device_of(model)) for batch in tokens.split(batch_size)]
     with restored_on_error(model), eval_mode(model), eval_mode(dense):
         wanted = _dense_outputs(dense, batches)
@@ -51,7 +51,7 @@ def reestimate(
                 module.bias.masked_fill_(~before["bias"], 0.0)
         assert_kept(model, kept)
     count = sum(p.numel() for one in modules.values() if _is_movable(one) for p in _moved(one))
-    return Recovered([], time.process_time() - started, count, tokens.numel())
+    return Recovered([], watch.spent(), count, tokens.numel())
 
 
 def fit_line(pruned: Outputs, dense: Outputs) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
