@@ -81,6 +81,25 @@ def load_readings(
     return found
 
 
+def held_out_reading(
+    text: str, tokenizer: PreTrainedTokenizerBase, *, n_read: int, n_items: int, seq_len: int, seed: int = 0
+) -> Reading:
+    """Windows of the test split that follow those which `load_readings` takes: what rates may be chosen on.
+
+        held_out_reading("lab:review", tokenizer, n_read=64, n_items=24, seq_len=128)
+
+    They are cut from the same order of the documents, so that no token stands in both, and training sees neither.
+
+    Args:
+        n_read, seq_len, seed: as `n_items`, `seq_len` and `seed` of `load_readings`.
+
+    Raises:
+        ValueError: the text is too short for both.
+    """
+    both = {"n_sequences": n_read + n_items, "seq_len": seq_len, "seed": seed}
+    return Reading("held out", TEXT_UNIT, load_tokens(text, tokenizer, **both, split="test")[n_read:])
+
+
 def own_reading(dense: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], *, prompt_len: int) -> Reading:
     """The dense model's greedy continuations of the beginnings of some windows, read behind the prompt.
 
