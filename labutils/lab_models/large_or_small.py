@@ -115,7 +115,8 @@ class _Chain:
     def _train(self, name: str, spec: ModelSpec, options: Options, start: dict[str, Tensor] | None = None) -> Path:
         folder, options = self.folder / name, replace(options, seed=options.seed + self.seed)
         plan = {
-            "options": asdict(options), "shape": [spec.config_class.__name__, spec.config], "start": None if start is None else hash_tensors(start),
+            "options": asdict(options), "shape": [spec.config_class.__name__, spec.config],
+            "start": None if start is None else hash_tensors(start),
             "code": hash_code(CODE, without=TOLD), "versions": find_versions("torch", "transformers"),
             "device": self.device,
         }  # fmt: skip

@@ -5,7 +5,8 @@ without gradients, `prune_while_tuning` and `tune_with_penalty` mix pruning and 
 tell what one may train on, `removal` takes out neurons and blocks, `study` makes rows of it, `figures` draws them.
 
 Imports `core`, `models`, `stats`, `runner` (where finished runs are kept), `data`, `pruning`, `training`, `evaluation`,
-`structured` (the search for blocks) and `plots`. A new way to recover is a stage in `stages`; a new part of a model that may be trained stands in `places`.
+`structured` (the search for blocks) and `plots`. A new way to recover is a stage in `stages`; a new part of a model
+that may be trained stands in `places`.
 """
 
 from labutils.core.lazy import attach
@@ -21,7 +22,16 @@ __getattr__, __dir__, __all__ = attach(
         "removal": ["choose_neurons", "choose_blocks", "silence_neurons", "silence_blocks"],
         "own_text": ["own_continuations", "continuation_losses", "join_prompts"],
         "data_scores": ["score_data", "choose_share", "divergences", "target_clusters", "select_pools", "random_name"],
-        "readings": ["Reading", "load_readings", "held_out_reading", "own_reading", "read_model", "check_dense", "pool_tasks"],
+        "readings": [
+            "Reading",
+            "load_readings",
+            "held_out_reading",
+            "own_reading",
+            "read_model",
+            "check_dense",
+            "if_able",
+            "pool_tasks",
+        ],  # fmt: skip
         "study": ["recovery_sweep"],
         "draws": ["RecoverySizes", "Recipe", "load_calibrations"],
         "rates": ["try_rates", "chosen_recipes", "if_settled"],

@@ -14,7 +14,7 @@ FLOOR = -0.5  # a share below it is drawn at the lower edge
 
 
 def share_by_time(table: pd.DataFrame, *, title: str, whole: float = 1.0) -> Figure:
-    """Share of the lost loss that came back against seconds by the clock, a panel per sparsity, a colour per way to recover.
+    """Share of the lost loss that came back against seconds by the clock: a panel per sparsity, a colour per way.
 
     >>> share_by_time(recovered_shares(rows, pairs), title="What heals, and for how long one waits")
 
@@ -50,7 +50,14 @@ def _mark(axis: Axes, row: object, colour: object, shape: str) -> None:
     estimate = max(row.estimate, FLOOR)
     bars = [[max(0.0, estimate - low)], [max(0.0, high - estimate)]]
     axis.errorbar(
-        [max(row.wall_seconds, 1e-2)], [estimate], yerr=bars, fmt=shape, color=colour, markersize=6, linewidth=1.2, capsize=2
+        [max(row.wall_seconds, 1e-2)],
+        [estimate],
+        yerr=bars,
+        fmt=shape,
+        color=colour,
+        markersize=6,
+        linewidth=1.2,
+        capsize=2,
     )
 
 

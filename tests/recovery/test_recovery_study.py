@@ -20,6 +20,7 @@ from labutils.recovery import (
     RecoverySizes,
     chosen_recipes,
     held_out_reading,
+    if_able,
     if_settled,
     load_calibrations,
     load_readings,
@@ -194,7 +195,9 @@ def test_the_best_rate_is_chosen_on_other_text(asked: dict, tmp_path: Path) -> N
     arms = {"wanda → norms": [0.5], "wanda → norms@own": [0.5], "wanda → lora": [0.5], "wanda": [0.5], "lora": [0.5]}
     tried = try_rates("lab-llama", arms=arms, rates=[1e-3, 1e15], n_more=0, **given, folder=tmp_path)
     chosen = chosen_recipes(tried)
-    assert chosen == {(way, s): Recipe(1e-3) for way, s in (("wanda → norms", 0.5), ("wanda → lora", 0.5), ("lora", 0.0))}
+    assert chosen == {
+        (way, s): Recipe(1e-3) for way, s in (("wanda → norms", 0.5), ("wanda → lora", 0.5), ("lora", 0.0))
+    }
     assert tried.loc[tried["rate"] == 1e15, "loss"].isna().any() and not tried["settled"].any()
     again = try_rates("lab-llama", arms=arms, rates=[1e-3, 1e15], n_more=0, **given, folder=tmp_path)
     pd.testing.assert_frame_equal(tried, again)
@@ -237,7 +240,9 @@ def test_a_grid_goes_on_until_its_best_lies_inside(trial, chosen, settled, count
 
 
 def test_a_penalty_has_its_strength_tried_too() -> None:
-    table = rates_module._try_way(curve(3.0, best_strength=0.1), "penalty → neurons", [1.0, 3.0, 9.0], [0.1, 1.0, 10.0], 4)
+    table = rates_module._try_way(
+        curve(3.0, best_strength=0.1), "penalty → neurons", [1.0, 3.0, 9.0], [0.1, 1.0, 10.0], 4
+    )
     best = table[table["chosen"]].iloc[0]
     assert best["rate"] == 3.0 and best["strength"] == pytest.approx(0.1) and best["settled"]
     assert len(table) == 3 + 3  # two more strengths, and one beyond the end of them
@@ -314,3 +319,21 @@ def test_a_guessing_model_is_told(asked: dict) -> None:
     losses = asked["readings"][0].losses(model, tokenizer)
     assert text["value"] == pytest.approx(sum(losses) / 3) and not text["usable"]  # random weights
     assert task["guessing"] == 0.25 and not task["usable"] and 0 <= task["low"] <= task["value"]
+
+
+def test_two_models_that_guess_are_not_compared() -> None:
+    checks = pd.DataFrame({"model": ["one", "two"], "evaluation": "task", "guessing": 0.25})
+    interval = Interval.from_samples(0.0, np.linspace(-1, 1, 200), level=0.95, n_items=3)
+
+    def scores(rates: dict[tuple[str, str], float]) -> pd.DataFrame:
+        rows = [
+            {"model": model, "arm": arm, "evaluation": "task", "item": item, "draw": draw,
+             "loss": float(item >= 60 * rate)}
+            for (model, arm), rate in rates.items() for item in range(60) for draw in (0, 1)
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    good = {("one", "a"): 0.3, ("one", "b"): 0.6, ("two", "a"): 0.5, ("two", "b"): 0.2}
+    assert if_able(interval, scores(good), checks, ["a", "b"]) is interval
+    floor = if_able(interval, scores({**good, ("one", "b"): 0.32}), checks, ["a", "b"])
+    assert not floor.defined and "on one neither of a, b" in floor.note

@@ -95,8 +95,8 @@ def test_a_block_without_which_the_loss_is_no_number_is_the_worst(monkeypatch) -
 def test_fused_experts_are_silenced_too() -> None:
     torch.manual_seed(0)
     model = Qwen3MoeForCausalLM(Qwen3MoeConfig(
-        vocab_size=64, hidden_size=16, intermediate_size=24, moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2, head_dim=8,
-        num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=1, initializer_range=0.3,
+        vocab_size=64, hidden_size=16, intermediate_size=24, moe_intermediate_size=24, num_experts=4, head_dim=8,
+        num_experts_per_tok=2, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=1, initializer_range=0.3,
     )).eval()  # fmt: skip
     cut = copy.deepcopy(model)
     silence_blocks(model, [1])

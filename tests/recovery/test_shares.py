@@ -47,7 +47,12 @@ def test_a_known_share_is_found(rows: pd.DataFrame) -> None:
 
 def test_every_cell_by_itself(rows: pd.DataFrame) -> None:
     table = recovered_shares(rows, PAIRS)
-    assert len(table) == 6 and (table["seconds"] == 3.0).all() and (table["wall_seconds"] == 6.0).all() and (table["trained"] == 5).all()
+    assert (
+        len(table) == 6
+        and (table["seconds"] == 3.0).all()
+        and (table["wall_seconds"] == 6.0).all()
+        and (table["trained"] == 5).all()
+    )
     for row in table.itertuples():
         assert row.estimate == pytest.approx(SHARES[row.model], abs=0.02)
     figure = share_by_time(table.assign(way="lora"), title="t")
