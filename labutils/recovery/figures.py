@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from labutils.core.figures import finish_figure
 from labutils.data.sources import short_source
@@ -35,6 +36,8 @@ def share_by_time(table: pd.DataFrame, *, title: str, whole: float = 1.0) -> Fig
                 axis, row, OTHER_COLOURS[ways.index(row.way) % len(OTHER_COLOURS)], SHAPES[models.index(row.model) % 8]
             )
         axis.set(xscale="log", xlabel="seconds that one waits")
+        for one in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            one(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else ""))
         axis.set_title(f"{sparsity:.0%} removed", loc="left")
     axes.flat[0].set_ylabel("share of the lost loss that came back")
     for number, way in enumerate(ways):

@@ -40,8 +40,8 @@ def try_rates(
     ...     rates=[1e-3, 3e-3, 1e-2], loaded=(model, tokenizer))
 
     The lowest loss is chosen, the lower value among equals; a rate at which training diverges has none. Where the best
-    value lies at an end of its grid, the grid goes on by the same factor, at most `n_more` times. A penalty has its
-    rates tried at the middle strength, then its strengths at the best rate. A single rate is taken untried.
+    value lies at an end of its grid, the grid goes on by the same factor, at most `n_more` times. A penalty has rates
+    tried at every strength, both grids going on half as often. A single rate is taken untried.
 
     Args:
         arms: arm → sparsities; data named by "@" are left out, since the way to train is the same.
@@ -65,7 +65,7 @@ def try_rates(
     found = []
     for way, sparsity in progress(ways, total=len(ways), description="try learning rates", unit="way"):
 
-        def trial(recipe: Recipe, way: str = way, sparsity: float = sparsity) -> tuple[float, float, float]:
+        def trial(recipe: Recipe, way: str = way, sparsity: float = sparsity) -> Outcome:
             try:
                 rows = kept_arm(draw, finished, common, way, sparsity, recipe)
             except Diverged:
@@ -77,26 +77,24 @@ def try_rates(
     return pd.concat(found, ignore_index=True)[[*COLUMNS, "chosen", "settled"]]
 
 
-Trial = Callable[[Recipe], tuple[float, float, float]]
+Outcome = tuple[float, float, float]  # held-out loss, processor seconds, seconds by the clock
+Trial = Callable[[Recipe], Outcome]
 
 
 def _try_way(trial: Trial, way: str, rates: list[float], strengths: list[float], n_more: int) -> pd.DataFrame:
     """All trials of one way, the chosen one among them."""
     penalised = any(stage.kind == PENALTY for stage in parse_arm(way))
-    start = Recipe(rates[0], strengths[len(strengths) // 2] if penalised else 0.0)
     if len(rates) == 1:
-        alone = {"rate": start.rate, "strength": start.strength, "loss": float("nan")}
+        alone = {"rate": rates[0], "strength": strengths[0] if penalised else 0.0, "loss": float("nan")}
         return pd.DataFrame([alone]).assign(seconds=0.0, wall_seconds=0.0, chosen=True, settled=False)
-    known: dict[Recipe, tuple[float, float, float]] = {}
-    best, settled = _search(lambda rate: replace(start, rate=rate), trial, known, rates, n_more, way)
-    if penalised and len(strengths) > 1:
-        at_best = replace(start, rate=best)
-        best_strength, also = _search(
-            lambda strength: replace(at_best, strength=strength), trial, known, strengths, n_more, way
-        )
-        chosen, settled = replace(at_best, strength=best_strength), settled and also
+    known: dict[Recipe, Outcome] = {}
+    if penalised:
+        chosen, settled = _search_both(trial, known, rates, strengths, n_more // 2)
     else:
-        chosen, settled = replace(start, rate=best), settled and not penalised
+        chosen, settled = _search(Recipe, trial, known, rates, n_more)
+    if not known[chosen][0] < float("inf"):
+        tried = sorted({recipe.rate for recipe in known})
+        raise ValueError(f"{way}: training diverges at every rate from {tried[0]:g} to {tried[-1]:g}; give lower ones.")
     rows = [
         {"rate": recipe.rate, "strength": recipe.strength, "loss": loss, "seconds": seconds, "wall_seconds": wall,
          "chosen": recipe == chosen}
@@ -105,9 +103,27 @@ def _try_way(trial: Trial, way: str, rates: list[float], strengths: list[float],
     return pd.DataFrame(rows).assign(settled=settled)
 
 
+def _search_both(
+    trial: Trial, known: dict[Recipe, Outcome], rates: list[float], strengths: list[float], n_more: int
+) -> tuple[Recipe, bool]:
+    """The best strength, each at the best of its own rates: a strong penalty wants another rate than a weak one."""
+    at_strength: dict[Recipe, tuple[Recipe, bool]] = {}
+
+    def best_rate(outer: Recipe) -> Outcome:
+        found = _search(lambda rate: replace(outer, rate=rate), trial, known, rates, n_more)
+        at_strength[outer] = found
+        return known[found[0]]
+
+    if len(strengths) == 1:
+        return _search(lambda rate: Recipe(rate, strengths[0]), trial, known, rates, n_more)[0], False
+    outer, settled = _search(lambda strength: Recipe(rates[0], strength), best_rate, {}, strengths, n_more)
+    chosen, also = at_strength[outer]
+    return chosen, settled and also
+
+
 def _search(
-    recipe_of: Callable[[float], Recipe], trial: Trial, known: dict, grid: list[float], n_more: int, way: str
-) -> tuple[float, bool]:
+    recipe_of: Callable[[float], Recipe], trial: Trial, known: dict[Recipe, Outcome], grid: list[float], n_more: int
+) -> tuple[Recipe, bool]:
     """The best value of a grid that goes on while its best lies at an end; and whether others lie on both sides."""
     grid = list(grid)
     for more in range(n_more + 1):
@@ -118,12 +134,10 @@ def _search(
         finite = {value: known[recipe_of(value)][0] for value in grid if known[recipe_of(value)][0] < float("inf")}
         best = min(finite, key=lambda value: (finite[value], value), default=grid[0])
         if grid[0] < best < grid[-1]:
-            return best, len(grid) >= LEAST
+            return recipe_of(best), len(grid) >= LEAST
         if more < n_more:
             grid = [grid[0] ** 2 / grid[1], *grid] if best == grid[0] else [*grid, grid[-1] ** 2 / grid[-2]]
-    if not finite:
-        raise ValueError(f"{way}: training diverges at every rate from {grid[0]:g} to {grid[-1]:g}; give lower ones.")
-    return best, False
+    return recipe_of(best), False
 
 
 def chosen_recipes(table: pd.DataFrame) -> dict[Way, Recipe]:

@@ -19,13 +19,17 @@ def tell_ways(table: pd.DataFrame) -> str:
     if found.empty:
         return "Pruning lost nothing clear that could come back."
     each = [
-        f"{row.Index} brings back {_share(row.estimate)} in {row.wall_seconds:.0f} seconds ({row.seconds:.0f} of the "
-        "processor)"
+        f"{row.Index} brings back {_share(row.estimate)} in {_time(row.wall_seconds)} seconds ({_time(row.seconds)} of "
+        "the processor)"
         for row in found.itertuples()
     ]
     half = found[found["estimate"] > 0.5].sort_values("wall_seconds")
     last = f"The fastest to one half is {half.index[0]}." if len(half) else "No way brings half of it back."
     return f"{'; '.join(each)}. {last}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f}" if seconds < 9.95 else f"{seconds:.0f}"
 
 
 def _share(value: float) -> str:

@@ -212,11 +212,11 @@ def test_the_best_rate_is_chosen_on_other_text(asked: dict, tmp_path: Path) -> N
         try_rates("lab-llama", arms={"wanda → norms": [0.5]}, rates=[], **given)
 
 
-def curve(best: float, *, slope: float = 1.0, ends: float = float("inf"), best_strength: float = 1.0):
-    """Trials whose loss is least at a rate and a strength, and has no value from a rate on."""
+def curve(best: float, *, ends: float = float("inf")):
+    """Trials whose loss is least at a rate, and has no value from another on."""
 
     def trial(recipe: Recipe) -> tuple[float, float, float]:
-        loss = slope * abs(math.log(recipe.rate / best)) + abs(math.log((recipe.strength or 1.0) / best_strength))
+        loss = abs(math.log(recipe.rate / best))
         return (float("nan") if recipe.rate >= ends else loss), 1.0, 2.0
 
     return trial
@@ -239,16 +239,22 @@ def test_a_grid_goes_on_until_its_best_lies_inside(trial, chosen, settled, count
     assert table["settled"].unique().tolist() == [settled] and len(table) == count
 
 
-def test_a_penalty_has_its_strength_tried_too() -> None:
-    table = rates_module._try_way(
-        curve(3.0, best_strength=0.1), "penalty → neurons", [1.0, 3.0, 9.0], [0.1, 1.0, 10.0], 4
-    )
+def test_a_penalty_has_rates_tried_at_every_strength() -> None:
+    """The best rate grows with the strength, so that no search of one after the other would find both."""
+
+    def trial(recipe: Recipe) -> tuple[float, float, float]:
+        loss = abs(math.log(recipe.rate / recipe.strength)) * 2 + abs(math.log(recipe.strength / 9.0))
+        return loss, 1.0, 2.0
+
+    given = ("penalty → neurons", [1.0, 3.0, 9.0])
+    table = rates_module._try_way(trial, *given, [1.0, 3.0, 9.0], 4)
     best = table[table["chosen"]].iloc[0]
-    assert best["rate"] == 3.0 and best["strength"] == pytest.approx(0.1) and best["settled"]
-    assert len(table) == 3 + 3  # two more strengths, and one beyond the end of them
-    one = rates_module._try_way(curve(3.0), "penalty → neurons", [1.0, 3.0, 9.0], [1.0], 4)
-    assert not one["settled"].any()  # of one strength nothing is known
-    with pytest.raises(ValueError, match="diverges at every rate"):
+    assert best["rate"] == best["strength"] == 9.0 and best["settled"]
+    assert set(table["strength"]) == {1.0, 3.0, 9.0, 27.0}  # one beyond the end
+    assert set(table.loc[table["strength"] == 9.0, "rate"]) == {1.0, 3.0, 9.0, 27.0}
+    one = rates_module._try_way(trial, *given, [3.0], 4)
+    assert one.loc[one["chosen"], "rate"].item() == 3.0 and not one["settled"].any()  # of one strength nothing is known
+    with pytest.raises(ValueError, match="diverges at every rate from 0.111111 to 9"):
         rates_module._try_way(curve(3.0, ends=1e-9), "wanda → lora", [1.0, 3.0, 9.0], [1.0], 2)
 
 

@@ -13,10 +13,12 @@ TABLE = pd.DataFrame(
 
 
 def test_ways_are_told_with_their_seconds() -> None:
-    told = "a brings back 40% in 10 seconds (5 of the processor); b brings back 80% in 18 seconds (9 of the processor)"
+    told = (
+        "a brings back 40% in 10 seconds (5.0 of the processor); b brings back 80% in 18 seconds (9.0 of the processor)"
+    )
     assert tell_ways(TABLE) == f"{told}. The fastest to one half is b."
     lost = TABLE.assign(estimate=[-0.004, -0.2, -0.004, np.nan])
-    assert tell_ways(lost).startswith("a brings back 0% in 10 seconds (5 of the processor); b brings back −20% in")
+    assert tell_ways(lost).startswith("a brings back 0% in 10 seconds (5.0 of the processor); b brings back −20% in")
     assert tell_ways(TABLE[TABLE["way"] == "a"]).endswith("No way brings half of it back.")
     assert tell_ways(TABLE.assign(estimate=np.nan)) == "Pruning lost nothing clear that could come back."
 
