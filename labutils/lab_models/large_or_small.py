@@ -1,23 +1,26 @@
 """Prune a large model or train a small one? Both ways from scratch, over seeds, at equal and at equal total tokens.
 
-A large model is trained, half of its blocks are cut out (those whose silence costs least), and what is left is trained
-on. A small model has the very shape that is left, and is trained on as many tokens as the pruned one after its cut
-(equal tokens), or on as many as the large and the pruned one together (equal total). Everything is trained by the loop
-and on the mixture of the lab models; no stage reads text that another one of its chain has read.
+A large model is trained, half of its blocks are cut out (one by one, each the one whose absence costs least; the first
+and the last stay), and what is left is trained on. A small model has the very shape that is left, and is trained on as
+many tokens as the pruned one after its cut (equal tokens), or on as many as the large and the pruned one together
+(equal total). Everything is trained by the loop and on the mixture of the lab models; no stage reads text that another
+one of its chain has read.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
+from labutils.core.code import hash_code
+from labutils.core.files import write_atomically
 from labutils.core.progress import progress
+from labutils.core.provenance import find_versions, hash_tensors
 from labutils.lab_models.corpus import load_shard, train_tokenizer
-from labutils.lab_models.loop import Options, find_spec, train_lab_model
+from labutils.lab_models.loop import CHECKPOINT_FOLDER, Options, find_spec, train_lab_model
 from labutils.lab_models.specs import ModelSpec
 from labutils.models.loading import load_model
 from labutils.models.structure import find_blocks
@@ -29,6 +32,8 @@ SMALL_EQUAL, SMALL_TOTAL = "small, equal tokens", "small, equal total"
 ARMS = (LARGE, CUT, HEALED, SMALL_EQUAL, SMALL_TOTAL)
 HEALING_SEEDS = 500  # of the training text: no large model's seed comes near it
 CHOOSING_SEQUENCES = 32
+CODE, TOLD = "labutils.lab_models.loop", ("labutils.core.progress",)
+PLAN = "plan.json"  # beside a model: what it was to be trained from
 
 
 def compare_large_and_small(
@@ -59,13 +64,15 @@ def compare_large_and_small(
         `seconds` those of all trainings that lead to the arm.
 
     Raises:
-        LookupError: an unknown model. ValueError: tokens too few for a step, no seed, or blocks that cannot be halved.
+        LookupError: an unknown model. ValueError: tokens too few for a step, no seed, blocks that cannot be halved, or
+            a folder that holds models of another plan: other options, shape, first weights, code or versions.
     """
     spec = find_spec(name)
     depth = spec.config.get("num_hidden_layers", 0)
-    if depth < 2 or depth % 2 or not seeds:
+    if depth < 4 or depth % 2 or not seeds:
         raise ValueError(
-            f"{name} has num_hidden_layers={depth}, seeds={list(seeds)}: an even depth and a seed are needed."
+            f"{name} has num_hidden_layers={depth}, seeds={list(seeds)}: an even depth of 4 or more and a seed are "
+            "needed."
         )
     small = replace(
         spec, name=f"{name} with {depth // 2} blocks", config={**spec.config, "num_hidden_layers": depth // 2}
@@ -107,17 +114,34 @@ class _Chain:
 
     def _train(self, name: str, spec: ModelSpec, options: Options, start: dict[str, Tensor] | None = None) -> Path:
         folder, options = self.folder / name, replace(options, seed=options.seed + self.seed)
+        plan = {
+            "options": asdict(options), "shape": [spec.config_class.__name__, spec.config],
+            "start": None if start is None else hash_tensors(start),
+            "code": hash_code(CODE, without=TOLD), "versions": find_versions("torch", "transformers"),
+            "device": self.device,
+        }  # fmt: skip
+        plan = json.loads(json.dumps(plan))  # as a file gives it back
+        if not any((folder / begun).exists() for begun in (PLAN, "training.json", CHECKPOINT_FOLDER)):
+            write_atomically(folder / PLAN, json.dumps(plan, indent=1))
+        self._check_plan(folder, plan)
         if not (folder / "training.json").exists():  # written last: a folder that has it is complete
             train_lab_model(spec, options=options, device=self.device, out=folder, resume=True, start=start)
-        elif (stored := json.loads((folder / "training.json").read_text())["options"]) != vars(options):
-            raise ValueError(f"{folder} was trained with {stored}; remove it, or name another folder.")
         return folder
+
+    @staticmethod
+    def _check_plan(folder: Path, plan: dict) -> None:
+        stored = json.loads((folder / PLAN).read_text()) if (folder / PLAN).exists() else {}
+        if other := [part for part in plan if stored.get(part) != plan[part]]:
+            raise ValueError(
+                f"{folder} was trained with other {', '.join(other)}; remove it and what was trained after it, or name "
+                "another folder."
+            )
 
     def _cut(self, large: Path) -> dict[str, Tensor]:
         """The weights of a small model: the large one's without the blocks whose silence costs least."""
-        model, tokenizer = load_model(str(large.resolve()), device=self.device)
+        model, _ = load_model(str(large.resolve()), device=self.device)
         prefix, blocks = find_blocks(model)
-        gone = choose_blocks(model, self._choosing_tokens(tokenizer), len(blocks) // 2)
+        gone = choose_blocks(model, self._choosing_tokens(), len(blocks) // 2)
         place = {str(old): str(new) for new, old in enumerate(sorted(set(range(len(blocks))) - set(gone)))}
         weights = {}
         for name, tensor in model.state_dict().items():
@@ -129,7 +153,7 @@ class _Chain:
                 weights[f"{prefix}.{place[number]}.{rest}"] = tensor
         return weights
 
-    def _choosing_tokens(self, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    def _choosing_tokens(self) -> Tensor:
         seed = HEALING_SEEDS + self.seed
         return load_shard(999, train_tokenizer(), seed=seed, sequences=CHOOSING_SEQUENCES).tokens
 

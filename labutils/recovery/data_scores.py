@@ -24,6 +24,8 @@ BANDS = ("low", "middle", "high")
 # What the papers keep: 30 % (Marion et al.), 50 % (Ankner et al.), a twentieth to a fifth (PASER).
 SHARES = {"perplexity": 0.3, "el2n": 0.3, "small": 0.5, "targeted": 0.2}
 
+PASSES = {"perplexity": 1, "el2n": 1, "small": 1, "targeted": 2}  # of a model over the pool; targets compare two
+
 
 def score_data(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], *, batch_size: int = 16) -> pd.DataFrame:
     """Perplexity and EL2N of every sequence under a reference model: ``sequence, perplexity, el2n``.
@@ -148,18 +150,24 @@ def select_pools(
 
     Args:
         pool: source → its sequences in every draw.
-        calibrations: what the dense model is pruned with in every draw, to see what that damages.
+        calibrations: what the sweep prunes with in every draw (`load_calibrations`), so that what is damaged here is
+            the very model that will be healed; the pool must hold none of it.
         reference, small: models whose perplexity and EL2N are read, neither of them the one that will be trained.
         shares: of the pool that each way keeps; "perplexity", "el2n", "small" and "targeted".
         band: which part of a score is kept by the filters.
 
     Returns:
         name → the chosen sequences of every draw: "all", the four ways, and "random-30" for each share; and a row per
-        draw, name and source, ``share``, of what was chosen.
+        draw, name and source: ``share`` of what was chosen, and ``read``, how many tokens some model had to read for
+        the choice (forward passes; a random choice needs none).
+
+    Raises:
+        ValueError: a calibration sequence is in the pool.
     """
     chosen: dict[str, list[Tensor]] = {}
     rows = []
     for draw, tokens in enumerate(calibrations):
+        check_apart(tokens, {source: own[draw] for source, own in pool.items()})
         pruned = copy.deepcopy(dense)
         prune(pruned, tokens, method=method, sparsity=sparsity)
         names = [source for source, own in pool.items() for _ in range(len(own[draw]))]
@@ -181,8 +189,17 @@ def select_pools(
             chosen.setdefault(name, []).append(whole[own])
             for source in pool:
                 share = sum(names[i] == source for i in own) / len(own)
-                rows.append({"draw": draw, "selection": name, "source": source, "share": share})
+                read = PASSES.get(name, 0) * whole.numel()
+                rows.append({"draw": draw, "selection": name, "source": source, "share": share, "read": read})
     return chosen, pd.DataFrame(rows)
+
+
+def check_apart(tokens: Int64[Tensor, "n seq_len"], pool: Mapping[str, Int64[Tensor, "m seq_len"]]) -> None:
+    """ValueError where a pool holds a calibration sequence: its damage would be understated beside the others'."""
+    used = set(map(tuple, tokens.tolist()))
+    for source, own in pool.items():
+        if used & set(map(tuple, own.tolist())):
+            raise ValueError(f"{source}: the pool holds sequences that pruning is calibrated on; leave them out.")
 
 
 def random_name(share: float) -> str:

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from labutils.core.figures import finish_figure
 from labutils.data.sources import short_source
@@ -14,7 +15,7 @@ FLOOR = -0.5  # a share below it is drawn at the lower edge
 
 
 def share_by_time(table: pd.DataFrame, *, title: str, whole: float = 1.0) -> Figure:
-    """Share of the lost loss that came back against seconds, a panel per sparsity, a colour per way to recover.
+    """Share of the lost loss that came back against seconds by the clock: a panel per sparsity, a colour per way.
 
     >>> share_by_time(recovered_shares(rows, pairs), title="What heals, and for how long one waits")
 
@@ -34,7 +35,9 @@ def share_by_time(table: pd.DataFrame, *, title: str, whole: float = 1.0) -> Fig
             _mark(
                 axis, row, OTHER_COLOURS[ways.index(row.way) % len(OTHER_COLOURS)], SHAPES[models.index(row.model) % 8]
             )
-        axis.set(xscale="log", xlabel="processor seconds")
+        axis.set(xscale="log", xlabel="seconds that one waits")
+        for one in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            one(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else ""))
         axis.set_title(f"{sparsity:.0%} removed", loc="left")
     axes.flat[0].set_ylabel("share of the lost loss that came back")
     for number, way in enumerate(ways):
@@ -50,7 +53,14 @@ def _mark(axis: Axes, row: object, colour: object, shape: str) -> None:
     estimate = max(row.estimate, FLOOR)
     bars = [[max(0.0, estimate - low)], [max(0.0, high - estimate)]]
     axis.errorbar(
-        [max(row.seconds, 1e-2)], [estimate], yerr=bars, fmt=shape, color=colour, markersize=6, linewidth=1.2, capsize=2
+        [max(row.wall_seconds, 1e-2)],
+        [estimate],
+        yerr=bars,
+        fmt=shape,
+        color=colour,
+        markersize=6,
+        linewidth=1.2,
+        capsize=2,
     )
 
 

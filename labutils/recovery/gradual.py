@@ -5,8 +5,6 @@ S = −Σ_t (∂L/∂W)_t · W_t, collected from the masked forward pass for pru
 sparsity grows by the cubic schedule of Zhu & Gupta 2017 (arXiv:1710.01878).
 """
 
-import time
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -14,8 +12,16 @@ from transformers import PreTrainedModel
 
 from labutils.core.progress import progress
 from labutils.models.structure import find_blocks, prunable_layers
+from labutils.recovery.clock import Stopwatch
 from labutils.recovery.places import assert_kept
-from labutils.recovery.recovering import Recovered, check_training, choose_loss, draw_batches, restored_on_error
+from labutils.recovery.recovering import (
+    Recovered,
+    check_loss,
+    check_training,
+    choose_loss,
+    draw_batches,
+    restored_on_error,
+)
 from labutils.training.steps import CLIP_NORM, rate_share
 
 SCORES = ("movement", "magnitude")
@@ -43,14 +49,14 @@ def prune_while_tuning(
         score: "movement" or "magnitude"; what is largest is kept.
 
     Raises:
-        ValueError: an unknown score, a sparsity outside (0, 1), fused experts, or as `recover`; the model is then as it
-            was.
+        ValueError, Diverged: an unknown score, a sparsity outside (0, 1), fused experts, or as `recover`; the model is
+            then as it was.
     """
     check_training(model, tokens, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     if score not in SCORES or not 0 < sparsity < 1:
         raise ValueError(f"score={score!r} must be one of {', '.join(SCORES)}, sparsity={sparsity} between 0 and 1.")
     masked = _block_matrices(model)
-    started, was_training = time.process_time(), model.training
+    watch, was_training = Stopwatch(), model.training
     with restored_on_error(model):
         model.eval().requires_grad_(True)
         run = _Run(model, masked, score)
@@ -62,11 +68,13 @@ def prune_while_tuning(
             losses.append(run.step(batch, optimizer, growing_share(step + 1, steps, sparsity), learning_rate))
             schedule.step()
         run.show_masked(sparsity)
+        with torch.no_grad():
+            check_loss(run.text(model, batch.to(run.shown[0].device)), "behind the last step", learning_rate)
     model.train(was_training)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert_kept(model, {names[id(one)]: mask for one, mask in zip(run.shown, run.masks, strict=True)})
     count = sum(parameter.numel() for parameter in model.parameters())
-    return Recovered(losses, time.process_time() - started, count, steps * batch_size * tokens.shape[1])
+    return Recovered(losses, watch.spent(), count, steps * batch_size * tokens.shape[1])
 
 
 def growing_share(step: int, steps: int, sparsity: float) -> float:
@@ -122,8 +130,7 @@ class _Run:
         for parameter in self.model.parameters():
             parameter.grad = None
         loss = self.text(self.model, batch.to(self.shown[0].device))
-        if not torch.isfinite(loss):
-            raise ValueError(f"the loss is {loss.item()}; lower the learning rate (now {rate:g}).")
+        check_loss(loss, "at a step", rate)
         loss.backward()
         for parameter, weights, scores, mask in zip(self.shown, self.hidden, self.scores, self.masks, strict=True):
             gradient = parameter.grad.float()

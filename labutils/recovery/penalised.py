@@ -4,13 +4,12 @@ Source: DReSS (arXiv:2501.17905), whose abstract names the order and an L1 or L2
 the groups' Euclidean norms (a group lasso), a group being all weights of one neuron.
 """
 
-import time
-
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from labutils.models.structure import find_blocks
+from labutils.recovery.clock import Stopwatch
 from labutils.recovery.places import parameters_of
 from labutils.recovery.recovering import (
     Recovered,
@@ -41,14 +40,14 @@ def tune_with_penalty(
         lab.recovery.silence_neurons(model, neurons)
 
     Raises:
-        ValueError: as `recover`, or a strength below 0; the model is then as it was.
+        ValueError, Diverged: as `recover`, or a strength below 0; the model is then as it was.
     """
     check_training(model, tokens, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     if not strength >= 0:
         raise ValueError(f"strength={strength} must be at least 0.")
     text, blocks = choose_loss("text", None), find_blocks(model)[1]
     slices = [neuron_slices(find_feed_forward(blocks[index]), own) for index, own in neurons.items() if len(own)]
-    started, was_training = time.process_time(), model.training
+    watch, was_training = Stopwatch(), model.training
 
     def penalised(network: nn.Module, batch: Tensor) -> Float[Tensor, ""]:
         return text(network, batch) + strength * sum(group_norms(own).sum() for own in slices)
@@ -59,7 +58,7 @@ def tune_with_penalty(
         losses = descend(model, parameters_of(model, ["all"]), batches, penalised, learning_rate, steps)
     model.train(was_training)
     count = sum(parameter.numel() for parameter in model.parameters())
-    return Recovered(losses, time.process_time() - started, count, steps * batch_size * tokens.shape[1])
+    return Recovered(losses, watch.spent(), count, steps * batch_size * tokens.shape[1])
 
 
 def group_norms(slices: list[tuple[nn.Parameter, tuple[Tensor | slice, ...]]]) -> Float[Tensor, " neurons"]:

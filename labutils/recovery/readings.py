@@ -16,6 +16,7 @@ from labutils.data.tasks import Task, load_task
 from labutils.evaluation.choices import score_task
 from labutils.evaluation.losses import TEXT_UNIT, sequence_losses
 from labutils.recovery.own_text import continuation_losses, own_continuations
+from labutils.stats.bootstrap import Interval
 
 ACCURACY = "accuracy"
 OWN_TEXT = "own continuations"
@@ -81,6 +82,25 @@ def load_readings(
     return found
 
 
+def held_out_reading(
+    text: str, tokenizer: PreTrainedTokenizerBase, *, n_read: int, n_items: int, seq_len: int, seed: int = 0
+) -> Reading:
+    """Windows of the test split that follow those which `load_readings` takes: what rates may be chosen on.
+
+        held_out_reading("lab:review", tokenizer, n_read=64, n_items=24, seq_len=128)
+
+    They are cut from the same order of the documents, so that no token stands in both, and training sees neither.
+
+    Args:
+        n_read, seq_len, seed: as `n_items`, `seq_len` and `seed` of `load_readings`.
+
+    Raises:
+        ValueError: the text is too short for both.
+    """
+    both = {"n_sequences": n_read + n_items, "seq_len": seq_len, "seed": seed}
+    return Reading("held out", TEXT_UNIT, load_tokens(text, tokenizer, **both, split="test")[n_read:])
+
+
 def own_reading(dense: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], *, prompt_len: int) -> Reading:
     """The dense model's greedy continuations of the beginnings of some windows, read behind the prompt.
 
@@ -128,6 +148,31 @@ def check_dense(
              "guessing": guessing, "usable": usable}
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def if_able(interval: Interval, scores: pd.DataFrame, checks: pd.DataFrame, arms: Sequence[str]) -> Interval:
+    """The interval, if in every model at least one of the arms still answers above chance; else an undefined one.
+
+    >>> if_able(interval, rows[rows["unit"] == "accuracy"], checks, ["movement", "gradual"])
+
+    Two models that both guess do not differ, whatever was done to them. All tasks count together, each item once (its
+    mean over draws and sparsities), by Wilson's 95 % interval.
+
+    Args:
+        scores: rows of choice tasks, by the tasks' names.
+        checks: of `check_dense`, for what guessing gives.
+    """
+    guessing = checks.set_index(["model", "evaluation"])["guessing"]
+    for model, own in scores[scores["arm"].isin(list(arms))].groupby("model", sort=False):
+        able = False
+        for _, items in own.groupby("arm"):
+            right = 1 - items.groupby(["evaluation", "item"])["loss"].mean()
+            chance = guessing.loc[model].loc[right.index.get_level_values("evaluation")].mean()
+            bounds = binomtest(round(right.sum()), len(right)).proportion_ci(method="wilson")
+            able = able or bounds.low > chance
+        if not able:
+            return Interval.undefined(f"on {model} neither of {', '.join(arms)} still answers above chance")
+    return interval
 
 
 def pool_tasks(rows: pd.DataFrame) -> pd.DataFrame:

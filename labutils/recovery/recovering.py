@@ -1,18 +1,18 @@
 """Train a part of a pruned model, towards text or towards the dense model, and keep every zero."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from labutils.core.progress import progress
 from labutils.models.positions import check_context
 from labutils.models.structure import check_causal, check_token_ids
+from labutils.recovery.clock import Spent, Stopwatch
 from labutils.recovery.places import (
     assert_kept,
     kept_places,
@@ -25,17 +25,33 @@ from labutils.training.masked_lora import add_lora, drop_lora, merge_lora
 from labutils.training.steps import CLIP_NORM, rate_share
 
 GOALS = ("text", "logits")
+Pairs = list[tuple[nn.Parameter, Bool[Tensor, "..."]]]  # parameters, and which of their places are kept
 Loss = Callable[[nn.Module, Int64[Tensor, "batch seq_len"]], Float[Tensor, ""]]
+
+
+class Diverged(ValueError):
+    """A training whose loss is no longer finite, or that leaves a model which cannot be read."""
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a recovery did: the training loss of every step, seconds of processor time, parameters and tokens."""
+    """What a recovery did.
+
+    Attributes:
+        losses: of training, at every step.
+        trained_parameters: places that could move; pruned ones cannot.
+        tokens: that it trained on, or read.
+    """
 
     losses: list[float]
-    seconds: float
+    spent: Spent
     trained_parameters: int
     tokens: int
+
+    @property
+    def seconds(self) -> float:
+        """Of the processor."""
+        return self.spent.seconds
 
 
 def recover(
@@ -69,9 +85,9 @@ def recover(
         rank: of adapters, whose update is scaled by 2.
 
     Raises:
-        ValueError: no causal language model, unusable tokens, numbers below 1, a goal that is unknown or lacks `dense`,
-            or a loss that is not finite. LookupError: an unknown part, or one that the model does not have.
-            In all cases the model is as it was.
+        ValueError: no causal language model, unusable tokens, numbers below 1, a goal that is unknown or lacks `dense`.
+        Diverged: a loss that is not finite, before a step or behind the last one.
+        LookupError: an unknown part, or one that the model does not have. In all cases the model is as it was.
     """
     check_causal(model, "recover")
     check_training(model, tokens, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
@@ -81,16 +97,16 @@ def recover(
     loss = choose_loss(goal, dense)
     kept = kept_places(model, dense)
     pairs = pair_masks(model, kept)
-    started = time.process_time()
+    watch = Stopwatch()
     with restored_on_error(model):
         with _prepared(model, parts, rank if with_lora else None, seed) as (network, parameters):
-            count = sum(parameter.numel() for parameter in parameters)
+            count = count_trained(network, parameters, pairs)
             with masked_gradients(pairs):
                 losses = descend(
                     network, parameters, draw_batches(tokens, steps, batch_size, seed), loss, learning_rate, steps
                 )
         assert_kept(model, kept)
-    return Recovered(losses, time.process_time() - started, count, steps * batch_size * tokens.shape[1])
+    return Recovered(losses, watch.spent(), count, steps * batch_size * tokens.shape[1])
 
 
 def check_training(
@@ -153,10 +169,10 @@ def draw_batches(
 def descend(
     model: nn.Module, parameters: list[nn.Parameter], batches: Iterator[Tensor], loss_of: Loss, rate: float, steps: int
 ) -> list[float]:
-    """One step of AdamW per batch on copies of 32 bits; returns the losses.
+    """One step of AdamW per batch on copies of 32 bits; returns the losses before each step.
 
     Raises:
-        ValueError: a loss is not finite, before the step that would spoil the weights.
+        Diverged: a loss is not finite, of a batch before its step, or of the last batch behind it.
     """
     place = parameters[0].device
     masters = [one if one.dtype == torch.float32 else one.detach().float().requires_grad_() for one in parameters]
@@ -164,9 +180,9 @@ def descend(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, steps))
     losses = []
     for step, batch in enumerate(progress(batches, total=steps, description="recover", unit="step")):
-        loss = loss_of(model, batch.to(place))
-        if not torch.isfinite(loss):
-            raise ValueError(f"the loss at step {step} is {loss.item()}; lower the learning rate (now {rate:g}).")
+        batch = batch.to(place)
+        loss = loss_of(model, batch)
+        check_loss(loss, f"at step {step}", rate)
         for parameter in parameters:
             parameter.grad = None
         loss.backward()
@@ -181,7 +197,27 @@ def descend(
                 if master is not parameter:
                     parameter.copy_(master)
         losses.append(loss.item())
+    with torch.no_grad():
+        check_loss(loss_of(model, batch), "behind the last step", rate)
     return losses
+
+
+def check_loss(loss: Float[Tensor, ""], where: str, rate: float) -> None:
+    """Diverged where a loss is NaN or infinite."""
+    if not torch.isfinite(loss):
+        raise Diverged(f"the loss {where} is {loss.item()}; lower the learning rate (now {rate:g}).")
+
+
+def count_trained(network: nn.Module, parameters: list[nn.Parameter], pairs: Pairs) -> int:
+    """How many places training can move: no pruned ones, and no adapter of a matrix that is pruned as a whole."""
+    idle = {
+        id(parameter)
+        for module in network.modules()
+        if isinstance(mask := getattr(module, "kept", None), Tensor) and not mask.any()
+        for parameter in module.parameters()
+    }
+    pruned = {id(parameter): int((~mask).sum()) for parameter, mask in pairs}
+    return sum(one.numel() - pruned.get(id(one), 0) for one in parameters if id(one) not in idle)
 
 
 @contextmanager

@@ -5,9 +5,9 @@ those already moved. A bias takes up the mean shift (bias correction, Nagel et a
 gain, and its bias where it has one, the least-squares line from the pruned model's values to the dense model's.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,10 +17,12 @@ from transformers.pytorch_utils import Conv1D
 
 from labutils.core.progress import progress
 from labutils.models.modes import device_of, eval_mode
+from labutils.recovery.clock import Stopwatch
 from labutils.recovery.places import assert_kept, is_norm, kept_places
 from labutils.recovery.recovering import Recovered, check_training, restored_on_error
 
 Outputs = Float[Tensor, "tokens channels"]
+Channels = Float[Tensor, " channels"]
 
 
 def reestimate(
@@ -30,62 +32,88 @@ def reestimate(
 
         lab.recovery.reestimate(pruned, dense, tokens)
 
-    It takes a pass of the dense model, whose outputs are held in memory, and one part of a pass of the pruned model for
-    every norm and every layer with a bias.
+    It takes one part of a pass of either model for every norm and every layer with a bias; of their outputs no more
+    than a batch is in memory.
 
     Raises:
         ValueError: unusable tokens; LookupError: the model has neither norms nor biases. The model is then as it was.
     """
     check_training(model, tokens, steps=1, batch_size=batch_size, learning_rate=1.0)
     kept = kept_places(model, dense)
-    started = time.process_time()
+    watch = Stopwatch()
     batches = [batch.to(device_of(model)) for batch in tokens.split(batch_size)]
     with restored_on_error(model), eval_mode(model), eval_mode(dense):
-        wanted = _dense_outputs(dense, batches)
-        modules = dict(model.named_modules())
-        for name in progress(list(wanted), description="re-estimate", unit="module"):
-            module = modules[name]
-            before = {key: kept.get(f"{name}.{key}") for key in ("weight", "bias")}
-            _move(module, torch.cat([_stop_at(model, module, batch) for batch in batches]), wanted.pop(name))
-            if before["bias"] is not None:
-                module.bias.masked_fill_(~before["bias"], 0.0)
+        modules, wanted = dict(model.named_modules()), dict(dense.named_modules())
+        for name in progress(_in_order(dense, batches[0][:1]), description="re-estimate", unit="module"):
+            sums = Sums()
+            for batch in batches:
+                sums.add(_stop_at(model, modules[name], batch), _stop_at(dense, wanted[name], batch))
+            _move(modules[name], sums)
+            if (bias_kept := kept.get(f"{name}.bias")) is not None:
+                modules[name].bias.masked_fill_(~bias_kept, 0.0)
         assert_kept(model, kept)
     count = sum(p.numel() for one in modules.values() if _is_movable(one) for p in _moved(one))
-    return Recovered([], time.process_time() - started, count, tokens.numel())
+    return Recovered([], watch.spent(), count, tokens.numel())
 
 
-def fit_line(pruned: Outputs, dense: Outputs) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-    """Slope and intercept of the least-squares line from pruned to dense values, per channel; (1, shift) where the
-    pruned values do not vary.
+@dataclass
+class Sums:
+    """What least squares per channel needs of pruned values x and dense values y, summed over tokens in 64 bits.
 
-    >>> fit_line(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [3.0]]))
-    (tensor([2.]), tensor([1.]))
+    Values are counted from the first batch's means, so that what varies little keeps its digits.
     """
-    mean, target = pruned.mean(0), dense.mean(0)
-    spread = (pruned - mean).square().sum(0)
-    slope = torch.where(spread > 0, ((pruned - mean) * (dense - target)).sum(0) / spread.clamp(min=1e-30), 1.0)
-    return slope, target - slope * mean
+
+    count: int = 0
+    origin: tuple[Tensor, Tensor] | None = None
+    x: Tensor | float = 0.0
+    y: Tensor | float = 0.0
+    xx: Tensor | float = 0.0
+    xy: Tensor | float = 0.0
+
+    def add(self, pruned: Outputs, dense: Outputs) -> None:
+        """Take up a batch of both models' values at the same tokens."""
+        pruned, dense = pruned.double(), dense.double()
+        self.origin = self.origin or (pruned.mean(0), dense.mean(0))
+        x, y = pruned - self.origin[0], dense - self.origin[1]
+        self.count += len(x)
+        self.x, self.y = self.x + x.sum(0), self.y + y.sum(0)
+        self.xx, self.xy = self.xx + x.square().sum(0), self.xy + (x * y).sum(0)
+
+    def means(self) -> tuple[Channels, Channels]:
+        """Of pruned and of dense values."""
+        return self.origin[0] + self.x / self.count, self.origin[1] + self.y / self.count
+
+    def line(self) -> tuple[Channels, Channels]:
+        """Slope and intercept of the least-squares line from pruned to dense values; (1, shift) where the pruned values
+        do not vary."""
+        spread = self.xx - self.x * self.x / self.count
+        shared = self.xy - self.x * self.y / self.count
+        slope = torch.where(spread > 1e-12 * self.xx, shared / spread.clamp(min=1e-30), 1.0)
+        mean, target = self.means()
+        return slope, target - slope * mean
+
+    def scale(self) -> Channels:
+        """The factor that brings pruned values nearest to dense ones; 1 where all pruned values are zero."""
+        (mean, _), (a, b) = self.means(), self.origin
+        energy = self.xx + a * (mean * self.count + self.x)
+        product = self.xy + a * self.y + b * self.x + a * b * self.count
+        return torch.where(energy > 0, product / energy.clamp(min=1e-30), 1.0)
 
 
-def fit_scale(pruned: Outputs, dense: Outputs) -> Float[Tensor, " channels"]:
-    """The factor per channel that brings pruned values nearest to dense ones; 1 where all pruned values are zero."""
-    energy = pruned.square().sum(0)
-    return torch.where(energy > 0, (pruned * dense).sum(0) / energy.clamp(min=1e-30), 1.0)
-
-
-def _move(module: nn.Module, pruned: Outputs, dense: Outputs) -> None:
+def _move(module: nn.Module, sums: Sums) -> None:
     """Give a module the bias, or the gain and bias, that brings its outputs nearest to the dense model's."""
     bias = getattr(module, "bias", None)
     if not is_norm(module):
-        module.bias.add_((dense - pruned).mean(0).to(bias.dtype))
+        mean, target = sums.means()
+        module.bias.add_((target - mean).to(bias.dtype))
         return
     offset = _gain_offset(module)
     if bias is None:
-        slope = fit_scale(pruned, dense)
+        slope = sums.scale()
     else:
-        slope, shift = fit_line(pruned, dense)
-        bias.copy_((bias.float() * slope + shift).to(bias.dtype))
-    gain = (module.weight.float() + offset) * slope - offset
+        slope, shift = sums.line()
+        bias.copy_((bias.double() * slope + shift).to(bias.dtype))
+    gain = (module.weight.double() + offset) * slope - offset
     module.weight.copy_(gain.to(module.weight.dtype))
 
 
@@ -107,23 +135,22 @@ def _moved(module: nn.Module) -> list[nn.Parameter]:
     return list(module.parameters(recurse=False)) if is_norm(module) else [module.bias]
 
 
-def _dense_outputs(dense: PreTrainedModel, batches: list[Tensor]) -> dict[str, Outputs]:
-    """The outputs of every norm and layer with a bias, in the order in which they run; LookupError without any."""
-    found: dict[str, list[Tensor]] = {}
+def _in_order(dense: PreTrainedModel, tokens: Tensor) -> list[str]:
+    """The norms and layers with a bias in the order in which they run; LookupError without any."""
+    found: dict[str, None] = {}
     hooks = [
-        module.register_forward_hook(lambda _, __, output, name=name: found.setdefault(name, []).append(_flat(output)))
+        module.register_forward_hook(lambda _, __, ___, name=name: found.setdefault(name))
         for name, module in dense.named_modules()
         if _is_movable(module)
     ]
     try:
-        for batch in batches:
-            dense(input_ids=batch, use_cache=False)
+        dense(input_ids=tokens, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
     if not found:
         raise LookupError(f"{type(dense).__name__} has neither norms nor biases to re-estimate.")
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    return list(found)
 
 
 class _ReachedModule(Exception):

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from labutils.evaluation.losses import sequence_losses
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import find_blocks, weight_matrix
+from labutils.pruning.calibration import BlockWalk
+from labutils.recovery.places import is_norm
+from labutils.structured.depth import DEPTH, DepthOptions
 
 Neurons = Mapping[int, Sequence[int]]  # block → neurons
 
@@ -53,7 +55,8 @@ def choose_neurons(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], s
         lab.recovery.choose_neurons(model, tokens, 0.5)
 
     A neuron's output energy is the mean square of its activation times the squared length of the column that reads it,
-    ‖a_j‖² ‖W_down[:, j]‖²: what the block's output loses, were the others' outputs orthogonal to it.
+    ‖a_j‖² ‖W_down[:, j]‖²: what the block's output loses, were the others' outputs orthogonal to it. Of equal ones the
+    first go; a neuron whose energy is no number goes last.
     """
     if not 0 < share < 1:
         raise ValueError(f"share={share} must lie between 0 and 1.")
@@ -61,7 +64,7 @@ def choose_neurons(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], s
     for index, block in enumerate(find_blocks(model)[1]):
         layers = find_feed_forward(block)
         energy = _mean_squares(model, layers.down, tokens) * weight_matrix(layers.down).float().square().sum(0)
-        chosen[index] = energy.argsort()[: round(share * layers.width)].tolist()
+        chosen[index] = energy.argsort(stable=True)[: round(share * layers.width)].tolist()
     return chosen
 
 
@@ -111,46 +114,79 @@ def silence_neurons(model: PreTrainedModel, neurons: Neurons) -> None:
 
 
 def choose_blocks(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], count: int) -> list[int]:
-    """Blocks one after another, each the one whose silence costs least loss on the tokens (greedy, as in SLEB).
+    """Blocks one after another, each the one without which the loss on the tokens is lowest; in ascending order.
 
         lab.recovery.choose_blocks(model, tokens, 2)
 
-    Source: Song et al. 2024 (SLEB, arXiv:2402.09025).
+    The search of `labutils.structured`: the first and the last block that are left are no candidates, a candidate whose
+    loss is not finite is the worst. Source: Song et al. 2024 (SLEB, arXiv:2402.09025).
+
+    Raises:
+        ValueError: more blocks than lie between the ends, or none.
     """
-    blocks = find_blocks(model)[1]
-    if not 1 <= count < len(blocks):
-        raise ValueError(f"count={count} must be from 1 to {len(blocks) - 1} of {len(blocks)} blocks.")
-    before = {name: one.detach().clone() for name, one in model.named_parameters()}
-    chosen: list[int] = []
-    try:
-        for _ in range(count):
-            losses = {}
-            for index in set(range(len(blocks))) - set(chosen):
-                silence_blocks(model, [*chosen, index])
-                losses[index] = sequence_losses(model, tokens).mean().item()
-                _restore(model, before)
-            chosen.append(min(losses, key=lambda index: (losses[index], index)))
-    finally:
-        _restore(model, before)
-    return chosen
+    total = len(find_blocks(model)[1])
+    check_count(count, total)
+    return list(DEPTH["greedy"](BlockWalk(model, tokens), count, DepthOptions(race=0.0)).blocks)
+
+
+def check_count(count: int, total: int) -> None:
+    """ValueError for a number of blocks that cannot go while the first and the last stay."""
+    if not 1 <= count <= total - 2:
+        raise ValueError(f"count={count} must be from 1 to {total - 2} of {total} blocks: the first and the last stay.")
+
+
+def count_blocks(model: PreTrainedModel, share: float) -> int:
+    """How many blocks a share of them is, at least one; ValueError as `check_count`.
+
+    >>> count_blocks(model, 0.33)
+    2
+    """
+    total = len(find_blocks(model)[1])
+    check_count(count := max(1, round(share * total)), total)
+    return count
 
 
 def silence_blocks(model: PreTrainedModel, chosen: Sequence[int]) -> None:
-    """Zero the linear layers of some blocks, biases included, in place: each then passes on what it reads.
+    """Zero all that some blocks hold but their norms, in place: each then passes on what it reads.
 
     >>> silence_blocks(model, [4])
+
+    Biases, routers and experts that are fused in one parameter are zeroed too. A run on a few tokens checks that the
+    stream comes out of every silenced block as it went in.
+
+    Raises:
+        ValueError: no such block, or one that changes what it gets even without weights; the model is then as it was.
     """
     blocks = find_blocks(model)[1]
+    if unknown := [index for index in chosen if not 0 <= index < len(blocks)]:
+        raise ValueError(f"there is no block {unknown[0]}; the model has blocks 0 to {len(blocks) - 1}.")
+    norms = {id(own) for module in model.modules() if is_norm(module) for own in module.parameters(recurse=False)}
+    parameters = [own for index in chosen for own in blocks[index].parameters() if id(own) not in norms]
+    before = [own.detach().clone() for own in parameters]
     with torch.no_grad():
-        for index in chosen:
-            for layer in blocks[index].modules():
-                if isinstance(layer, nn.Linear | Conv1D):
-                    layer.weight.zero_()
-                    if layer.bias is not None:
-                        layer.bias.zero_()
+        for own in parameters:
+            own.zero_()
+        if _passes_through(model, [blocks[index] for index in chosen]):
+            return
+        for own, values in zip(parameters, before, strict=True):
+            own.copy_(values)
+    raise ValueError(f"blocks of {type(model).__name__} change what they get even without weights; choose neurons.")
 
 
-def _restore(model: PreTrainedModel, before: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(before[name])
+def _passes_through(model: PreTrainedModel, silent: Sequence[nn.Module]) -> bool:
+    """Whether the residual stream leaves all these blocks as it entered, on a few tokens."""
+    through: list[bool] = []
+
+    def compare(_: nn.Module, given: tuple, options: dict, output: object) -> None:
+        entered = given[0] if given else options["hidden_states"]
+        through.append(torch.equal(entered, output[0] if isinstance(output, tuple) else output))
+
+    hooks = [block.register_forward_hook(compare, with_kwargs=True) for block in silent]
+    tokens = torch.arange(min(8, model.config.get_text_config().vocab_size), device=device_of(model))[None]
+    try:
+        with eval_mode(model):
+            model(input_ids=tokens, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return all(through)

@@ -6,23 +6,30 @@ from labutils.stats.bootstrap import write_interval
 
 
 def tell_ways(table: pd.DataFrame) -> str:
-    """Every way's mean share and seconds, and the fastest to one half.
+    """Every way's mean share, the seconds that one waits and those of the processor, and the fastest to one half.
 
     >>> tell_ways(recovered_shares(rows, pairs).assign(way="lora"))
-    'lora brings back 43% in 12 seconds. No way brings half of it back.'
+    'lora brings back 43% in 12 seconds (11 of the processor). No way brings half of it back.'
 
     Args:
         table: of `recovered_shares`, with a column `way`.
     """
-    found = table.dropna(subset=["estimate"]).groupby("way", sort=False)[["estimate", "seconds"]].mean()
+    columns = ["estimate", "wall_seconds", "seconds"]
+    found = table.dropna(subset=["estimate"]).groupby("way", sort=False)[columns].mean()
     if found.empty:
         return "Pruning lost nothing clear that could come back."
     each = [
-        f"{row.Index} brings back {_share(row.estimate)} in {row.seconds:.0f} seconds" for row in found.itertuples()
+        f"{row.Index} brings back {_share(row.estimate)} in {_time(row.wall_seconds)} seconds ({_time(row.seconds)} of "
+        "the processor)"
+        for row in found.itertuples()
     ]
-    half = found[found["estimate"] > 0.5].sort_values("seconds")
+    half = found[found["estimate"] > 0.5].sort_values("wall_seconds")
     last = f"The fastest to one half is {half.index[0]}." if len(half) else "No way brings half of it back."
     return f"{'; '.join(each)}. {last}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f}" if seconds < 9.95 else f"{seconds:.0f}"
 
 
 def _share(value: float) -> str:
@@ -43,13 +50,14 @@ def tell_cells(table: pd.DataFrame, what: str) -> str:
 
 
 def tell_rates(tried: pd.DataFrame) -> str:
-    """Which choices of a learning rate lie at an end of the grid, where a wider one might have found a better.
+    """How many choices of a rate are settled, which are not, and what the trials took.
 
-    >>> tell_rates(try_rates("lab-llama", arms=["wanda → lora"], **given))
+    >>> tell_rates(try_rates("lab-llama", arms={"wanda → lora": [0.7]}, **given))
     """
-    if tried["rate"].nunique() < 2 or tried["loss"].isna().all():
-        return "One rate was given, so none was tried."
-    ends = tried["rate"].min(), tried["rate"].max()
     chosen = tried[tried["chosen"]]
-    edge = [f"{row.stage} on {row.model}" for row in chosen[chosen["rate"].isin(ends)].itertuples()]
-    return f"{len(edge)} of {len(chosen)} choices lie at an end of the grid: {', '.join(edge) or 'none'}."
+    loose = chosen[~chosen["settled"]]
+    names = [f"{row.way} at {row.sparsity:g} on {row.model}" for row in loose.itertuples()]
+    told = f"{len(chosen) - len(loose)} of {len(chosen)} choices lie between values that do worse; "
+    told += f"not known to be the best: {'; '.join(names) or 'none'}."
+    per_choice = tried["wall_seconds"].sum() / len(chosen)
+    return f"{told} Finding one took {per_choice:.0f} seconds ({len(tried) / len(chosen):.1f} trainings) on average."

@@ -8,6 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, paired_differences
+from labutils.stats.evidence import keeps_evidence
 from labutils.stats.few_units import interval_over_units
 
 UNDAMAGED = "pruning lost nothing clear that could come back"
@@ -20,6 +21,7 @@ class ShareEffects(NamedTuple):
     overall: Interval
 
 
+@keeps_evidence()
 def recovered_share(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, below: float = 0.0) -> Interval:
     """The share of the lost loss that came back in one model, less `below`, averaged over pairs and sparsities.
 
@@ -60,6 +62,7 @@ def _gained_and_lost(rows: pd.DataFrame, before: str, after: str, number: int) -
     return pd.concat([gained, lost.assign(contrast=f"{number:03d} lost")], ignore_index=True)
 
 
+@keeps_evidence("overall")
 def share_over_models(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, below: float = 0.0) -> ShareEffects:
     """`recovered_share` of every model, and over them.
 
@@ -82,19 +85,20 @@ def recovered_shares(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd
     >>> recovered_shares(rows, [("wanda", "wanda → lora")])
 
     Returns:
-        ``model, arm, sparsity, estimate, low, high, seconds, trained``; without numbers where nothing clear was lost.
-        `seconds` are the processor seconds of the recovery alone, per draw.
+        ``model, arm, sparsity, estimate, low, high, seconds, wall_seconds, trained``; without numbers where nothing
+        clear was lost. Both times are those of the recovery alone, per draw: of the processor, and by the clock.
     """
     found = []
     for (model, sparsity), _ in rows[rows["sparsity"] > 0].groupby(["model", "sparsity"], sort=False):
         own = rows[(rows["model"] == model) & ((rows["sparsity"] == sparsity) | (rows["arm"] == "dense"))]
         for before, after in pairs:
             share = recovered_share(own, [(before, after)])
-            took = own.groupby("arm")["seconds"].mean()
+            took = own.groupby("arm")[["seconds", "wall_seconds"]].mean()
+            took = (took.loc[after] - took.loc[before]).to_dict()
             found.append(
                 {
                     "model": model, "arm": after, "sparsity": sparsity, "estimate": share.estimate, "low": share.low,
-                    "high": share.high, "seconds": took[after] - took[before],
+                    "high": share.high, **took,
                     "trained": int(own.loc[own["arm"] == after, "trained"].iloc[0]),
                 }
             )  # fmt: skip

@@ -46,11 +46,9 @@ class Stage:
         return self.kind in ("prune", "remove", "gradual")
 
     @property
-    def rated(self) -> str | None:
-        """By what its learning rate is chosen: the stage without its data; None where nothing is trained."""
-        if self.kind not in ("train", "gradual", "penalty"):
-            return None
-        return self.name if self.goal == "text" else f"{self.name}/{self.goal}"
+    def trains(self) -> bool:
+        """Whether it needs a learning rate."""
+        return self.kind in ("train", "gradual", "penalty")
 
 
 def parse_arm(arm: str) -> list[Stage]:
@@ -70,6 +68,15 @@ def parse_arm(arm: str) -> list[Stage]:
         if stage.kind == "penalty" and (after is None or after.name != "neurons"):
             raise ValueError(f'arm={arm!r}: a penalty stands before the neurons it empties, as in "penalty → neurons".')
     return stages
+
+
+def way_of(arm: str) -> str:
+    """An arm without the data that its stages name: what its learning rate is chosen for.
+
+    >>> way_of("wanda@other → lora@own")
+    'wanda → lora'
+    """
+    return ARROW.join(part.partition("@")[0].strip() for part in arm.split(ARROW.strip()))
 
 
 def parse_stage(text: str) -> Stage:

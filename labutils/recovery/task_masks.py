@@ -14,25 +14,23 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labutils.core.code import hash_code
-from labutils.core.files import hash_json
 from labutils.core.progress import progress
-from labutils.core.provenance import hash_tensors, hash_tokenizer
+from labutils.core.provenance import hash_tensors
 from labutils.models.structure import find_blocks, prunable_layers
 from labutils.pruning.pipeline import prune
+from labutils.pruning.requests import has_own_registrations
 from labutils.recovery.readings import Reading, read_model
+from labutils.recovery.study import model_key
 from labutils.runner.finished_runs import FinishedRuns
 from labutils.stats.bootstrap import Interval
+from labutils.stats.evidence import keeps_evidence
 from labutils.stats.few_units import interval_over_units
 from labutils.stats.pairing import require_columns
 
-FORMAT = 1
+FORMAT = 2
 ROW_COLUMNS = ["evaluation", "item", "loss", "unit", "calibration", "draw", "model", "sparsity"]
 OVERLAP_COLUMNS = ["draw", "first", "second", "overlap"]
-CODE, TOLD = (
-    ("labutils.recovery.task_masks",),
-    ("labutils.pruning.forecast", "labutils.core.progress", "labutils.runner"),
-)
+CODE = "labutils.recovery.task_masks"
 
 
 def task_mask_sweep(
@@ -55,19 +53,15 @@ def task_mask_sweep(
     Args:
         calibrations: name of a reading → its calibration sequences in every draw.
         name: of the model, for the rows.
-        folder: where finished prunings are kept.
+        folder: where finished prunings are kept; scores and methods of one's own keep nothing.
 
     Returns:
         ``model, calibration, evaluation, sparsity, draw, item, loss, unit``, a row per item; and ``draw, first, second,
         overlap``, a row per pair of masks, see `mask_overlap`.
     """
-    finished = FinishedRuns(folder, FORMAT)
-    common = {
-        "weights": hash_tensors(model.state_dict()), "tokenizer": hash_tokenizer(tokenizer), "method": method,
-        "readings": hash_json([reading.fingerprint() for reading in readings]), "sparsity": sparsity,
-        "code": hash_code(*CODE, without=TOLD),
-        "sets": {task: [hash_tensors({"tokens": each}) for each in own] for task, own in calibrations.items()},
-    }  # fmt: skip
+    finished = FinishedRuns(None if has_own_registrations() else folder, FORMAT)
+    common = model_key(model, tokenizer, readings, CODE) | {"method": method, "sparsity": sparsity}
+    common["sets"] = {task: [hash_tensors({"tokens": each}) for each in own] for task, own in calibrations.items()}
     frames, overlaps = [], []
     n_draws = min(map(len, calibrations.values()), default=0)
     for draw in progress(range(n_draws), total=n_draws, description="masks of tasks", unit="draw"):
@@ -133,6 +127,7 @@ def own_mask_gain(rows: pd.DataFrame) -> pd.DataFrame:
     return (others.reindex(own.index) - own).rename("value").dropna().reset_index()
 
 
+@keeps_evidence()
 def own_gain_over_tasks(rows: pd.DataFrame) -> Interval:
     """The mean gain of own masks by Student's t over tasks: what holds for tasks that were not tried.
 

@@ -9,8 +9,6 @@ from transformers import PreTrainedTokenizerBase
 from labutils.recovery.own_text import join_prompts
 from labutils.sweeps.calibration_sets import load_calibration
 
-POOL_SEEDS = 5_000  # draws of a pool begin here: nothing else of a study reads them
-
 
 def load_recovery_sets(
     text: str,
@@ -42,12 +40,25 @@ def load_recovery_sets(
 
 
 def load_pool(
-    sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, n_draws: int, n_sequences: int, seq_len: int
+    sources: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    n_draws: int,
+    n_sequences: int,
+    seq_len: int,
+    behind: int = 0,
 ) -> dict[str, list[Int64[Tensor, "n seq_len"]]]:
     """A pool in equal parts: source → its sequences in every draw; sources as for `load_calibration`.
 
-    >>> load_pool(["lab:review", "random"], tokenizer, n_draws=2, n_sequences=256, seq_len=128)
+    >>> load_pool(["lab:review", "random"], tokenizer, n_draws=2, n_sequences=256, seq_len=128, behind=24)
+
+    Args:
+        behind: so many sequences of every source are passed over in each draw. Those are what the same draw of a sweep
+            calibrates on, which the pool then does not hold, also of a text that is finite.
     """
-    size = {"n_sequences": max(1, n_sequences // max(1, len(sources))), "seq_len": seq_len}
-    draws = range(POOL_SEEDS, POOL_SEEDS + n_draws)
-    return {name: [load_calibration(name, tokenizer, **size, seed=draw) for draw in draws] for name in sources}
+    count = max(1, n_sequences // max(1, len(sources)))
+    size = {"n_sequences": behind + count, "seq_len": seq_len}
+    return {
+        name: [load_calibration(name, tokenizer, **size, seed=draw)[behind:] for draw in range(n_draws)]
+        for name in sources
+    }

@@ -122,7 +122,7 @@ def test_prompts_fill_windows() -> None:
 
 def test_pools_hold_what_the_scores_choose(tiny_llama: nn.Module, tiny_gpt2: nn.Module, tiny_opt: nn.Module) -> None:
     pool = {
-        source: [torch.randint(3, 64, (10, 16), generator=torch.Generator().manual_seed(n + d)) for d in (0, 1)]
+        source: [torch.randint(3, 64, (10, 16), generator=torch.Generator().manual_seed(10 + n + d)) for d in (0, 1)]
         for n, source in enumerate(["lab:one", "lab:two"])
     }
     hurt = copy.deepcopy(tiny_llama)
@@ -139,4 +139,11 @@ def test_pools_hold_what_the_scores_choose(tiny_llama: nn.Module, tiny_gpt2: nn.
     assert torch.equal(pools["small"][1], whole[choose_share(score_data(tiny_opt, whole)["perplexity"], 0.5)])
     names = ["lab:one"] * 10 + ["lab:two"] * 10
     assert torch.equal(pools["targeted"][1], whole[target_clusters(divergences(tiny_llama, hurt, whole), names, 4)])
+    read = table.groupby("selection")["read"].unique().map(lambda each: each.item()).to_dict()
+    once = whole.numel()
+    assert read == {"all": 0, "perplexity": once, "el2n": once, "small": once, "targeted": 2 * once, **dict.fromkeys(
+        ("random-20", "random-30", "random-50"), 0)}  # fmt: skip
+    inside = {**given, "calibrations": [TOKENS, pool["lab:two"][1][3:5]]}
+    with pytest.raises(ValueError, match="lab:two: the pool holds sequences that pruning is calibrated on"):
+        select_pools(pool, **inside)
     assert table.groupby(["draw", "selection"])["share"].sum().tolist() == pytest.approx([1.0] * 16)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from labutils.recovery import choose_neurons, prune_while_tuning, silence_neurons, tune_with_penalty
+from labutils.recovery import Diverged, choose_neurons, prune_while_tuning, silence_neurons, tune_with_penalty
 from labutils.recovery.gradual import _Run, growing_share, keep_largest
 from labutils.recovery.penalised import group_norms
 from labutils.recovery.removal import find_feed_forward, neuron_slices
@@ -105,6 +105,8 @@ def test_bad_input_leaves_the_model_as_it_was(tiny_llama: nn.Module) -> None:
             prune_while_tuning(tiny_llama, TOKENS, **{"sparsity": 0.5, **options})
     with pytest.raises(ValueError, match="lower the learning rate"):
         prune_while_tuning(tiny_llama, TOKENS, sparsity=0.5, learning_rate=1e30)
+    with pytest.raises(Diverged, match="behind the last step"):
+        prune_while_tuning(tiny_llama, TOKENS, sparsity=0.5, learning_rate=1e15, steps=1)
     with pytest.raises(ValueError, match="at least 0"):
         tune_with_penalty(tiny_llama, TOKENS, {0: [1]}, strength=-1.0)
     assert all(torch.equal(one, before[name]) for name, one in tiny_llama.state_dict().items())

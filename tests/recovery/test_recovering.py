@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from labutils.pruning import prune
-from labutils.recovery import kept_places, parameters_of, recover, reestimate
+from labutils.recovery import Diverged, kept_places, parameters_of, recover, reestimate
 from labutils.recovery.places import count_zeros
 from labutils.recovery.recovering import GOALS, draw_batches, logit_divergence
 from labutils.recovery.removal import silence_blocks, silence_neurons
@@ -133,6 +133,8 @@ BAD = [
     ({"goal": "logits"}, ValueError, "needs dense"),
     ({"learning_rate": 1e30, "trained": "all"}, ValueError, "lower the learning rate"),
     ({"learning_rate": 1e30, "trained": "norms+lora"}, ValueError, "lower the learning rate"),
+    ({"learning_rate": 1e15, "trained": "all", "steps": 1}, Diverged, "behind the last step"),
+    ({"learning_rate": 1e15, "trained": "biases+norms+lora", "steps": 1}, Diverged, "behind the last step"),
 ]
 
 
@@ -145,6 +147,17 @@ def test_bad_input_leaves_the_model_as_it_was(options, error, message: str, tiny
     after = model.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
     assert all(p.requires_grad for p in model.parameters()) and not model.training
+
+
+def test_what_cannot_move_is_not_counted(tiny_llama: nn.Module) -> None:
+    silent = pruned(tiny_llama, "blocks")
+    done = recover(silent, TOKENS, dense=tiny_llama, **SHORT)
+    per_block = 2 * (4 * (16 + 16) + 3 * (16 + 24))  # rank × (inputs + outputs) of seven matrices
+    assert done.trained_parameters == 2 * per_block  # of three blocks one is silent
+    everything = recover(pruned(tiny_llama, "wanda"), TOKENS, trained="all", **{**SHORT, "learning_rate": 1e-4})
+    zeros = sum(int((~mask).sum()) for mask in kept_places(pruned(tiny_llama, "wanda")).values())
+    assert everything.trained_parameters == tiny_llama.num_parameters() - zeros > 0
+    assert done.spent.wall_seconds > 0 and done.seconds == done.spent.seconds > 0
 
 
 def test_a_dense_zero_is_not_pruned(tiny_llama: nn.Module, tiny_gpt2: nn.Module) -> None:

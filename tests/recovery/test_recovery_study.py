@@ -1,17 +1,28 @@
 """The sweep of recoveries: arms and their refusals, the same rows after a kill, zeros kept in every arm."""
 
+import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import write_jsonl
+from helpers import word_tokenizer, write_jsonl
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import labutils as lab
 from labutils.recovery import (
+    Diverged,
+    Recipe,
+    Recovered,
     RecoverySizes,
+    chosen_recipes,
+    held_out_reading,
+    if_able,
+    if_settled,
+    load_calibrations,
     load_readings,
     own_reading,
     pool_tasks,
@@ -19,16 +30,20 @@ from labutils.recovery import (
     task_mask_sweep,
     try_rates,
 )
-from labutils.recovery import study as study_module
-from labutils.recovery.stages import parse_arm
+from labutils.recovery import draws as draws_module
+from labutils.recovery import rates as rates_module
+from labutils.recovery.clock import Spent
+from labutils.recovery.draws import Bench, Draw
+from labutils.recovery.stages import parse_arm, way_of
 from labutils.recovery.task_masks import own_gain_over_tasks, own_mask_gain
+from labutils.stats.bootstrap import Interval
 
 pytest.importorskip("peft")
 ARMS = [
     "wanda", "wanda → lora", "wanda → norms", "wanda → all/logits@own", "wanda → reestimate", "wanda@own",
     "blocks → lora", "penalty → neurons", "neurons → all", "movement", "gradual", "lora@other",
 ]  # fmt: skip
-RATES = dict.fromkeys(["lora", "norms", "all/logits", "all", "penalty", "movement", "gradual"], 1e-3)
+RECIPES = {(way_of(arm), 0.5): Recipe(1e-3, 1e-3) for arm in ARMS} | {("lora", 0.0): Recipe(1e-3)}
 SIZES = RecoverySizes(n_calibration=2, n_training=4, seq_len=16, steps=2, batch_size=2, rank=2, prompt_len=4)
 
 
@@ -38,7 +53,7 @@ def loaded():
     _, tokenizer = lab.load_model("lab-llama")
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2,
         max_position_embeddings=256, tie_word_embeddings=True, initializer_range=0.3,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval(), tokenizer
@@ -54,27 +69,27 @@ def asked(loaded, tmp_path_factory) -> dict:
     readings.append(own_reading(model, readings[0].tokens, prompt_len=4))
     other = [lab.load_tokens(review, tokenizer, n_sequences=4, seq_len=16, seed=7 + draw) for draw in (0, 1)]
     return {
-        "arms": ARMS, "sparsities": [0.5], "draws": [0, 1], "text": review, "readings": readings, "rates": RATES,
+        "arms": ARMS, "sparsities": [0.5], "draws": [0, 1], "text": review, "readings": readings, "recipes": RECIPES,
         "sizes": SIZES, "pools": {"other": other}, "loaded": loaded,
     }  # fmt: skip
 
 
 def without_times(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.drop(columns="seconds").reset_index(drop=True)
+    return rows.drop(columns=["seconds", "wall_seconds"]).reset_index(drop=True)
 
 
 def test_a_killed_sweep_goes_on_to_the_same_rows(asked: dict, tmp_path: Path, monkeypatch) -> None:
     asked = {**asked, "draws": [1]}
     whole = recovery_sweep("lab-llama", **asked)
-    done, plain = [], study_module._Draw.carry_out
+    done, plain = [], Draw.carry_out
 
-    def counted(self, stages, sparsity):
+    def counted(self, stages, sparsity, recipe):
         if len(done) == 7:
             raise KeyboardInterrupt
         done.append(stages)
-        return plain(self, stages, sparsity)
+        return plain(self, stages, sparsity, recipe)
 
-    monkeypatch.setattr(study_module._Draw, "carry_out", counted)
+    monkeypatch.setattr(Draw, "carry_out", counted)
     with pytest.raises(KeyboardInterrupt):
         recovery_sweep("lab-llama", **asked, folder=tmp_path)
     done[:] = [None] * 8  # counts on from here, and stops nothing
@@ -87,6 +102,9 @@ def test_a_killed_sweep_goes_on_to_the_same_rows(asked: dict, tmp_path: Path, mo
     more = {**asked, "sizes": replace(SIZES, steps=3), "arms": ["wanda → norms"]}
     recovery_sweep("lab-llama", **more, folder=tmp_path)
     assert len(done) - 8 == len(ARMS) - 7 + 1  # other sizes are other runs
+    other_rate = {**more, "recipes": {("wanda → norms", 0.5): Recipe(2e-3)}}
+    recovery_sweep("lab-llama", **other_rate, folder=tmp_path)
+    assert len(done) - 8 == len(ARMS) - 7 + 2
     check_rows(whole)
 
 
@@ -101,7 +119,8 @@ def check_rows(rows: pd.DataFrame) -> None:
     arms = rows.drop_duplicates(["arm", "draw"]).set_index(["arm", "draw"])
     assert arms.loc[("lora@other", 1), "sparsity"] == 0 and arms.loc[("wanda", 1), "sparsity"] == 0.5
     assert (arms.xs(1, level="draw").loc[["wanda → norms", "movement"], "tokens"] == 2 * 2 * 16).all()
-    assert arms.loc[("wanda → norms", 1), "trained"] == 7 * 16
+    assert arms.loc[("wanda → norms", 1), "trained"] == 9 * 16
+    assert (rows.loc[rows["tokens"] > 0, "wall_seconds"] > 0).all()
     assert arms.loc[("wanda → lora", 1), "seconds"] > arms.loc[("wanda", 1), "seconds"] > 0
     gain = lab.contrast(rows, {"lora": ("wanda", "wanda → lora")})
     assert len(gain) == 10 and gain["value"].abs().sum() > 0
@@ -113,9 +132,11 @@ BAD = [
     ({"arms": ["wanda → lora/logit"]}, LookupError, "no goal"),
     ({"arms": ["penalty → wanda"]}, ValueError, "stands before the neurons"),
     ({"arms": ["wanda → lora@elsewhere"]}, LookupError, "no pool 'elsewhere'"),
-    ({"arms": ["wanda → head"]}, LookupError, "no learning rate for 'head'"),
+    ({"arms": ["wanda → head"]}, LookupError, "'wanda → head': no learning rate at sparsity 0.5"),
     ({"arms": ["wanda → lora@other"], "draws": [0, 2]}, ValueError, "has 2 draws, draw 2"),
     ({"arms": []}, ValueError, "lists of arms"),
+    ({"arms": ["wanda → lora"], "sparsities": [0.6]}, LookupError, "no learning rate at sparsity 0.6"),
+    ({"arms": ["blocks"], "sparsities": [0.7]}, ValueError, "count=3 must be from 1 to 2 of 4"),
 ]
 
 
@@ -130,23 +151,137 @@ def test_arms_say_what_they_do() -> None:
     assert [(s.kind, s.name, s.goal, s.data) for s in stages] == [
         ("prune", "sparsegpt", "text", "own"), ("train", "biases+norms+lora", "logits", "pool"),
     ]  # fmt: skip
-    assert [s.rated for s in stages] == [None, "biases+norms+lora/logits"]
-    assert [s.rated for s in parse_arm("movement")] == ["movement"]
-    assert [s.rated for s in parse_arm("wanda+obs → reestimate")] == [None, None]
+    assert [s.trains for s in stages] == [False, True]
+    assert [s.trains for s in parse_arm("movement")] == [True]
+    assert [s.trains for s in parse_arm("wanda+obs → reestimate")] == [False, False]
+    assert way_of("sparsegpt@own → biases+norms+lora/logits@pool") == "sparsegpt → biases+norms+lora/logits"
 
 
-def test_the_best_rate_is_chosen_on_other_text(asked: dict) -> None:
-    tried = try_rates(
-        "lab-llama", arms=["wanda → norms", "wanda → norms@own", "wanda → lora"], sparsity=0.5, text=asked["text"],
-        rates=[1e-3, 1e30], n_items=3, sizes=SIZES, loaded=asked["loaded"],
+def test_one_pruning_is_held_and_serves_the_arms_that_begin_with_it(asked: dict, monkeypatch) -> None:
+    calls, plain = [], draws_module.prune
+    monkeypatch.setattr(draws_module, "prune", lambda *given, **more: (calls.append(more), plain(*given, **more))[1])
+    mixed = ["wanda → norms", "magnitude", "wanda", "magnitude → norms", "wanda → lora"]
+    recipes = {**RECIPES, ("magnitude → norms", 0.5): Recipe(1e-3)}
+    rows = recovery_sweep("lab-llama", **{**asked, "arms": mixed, "recipes": recipes, "draws": [0]})
+    assert [call["method"] for call in calls] == ["magnitude", "wanda"]
+    assert list(rows["arm"].unique()) == ["dense", *mixed]
+
+
+def test_what_calibrates_trains_and_is_held_out_is_apart_in_a_finite_text(asked: dict, tmp_path: Path) -> None:
+    """Every document is one window of words that no other document has."""
+    words = [f"w{number}" for number in range(400)]
+    tokenizer = word_tokenizer(words, bos_token="<s>", eos_token="</s>")
+    text = write_jsonl(tmp_path / "apart.jsonl", [{"text": " ".join(words[k : k + 4])} for k in range(0, 400, 4)])
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+    ))  # fmt: skip
+    sizes = replace(SIZES, n_calibration=8, n_training=60, seq_len=6)
+    draw = Draw(Bench(model, tokenizer, [], text, sizes, {}), 3)
+    calibration, training = (draw.sequences("text", training=each)[0] for each in (False, True))
+    assert torch.equal(calibration, load_calibrations(text, tokenizer, sizes, [3])[0])
+    read = {"seq_len": 6, "seed": 5}
+    readings = load_readings([text], [], tokenizer, n_items=9, n_task_items=1, **read)
+    held_out = held_out_reading(text, tokenizer, n_read=9, n_items=9, **read)
+    pool = lab.sweeps.load_pool([text], tokenizer, n_draws=4, n_sequences=60, seq_len=6, behind=8)[text][3]
+    parts = [calibration, training, readings[0].tokens, held_out.tokens]
+    seen = [set(part[:, 1:5].flatten().tolist()) for part in parts]
+    assert [len(each) for each in seen] == [4 * 8, 4 * 60, 4 * 9, 4 * 9]
+    assert len(set.union(*seen)) == sum(map(len, seen))
+    assert not seen[0] & set(pool[:, 1:5].flatten().tolist())
+
+
+def test_the_best_rate_is_chosen_on_other_text(asked: dict, tmp_path: Path) -> None:
+    given = {"text": asked["text"], "held_out": asked["readings"][0], "sizes": SIZES, "loaded": asked["loaded"]}
+    arms = {"wanda → norms": [0.5], "wanda → norms@own": [0.5], "wanda → lora": [0.5], "wanda": [0.5], "lora": [0.5]}
+    tried = try_rates("lab-llama", arms=arms, rates=[1e-3, 1e15], n_more=0, **given, folder=tmp_path)
+    chosen = chosen_recipes(tried)
+    assert chosen == {
+        (way, s): Recipe(1e-3) for way, s in (("wanda → norms", 0.5), ("wanda → lora", 0.5), ("lora", 0.0))
+    }
+    assert tried.loc[tried["rate"] == 1e15, "loss"].isna().any() and not tried["settled"].any()
+    again = try_rates("lab-llama", arms=arms, rates=[1e-3, 1e15], n_more=0, **given, folder=tmp_path)
+    pd.testing.assert_frame_equal(tried, again)
+    rows = recovery_sweep("lab-llama", **{**asked, "arms": ["wanda → norms"], "draws": [10_000]})
+    same = rows[(rows["arm"] == "wanda → norms") & (rows["evaluation"] == asked["text"])]
+    first = tried.query("way == 'wanda → norms' and rate == 0.001")["loss"].item()
+    assert same["loss"].mean() == pytest.approx(first)
+    alone = try_rates("lab-llama", arms={"wanda → norms": [0.5]}, rates=[1e-2], **given)
+    assert chosen_recipes(alone) == {("wanda → norms", 0.5): Recipe(1e-2)} and alone["loss"].isna().all()
+    assert not alone["settled"].any()
+    with pytest.raises(ValueError, match="above 0"):
+        try_rates("lab-llama", arms={"wanda → norms": [0.5]}, rates=[], **given)
+
+
+def curve(best: float, *, ends: float = float("inf")):
+    """Trials whose loss is least at a rate, and has no value from another on."""
+
+    def trial(recipe: Recipe) -> tuple[float, float, float]:
+        loss = abs(math.log(recipe.rate / best))
+        return (float("nan") if recipe.rate >= ends else loss), 1.0, 2.0
+
+    return trial
+
+
+@pytest.mark.parametrize(
+    ("trial", "chosen", "settled", "count"),
+    [
+        (curve(3.0), 3.0, True, 3),
+        (curve(90.0), 81.0, True, 6),  # the grid goes on to 243
+        (curve(0.1), 1 / 9, True, 6),
+        (curve(1e6), 729.0, False, 7),  # it stops after four more
+        (curve(1e6, ends=9.0), 3.0, True, 3),  # what diverges is worse
+        (curve(0.3, ends=2.0), 1 / 3, True, 5),
+    ],
+)
+def test_a_grid_goes_on_until_its_best_lies_inside(trial, chosen, settled, count) -> None:
+    table = rates_module._try_way(trial, "wanda → lora", [1.0, 3.0, 9.0], [1.0], 4)
+    assert table.loc[table["chosen"], "rate"].item() == pytest.approx(chosen)
+    assert table["settled"].unique().tolist() == [settled] and len(table) == count
+
+
+def test_a_penalty_has_rates_tried_at_every_strength() -> None:
+    """The best rate grows with the strength, so that no search of one after the other would find both."""
+
+    def trial(recipe: Recipe) -> tuple[float, float, float]:
+        loss = abs(math.log(recipe.rate / recipe.strength)) * 2 + abs(math.log(recipe.strength / 9.0))
+        return loss, 1.0, 2.0
+
+    given = ("penalty → neurons", [1.0, 3.0, 9.0])
+    table = rates_module._try_way(trial, *given, [1.0, 3.0, 9.0], 4)
+    best = table[table["chosen"]].iloc[0]
+    assert best["rate"] == best["strength"] == 9.0 and best["settled"]
+    assert set(table["strength"]) == {1.0, 3.0, 9.0, 27.0}  # one beyond the end
+    assert set(table.loc[table["strength"] == 9.0, "rate"]) == {1.0, 3.0, 9.0, 27.0}
+    one = rates_module._try_way(trial, *given, [3.0], 4)
+    assert one.loc[one["chosen"], "rate"].item() == 3.0 and not one["settled"].any()  # of one strength nothing is known
+    with pytest.raises(ValueError, match="diverges at every rate from 0.111111 to 9"):
+        rates_module._try_way(curve(3.0, ends=1e-9), "wanda → lora", [1.0, 3.0, 9.0], [1.0], 2)
+
+
+def test_an_effect_is_judged_only_where_its_rates_are_settled() -> None:
+    interval = Interval.from_samples(1.0, np.linspace(0, 2, 200), level=0.95, n_items=3)
+    tried = pd.DataFrame(
+        [("one", "wanda → lora", 0.7, True, True), ("one", "wanda → all", 0.7, True, False),
+         ("one", "wanda → all", 0.5, True, True), ("one", "wanda → all", 0.7, False, False)],
+        columns=["model", "way", "sparsity", "chosen", "settled"],
     )  # fmt: skip
-    assert len(tried) == 4 and lab.recovery.chosen_rates(tried) == {"norms": 1e-3, "lora": 1e-3}
-    assert tried.loc[tried["rate"] == 1e30, "loss"].isna().all()
-    given = {"arms": ["wanda → norms"], "sparsity": 0.5, "text": asked["text"], "n_items": 3, "sizes": SIZES}
-    with pytest.raises(ValueError, match="diverges at every rate"):
-        try_rates("lab-llama", **given, rates=[1e30, 1e31], loaded=asked["loaded"])
-    alone = try_rates("lab-llama", **given, rates=[1e-2], loaded=asked["loaded"])
-    assert lab.recovery.chosen_rates(alone) == {"norms": 1e-2} and alone["loss"].isna().all()
+    assert if_settled(interval, tried, ["wanda → lora@own", "wanda"], [0.7]) is interval
+    assert if_settled(interval, tried, ["wanda → all"], [0.5]) is interval
+    loose = if_settled(interval, tried, ["wanda → lora", "wanda → all"], [0.5, 0.7])
+    assert not loose.defined and "wanda → all at 0.7 on one" in loose.note
+    with pytest.raises(LookupError, match="no rate was tried for blocks → lora"):
+        if_settled(interval, tried, ["blocks → lora"], [0.7])
+
+
+def test_a_model_that_cannot_be_read_has_diverged(asked: dict, monkeypatch) -> None:
+    def spoilt(model, *given, **more):
+        with torch.no_grad():
+            model.get_input_embeddings().weight.fill_(float("nan"))
+        return Recovered([], Spent(), 1, 8)
+
+    monkeypatch.setattr(draws_module, "recover", spoilt)
+    with pytest.raises(Diverged, match="lower the learning rate"):
+        recovery_sweep("lab-llama", **{**asked, "arms": ["wanda → norms"], "draws": [0]})
 
 
 def test_masks_of_tasks_are_kept_and_compared(asked: dict, tmp_path: Path) -> None:
@@ -170,6 +305,13 @@ def test_masks_of_tasks_are_kept_and_compared(asked: dict, tmp_path: Path) -> No
     over = own_gain_over_tasks(rows)
     assert over.estimate == pytest.approx(gain.groupby("evaluation")["value"].mean().mean())
     assert over.note == "over 2 tasks"
+    assert over.evidence.recompute() == over
+    config = copy.deepcopy(model.config)
+    model.config.rope_parameters = {"rope_type": "default", "rope_theta": 5.0}
+    before = len(list((tmp_path / "runs").glob("*.json")))
+    task_mask_sweep(model, tokenizer, sets, readings, **given, folder=tmp_path)
+    model.config = config
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 2 * before  # another configuration is another run
     none, no_overlaps = task_mask_sweep(model, tokenizer, {}, readings, **given)
     assert none.empty and no_overlaps.empty and not own_gain_over_tasks(none).defined
     alone = rows[rows["calibration"] == names[0]]
@@ -183,3 +325,21 @@ def test_a_guessing_model_is_told(asked: dict) -> None:
     losses = asked["readings"][0].losses(model, tokenizer)
     assert text["value"] == pytest.approx(sum(losses) / 3) and not text["usable"]  # random weights
     assert task["guessing"] == 0.25 and not task["usable"] and 0 <= task["low"] <= task["value"]
+
+
+def test_two_models_that_guess_are_not_compared() -> None:
+    checks = pd.DataFrame({"model": ["one", "two"], "evaluation": "task", "guessing": 0.25})
+    interval = Interval.from_samples(0.0, np.linspace(-1, 1, 200), level=0.95, n_items=3)
+
+    def scores(rates: dict[tuple[str, str], float]) -> pd.DataFrame:
+        rows = [
+            {"model": model, "arm": arm, "evaluation": "task", "item": item, "draw": draw,
+             "loss": float(item >= 60 * rate)}
+            for (model, arm), rate in rates.items() for item in range(60) for draw in (0, 1)
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    good = {("one", "a"): 0.3, ("one", "b"): 0.6, ("two", "a"): 0.5, ("two", "b"): 0.2}
+    assert if_able(interval, scores(good), checks, ["a", "b"]) is interval
+    floor = if_able(interval, scores({**good, ("one", "b"): 0.32}), checks, ["a", "b"])
+    assert not floor.defined and "on one neither of a, b" in floor.note

@@ -10,7 +10,7 @@ from labutils.pruning import prune
 from labutils.recovery import reestimate
 from labutils.recovery.places import is_norm
 from labutils.recovery.recovering import logit_divergence
-from labutils.recovery.reestimating import fit_line, fit_scale
+from labutils.recovery.reestimating import Sums
 
 TOKENS = torch.randint(3, 64, (12, 16), generator=torch.Generator().manual_seed(1))
 
@@ -60,18 +60,47 @@ def test_a_pruned_model_comes_nearer(tiny_gpt2: nn.Module) -> None:
     assert logit_divergence(wanted, after) < logit_divergence(wanted, before)
 
 
+def sums_of(x: torch.Tensor, y: torch.Tensor, parts: int = 3) -> Sums:
+    sums = Sums()
+    for one, other in zip(x.chunk(parts), y.chunk(parts), strict=True):
+        sums.add(one, other)
+    return sums
+
+
 def test_lines_are_those_of_least_squares() -> None:
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(50, 3, generator=generator), torch.randn(50, 3, generator=generator)
-    slope, shift = fit_line(x, y)
+    x, y = 30 + torch.randn(50, 3, generator=generator), torch.randn(50, 3, generator=generator) - 7
+    slope, shift = sums_of(x, y).line()
     for channel in range(3):
-        design = torch.stack([x[:, channel], torch.ones(50)], 1)
-        solved = torch.linalg.lstsq(design, y[:, channel, None]).solution[:, 0]
-        torch.testing.assert_close(torch.stack([slope[channel], shift[channel]]), solved, rtol=1e-4, atol=1e-5)
-        alone = torch.linalg.lstsq(x[:, channel, None], y[:, channel, None]).solution[0, 0]
-        torch.testing.assert_close(fit_scale(x, y)[channel], alone, rtol=1e-4, atol=1e-5)
-    slope, shift = fit_line(torch.full((4, 1), 2.0), torch.full((4, 1), 5.0))
-    assert slope.item() == 1 and shift.item() == 3 and fit_scale(torch.zeros(4, 1), torch.ones(4, 1)).item() == 1
+        one, target = x[:, channel, None].double(), y[:, channel, None].double()
+        design = torch.cat([one, torch.ones_like(one)], 1)
+        solved = torch.linalg.lstsq(design, target).solution[:, 0]
+        torch.testing.assert_close(torch.stack([slope[channel], shift[channel]]), solved)
+        torch.testing.assert_close(sums_of(x, y).scale()[channel], torch.linalg.lstsq(one, target).solution[0, 0])
+    torch.testing.assert_close(sums_of(x, y).means()[1], y.double().mean(0))
+    slope, shift = sums_of(torch.full((4, 1), 2.0), torch.full((4, 1), 5.0), 2).line()
+    assert slope.item() == 1 and shift.item() == 3
+    assert sums_of(torch.zeros(4, 1), torch.ones(4, 1), 2).scale().item() == 1
+
+
+def test_no_more_than_a_batch_is_held(tiny_opt: nn.Module, monkeypatch) -> None:
+    seen, plain = [], Sums.add
+
+    def noted(self, pruned, dense):
+        seen.append(len(pruned))
+        plain(self, pruned, dense)
+
+    monkeypatch.setattr(Sums, "add", noted)
+    whole = copy.deepcopy(tiny_opt)
+    prune(whole, TOKENS, method="magnitude", sparsity=0.5)
+    parts = copy.deepcopy(whole)
+    reestimate(whole, tiny_opt, TOKENS, batch_size=12)
+    assert set(seen) == {12 * 16}
+    seen.clear()
+    reestimate(parts, tiny_opt, TOKENS, batch_size=4)
+    assert set(seen) == {4 * 16}
+    for one, other in zip(parts.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_read_changes_nothing(tiny_llama: nn.Module) -> None:

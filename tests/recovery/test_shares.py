@@ -11,6 +11,10 @@ SHARES = {"one": 0.5, "two": 0.8, "three": 0.2}
 PAIRS = [("wanda", "wanda → lora")]
 
 
+def clock(seconds: float) -> dict[str, float]:
+    return {"seconds": seconds, "wall_seconds": 2 * seconds}
+
+
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
     """Pruning adds s nats at sparsity s; LoRA brings back the model's share of it; items differ, draws a little."""
@@ -20,12 +24,12 @@ def rows() -> pd.DataFrame:
         base = generator.normal(2, 0.5, 40)
         for item in range(40):
             common = {"model": model, "calibration": "text", "evaluation": "text", "item": item, "trained": 5}
-            made.append({**common, "arm": "dense", "sparsity": 0.0, "draw": -1, "loss": base[item], "seconds": 0.0})
+            made.append({**common, "arm": "dense", "sparsity": 0.0, "draw": -1, "loss": base[item], **clock(0.0)})
             for sparsity in (0.5, 0.7):
                 for draw in (0, 1):
                     for arm, left, took in (("wanda", 1.0, 1.0), ("wanda → lora", 1 - share, 4.0)):
                         loss = base[item] + sparsity * (left + generator.normal(0, 0.02))
-                        place = {"arm": arm, "sparsity": sparsity, "draw": draw, "loss": loss, "seconds": took}
+                        place = {"arm": arm, "sparsity": sparsity, "draw": draw, "loss": loss, **clock(took)}
                         made.append({**common, **place})
     return pd.DataFrame(made).assign(method=lambda frame: frame["arm"].str.split(" ").str[0])
 
@@ -43,11 +47,47 @@ def test_a_known_share_is_found(rows: pd.DataFrame) -> None:
 
 def test_every_cell_by_itself(rows: pd.DataFrame) -> None:
     table = recovered_shares(rows, PAIRS)
-    assert len(table) == 6 and (table["seconds"] == 3.0).all() and (table["trained"] == 5).all()
+    assert (
+        len(table) == 6
+        and (table["seconds"] == 3.0).all()
+        and (table["wall_seconds"] == 6.0).all()
+        and (table["trained"] == 5).all()
+    )
     for row in table.itertuples():
         assert row.estimate == pytest.approx(SHARES[row.model], abs=0.02)
     figure = share_by_time(table.assign(way="lora"), title="t")
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["50% removed", "70% removed"]
+
+
+def test_several_pairs_are_averaged_each_as_a_ratio_of_its_own() -> None:
+    """Two pairs at two sparsities with shares and damages that all differ, on exact rows."""
+    damages = {("a", 0.5): 1.0, ("a", 0.7): 4.0, ("b", 0.5): 0.5, ("b", 0.7): 2.0}
+    shares = {("a", 0.5): 0.1, ("a", 0.7): 0.4, ("b", 0.5): 0.9, ("b", 0.7): 0.6}
+    made = []
+    for item in range(30):
+        common = {"model": "one", "calibration": "text", "evaluation": "text", "item": item, "trained": 5, **clock(1.0)}
+        dense = 2 + 0.01 * item
+        made.append({**common, "arm": "dense", "sparsity": 0.0, "draw": -1, "loss": dense})
+        for (kind, sparsity), lost in damages.items():
+            for arm, left in ((kind, 1.0), (f"{kind} → lora", 1 - shares[kind, sparsity])):
+                made += [
+                    {**common, "arm": arm, "sparsity": sparsity, "draw": draw, "loss": dense + lost * left}
+                    for draw in (0, 1)
+                ]
+    rows = pd.DataFrame(made).assign(method=lambda frame: frame["arm"].str.split(" ").str[0])
+    pairs = [("a", "a → lora"), ("b", "b → lora")]
+    assert recovered_share(rows, pairs, below=0.5).estimate == pytest.approx(0.0)
+    assert recovered_share(rows, pairs).estimate == pytest.approx(0.5)
+    assert recovered_share(rows, pairs[1:]).estimate == pytest.approx(0.75)
+    table = recovered_shares(rows, pairs).set_index(["arm", "sparsity"])["estimate"]
+    assert {(arm[0], at): value for (arm, at), value in table.items()} == pytest.approx(shares)
+
+
+def test_a_share_can_be_computed_once_more_from_what_is_kept(rows: pd.DataFrame) -> None:
+    alone = share_over_models(rows[rows["model"] == "two"], PAIRS, below=0.5).overall
+    assert alone.evidence.recompute() == alone
+    over = share_over_models(rows, PAIRS, below=0.5).overall
+    assert over.evidence.recompute() == over and len(over.evidence.frame) == len(rows)
 
 
 def test_nothing_lost_has_no_share(rows: pd.DataFrame) -> None:

@@ -31,6 +31,7 @@ def test_a_pool_has_equal_parts(texts: str) -> None:
     tokenizer = word_tokenizer(TINY_WORDS, bos_token="<s>", eos_token="</s>")
     pool = lab.sweeps.load_pool([texts, "random"], tokenizer, n_draws=2, n_sequences=9, seq_len=8)
     assert [each.shape for own in pool.values() for each in own] == [(4, 8)] * 4
-    calibration = lab.load_tokens(texts, tokenizer, n_sequences=4, seq_len=8, seed=0)
-    assert not torch.equal(pool[texts][0], calibration)
+    behind = lab.sweeps.load_pool([texts, "random"], tokenizer, n_draws=2, n_sequences=9, seq_len=8, behind=3)
+    windows = lab.load_tokens(texts, tokenizer, n_sequences=7, seq_len=8, seed=1)
+    assert torch.equal(behind[texts][1], windows[3:]) and torch.equal(pool[texts][1], windows[:4])
     assert lab.sweeps.load_pool([], tokenizer, n_draws=2, n_sequences=9, seq_len=8) == {}
