@@ -43,6 +43,7 @@ class PrunedBlock:
         prune_again: prunes its matrices anew, by the same scores of their present weights.
         dense: the matrices before they were pruned.
         prune_as: prunes one matrix, of that name, from a weight and what its inputs are; writes it into the block.
+        damping: of Hessians, as `prune` was asked for.
     """
 
     walk: BlockWalk
@@ -52,6 +53,7 @@ class PrunedBlock:
     prune_again: Callable[[], None]
     dense: Mapping[str, Float[Tensor, "out in"]] = field(default_factory=dict)
     prune_as: Callable[[str, Tensor, Statistics], None] | None = None
+    damping: float = 0.01
 
     @property
     def layers(self) -> dict[str, Layer]:

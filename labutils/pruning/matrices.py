@@ -28,9 +28,9 @@ from labutils.pruning.reconstructions import (
     MaskedLayer,
     Reconstruction,
     Step,
-    steps_name,
 )
 from labutils.pruning.statistics import Statistics
+from labutils.pruning.step_names import steps_name
 
 Group = Literal["row", "matrix"]
 

@@ -18,8 +18,9 @@ from labutils.pruning.allocations import AdaptiveOwl, Allocation, Budgets, Dense
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.importance import SCORES, STEP
 from labutils.pruning.matrices import MatrixMethod, ScoreMethod, SparseGPT
-from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES, parse_steps
+from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES
 from labutils.pruning.registry import Registry, own_options
+from labutils.pruning.step_names import parse_steps
 
 
 @dataclass(frozen=True)
