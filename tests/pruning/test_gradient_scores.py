@@ -48,7 +48,37 @@ def test_scores_of_an_example_by_hand() -> None:
     for score, dropped in (("gblm", (1, 2)), ("wanda", (0, 2))):
         mask = prune_matrix(W, own, matrix_method(score), n_drop=2).mask
         assert [int(row.argmin()) for row in mask.int()] == list(dropped)
-    torch.testing.assert_close(regional_score(W, own, alpha=0.0), W.abs() * own.norms / math.sqrt(2))
+    torch.testing.assert_close(regional_score(W, own, alpha=0.0), W.abs() * own.norms)
+    torch.testing.assert_close(regional_score(W, own), W.abs() * (100 * own.gradient + own.norms))
+    for score in (gblm_score, regional_score):
+        averaged = score(W, own, alpha=3.0, average_inputs=True)
+        torch.testing.assert_close(averaged, W.abs() * (3 * own.gradient + own.norms / math.sqrt(2)))
+        torch.testing.assert_close(score(W, own, alpha=0.0, average_inputs=False), W.abs() * own.norms)
+
+
+def test_the_weight_of_gradients_is_an_option(tiny_llama: nn.Module, tokens: torch.Tensor, tmp_path: Path) -> None:
+    def pruned(method: str, **options: object) -> dict[str, torch.Tensor]:
+        model = copy.deepcopy(tiny_llama)
+        report = lab.prune(model, tokens, method=method, sparsity=0.5, **options)
+        assert all(report.options[name] == value for name, value in options.items())
+        return matrices(model)
+
+    wanda, gblm = pruned("wanda"), pruned("gblm")
+    for name, matrix in pruned("gblm", alpha=0.0).items():
+        assert torch.equal(matrix, wanda[name])  # without its gradients it is Wanda, however inputs are summed
+    assert any(not torch.equal(matrix, wanda[name]) for name, matrix in gblm.items())
+    assert any(not torch.equal(m, gblm[n]) for n, m in pruned("gblm", average_inputs=False).items())
+    assert all(torch.equal(m, gblm[n]) for n, m in pruned("gblm", alpha=100.0, average_inputs=True).items())
+    pruned("rgs+ls", alpha=7.0)
+    for wrong, message in ((-1.0, "0 or more"), ("much", "a number")):
+        with pytest.raises(ValueError, match=message):
+            lab.prune(tiny_llama, tokens, method="gblm", sparsity=0.5, alpha=wrong)
+    with pytest.raises(ValueError, match="must be True, False"):
+        lab.prune(tiny_llama, tokens, method="gblm", sparsity=0.5, average_inputs="both")
+    with pytest.raises(ValueError, match="option of score 'gblm' and score 'rgs'"):
+        lab.prune(tiny_llama, tokens, method="wanda", sparsity=0.5, alpha=1.0)
+    table = lab.pruning.list_methods().set_index("name")["options"]
+    assert table["gblm"] == "alpha, average_inputs" and table["pruner-zero"] == ""
 
 
 def test_gradients_that_are_all_alike_tell_nothing() -> None:
