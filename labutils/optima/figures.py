@@ -156,6 +156,29 @@ def _method_colour(method: str, methods: Sequence[str]) -> object:
     return PALETTE[method] if method in PALETTE else OTHER_COLOURS[methods.index(method) % len(OTHER_COLOURS)]
 
 
+def optimum_curves(rows: pd.DataFrame, *, title: str) -> Figure:
+    """The error over the smallest of all masks by the size of the part, a panel per way of choosing its inputs.
+
+    >>> optimum_curves(small_optima(model, tokens, methods=["wanda+ls"], n_inputs=[8, 14]), title="How near?")
+    """
+    ways, methods = (list(dict.fromkeys(rows[name])) for name in ("chosen", "method"))
+    figure, axes = plt.subplots(1, len(ways), figsize=(2.6 + 3.4 * len(ways), 4), sharey=True, squeeze=False)
+    masks = list(dict.fromkeys(name.partition("+")[0] for name in methods))
+    for axis, way in zip(axes.flat, ways, strict=True):
+        groups = rows[rows["chosen"] == way].groupby(["method", "n_inputs"])["ratio"]
+        middle, high = groups.median().unstack("method"), groups.quantile(0.95).unstack("method")
+        for method in methods:
+            colour, searched = _method_colour(method.partition("+")[0], masks), method.count("+") > 1
+            look = {"marker": "o" if searched else "x", "linestyle": "-" if searched else "--"}
+            axis.plot(middle.index, middle[method], color=colour, label=method, **look)
+            axis.plot(high.index, high[method], color=colour, linestyle=":", linewidth=1)
+        axis.set_xticks(middle.index)
+        axis.set(title=f"inputs that are {way}", xlabel="inputs of the part")
+    axes[0, 0].set_ylabel("error / smallest there is")
+    note = "medians over parts; dotted: their 95th percentiles; 1: the best of all masks"
+    return finish_figure(figure, title, note, legend_of=axes[0, 0])
+
+
 def size_curves(table: pd.DataFrame, *, title: str) -> Figure:
     """Layer error on the calibration text and on other text, by the amount of calibration text.
 

@@ -12,11 +12,15 @@ from labutils.pruning import prune
 
 
 def weight_movement(
-    model: nn.Module, calibration: Int64[Tensor, "n seq_len"], first: str, second: str, *, sparsity: float
-) -> pd.DataFrame:
+    model: nn.Module, calibration: Int64[Tensor, "n seq_len"], first: str, second: str, *, sparsity: float,
+    **options: object,
+) -> pd.DataFrame:  # fmt: skip
     """Every matrix pruned in two ways: what the second changes; the model stays dense.
 
     >>> weight_movement(model, tokens, "rgs", "rgs+regional", sparsity=0.5)["moved"].median()
+
+    Args:
+        **options: of `prune`.
 
     Returns:
         a row per matrix: block, layer, moved (the root mean square of the difference over that of the weights, of those
@@ -26,7 +30,7 @@ def weight_movement(
     pruned = []
     for method in (first, second):
         pruned.append(copy.deepcopy(model))
-        prune(pruned[-1], calibration, method=method, sparsity=sparsity)
+        prune(pruned[-1], calibration, method=method, sparsity=sparsity, **options)
     rows = []
     for index, pair in enumerate(zip(*(find_blocks(each)[1] for each in pruned), strict=True)):
         layers = [prunable_layers(block) for block in pair]

@@ -10,7 +10,8 @@ class PruneOptions:
     """Options of `prune` whatever the method and the allocation; those add their own, see `list_methods`.
 
     Attributes:
-        batch_size: calibration sequences that run together; speed and memory only.
+        batch_size: calibration sequences that run together; speed and memory only, but for `match` and `regional`,
+            whose steps each take the gradient of one batch.
         sequential: whether a block is pruned by what it reads behind the pruned blocks before it, as the papers do;
             False lets all blocks read the dense model's activations, in about half the time, and in a grid but once.
         restorable: whether a copy of the weights is kept, so that a failure half-way leaves the model as it was. False
