@@ -55,8 +55,8 @@ def warn_if_scarce(walk: BlockWalk, methods: Iterable[MatrixMethod], request: Re
     needed, given = needed_damping(walk), request.options.damping if damped else DAMPING
     if given < needed and not damped:
         tell_once(
-            f"{request.method.name}: {tokens_per_input(walk):.2g} calibration tokens per input of the widest matrix; its "
-            f"search takes no damping and is meant for {DAMPING_PER_INPUT / given:.3g} or more. Take more sequences"
+            f"{request.method.name}: {tokens_per_input(walk):.2g} calibration tokens per input of the widest matrix; "
+            f"its search takes no damping and is meant for {DAMPING_PER_INPUT / given:.3g} or more. Take more sequences"
         )
     elif given < needed:
         tell_once(
