@@ -174,6 +174,8 @@ def optimum_curves(rows: pd.DataFrame, *, title: str) -> Figure:
             axis.plot(high.index, high[method], color=colour, linestyle=":", linewidth=1)
         axis.set_xticks(middle.index)
         axis.set(title=f"inputs that are {way}", xlabel="inputs of the part")
+    axes[0, 0].set_yscale("log")
+    _plain_logarithms(axes[0, 0].yaxis)
     axes[0, 0].set_ylabel("error / smallest there is")
     note = "medians over parts; dotted: their 95th percentiles; 1: the best of all masks"
     return finish_figure(figure, title, note, legend_of=axes[0, 0])
@@ -219,7 +221,7 @@ def cost_scatter(costs: pd.DataFrame, *, unit: str, title: str) -> Figure:
     marks.add_legend(axis)
     axis.set_xscale("log")
     _plain_logarithms(axis.xaxis)
-    axis.set(xlabel="seconds of a pruning (median over draws)", ylabel=f"added loss ({unit})")
+    axis.set(xlabel="seconds of a pruning (median over repeats)", ylabel=f"added loss ({unit})")
     note = "bars: 95% intervals over items and calibration draws; grey: no method is both faster and better"
     return finish_figure(figure, title, note, legend_of=axis)
 

@@ -1,5 +1,6 @@
 """How much of the differences between methods is due to the mask, and how much to the reconstruction."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,7 +69,7 @@ def mean_shares(
     """Shares of the variance as of `two_way_shares`, a mean over sparsities and patterns, with an interval over models.
 
     Of several models the interval is Student's t over their shares, as the shares of other models are what is asked
-    for; of one model it resamples items and calibration draws, and tells nothing of others.
+    for, cut to what a share can be; of one model it resamples items and calibration draws, and tells nothing of others.
 
     >>> mean_shares(rows, ["magnitude", "wanda"], ["none", "ls"])["mask"]
 
@@ -91,7 +92,9 @@ def mean_shares(
                for model, part in chosen.groupby("model", sort=False)}  # fmt: skip
         table = pd.DataFrame({"model": list(own), "estimate": [share.estimate for share in own.values()]})
         several = len(own) > 1 and np.isfinite(table["estimate"]).all()
-        found[NAMES[each]] = interval_over_units(table) if several else next(iter(own.values()))
+        share = interval_over_units(table) if several else next(iter(own.values()))
+        low, high = (float(np.clip(end, 0, 1)) for end in (share.low, share.high))
+        found[NAMES[each]] = dataclasses.replace(share, low=low, high=high)
     return found
 
 

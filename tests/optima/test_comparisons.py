@@ -80,6 +80,10 @@ def test_mean_shares_over_sparsities_and_models(models: int) -> None:
         assert found[part].estimate == pytest.approx(0.5, abs=0.01)
         assert found[part].low <= found[part].estimate <= found[part].high
         assert (found[part].high - found[part].low) < 0.05
+    if models == 3:  # models that agree on nothing: no share lies outside 0 and 1
+        apart = pd.concat([planted_rows(float(model == 0), float(model > 0)).assign(model=f"m{model}")
+                           for model in range(3)])  # fmt: skip
+        assert (mean_shares(apart, masks, steps)["mask"].low, mean_shares(apart, masks, steps)["mask"].high) == (0, 1)
 
 
 def test_shares_of_the_logarithm_of_what_is_added() -> None:
