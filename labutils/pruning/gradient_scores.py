@@ -38,6 +38,8 @@ def pruner_zero_score(weight: Float[Tensor, "out in"], statistics: Statistics) -
     """W² · (g − min g) / (max g − min g) over the matrix, with g = √Σ g² (Pruner-Zero, 2406.02924).
 
     The weight with the smallest gradient scores zero, whatever its size. Gradients that are all alike tell nothing.
+    The authors take gradients on WikiText-2's train part, on which their formula was searched; here they are of the
+    calibration, as everything else.
     """
     gradient = statistics.gradient
     lowest, highest = gradient.min(), gradient.max()
