@@ -110,6 +110,7 @@ def error_scatter(points: pd.DataFrame, *, unit: str, title: str) -> Figure:
                 axis.plot(row.error, row.added, linestyle="none", markersize=6, alpha=0.85, **marks.of(row.method))
             axis.set_xscale("log")
             _plain_logarithms(axis.xaxis)
+            _bend(axis, cases.loc[cases["model"] == model, "added"])
             axis.set_title(f"{model}, {case}" if len(models) > 1 else case, fontsize=11)
         line[0].set_ylabel(f"added loss\n({unit})")
     for axis in axes[-1]:
@@ -221,9 +222,22 @@ def cost_scatter(costs: pd.DataFrame, *, unit: str, title: str) -> Figure:
     marks.add_legend(axis)
     axis.set_xscale("log")
     _plain_logarithms(axis.xaxis)
+    _bend(axis, costs["estimate"])
     axis.set(xlabel="seconds of a pruning (median over repeats)", ylabel=f"added loss ({unit})")
     note = "bars: 95% intervals over items and calibration draws; grey: no method is both faster and better"
     return finish_figure(figure, title, note, legend_of=axis)
+
+
+def _bend(axis: Axes, values: pd.Series) -> None:
+    """Where one method adds several times what the others do, the axis is logarithmic above twice the median."""
+    middle, most = float(values.abs().median()), float(values.abs().max())
+    if middle > 0 and most > 5 * middle:
+        axis.set_yscale("symlog", linthresh=2 * middle)
+        _plain_logarithms(axis.yaxis)
+        plain = [digit * 10.0**power for power in range(-3, 3) for digit in (1, 2, 5)]
+        axis.set_yticks([0, *(tick for tick in plain if middle / 2 <= tick < 2 * most)])
+        if values.min() >= 0:
+            axis.set_ylim(bottom=-0.1 * middle)
 
 
 def _plain_logarithms(axis: Axis) -> None:

@@ -44,6 +44,10 @@ def test_masks_have_colours_and_steps_have_shapes() -> None:
     costs = pd.DataFrame({"method": METHODS, "seconds": range(1, 7), "estimate": 0.2, "low": 0.1, "high": 0.3})
     axis = figures.cost_scatter(costs, unit="nats", title="t").axes[0]
     assert axis.get_xscale() == "log" and len(axis.containers) == len(METHODS)
+    assert axis.get_yscale() == "linear"
+    costs.loc[0, ["estimate", "high"]] = 9.0  # one far above the others
+    axis = figures.cost_scatter(costs, unit="nats", title="t").axes[0]
+    assert axis.get_yscale() == "symlog" and list(axis.get_yticks()) == [0, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 
 
 @pytest.mark.parametrize("counts", [[2], [2, 8, 32]])
