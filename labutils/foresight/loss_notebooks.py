@@ -125,30 +125,36 @@ def _optiprune_sweeps(p: Parameters, texts: Sequence[str], *, judged: bool) -> l
 
 
 def plan_best_possible(parameters: Parameters) -> StudyWork:
-    """12: masks × reconstructions, the claims' own methods, SparseLLM, and prunings by two texts."""
+    """12: masks × reconstructions, the claims' own methods, other weights of gradients, SparseLLM, timed prunings."""
     p = parameters
     crossed = [mask if step == "none" else f"{mask}+{step}" for mask in p["masks"] for step in p["steps"]]
-    methods = dict.fromkeys([*crossed, *p["others"]])
+    methods = list(dict.fromkeys([*crossed, *p["others"]]))
     forms = ["uniform", *(f"uniform/{pattern}" for pattern in p["patterns"])]
     judged = dict.fromkeys(["magnitude", "wanda", "sparsegpt", "gblm", "pruner-zero", *p["regional"]])
-    general, read = split_pair(p["texts"][0])
-    both = f"{p['domain']} + {general}"
-    readings = [f"{source} → {target}" for source in (general, p["domain"], both) for target in (read, p["domain"])]
-    named = [*p["texts"], p["domain"]] if p["domain"] else p["texts"]
-    layers = Windows((general,), p["n_calibration"], p["seq_len"], 0)
-    works = []
+    own = {"batch_size": p["batch_size"]}
+    swept = [([f"{method}/{form}" for form in forms for method in methods], p["sparsities"], own),
+             ([f"{method}/uniform" for method in judged], [p["claimed"]], own),
+             (["sparsegpt/uniform", "sparsellm/uniform"], p["concert_sparsities"], own)]  # fmt: skip
+    more = ["gblm/uniform", "rgs/uniform"]
+    swept += [(more, [p["claimed"]], {**own, "alpha": alpha}) for alpha in p["alphas"]]
+    layers = Windows((split_pair(p["texts"][0])[0],), p["n_calibration"], p["seq_len"], 0)
+    shape, works = (p["n_calibration"], p["seq_len"]), []
     for number, name in enumerate(p["models"]):
-        arms = [f"{method}/{form}" for form in forms for method in methods]
-        sweeps = loss_sweeps(p, p["texts"], arms, p["sparsities"], p["n_calibration"])
-        claims = [([f"{method}/uniform" for method in judged], [p["claimed"]]),
-                  (["sparsegpt/uniform", "sparsellm/uniform"], p["concert_sparsities"])]  # fmt: skip
-        for own, sparsities in claims:
-            sweeps += loss_sweeps(p, p["texts"], own, sparsities, p["n_calibration"])
-        if p["domain"]:
-            two = ["gblm/uniform", "wanda/uniform"]
-            sweeps += loss_sweeps(p, readings, two, [p["claimed"]], p["n_calibration"])
-        passes = (Pass(_once(p, _evaluated(named))), Pass(layers, 3 * p["n_layer_draws"]))
-        works.append(Work(model_of(p, name), tuple(sweeps), (), passes, loads=1 if number == 0 else 8))
+        sweeps = []
+        for arms, sparsities, options in swept:
+            sweeps += loss_sweeps(p, p["texts"], arms, sparsities, p["n_calibration"], **options)
+        singles = ()
+        if number == 0:  # `pruning_costs`, a first one not measured, and `weight_movement`
+            shown = [each for each in methods if each in (*p["masks"], *p["others"]) or each.startswith("wanda+")]
+            times = [
+                (method, p["n_repeats"] + (place == 0), max(p["sparsities"])) for place, method in enumerate(shown)
+            ]
+            times += [("rgs", 1, p["claimed"]), ("rgs+regional", 1, p["claimed"])]
+            singles = tuple(
+                Single(_request(method, sparsity, **own), shape, count) for method, count, sparsity in times
+            )
+        passes = (Pass(_once(p, _evaluated(p["texts"]))), Pass(layers, 3 * p["n_layer_draws"] + 3))
+        works.append(Work(model_of(p, name), tuple(sweeps), singles, passes, loads=1 if number == 0 else 8, copies=1))
     return StudyWork(tuple(works), rough="layers by themselves are not in it")
 
 
@@ -169,5 +175,5 @@ def plan_any_model(parameters: Parameters) -> StudyWork:
     return StudyWork((work,), rough="tuning and the check from outside are rough")
 
 
-def _request(method: str, sparsity: float):
-    return make_request(method, sparsity, None, "unstructured", False, 0, {})
+def _request(method: str, sparsity: float, **options: object):
+    return make_request(method, sparsity, None, "unstructured", False, 0, options)

@@ -1,13 +1,12 @@
-"""Layer errors against losses, masks of two scores, prunings by two calibrations: frames that intervals are made of."""
+"""Layer errors against losses, and masks of two scores: frames that intervals are made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
 from labutils.optima.layer_errors import ratios_to_best
-from labutils.stats.pairing import paired_differences
 
 
 def dispersion_gain(errors: pd.DataFrame, reference: str, candidate: str) -> pd.DataFrame:
@@ -32,30 +31,6 @@ def dispersion_gain(errors: pd.DataFrame, reference: str, candidate: str) -> pd.
     value = np.log(wide[candidate] / wide[reference])
     found = wide[["model", "draw", "sparsity"]].assign(item=wide["layer"], value=value, contrast=candidate)
     return found[np.isfinite(found["value"])]
-
-
-def between_calibrations(rows: pd.DataFrame, pairs: Mapping[str, tuple[str, str, str]], arm: str) -> pd.DataFrame:
-    """What one calibration of an arm gains over another, each pair read on one text.
-
-    >>> between_calibrations(rows, {"domain": ("lab:encyclopedic", "both", "lab:biomedical")}, "gblm")
-
-    Args:
-        rows: of `sweep` over pairs of texts.
-        pairs: name → (reference calibration, candidate calibration, text that is read).
-
-    Returns:
-        a frame of contrasts; a positive value favours the candidate. The items of different texts count as the same
-        ones, so that their cells can be compared in one interval.
-
-    Raises:
-        ValueError: a pair that the rows do not hold on the same items and draws.
-    """
-    frames = []
-    for name, (reference, candidate, text) in pairs.items():
-        part = rows[(rows["arm"] == arm) & (rows["evaluation"] == text)]
-        part = part.assign(by=part["calibration"], calibration="", evaluation="")
-        frames.append(paired_differences(part, {"by": reference}, {"by": candidate}).assign(contrast=name))
-    return pd.concat(frames, ignore_index=True)
 
 
 def loss_and_error(losses: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
@@ -115,3 +90,27 @@ def size_table(errors: pd.DataFrame, by: Sequence[str] = ("method", "n_sequences
     means = np.exp(groups[["error", "held_out"]].mean())
     widest = groups["tokens_per_input"].min()
     return means.assign(tokens_per_input=widest, gap=means["held_out"] / means["error"]).reset_index()
+
+
+def raised_errors(errors: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """How often one method has a larger layer error than another, and by how much they differ.
+
+    >>> raised_errors(layer_errors(...), [("wanda", "wanda+dsnot"), ("sparsegpt", "rose")])
+
+    Args:
+        pairs: of a method and what comes of it; both are in the rows, with the same problems.
+
+    Returns:
+        a row per pair: before, after, problems (layers × draws × sparsities), raised (share of them in which the error
+        rises by more than a millionth), ratio (geometric mean of the error after over that before) and held_out (the
+        same on other text).
+    """
+    keys, found = ["model", "draw", "layer", "pattern", "sparsity"], []
+    wide = {name: errors.pivot(index=keys, columns="method", values=name) for name in ("error", "held_out")}
+    for before, after in pairs:
+        ratios = {name: (table[after] / table[before]).dropna() for name, table in wide.items()}
+        means = {name: float(np.exp(np.log(ratio.clip(lower=1e-12)).mean())) for name, ratio in ratios.items()}
+        raised = float((ratios["error"] > 1 + 1e-6).mean())
+        found.append({"before": before, "after": after, "problems": len(ratios["error"]), "raised": raised,
+                      "ratio": means["error"], "held_out": means["held_out"]})  # fmt: skip
+    return pd.DataFrame(found)

@@ -110,6 +110,7 @@ def error_scatter(points: pd.DataFrame, *, unit: str, title: str) -> Figure:
                 axis.plot(row.error, row.added, linestyle="none", markersize=6, alpha=0.85, **marks.of(row.method))
             axis.set_xscale("log")
             _plain_logarithms(axis.xaxis)
+            _bend(axis, cases.loc[cases["model"] == model, "added"])
             axis.set_title(f"{model}, {case}" if len(models) > 1 else case, fontsize=11)
         line[0].set_ylabel(f"added loss\n({unit})")
     for axis in axes[-1]:
@@ -156,6 +157,31 @@ def _method_colour(method: str, methods: Sequence[str]) -> object:
     return PALETTE[method] if method in PALETTE else OTHER_COLOURS[methods.index(method) % len(OTHER_COLOURS)]
 
 
+def optimum_curves(rows: pd.DataFrame, *, title: str) -> Figure:
+    """The error over the smallest of all masks by the size of the part, a panel per way of choosing its inputs.
+
+    >>> optimum_curves(small_optima(model, tokens, methods=["wanda+ls"], n_inputs=[8, 14]), title="How near?")
+    """
+    ways, methods = (list(dict.fromkeys(rows[name])) for name in ("chosen", "method"))
+    figure, axes = plt.subplots(1, len(ways), figsize=(2.6 + 3.4 * len(ways), 4), sharey=True, squeeze=False)
+    masks = list(dict.fromkeys(name.partition("+")[0] for name in methods))
+    for axis, way in zip(axes.flat, ways, strict=True):
+        groups = rows[rows["chosen"] == way].groupby(["method", "n_inputs"])["ratio"]
+        middle, high = groups.median().unstack("method"), groups.quantile(0.95).unstack("method")
+        for method in methods:
+            colour, searched = _method_colour(method.partition("+")[0], masks), method.count("+") > 1
+            look = {"marker": "o" if searched else "x", "linestyle": "-" if searched else "--"}
+            axis.plot(middle.index, middle[method], color=colour, label=method, **look)
+            axis.plot(high.index, high[method], color=colour, linestyle=":", linewidth=1)
+        axis.set_xticks(middle.index)
+        axis.set(title=f"inputs that are {way}", xlabel="inputs of the part")
+    axes[0, 0].set_yscale("log")
+    _plain_logarithms(axes[0, 0].yaxis)
+    axes[0, 0].set_ylabel("error / smallest there is")
+    note = "medians over parts; dotted: their 95th percentiles; 1: the best of all masks"
+    return finish_figure(figure, title, note, legend_of=axes[0, 0])
+
+
 def size_curves(table: pd.DataFrame, *, title: str) -> Figure:
     """Layer error on the calibration text and on other text, by the amount of calibration text.
 
@@ -196,9 +222,22 @@ def cost_scatter(costs: pd.DataFrame, *, unit: str, title: str) -> Figure:
     marks.add_legend(axis)
     axis.set_xscale("log")
     _plain_logarithms(axis.xaxis)
-    axis.set(xlabel="seconds of a pruning (median over draws)", ylabel=f"added loss ({unit})")
+    _bend(axis, costs["estimate"])
+    axis.set(xlabel="seconds of a pruning (median over repeats)", ylabel=f"added loss ({unit})")
     note = "bars: 95% intervals over items and calibration draws; grey: no method is both faster and better"
     return finish_figure(figure, title, note, legend_of=axis)
+
+
+def _bend(axis: Axes, values: pd.Series) -> None:
+    """Where one method adds several times what the others do, the axis is logarithmic above twice the median."""
+    middle, most = float(values.abs().median()), float(values.abs().max())
+    if middle > 0 and most > 5 * middle:
+        axis.set_yscale("symlog", linthresh=2 * middle)
+        _plain_logarithms(axis.yaxis)
+        plain = [digit * 10.0**power for power in range(-3, 3) for digit in (1, 2, 5)]
+        axis.set_yticks([0, *(tick for tick in plain if middle / 2 <= tick < 2 * most)])
+        if values.min() >= 0:
+            axis.set_ylim(bottom=-0.1 * middle)
 
 
 def _plain_logarithms(axis: Axis) -> None:

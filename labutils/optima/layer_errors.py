@@ -9,7 +9,6 @@ reconstruction leaves undone), and of that one over the best of all methods' mas
 """
 
 import dataclasses
-import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -61,7 +60,7 @@ def layer_errors(
     Returns:
         a row per matrix, method and sparsity: the columns `about`, block, depth (0 to 1), layer (its name), kind (the
         last part of it), pattern, sparsity, method, reached, error, held_out, solved and solved_held_out (of least
-        squares on the same mask), dispersion (of kept weights over the inputs, against a binomial), seconds,
+        squares on the same mask), dispersion (of kept weights over the inputs, against a binomial) and
         tokens_per_input.
 
     Raises:
@@ -118,19 +117,17 @@ class _Matrix:
                 yield self._row(name, method, pattern, sparsity)
 
     def _row(self, name: str, method: MatrixMethod, pattern: tuple[int, int] | None, sparsity: float) -> dict:
-        started = time.perf_counter()
         own = dataclasses.replace(self.statistics, gradient=self.gradients.get(method.gradients))
         result = prune_matrix(
             self.weight, own, method, n_drop=round(sparsity * self.weight.numel()), pattern=pattern,
             factor=self._factor(method), ties=False,
         )  # fmt: skip
-        seconds = time.perf_counter() - started
         solved = self._solve(result.mask)
         return {
             "pattern": f"{pattern[0]}:{pattern[1]}" if pattern else "unstructured", "sparsity": sparsity,
             "method": name, "reached": 1 - result.mask.float().mean().item(),
             **self._errors(result.weight, ""), **self._errors(solved, "solved"),
-            "dispersion": input_dispersion(result.mask), "seconds": seconds,
+            "dispersion": input_dispersion(result.mask),
         }  # fmt: skip
 
     def _errors(self, pruned: Tensor, name: str) -> dict[str, float]:

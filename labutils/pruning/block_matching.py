@@ -7,7 +7,12 @@ matrices move: norms and biases stay, as everywhere in pruning. Two recipes:
   64 steps of Adam, whose rate is a hundredth of a matrix's own size (2e-4 for the weights of a 7B Llama) and falls to
   zero. If the block is farther from the dense one in the end, its weights are put back.
 - `optimise_regionally` is Wanda++'s (arXiv 2503.04992): five rounds of 32 steps of RMSprop on all weights, and pruning
-  anew after each. Its rate of 3e-7 is taken relative to weights of size 0.02, as those of a 7B Llama are.
+  anew after each. Its rate of 3e-7 is taken relative to weights of size 0.02, as those of a 7B Llama are. The steps
+  are smaller than half-precision weights lie apart, so float32 copies of the weights live through all rounds. The
+  authors take 32 of 128 sequences for every round; here every round goes through all of them, batch after batch.
+
+The targets are what the dense block makes of the *pruned* inputs, so that each block mends itself alone. Windows of a
+matrix, of half a block or of several blocks are not offered.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +43,7 @@ class PrunedBlock:
         prune_again: prunes its matrices anew, by the same scores of their present weights.
         dense: the matrices before they were pruned.
         prune_as: prunes one matrix, of that name, from a weight and what its inputs are; writes it into the block.
+        damping: of Hessians, as `prune` was asked for.
     """
 
     walk: BlockWalk
@@ -47,6 +53,7 @@ class PrunedBlock:
     prune_again: Callable[[], None]
     dense: Mapping[str, Float[Tensor, "out in"]] = field(default_factory=dict)
     prune_as: Callable[[str, Tensor, Statistics], None] | None = None
+    damping: float = 0.01
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -64,7 +71,9 @@ def match_block(block: PrunedBlock, *, steps: int = STEPS, rate: float = RATE) -
     """
     before = block_error(block)
     kept = {name: weight_matrix(layer).clone() for name, layer in block.layers.items()}
-    _descend(block, block.masks(), torch.optim.Adam, steps, rate, falling=True, betas=BETAS)
+    masks = block.masks()
+    values = {name: kept[name].float() * mask for name, mask in masks.items()}
+    _descend(block, values, masks, torch.optim.Adam, steps, rate, falling=True, betas=BETAS)
     if not block_error(block) < before:
         for name, layer in block.layers.items():
             weight_matrix(layer).copy_(kept[name])
@@ -73,11 +82,16 @@ def match_block(block: PrunedBlock, *, steps: int = STEPS, rate: float = RATE) -
 def optimise_regionally(
     block: PrunedBlock, *, rounds: int = ROUNDS, steps: int = ROUND_STEPS, rate: float = ROUND_RATE
 ) -> None:
-    """Rounds of steps on all weights towards the dense block's output, each followed by pruning anew, in place."""
+    """Rounds of steps on all weights towards the dense block's output, each followed by pruning anew, in place.
+
+    What is pruned anew is the block's weights; what moves are their copies in float32, which lose the same weights.
+    """
+    values = {name: weight_matrix(layer).to(torch.float32, copy=True) for name, layer in block.layers.items()}
     for _ in range(rounds):
         everywhere = {name: torch.ones_like(mask) for name, mask in block.masks().items()}
-        _descend(block, everywhere, torch.optim.RMSprop, steps, rate, falling=False)
+        _descend(block, values, everywhere, torch.optim.RMSprop, steps, rate, falling=False)
         block.prune_again()
+        values = {name: values[name] * mask for name, mask in block.masks().items()}
 
 
 def block_error(block: PrunedBlock) -> float:
@@ -92,15 +106,14 @@ def block_error(block: PrunedBlock) -> float:
 
 
 def _descend(
-    block: PrunedBlock, masks: dict[str, Tensor], kind: type[torch.optim.Optimizer], steps: int, rate: float,
-    *, falling: bool, **options: object,
+    block: PrunedBlock, values: dict[str, Tensor], masks: dict[str, Tensor], kind: type[torch.optim.Optimizer],
+    steps: int, rate: float, *, falling: bool, **options: object,
 ) -> None:  # fmt: skip
-    """Steps on the weights inside the masks, batch after batch; kept in float32 and written into the block each time.
+    """Steps on float32 weights inside the masks, in place, batch after batch; written into the block each time.
 
     Only the direction of the loss counts for both optimisers, so that its scale is free: it is relative.
     """
     layers, module = block.layers, block.walk.block(block.index)
-    values = {name: weight_matrix(layer).float() * masks[name] for name, layer in layers.items()}
     sizes = {name: (values[name].square().sum() / masks[name].sum().clamp(min=1)).sqrt().item() for name in layers}
     groups = [{"params": [values[name]], "lr": rate * sizes[name]} for name in layers]
     optimiser = kind(groups, lr=rate, **options)

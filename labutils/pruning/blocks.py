@@ -56,7 +56,10 @@ def prune_block(
         targets = walk.run(index)
         dense = {name: weight_matrix(layer).clone() for name, layer in matrices.layers.items()}
         matrices.prune()
-        block = PrunedBlock(walk, index, targets, lambda: matrices.masks, matrices.prune, dense, matrices.prune_as)
+        block = PrunedBlock(
+            walk, index, targets, lambda: matrices.masks, matrices.prune, dense, matrices.prune_as,
+            request.options.damping,
+        )  # fmt: skip
         method.of_block.reconstruct_block(block)
         matrices.find_errors(dense)
     return matrices.rows(), matrices.permutations()

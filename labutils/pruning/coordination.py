@@ -9,14 +9,18 @@ of the plain one α ‖z − X W_inᵀ‖² + γ ‖p − φ(z)‖² + β ‖Y �
 ridge regression, prunes them with SparseGPT by what they read (X and p), and then fits the states to the pruned
 matrices: p by a linear solve, z of the gated form in closed form, what stands inside φ by two Gauss-Newton steps. Four
 rounds and equal weights α, β, γ, as the authors' code has them for most blocks; no block is treated apart. Where that
-code takes pseudo-inverses for the regressions, these are solved with the damped Hessian.
+code takes pseudo-inverses for the regressions, these are solved with the damped Hessian, by the damping of `prune`.
+
+X, Y and the states stand in float32 for all tokens at once, as the method has it; a forecast counts them. The states
+are renewed a few thousand tokens at a time.
 
 Published tables prune only the first half of the blocks (an author, in the repository's issue 16): nothing here does.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -27,13 +31,14 @@ from labutils.models.structure import weight_matrix
 from labutils.pruning.block_matching import PrunedBlock
 from labutils.pruning.matrices import SparseGPT
 from labutils.pruning.methods import Method, register_method
-from labutils.pruning.reconstruction import damped_hessian
+from labutils.pruning.reconstruction import damped_hessian, factor_hessian
 from labutils.pruning.reconstructions import Reconstruction
 from labutils.pruning.statistics import Statistics
 
 ROUNDS, INNER_STEPS = 4, 2
 SAME = 0.02  # of what is the same computation, in bfloat16 at worst
-RIDGE = 0.01  # share of the mean diagonal, as of SparseGPT's Hessian
+CHUNK = 4096  # tokens whose states are renewed together
+FLOAT = 4  # bytes
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": nn.functional.silu,
     "gelu": nn.functional.gelu,
@@ -50,15 +55,11 @@ class Mlp:
         first: the matrices that read its inputs: one, or the gate's and the other's.
         last: the matrix that reads its inner states.
         activation: between them, a key of `ACTIVATIONS`.
-        inputs: of the first matrices, for all tokens.
-        inner: of the last one.
     """
 
     first: tuple[str, ...]
     last: str
     activation: str
-    inputs: Float[Tensor, "tokens in"]
-    inner: Float[Tensor, "tokens inner"]
 
 
 def coordinate(block: PrunedBlock, *, rounds: int = ROUNDS) -> None:
@@ -69,33 +70,40 @@ def coordinate(block: PrunedBlock, *, rounds: int = ROUNDS) -> None:
     """
     with _dense(block):
         mlp = find_mlp(block)
+        read = _record(block, (mlp.first[0], mlp.last))
+    inputs, inner = read[mlp.first[0]], read.pop(mlp.last)
     act, n_sequences = ACTIVATIONS[mlp.activation], block.walk.n_sequences
     layers = block.layers
     biases = {name: _bias(layers[name]) for name in (*mlp.first, mlp.last)}
     dense = {name: block.dense[name].float() for name in (*mlp.first, mlp.last)}
-    outputs = mlp.inner @ dense[mlp.last].T  # without the bias, which stays
-    outer = {name: mlp.inputs @ dense[name].T + biases[name] for name in mlp.first}
-    states, inner = dict(outer), mlp.inner
-    of_inputs = _statistics(mlp.inputs, n_sequences)
+    outputs = inner @ dense[mlp.last].T  # without the bias, which stays
+    states = {name: inputs @ dense[name].T + biases[name] for name in mlp.first}
+    of_inputs = _statistics(inputs, n_sequences)
     for _ in range(rounds):
         of_inner = _statistics(inner, n_sequences)
         for name in mlp.first:
-            fitted = _fit(of_inputs, mlp.inputs, states[name] - biases[name], dense[name])
+            fitted = _fit(of_inputs, inputs, states[name] - biases[name], dense[name], block.damping)
             block.prune_as(name, fitted, of_inputs)
-        block.prune_as(mlp.last, _fit(of_inner, inner, outputs, dense[mlp.last]), of_inner)
-        outer = {name: mlp.inputs @ weight_matrix(layers[name]).float().T + biases[name] for name in mlp.first}
-        last = weight_matrix(layers[mlp.last]).float()
-        inner = _inner_states(outputs, _activate(states, mlp.first, act), last)
-        states = _outer_states(states, outer, inner, mlp.first, act)
+        block.prune_as(mlp.last, _fit(of_inner, inner, outputs, dense[mlp.last], block.damping), of_inner)
+        matrices = {name: weight_matrix(layers[name]).float() for name in (*mlp.first, mlp.last)}
+        for start in range(0, len(inputs), CHUNK):
+            part = slice(start, start + CHUNK)
+            own = {name: values[part] for name, values in states.items()}
+            outer = {name: inputs[part] @ matrices[name].T + biases[name] for name in mlp.first}
+            inner[part] = _inner_states(outputs[part], _activate(own, mlp.first, act), matrices[mlp.last])
+            for name, values in _outer_states(own, outer, inner[part], mlp.first, act).items():
+                states[name][part] = values
 
 
 def find_mlp(block: PrunedBlock) -> Mlp:
     """The MLP of the block as it is, by trying which activation of which matrices' outputs gives another's inputs.
 
+    It is tried on the first batch of the calibration.
+
     Raises:
         LookupError: there is none of the two forms.
     """
-    read = _record(block)
+    read = _record(block, batches=1)
     layers = block.layers
     outputs = {
         name: inputs @ weight_matrix(layers[name]).float().T + _bias(layers[name]) for name, inputs in read.items()
@@ -109,9 +117,7 @@ def find_mlp(block: PrunedBlock) -> Mlp:
                 pairs = [((name,), alone)]
                 pairs += [((name, other), alone * outputs[other]) for other in shaped
                           if other != name and torch.equal(read[other], read[name])]  # fmt: skip
-                candidates += [
-                    (_distance(made, inner), Mlp(first, last, activation, read[name], inner)) for first, made in pairs
-                ]
+                candidates += [(_distance(made, inner), Mlp(first, last, activation)) for first, made in pairs]
     if candidates:
         distance, found = min(candidates, key=lambda candidate: candidate[0])
         if distance < SAME:
@@ -136,17 +142,25 @@ def _dense(block: PrunedBlock) -> Iterator[None]:
             weight_matrix(layer).copy_(pruned[name])
 
 
-def _record(block: PrunedBlock) -> dict[str, Float[Tensor, "tokens in"]]:
-    """What every linear layer of the block reads, over all tokens that are no padding; experts are left out."""
+def _record(
+    block: PrunedBlock, names: Collection[str] | None = None, *, batches: int | None = None
+) -> dict[str, Float[Tensor, "tokens in"]]:
+    """What linear layers of the block read, over all tokens that are no padding; experts are left out.
+
+    Args:
+        names: of the layers; all by default.
+        batches: of the calibration, from the first on; all by default.
+    """
     seen: dict[str, list[Tensor]] = {}
     layers = {name: layer for name, layer in block.layers.items() if isinstance(layer, nn.Module)}
+    layers = {name: layer for name, layer in layers.items() if names is None or name in names}
     hooks = []
     try:
         for name, layer in layers.items():
             keep = seen.setdefault(name, [])
             hooks.append(layer.register_forward_pre_hook(lambda _, args, keep=keep: keep.append(args[0].detach())))
         with eval_mode(block.walk.block(block.index)):
-            for _, mask in block.walk.outputs_of(block.index):
+            for _, mask in islice(block.walk.outputs_of(block.index), batches):
                 for kept in seen.values():
                     if kept:
                         flat = kept[-1].reshape(-1, kept[-1].shape[-1]).float()
@@ -154,7 +168,7 @@ def _record(block: PrunedBlock) -> dict[str, Float[Tensor, "tokens in"]]:
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: torch.cat(kept) for name, kept in seen.items() if kept}
+    return {name: torch.cat(seen.pop(name)) for name in list(seen) if seen[name]}
 
 
 def _statistics(inputs: Tensor, n_sequences: int) -> Statistics:
@@ -162,10 +176,10 @@ def _statistics(inputs: Tensor, n_sequences: int) -> Statistics:
     return Statistics(hessian, inputs.norm(dim=0), inputs[:256], len(inputs), inputs.sum(dim=0), n_sequences)
 
 
-def _fit(own: Statistics, inputs: Tensor, targets: Tensor, dense: Tensor) -> Tensor:
+def _fit(own: Statistics, inputs: Tensor, targets: Tensor, dense: Tensor, damping: float) -> Tensor:
     """The matrix whose outputs are nearest to the targets, by ridge regression towards the dense one."""
     hessian = own.hessian.double()
-    damped = damped_hessian(hessian, RIDGE)
+    damped = damped_hessian(hessian, factor_hessian(hessian, damping=damping, inverse=False).damping)
     right = (inputs.T @ targets).double() * (2 / own.n_sequences) + (damped - hessian) @ dense.T.double()
     return torch.cholesky_solve(right, torch.linalg.cholesky(damped)).T.float()
 
@@ -175,11 +189,11 @@ def _activate(states: dict[str, Tensor], first: tuple[str, ...], act: Callable[[
 
 
 def _inner_states(outputs: Tensor, activated: Tensor, last: Tensor) -> Tensor:
-    """p: the minimum of ‖Y − p Wᵀ‖² + ‖p − activated‖²."""
-    system = last.T.double() @ last.double()
+    """p: the minimum of ‖Y − p Wᵀ‖² + ‖p − activated‖², a + (Y − a Wᵀ) (I + W Wᵀ)⁻¹ W."""
+    system = last.double() @ last.T.double()
     system.diagonal().add_(1.0)
-    right = (outputs @ last + activated).double()
-    return torch.cholesky_solve(right.T, torch.linalg.cholesky(system)).T.float()
+    rest = (outputs - activated @ last.T).T.double()
+    return activated + torch.cholesky_solve(rest, torch.linalg.cholesky(system)).T.float() @ last
 
 
 def _outer_states(
@@ -236,6 +250,22 @@ class Coordination(Reconstruction):
 
     def reconstruct_block(self, block: PrunedBlock) -> None:
         coordinate(block)
+
+    def block_memory(self, shapes: Sequence[tuple[int, int]], tokens: int) -> int:
+        width, inner, n_first = _mlp_shape(shapes)
+        return FLOAT * tokens * (2 * width + (2 + n_first) * inner) + 4 * FLOAT * inner**2
+
+    def block_operations(self, shapes: Sequence[tuple[int, int]], tokens: int) -> int:
+        width, inner, n_first = _mlp_shape(shapes)
+        products = 2 * tokens * (inner**2 + (2 * n_first + 3) * width * inner)  # a Gram matrix, fits, and states
+        solves = 2 * (inner**3 + width**3 + 2 * width * inner * (inner + n_first * width))  # in double precision
+        return ROUNDS * (products + solves) + 2 * tokens * width**2
+
+
+def _mlp_shape(shapes: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
+    """The width of a block, the inner width of its MLP, and how many matrices lead to it, by the matrices' shapes."""
+    width, inner = max(shapes, key=lambda shape: shape[1])
+    return width, inner, max(1, sum(shape == (inner, width) for shape in shapes))
 
 
 @dataclass(frozen=True)

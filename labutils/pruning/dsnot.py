@@ -8,8 +8,9 @@ whose loss brings ε towards zero too. Nothing that has moved moves again.
 Means say nothing of how inputs vary together, so the error of the layer's output may rise, and it often does.
 
 Two choices are ours: the variance is that over all tokens, where the authors' code averages those inside the sequences;
-and a weight whose input does not vary comes last. Their code leaves the matrices of the MLP alone; here a method prunes
-every matrix alike.
+and a weight whose input does not vary, which moves the mean at no cost in variance, comes before all others of its sign
+(a / 0, so the largest a first). Their code leaves the matrices of the MLP alone; here a method prunes every matrix
+alike.
 """
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 CYCLES = 50
 THRESHOLD = 0.1  # of |ε|, below which a row is left alone
+NO_VARIANCE = 1e-200  # in the place of a variance of zero: below any other in single precision
 
 
 def balance_means(
@@ -49,7 +51,7 @@ def balance_means(
         the new mask, with as many kept weights in every row, and in every group of a pattern.
     """
     part = weight.double() * sums.double()  # a
-    value = torch.where(variances > 0, part / torch.where(variances > 0, variances, 1.0), 0.0)
+    value = part / variances.double().clamp(min=NO_VARIANCE)
     cost = (weight.abs() * norms).double()
     kept, waiting, fixed = mask.clone(), ~mask, mask.clone()  # dropped ones not tried; kept ones that may go
     missing = (part * ~mask).sum(dim=1)  # ε

@@ -34,6 +34,7 @@ class Score(NamedTuple):
         gradients: which it reads, see `gradients`: of the model's loss, of the norm of the block's output, or none.
         choose: for a score that reads the factorised Hessian in the place of norms: what chooses the mask, with the
             arguments of `sparsegpt`, and returns a matrix and the mask. Scores then rank over the whole model only.
+        options: keyword arguments of the function that are options of `prune`: "alpha", "average_inputs".
     """
 
     function: ScoreFunction
@@ -42,6 +43,7 @@ class Score(NamedTuple):
     of_package: bool = False
     gradients: Literal["model", "block"] | None = None
     choose: Callable[..., tuple[Tensor, Tensor]] | None = None
+    options: tuple[str, ...] = ()
 
 
 def magnitude_score(

@@ -28,9 +28,9 @@ from labutils.pruning.reconstructions import (
     MaskedLayer,
     Reconstruction,
     Step,
-    steps_name,
 )
 from labutils.pruning.statistics import Statistics
+from labutils.pruning.step_names import steps_name
 
 Group = Literal["row", "matrix"]
 
@@ -108,6 +108,7 @@ class ScoreMethod(MatrixMethod):
     score: str
     search: str | None = None
     reconstruction: str = "none"
+    options: tuple[tuple[str, float | bool], ...] = ()  # of the score's function, where not its own defaults
 
     @property
     def name(self) -> str:
@@ -167,7 +168,7 @@ class ScoreMethod(MatrixMethod):
         if score.choose is not None:
             return score.function(weight.to(factor.upper.dtype), factor)
         read = statistics if score.gradients or statistics is None else statistics.norms
-        return score.function(weight.float(), read)
+        return score.function(weight.float(), read, **dict(self.options))
 
     def prune(
         self, weight: Tensor, statistics: Statistics | None, *, n_drop: int, pattern: tuple[int, int] | None,

@@ -7,7 +7,7 @@ A method name is a registered method (`sparsegpt`, `optiprune`, …), or a regis
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -16,42 +16,13 @@ from torch import Tensor
 from labutils.core.options import suggest
 from labutils.pruning.allocations import AdaptiveOwl, Allocation, Budgets, DenseModel, Uniform, matrix_budgets
 from labutils.pruning.dense_statistics import DenseStatistics
+from labutils.pruning.gradient_scores import ALPHA
 from labutils.pruning.importance import SCORES, STEP
 from labutils.pruning.matrices import MatrixMethod, ScoreMethod, SparseGPT
-from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES, parse_steps
-from labutils.pruning.registry import Registry, own_options
-
-
-@dataclass(frozen=True)
-class PruneOptions:
-    """Options of `prune` whatever the method and the allocation; those add their own, see `list_methods`.
-
-    Attributes:
-        batch_size: calibration sequences that run together; speed and memory only.
-        sequential: whether a block is pruned by what it reads behind the pruned blocks before it, as the papers do;
-            False lets all blocks read the dense model's activations, in about half the time, and in a grid but once.
-        restorable: whether a copy of the weights is kept, so that a failure half-way leaves the model as it was. False
-            spares the memory of one copy; a model whose pruning then fails is to be loaded anew. `prune_grid` keeps a
-            copy in any case, from which every pruning starts.
-        damping: share of the Hessian's mean diagonal that is added to it (SparseGPT's 0.01).
-        block_size: columns whose SparseGPT mask is chosen together.
-        group: compare scores by "row" or "matrix" instead of the score's own default.
-    """
-
-    batch_size: int = 8
-    sequential: bool = True
-    restorable: bool = True
-    damping: float = 0.01
-    block_size: int = 128
-    group: Literal["row", "matrix"] | None = None
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.block_size < 1:
-            raise ValueError(f"batch_size ({self.batch_size}) and block_size ({self.block_size}) must be at least 1.")
-        if self.group not in (None, "row", "matrix"):
-            raise ValueError(f'group={self.group!r} must be None, "row" or "matrix".')
-        if not 0 < self.damping < math.inf:
-            raise ValueError(f"damping ({self.damping}) must be above 0 and finite.")
+from labutils.pruning.prune_options import PruneOptions
+from labutils.pruning.reconstructions import RECONSTRUCTIONS, SEARCHES
+from labutils.pruning.registry import NO_OPTION, Registry, own_options
+from labutils.pruning.step_names import parse_steps
 
 
 class Method:
@@ -188,6 +159,37 @@ class _ByScore(Method):
         return self.method
 
 
+@dataclass(frozen=True)
+class _ByGradients(Method):
+    """A score that weighs gradients beside the norms of the inputs.
+
+    Attributes:
+        alpha: of the gradient.
+        average_inputs: whether the norms are a mean over sequences; None for what the score's own formula has.
+    """
+
+    method: ScoreMethod = field(metadata=NO_OPTION)
+    alpha: float = ALPHA
+    average_inputs: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(f"alpha={self.alpha!r} must be 0 or more, and finite; at 0 no gradient counts.")
+
+    @property
+    def name(self) -> str:
+        return self.method.name
+
+    @property
+    def streamable(self) -> bool:
+        return self.method.gradients != "model"
+
+    def matrix_method(self, sparsity: float) -> MatrixMethod:
+        asked = {"alpha": None if self.alpha == ALPHA else self.alpha, "average_inputs": self.average_inputs}
+        given = tuple((name, value) for name, value in asked.items() if value is not None)
+        return dataclasses.replace(self.method, options=given)
+
+
 def method_kind(name: str) -> Callable[..., Method]:
     """What makes the method of that name from its options.
 
@@ -197,9 +199,10 @@ def method_kind(name: str) -> Callable[..., Method]:
     if name in METHODS:
         return METHODS[name]
     try:
-        return partial(_ByScore, ScoreMethod(*parse_steps(name)))
+        method = ScoreMethod(*parse_steps(name))
     except LookupError as error:
         raise LookupError(_explain_unknown(name)) from error
+    return partial(_ByGradients if SCORES[method.score].options else _ByScore, method)
 
 
 def _explain_unknown(name: str) -> str:

@@ -7,7 +7,7 @@
 name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from labutils.pruning.admm import STEPS, admm_on_mask
 from labutils.pruning.block_matching import ROUND_STEPS, ROUNDS, PrunedBlock, match_block, optimise_regionally
 from labutils.pruning.block_matching import STEPS as STEPS_OF_MATCH
 from labutils.pruning.dsnot import balance_means
-from labutils.pruning.importance import SCORES, STEP
+from labutils.pruning.importance import STEP
 from labutils.pruning.least_squares import CHUNK_BYTES, least_squares, least_squares_operations
 from labutils.pruning.patterns import inside_mask
 from labutils.pruning.reconstruction import Factor, obs_update
@@ -102,6 +102,14 @@ class Reconstruction(Step):
     def reconstruct_block(self, block: PrunedBlock) -> None:
         """Change the kept weights of a whole block, in place."""
 
+    def block_memory(self, shapes: Sequence[tuple[int, int]], tokens: int) -> int:
+        """Bytes of a block's own work that grow with the tokens, beside its targets; `shapes` of its matrices."""
+        return 0
+
+    def block_operations(self, shapes: Sequence[tuple[int, int]], tokens: int) -> int:
+        """Operations of a block's own work, as of `operations`, beside the steps with gradients."""
+        return 0
+
 
 class MaskSearch(Step):
     """Changes the mask. A subclass defines `search`."""
@@ -165,31 +173,6 @@ def _register(name: str, registry: Registry) -> Callable[[Kind], Kind]:
         return kind
 
     return register
-
-
-def parse_steps(name: str) -> tuple[str, str | None, str]:
-    """The score, the mask search or None, and the reconstruction that a method's name stands for.
-
-    >>> parse_steps("wanda+swaps+ls"), parse_steps("ria")
-    (('wanda', 'swaps', 'ls'), ('ria', None, 'none'))
-
-    Raises:
-        LookupError: one of the names is unknown, or they stand in another order.
-    """
-    score, *steps = name.split(STEP)
-    search = steps.pop(0) if steps and steps[0] in SEARCHES else None
-    reconstruction = steps.pop(0) if steps and steps[0] in RECONSTRUCTIONS else "none"
-    if score not in SCORES or steps:
-        raise LookupError(
-            f"There is no method {name!r}: after a score may stand one mask search ({', '.join(SEARCHES)}) and then "
-            f"one reconstruction ({', '.join(RECONSTRUCTIONS)}), each behind a {STEP!r}. Scores: {', '.join(SCORES)}."
-        )
-    return score, search, reconstruction
-
-
-def steps_name(score: str, search: str | None, reconstruction: str) -> str:
-    """The shortest name of a score and what follows it."""
-    return STEP.join([score, *([search] if search else []), *([reconstruction] if reconstruction != "none" else [])])
 
 
 @register_reconstruction("none")

@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
 from typing import Generic, TypeVar
 
 from labutils.core.options import suggest
 
 Item = TypeVar("Item")
+NO_OPTION = {"option": False}  # metadata of a field that is no option of `prune`
 
 
 class Registry(Mapping[str, Item], Generic[Item]):
@@ -63,8 +65,18 @@ class Registry(Mapping[str, Item], Generic[Item]):
 
 
 def option_names(kind: object) -> list[str]:
-    """The options of a method or an allocation: the fields of its dataclass; none where it is no dataclass."""
-    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    """The options of a method or an allocation: the fields of its dataclass; none where it is no dataclass.
+
+    Of a `partial` of a class these are the fields that are left to choose.
+    """
+    return [field.name for field in _option_fields(kind)]
+
+
+def _option_fields(kind: object) -> list[dataclasses.Field]:
+    made, given = (kind.func, len(kind.args)) if isinstance(kind, partial) else (kind, 0)
+    if not dataclasses.is_dataclass(made):
+        return []
+    return [field for field in dataclasses.fields(made)[given:] if field.metadata.get("option", True)]
 
 
 def own_options(item: object) -> dict[str, object]:
@@ -78,7 +90,7 @@ def check_values(kind: object, given: Mapping[str, object]) -> None:
     Raises:
         ValueError: it says what the option must be.
     """
-    for field in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+    for field in _option_fields(kind):
         if field.name not in given:
             continue
         value, default = given[field.name], field.default
@@ -90,6 +102,8 @@ def check_values(kind: object, given: Mapping[str, object]) -> None:
             whole = field.type in (int, "int")
             fits = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
             what = "a whole number" if whole else "a number"
+        elif field.type in (bool | None, "bool | None"):
+            fits, what = value is None or isinstance(value, bool), "True, False or None"
         else:
             continue
         if not fits:

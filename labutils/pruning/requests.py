@@ -123,6 +123,7 @@ def check_options(options: Mapping[str, object], kinds: Iterable[Kinds], *, aske
     """
     here = {*option_names(PruneOptions)} | {name for pair in kinds for kind in pair for name in option_names(kind)}
     owners = {"prune": option_names(PruneOptions)}
+    owners |= {f"score {name!r}": list(score.options) for name, score in SCORES.items() if score.options}
     owners |= {f"method {name!r}": own for name, kind in METHODS.items() if (own := option_names(kind))}
     owners |= {f"allocation {name!r}": own for name, kind in ALLOCATIONS.items() if (own := option_names(kind))}
     for name in options:
@@ -148,7 +149,7 @@ def list_methods() -> pd.DataFrame:
     Returns:
         kind ("score", "search", "reconstruction", "method" or "allocation"), name, its own options, and what it does.
     """
-    rows = [("score", name, "", _first_line(score.function)) for name, score in SCORES.items()]
+    rows = [("score", name, ", ".join(score.options), _first_line(score.function)) for name, score in SCORES.items()]
     kinds = {"search": SEARCHES, "reconstruction": RECONSTRUCTIONS, "method": METHODS, "allocation": ALLOCATIONS}
     for noun, registry in kinds.items():
         rows += [(noun, name, ", ".join(option_names(kind)), _first_line(kind)) for name, kind in registry.items()]

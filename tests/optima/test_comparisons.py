@@ -6,13 +6,13 @@ import pytest
 
 import labutils as lab
 from labutils.optima.comparisons import (
-    between_calibrations,
     dispersion_gain,
     loss_and_error,
     order_agreement,
+    raised_errors,
     size_table,
 )
-from labutils.optima.shares import named_shares, two_way_shares
+from labutils.optima.shares import mean_shares, named_shares, two_way_shares
 from labutils.stats.two_way import PARTS, two_way_share
 from labutils.sweeps import SweepSizes, load_calibration, sweep
 
@@ -65,6 +65,56 @@ def test_shares_of_mask_and_reconstruction() -> None:
         two_way_shares(planted_rows(0, 1), ["magnitude", "wanda"], ["none", "admm"])
 
 
+@pytest.mark.parametrize("models", [1, 3])
+def test_mean_shares_over_sparsities_and_models(models: int) -> None:
+    """At one sparsity the mask explains all, at the other the reconstruction: half each, in every model."""
+    masks, steps = ["magnitude", "wanda"], ["none", "ls", "obs"]
+    parts = []
+    for model in range(models):
+        for sparsity, planted in ((0.5, (1.0 + model, 0.0)), (0.7, (0.0, 1.0))):
+            parts.append(planted_rows(*planted).assign(model=f"m{model}", sparsity=sparsity))
+    rows = pd.concat(parts)
+    found = mean_shares(rows, masks, steps)
+    assert sum(share.estimate for share in found.values()) == pytest.approx(1)
+    for part in ("mask", "reconstruction"):
+        assert found[part].estimate == pytest.approx(0.5, abs=0.01)
+        assert found[part].low <= found[part].estimate <= found[part].high
+        assert (found[part].high - found[part].low) < 0.05
+    if models == 3:  # models that agree on nothing: no share lies outside 0 and 1
+        apart = pd.concat([planted_rows(float(model == 0), float(model > 0)).assign(model=f"m{model}")
+                           for model in range(3)])  # fmt: skip
+        assert (mean_shares(apart, masks, steps)["mask"].low, mean_shares(apart, masks, steps)["mask"].high) == (0, 1)
+
+
+def test_shares_of_the_logarithm_of_what_is_added() -> None:
+    """Added losses that are a product of mask and step: all of their logarithms' variance is explained by the two."""
+    rows = planted_rows(0, 0)
+    dense = rows[rows["method"] == "magnitude"].assign(method="dense", sparsity=0.0)
+    times = {"magnitude": 8.0, "wanda": 2.0}, {"none": 4.0, "ls": 1.0, "obs": 1.0}
+    names = rows["method"].str.split("+", n=1)
+    added = names.str[0].map(times[0]) * names.str[1].fillna("none").map(times[1])
+    base = rows[rows["method"] == "magnitude"].set_index(["draw", "item"])["loss"]
+    own = pd.Series(base.groupby("item").mean().loc[rows["item"]].to_numpy(), index=rows.index)
+    rows = pd.concat([dense, rows.assign(loss=own + added)])
+    found = mean_shares(rows, list(times[0]), list(times[1]), logs=True)
+    assert found["both together"].estimate == pytest.approx(0, abs=1e-3)
+    by_step = np.var(np.log([4.0, 1, 1])) / (np.var(np.log([4.0, 1, 1])) + np.var(np.log([8.0, 2])))
+    assert found["reconstruction"].estimate == pytest.approx(by_step, abs=1e-3)
+    assert mean_shares(rows, list(times[0]), list(times[1]))["both together"].estimate > 0.02
+    none = rows.assign(loss=rows["loss"].where(rows["method"] != "wanda", rows["loss"] - 100))
+    assert np.isnan(mean_shares(none, list(times[0]), list(times[1]), logs=True)["mask"].estimate)
+
+
+def test_how_often_a_search_raises_the_error() -> None:
+    about = {"model": "m", "draw": 0, "pattern": "unstructured", "sparsity": 0.5}
+    rows = [{**about, "layer": str(layer), "method": method, "error": error, "held_out": 2 * error}
+            for layer, errors in enumerate([(0.2, 0.1), (0.2, 0.4), (0.2, 0.2), (0.2, 0.1)])
+            for method, error in zip(("wanda", "wanda+dsnot"), errors, strict=True)]  # fmt: skip
+    found = raised_errors(pd.DataFrame(rows), [("wanda", "wanda+dsnot")]).iloc[0]
+    assert (found["problems"], found["raised"]) == (4, 0.25)
+    assert found["ratio"] == pytest.approx(found["held_out"]) and found["ratio"] == pytest.approx(0.5**0.25)
+
+
 def test_dispersion_of_two_masks() -> None:
     rows = [
         {"model": "m", "draw": draw, "layer": str(layer), "sparsity": 0.5, "pattern": "unstructured", "method": method,
@@ -107,18 +157,15 @@ def test_errors_by_the_amount_of_text() -> None:
     assert table["tokens_per_input"].tolist() == [2, 8]
 
 
-def test_a_sweep_takes_a_mixture_and_one_calibration_is_held_against_another() -> None:
+def test_a_sweep_takes_a_mixture() -> None:
     domain, general = "lab:biomedical", "lab:encyclopedic"
     both, sizes = f"{domain} + {general}", SweepSizes(n_calibration=4, n_items=4, seq_len=32)
-    texts = [f"{source} → {domain}" for source in (general, both)]
+    texts = [f"{both} → {domain}"]
     model, tokenizer = lab.load_model("lab-llama")
     rows = sweep(
         "lab-llama", texts, arms=["wanda"], sparsities=[0.6], n_draws=2, sizes=sizes, loaded=(model, tokenizer)
     )
-    assert set(rows["calibration"]) == {general, both}
-    gain = between_calibrations(rows, {"domain": (general, both, domain)}, "wanda")
-    means = rows[rows["arm"] == "wanda"].groupby("calibration")["loss"].mean()
-    assert gain["value"].mean() == pytest.approx(means[general] - means[both]) and set(gain["contrast"]) == {"domain"}
+    assert set(rows["calibration"]) == {both}
     lab.prune(model, load_calibration(both, tokenizer, n_sequences=4, seq_len=32, seed=1), method="wanda", sparsity=0.6)
     read = lab.load_evaluation(domain, model, tokenizer, n_items=4, seq_len=32)
     own = rows[(rows["calibration"] == both) & (rows["draw"] == 1) & (rows["arm"] == "wanda")]

@@ -44,6 +44,10 @@ def test_masks_have_colours_and_steps_have_shapes() -> None:
     costs = pd.DataFrame({"method": METHODS, "seconds": range(1, 7), "estimate": 0.2, "low": 0.1, "high": 0.3})
     axis = figures.cost_scatter(costs, unit="nats", title="t").axes[0]
     assert axis.get_xscale() == "log" and len(axis.containers) == len(METHODS)
+    assert axis.get_yscale() == "linear"
+    costs.loc[0, ["estimate", "high"]] = 9.0  # one far above the others
+    axis = figures.cost_scatter(costs, unit="nats", title="t").axes[0]
+    assert axis.get_yscale() == "symlog" and list(axis.get_yticks()) == [0, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 
 
 @pytest.mark.parametrize("counts", [[2], [2, 8, 32]])
@@ -53,3 +57,14 @@ def test_two_curves_a_method(counts: list[int]) -> None:
     axis = figures.size_curves(pd.DataFrame(rows), title="t").axes[0]
     assert len(axis.lines) == 2 * len(METHODS)
     assert [label.get_text() for label in axis.get_xticklabels()] == [f"{count:.2g}" for count in counts]
+
+
+def test_optima_over_the_size_of_parts() -> None:
+    rows = [{"chosen": way, "n_inputs": size, "method": method, "ratio": 1 + size / 100 + 0.1 * (way == "alike")}
+            for way in ("spaced", "alike") for size in (8, 12) for method in ("wanda+ls", "wanda+swaps+ls")
+            for _ in range(3)]  # fmt: skip
+    figure = figures.optimum_curves(pd.DataFrame(rows), title="t")
+    assert [axis.get_title() for axis in figure.axes] == ["inputs that are spaced", "inputs that are alike"]
+    line = figure.axes[1].lines[0]
+    assert line.get_xdata().tolist() == [8, 12] and line.get_ydata().tolist() == pytest.approx([1.18, 1.22])
+    assert line.get_label() == "wanda+ls" and line.get_linestyle() == "--"

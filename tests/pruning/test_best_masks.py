@@ -61,10 +61,14 @@ def test_no_method_falls_below_the_bound() -> None:
 
 
 def test_sparsegpt_at_a_budget_per_row_is_no_better_than_its_masks_bound() -> None:
-    weight, hessian = random_weight(1, 12), random_hessian(12)
-    _, mask = sparsegpt(weight, factor_hessian(hessian), n_drop=6)
-    table = errors_on_masks(weight, {"sparsegpt": mask, "best": best_mask(weight, hessian, 6).mask}, hessian)
-    assert table["mask"].iloc[0] == "best" or table["ratio"].iloc[1] == pytest.approx(1)
+    ratios = []
+    for seed in range(4):
+        weight, hessian = random_weight(1, 12, seed), random_hessian(12, seed)
+        _, mask = sparsegpt(weight, factor_hessian(hessian), n_drop=6)
+        table = errors_on_masks(weight, {"sparsegpt": mask, "best": best_mask(weight, hessian, 6).mask}, hessian)
+        solved = table.set_index("mask")["solved"]
+        ratios.append(solved["sparsegpt"] / solved["best"])
+    assert min(ratios) >= 1 - 1e-9 and max(ratios) > 1.01
 
 
 def test_refused() -> None:

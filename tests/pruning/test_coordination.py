@@ -12,7 +12,16 @@ import labutils as lab
 from labutils.models.structure import prunable_layers
 from labutils.pruning.block_matching import PrunedBlock
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.coordination import ACTIVATIONS, _descend, _inner_states, _outer_states, _value, find_mlp
+from labutils.pruning.coordination import (
+    ACTIVATIONS,
+    _descend,
+    _fit,
+    _inner_states,
+    _outer_states,
+    _statistics,
+    _value,
+    find_mlp,
+)
 from labutils.pruning.matrices import SparseGPT, prune_matrix
 from labutils.pruning.reconstruction import factor_hessian
 from labutils.pruning.rose import Rose, column_order
@@ -92,7 +101,6 @@ def test_mlps_are_found_by_what_they_compute(
     walk = BlockWalk(request.getfixturevalue(name), tokens, batch_size=4)
     found = find_mlp(PrunedBlock(walk, 0, [], dict, lambda: None))
     assert (found.first, found.activation) == (first, activation)
-    assert len(found.inputs) == len(found.inner) == tokens.numel()
 
 
 def test_a_block_without_such_an_mlp_is_refused_and_stays(tokens: torch.Tensor) -> None:
@@ -109,6 +117,9 @@ def test_the_states_are_where_their_terms_are_least() -> None:
     last = torch.randn(6, 9, generator=generator)
     p = _inner_states(outputs, activated, last)
     torch.testing.assert_close((p @ last.T - outputs) @ last + (p - activated), torch.zeros(20, 9), atol=1e-4, rtol=0)
+    system = torch.eye(9, dtype=torch.float64) + (last.T @ last).double()  # the system of the inner width
+    direct = torch.linalg.solve(system, (outputs @ last + activated).double().T).T
+    torch.testing.assert_close(p.double(), direct, atol=1e-5, rtol=1e-4)
     for name, act in ACTIVATIONS.items():
         state = 5 * torch.randn(20, 9, generator=generator)  # so large that steps of a fixed length diverge
         found = _descend(state, near, inner, other, act)
@@ -141,3 +152,38 @@ def test_attention_is_not_looked_at_and_the_teacher_is_the_dense_block(
     for name, layer in prunable_layers(before.model.layers[0]).items():
         own = prunable_layers(tiny_llama.model.layers[0])[name].weight
         assert (own - layer.weight).norm() < 1e-3 * layer.weight.norm(), name
+
+
+def test_the_damping_asked_for_counts_and_tokens_in_parts_are_all_tokens(
+    tiny_llama: nn.Module, tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pruned(chunk: int, damping: float) -> torch.Tensor:
+        monkeypatch.setattr("labutils.pruning.coordination.CHUNK", chunk)
+        model = copy.deepcopy(tiny_llama)
+        lab.prune(model, tokens, method="sparsellm", sparsity=0.5, damping=damping)
+        return prunable_layers(model.model.layers[0])["mlp.down_proj"].weight.detach()
+
+    whole = pruned(4096, 0.01)
+    parted, damped = pruned(50, 0.01), pruned(4096, 1.0)  # 192 tokens in four parts
+    assert (parted != whole).float().mean() < 0.02 or (parted - whole).norm() < 0.02 * whole.norm()
+    assert (damped - whole).norm() > 0.02 * whole.norm()
+
+
+def test_the_fit_is_the_ridge_regression_towards_the_dense_matrix() -> None:
+    inputs, dense, targets = random_inputs(40, 6).float(), random_weight(5, 6).float(), torch.randn(40, 5)
+    for damping in (0.01, 0.5):
+        found = _fit(_statistics(inputs, 4), inputs, targets, dense, damping).double()
+        ridge = damping * (inputs.T @ inputs).double().diagonal().mean()
+        slope = (inputs.double() @ found.T - targets.double()).T @ inputs.double() + ridge * (found - dense.double())
+        assert slope.abs().max() < 1e-3
+
+
+def test_a_forecast_counts_the_states_of_all_tokens(tiny_llama: nn.Module) -> None:
+    """X and Y, and of the inner width p, two states and what is fitted to; four times the tokens, four times that."""
+    few, many = (torch.zeros(n, 24, dtype=torch.long) for n in (8, 32))
+    memory = [
+        [lab.forecast(tiny_llama, tokens, method=name, sparsity=0.5).memory
+         for tokens in (few, many)] for name in ("sparsegpt", "sparsellm")
+    ]  # fmt: skip
+    states = 4 * 24 * 24 * (2 * 16 + 4 * 24)
+    assert (memory[1][1] - memory[1][0]) - (memory[0][1] - memory[0][0]) >= states

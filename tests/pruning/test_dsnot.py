@@ -91,11 +91,17 @@ def test_a_row_whose_mean_is_right_stays_and_so_does_one_without_candidates() ->
     assert torch.equal(balance_means(weight, mask, sums=ones, variances=ones, norms=ones), mask), "no part is negative"
 
 
-def test_an_input_that_does_not_vary_is_no_error() -> None:
-    weight, mask = torch.tensor([[1.0, -1.0, -2.0, 0.5]]), torch.tensor([[False, True, True, False]])
-    sums, variances = torch.tensor([1.0, 1.0, 1.0, 1.0]), torch.tensor([0.0, 0.0, 0.0, 1.0])
-    found = balance_means(weight, mask, sums=sums, variances=variances, norms=torch.ones(4))
-    assert found.tolist() == [[False, False, True, True]]
+def test_an_input_that_does_not_vary_comes_first_if_it_has_the_right_sign() -> None:
+    """ε = 1.5: of the dropped weights the one on the constant input brings it nearest to zero for its variance."""
+    mask, variances = torch.tensor([[False, True, True, False]]), torch.tensor([0.0, 0.0, 0.0, 1.0])
+    known = {"sums": torch.ones(4), "variances": variances, "norms": torch.ones(4)}
+    found = balance_means(torch.tensor([[1.0, -1.0, -2.0, 0.5]]), mask, **known)
+    assert found.tolist() == [[True, False, True, False]]
+    wrong = balance_means(torch.tensor([[-0.5, -1.0, -2.0, 2.0]]), mask, **known)  # of the other sign it comes last
+    assert wrong.tolist() == [[False, False, True, True]]
+    several = torch.tensor([[0.2, 1.0, -1.0, 5.0]])  # two constant inputs dropped: the larger part comes first
+    found = balance_means(several, torch.tensor([[False, False, True, True]]), **known, cycles=1)
+    assert found.tolist() == [[False, True, False, True]]
 
 
 def test_variances_are_those_of_the_inputs() -> None:

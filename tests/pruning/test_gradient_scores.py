@@ -13,7 +13,7 @@ from torch import nn
 import labutils as lab
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning import matrix_method
-from labutils.pruning.block_matching import PrunedBlock, block_error, match_block
+from labutils.pruning.block_matching import PrunedBlock, block_error, match_block, optimise_regionally
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.gradient_scores import gblm_score, pruner_zero_score, regional_score
 from labutils.pruning.gradients import block_gradients, find_gradients, model_gradients
@@ -48,7 +48,37 @@ def test_scores_of_an_example_by_hand() -> None:
     for score, dropped in (("gblm", (1, 2)), ("wanda", (0, 2))):
         mask = prune_matrix(W, own, matrix_method(score), n_drop=2).mask
         assert [int(row.argmin()) for row in mask.int()] == list(dropped)
-    torch.testing.assert_close(regional_score(W, own, alpha=0.0), W.abs() * own.norms / math.sqrt(2))
+    torch.testing.assert_close(regional_score(W, own, alpha=0.0), W.abs() * own.norms)
+    torch.testing.assert_close(regional_score(W, own), W.abs() * (100 * own.gradient + own.norms))
+    for score in (gblm_score, regional_score):
+        averaged = score(W, own, alpha=3.0, average_inputs=True)
+        torch.testing.assert_close(averaged, W.abs() * (3 * own.gradient + own.norms / math.sqrt(2)))
+        torch.testing.assert_close(score(W, own, alpha=0.0, average_inputs=False), W.abs() * own.norms)
+
+
+def test_the_weight_of_gradients_is_an_option(tiny_llama: nn.Module, tokens: torch.Tensor, tmp_path: Path) -> None:
+    def pruned(method: str, **options: object) -> dict[str, torch.Tensor]:
+        model = copy.deepcopy(tiny_llama)
+        report = lab.prune(model, tokens, method=method, sparsity=0.5, **options)
+        assert all(report.options[name] == value for name, value in options.items())
+        return matrices(model)
+
+    wanda, gblm = pruned("wanda"), pruned("gblm")
+    for name, matrix in pruned("gblm", alpha=0.0).items():
+        assert torch.equal(matrix, wanda[name])  # without its gradients it is Wanda, however inputs are summed
+    assert any(not torch.equal(matrix, wanda[name]) for name, matrix in gblm.items())
+    assert any(not torch.equal(m, gblm[n]) for n, m in pruned("gblm", average_inputs=False).items())
+    assert all(torch.equal(m, gblm[n]) for n, m in pruned("gblm", alpha=100.0, average_inputs=True).items())
+    pruned("rgs+ls", alpha=7.0)
+    for wrong, message in ((-1.0, "0 or more"), ("much", "a number")):
+        with pytest.raises(ValueError, match=message):
+            lab.prune(tiny_llama, tokens, method="gblm", sparsity=0.5, alpha=wrong)
+    with pytest.raises(ValueError, match="must be True, False"):
+        lab.prune(tiny_llama, tokens, method="gblm", sparsity=0.5, average_inputs="both")
+    with pytest.raises(ValueError, match="option of score 'gblm' and score 'rgs'"):
+        lab.prune(tiny_llama, tokens, method="wanda", sparsity=0.5, alpha=1.0)
+    table = lab.pruning.list_methods().set_index("name")["options"]
+    assert table["gblm"] == "alpha, average_inputs" and table["pruner-zero"] == ""
 
 
 def test_gradients_that_are_all_alike_tell_nothing() -> None:
@@ -213,6 +243,26 @@ def test_rounds_of_steps_and_pruning_end_pruned(tiny_llama: nn.Module, tokens: t
     assert report.sparsity == pytest.approx(0.5, abs=2e-3)
     moved = [(matrices(tiny_llama)[name] - matrix)[matrix != 0] for name, matrix in matrices(plain).items()]
     assert any(0 < step.abs().max() < 0.1 for step in moved)  # small steps: 160 of 1.5e-5 of a weight's size
+
+
+def test_steps_below_the_spacing_of_half_precision_add_up_over_rounds(
+    tiny_llama: nn.Module, tokens: torch.Tensor
+) -> None:
+    """A round of one step moves a weight by a thousandth of the usual size, bfloat16 tells apart four thousandths."""
+    model, changed = tiny_llama.bfloat16(), {}
+    dense = copy.deepcopy(model.model.layers[0].state_dict())
+    for rounds in (1, 12):
+        model.model.layers[0].load_state_dict(dense)
+        walk, layers = BlockWalk(model, tokens), prunable_layers(model.model.layers[0])
+        targets = [1.5 * target for target in walk.run(0)]  # so that the way stays the same in every round
+        block = PrunedBlock(
+            walk, 0, targets, lambda own=layers: {name: layer.weight != 0 for name, layer in own.items()}, lambda: None
+        )
+        optimise_regionally(block, rounds=rounds, steps=1, rate=1e-4)
+        moved = [(layer.weight != dense[f"{name}.weight"])[layer.weight.abs() > layer.weight.float().std()]
+                 for name, layer in layers.items()]  # fmt: skip
+        changed[rounds] = torch.cat(moved).float().mean().item()
+    assert changed[1] < 0.05 and changed[12] > 0.5
 
 
 def test_steps_that_do_not_help_are_taken_back(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:

@@ -42,6 +42,19 @@ def test_scarce_tokens_are_told_once_and_not_for_ever(
     assert "Take more sequences, or damping=" in told.messages[0]
 
 
+@pytest.mark.parametrize("method", ["wanda+swaps", "wanda+swaps+ls"])
+def test_a_search_without_damping_is_told_of(
+    tiny_llama: PreTrainedModel, told: pytest.LogCaptureFixture, method: str
+) -> None:
+    prune(tiny_llama, ids(2, 16), method=method, sparsity=0.5)
+    assert len(told.messages) == 1 and told.messages[0].startswith(f"{method}: 1.3 calibration tokens per input")
+    assert ("takes no damping" in told.messages[0]) == (method == "wanda+swaps")
+    tell_once.cache_clear()
+    told.clear()
+    prune(tiny_llama, ids(10, tiny_llama.config.intermediate_size), method=method, sparsity=0.5)
+    assert told.messages == []
+
+
 def test_nothing_is_told_where_tokens_or_damping_suffice(
     tiny_llama: PreTrainedModel, told: pytest.LogCaptureFixture
 ) -> None:

@@ -101,7 +101,9 @@ def _gradients(plan: Plan) -> int:
 
 def _matching(plan: Plan) -> int:
     """A block's targets for all tokens; of its weights four copies more; and what a pass over one batch has kept."""
-    return int(plan.costs.hidden * plan.n_batches) + plan.costs.weights * 6 * FLOAT + plan.costs.peak
+    shapes = [(matrix.rows, matrix.columns) for matrix in plan.costs.matrices]
+    own = plan.method.of_block.block_memory(shapes, plan.n_tokens)
+    return int(plan.costs.hidden * plan.n_batches) + plan.costs.weights * 6 * FLOAT + plan.costs.peak + own
 
 
 def _closing(plan: Plan) -> int:

@@ -62,9 +62,12 @@ def _gradient_passes(plan: Plan) -> float:
 
 
 def _descend(plan: Plan, speed: Speed) -> float:
-    """Steps of a reconstruction of whole blocks, each with gradients of one batch."""
-    steps = plan.method.of_block.block_steps if plan.method.of_block else 0
-    return (1 + BACKWARD) * _run(plan, speed) / plan.n_batches * steps * plan.n_blocks
+    """A reconstruction of whole blocks: its steps, each with gradients of one batch, and its own products."""
+    if plan.method.of_block is None:
+        return 0.0
+    steps = (1 + BACKWARD) * _run(plan, speed) / plan.n_batches * plan.method.of_block.block_steps
+    shapes = [(matrix.rows, matrix.columns) for matrix in plan.costs.matrices]
+    return plan.n_blocks * (steps + speed.product * plan.method.of_block.block_operations(shapes, plan.n_tokens))
 
 
 def _allocate(plan: Plan, speed: Speed) -> float:
