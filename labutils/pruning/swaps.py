@@ -1,13 +1,17 @@
-"""SparseSwaps: exchange one kept and one dropped weight of a row, the best pair each time, until no exchange helps.
+"""SparseSwaps: exchange one kept and one dropped weight of a row, the best pair first, until no exchange helps.
 
 With v the masked row, r = w − v what it lost and c = H r, the row's output error is L = rᵀ H r. Dropping a kept p and
 restoring a dropped q changes it by (arXiv 2512.10922)
 
     Δ(p, q) = a_p + b_q − 2 w_p w_q H_pq,   a_p = w_p² H_pp + 2 w_p c_p,   b_q = w_q² H_qq − 2 w_q c_q.
 
-The last term is what scores of single weights do not see. Of an N:M pattern, p and q are of one group. Not all pairs
-have to be looked at: with s_j = |w_j| √H_jj and ρ_p the largest correlation of input p with any other, no pair of p is
-below a_p + min over q of (b_q − 2 ρ_p s_p s_q), and a p whose bound is above the best pair found so far is passed over.
+The last term is what scores of single weights do not see. Of an N:M pattern, p and q are of one group.
+
+The authors look at all pairs before every exchange. Here a row is first improved inside a short list of its cheapest
+p and q, the best pair of the list first, and the list is made anew until it brings nothing. Then all pairs of the row
+are looked at, and what helps is the next list. So the search ends where theirs may end, in a mask that no exchange
+improves, if not always in the same one. Pairs are left out of that look that cannot help: with s_j = |w_j| √H_jj and
+ρ_p the largest correlation of input p with any other, no pair of p is below a_p + min over q of (b_q − 2 ρ_p s_p s_q).
 """
 
 from typing import NamedTuple
@@ -16,13 +20,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-SMALLEST_GAIN = 1e-10  # of a row's error at the start; a smaller gain is none
-RENEWED_EVERY = 64  # exchanges after which c is computed from scratch
-LEVELS = 6  # slopes at which the bound of the dropped weights is computed
-SINGLE_ROUNDING = 2e-6  # of sums of a few terms in single precision, relative to the largest
-MOST_CANDIDATES = 32
-CANDIDATES = 4  # kept weights of a row that are looked at together
-CHUNK_BYTES = 64 * 2**20  # of the pairs that are looked at together
+from labutils.models.structure import all_finite
+from labutils.pruning.reconstruction import damped_hessian
+from labutils.pruning.swap_pairs import CHUNK_BYTES, Costs, Pairs, cheapest_pairs, helpful_pairs, pairs_in_groups
+
+# The gain that an exchange must have, of Σ_j w_j² H_jj of its row: above what sums are rounded by, or the search might
+# go in a circle.
+LEAST_GAIN = {torch.float32: 1e-6, torch.float64: 1e-13}
+LEAST_SHARE = 1e-10  # of the row's error, in double precision
+MOST_EXCHANGES = 24  # before c and the list are made anew
+ROWS = 256  # searched together
 
 
 class Swapped(NamedTuple):
@@ -42,24 +49,28 @@ def swap_weights(
     mask: Bool[Tensor, "rows columns"],
     hessian: Float[Tensor, "inputs inputs"],
     *,
+    damping: float = 0.01,
     pattern: tuple[int, int] | None = None,
     max_swaps: int | None = None,
 ) -> Swapped:
-    """Exchange kept and dropped weights until no single exchange lowers a row's output error.
+    """Exchange kept and dropped weights until no single exchange lowers a row's damped output error.
 
-    The kept weights keep their values; ties go to the lowest p, then the lowest q. Works in double precision.
+    The kept weights keep their values. No exchange is left that lowers a row's error by more than a millionth of
+    Σ_j w_j² H_jj in single precision, or a ten-billionth of the error in double precision, which is that of the
+    weights. A weight whose input was always zero is dropped for free.
 
     >>> swap_weights(torch.tensor([[2.0, -1.5, 3.0]]), torch.tensor([[True, False, False]]),
-    ...              torch.tensor([[6.0, 3.0, 2.0], [3.0, 6.0, 1.0], [2.0, 1.0, 2.0]])).mask
+    ...              torch.tensor([[6.0, 3.0, 2.0], [3.0, 6.0, 1.0], [2.0, 1.0, 2.0]]), damping=0.0).mask
     tensor([[False, False,  True]])
 
     Args:
-        hessian: XᵀX, or any multiple of it; not damped.
+        hessian: XᵀX, or any multiple of it.
+        damping: share of its mean diagonal that is added to it, as for a reconstruction that follows.
         pattern: (N, M) that the mask has and keeps.
         max_swaps: of a row; None for as many as there are.
 
     Raises:
-        ValueError: shapes that do not fit, or a pattern that the mask does not have.
+        ValueError: shapes that do not fit, values that are not finite, or a pattern that the mask does not have.
     """
     rows, columns = weight.shape
     if mask.shape != weight.shape or hessian.shape != (columns, columns):
@@ -67,157 +78,172 @@ def swap_weights(
             f"A {tuple(weight.shape)} matrix needs a mask of that shape and a Hessian of its {columns} inputs; got "
             f"{tuple(mask.shape)} and {tuple(hessian.shape)}."
         )
+    if not all_finite(hessian) or not all_finite(weight):
+        raise ValueError("The weights or the Hessian are not finite: they contain NaN or infinite values.")
     if pattern and (columns % pattern[1] or (mask.reshape(rows, -1, pattern[1]).sum(dim=2) != pattern[0]).any()):
         raise ValueError(f"The mask to start from does not keep {pattern[0]} of every {pattern[1]} inputs.")
-    dense, double = weight.double(), hessian.double()
     found, counts = mask.clone(), torch.zeros(rows, dtype=torch.long, device=mask.device)
-    if columns < 2:
+    if columns < 2 or not rows:
         return Swapped(found, counts)
-    best_pair = _GroupPairs(double, pattern[1]) if pattern else _RowPairs(double)
-    step = max(1, CHUNK_BYTES // (2 * 8 * CANDIDATES * columns))
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
-        _search(dense[part], found[part], counts[part], double, best_pair, max_swaps)
+    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    damped = damped_hessian(hessian.double(), damping)
+    scale = damped.diagonal().sqrt()
+    correlations = (damped / scale).div_(scale[:, None]).to(dtype)
+    sizes = weight.double() * scale.masked_fill(hessian.diagonal() == 0, 0.0)
+    norms = torch.linalg.vector_norm(sizes, dim=1, keepdim=True)
+    sizes = (sizes / norms.clamp(min=torch.finfo(torch.float64).tiny)).to(dtype)
+    search = _Search(correlations, pattern[1] if pattern else None, max_swaps)
+    for part in torch.arange(rows, device=mask.device).split(ROWS):
+        found[part], counts[part] = search.go(sizes[part], found[part])
     return Swapped(found, counts)
 
 
 class _Rows(NamedTuple):
-    """Rows that are searched together, one entry of every field for each.
+    """Rows that are still searched, in coordinates in which their Σ_j w_j² H_jj is one.
 
     Attributes:
-        place: in the matrix.
-        pull: c.
-        own: w_j² H_jj.
-        size: s_j, in single precision.
-        least: the gain that an exchange must have.
+        place: among the rows of the search.
+        before: the mask at the last look, with the error and the exchanges until then.
+        to_end: whether the short list has brought nothing since the mask last changed, so that all pairs are due.
     """
 
     place: Int[Tensor, " rows"]
     weight: Float[Tensor, "rows in"]
-    kept: Bool[Tensor, "rows in"]
-    pull: Float[Tensor, "rows in"]
-    own: Float[Tensor, "rows in"]
-    size: Float[Tensor, "rows in"]
-    least: Float[Tensor, " rows"]
-
-    @classmethod
-    def start(cls, weight: Tensor, mask: Tensor, hessian: Tensor) -> "_Rows":
-        lost, diagonal = weight * ~mask, hessian.diagonal().clamp(min=0)
-        pull, own = lost @ hessian, weight.square() * diagonal
-        # A change is a difference of sums over the inputs: what is less than their rounding might go in a circle.
-        rounding = len(hessian) * torch.finfo(weight.dtype).eps * own.amax(dim=1)
-        least = SMALLEST_GAIN * (lost * pull).sum(dim=1) + rounding
-        place = torch.arange(len(weight), device=weight.device)
-        return cls(place, weight, mask.clone(), pull, own, own.sqrt().float(), least)
+    mask: Bool[Tensor, "rows in"]
+    swaps: Int[Tensor, " rows"]
+    before: Bool[Tensor, "rows in"]
+    error_before: Float[Tensor, " rows"]
+    swaps_before: Int[Tensor, " rows"]
+    to_end: Bool[Tensor, " rows"]
 
     def only(self, chosen: Tensor) -> "_Rows":
         return _Rows(*(field[chosen] for field in self))
 
-    def separable(self) -> tuple[Tensor, Tensor]:
-        """a_p of the kept and b_q of the dropped weights; infinite for the others."""
-        crossed = (self.weight * self.pull).mul_(2)
-        costs = (self.own + crossed).masked_fill_(~self.kept, torch.inf)
-        return costs, torch.sub(self.own, crossed, out=crossed).masked_fill_(self.kept, torch.inf)
 
+class _Search:
+    """Rows with one Hessian, in coordinates in which its diagonal is one."""
 
-def _search(
-    weight: Tensor, mask: Tensor, counts: Tensor, hessian: Tensor, best_pair: "_RowPairs | _GroupPairs",
-    max_swaps: int | None,
-) -> None:  # fmt: skip
-    """Exchange in all rows at once, in place; a row that no exchange helps any more leaves."""
-    rows, n_rounds = _Rows.start(weight, mask, hessian), 0
-    while n_rounds != max_swaps:
-        change, dropped, restored = best_pair(rows)
-        going = change < -rows.least
-        if not going.all():
-            mask[rows.place[~going]] = rows.kept[~going]
-            rows, dropped, restored = rows.only(going), dropped[going], restored[going]
-        if not len(rows.place):
-            return
-        row = torch.arange(len(rows.place), device=weight.device)
-        rows.kept[row, dropped], rows.kept[row, restored] = False, True
-        counts[rows.place] += 1
-        n_rounds += 1
-        if n_rounds % RENEWED_EVERY:
-            rows.pull.add_(rows.weight[row, dropped, None] * hessian[dropped])
-            rows.pull.sub_(rows.weight[row, restored, None] * hessian[restored])
-        else:
-            torch.mm(rows.weight * ~rows.kept, hessian, out=rows.pull)
-    mask[rows.place] = rows.kept
+    def __init__(self, hessian: Float[Tensor, "in in"], group_m: int | None, max_swaps: int | None):
+        self.hessian, self.group_m, self.max_swaps = hessian, group_m, max_swaps
+        self.largest = hessian.abs().fill_diagonal_(0).amax(dim=1)
 
+    def go(
+        self, weight: Float[Tensor, "rows in"], mask: Bool[Tensor, "rows in"]
+    ) -> tuple[Bool[Tensor, "rows in"], Int[Tensor, " rows"]]:
+        """Masks that no exchange improves, and the exchanges of every row.
 
-class _RowPairs:
-    """The best exchange of every row, among all of its pairs."""
-
-    def __init__(self, hessian: Tensor):
-        self.hessian, diagonal = hessian, hessian.diagonal().clamp(min=0)
-        scale = torch.where(diagonal > 0, diagonal, 1.0).sqrt()
-        others = (hessian / scale / scale[:, None]).abs().fill_diagonal_(0)
-        self.twice_largest = (2 * others.amax(dim=1)).float()
-
-    def __call__(self, rows: _Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """The change of the best exchange of each row, the weight to drop and the one to restore."""
-        costs, gains = rows.separable()
-        bounds = self._bounds(rows, costs, gains)
-        best = torch.full_like(rows.least, torch.inf)
-        dropped, restored = torch.zeros_like(rows.place), torch.zeros_like(rows.place)
-        still = torch.arange(len(best), device=best.device)
-        while len(still):
-            n_tried = min(CANDIDATES * len(best) // len(still), MOST_CANDIDATES)  # the fewer rows, the more of each
-            lowest, order = bounds[still].topk(min(n_tried + 1, bounds.shape[1]), largest=False)
-            next_bound, tried = lowest[:, -1], order[:, :-1]
-            self._try(rows.weight, costs, gains, still, tried, (best, dropped, restored))
-            bounds[still[:, None], tried] = torch.inf
-            still = still[(next_bound <= best[still]) & (next_bound < torch.inf)]
-        return best, dropped, restored
-
-    def _bounds(self, rows: _Rows, costs: Tensor, gains: Tensor) -> Tensor:
-        """What no pair of a kept weight is below; min over q of (b_q − t s_q) falls with t, so a larger t will do.
-
-        The levels of t are closer to each other where they are small: there are the weights that might be dropped.
-        In single precision, less what its rounding may be, so that no pair is passed over for it.
+        A row whose error, computed anew, has not fallen goes back to its last mask and leaves: its gain was rounding.
         """
-        slope = (self.twice_largest * rows.size).mul_(rows.kept)
-        steepest = slope.amax(dim=1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
-        shares, least = [(level / LEVELS) ** 2 for level in range(LEVELS + 1)], gains.float()
-        levels = [torch.addcmul(least, rows.size, steepest, value=-share).amin(dim=1) for share in shares]
-        level = (slope / steepest).sqrt_().mul_(LEVELS).ceil_().long()
-        bounds = torch.stack(levels, dim=1).gather(1, level).add_(costs.float())
-        crossed = 2 * torch.linalg.vector_norm(rows.weight, torch.inf, dim=1) * rows.pull.abs().amax(dim=1)
-        return bounds.sub_((SINGLE_ROUNDING * (rows.own.amax(dim=1) + crossed)).float()[:, None])
+        ended, counts = mask.clone(), torch.zeros(len(mask), dtype=torch.long, device=mask.device)
+        rows = _Rows(
+            torch.arange(len(mask), device=mask.device), weight, mask.clone(), counts.clone(), mask,
+            torch.full_like(weight[:, 0], torch.inf), counts, torch.zeros_like(counts, dtype=torch.bool),
+        )  # fmt: skip
+        while len(rows.place):
+            lost = rows.weight * ~rows.mask
+            pull = lost @ self.hessian
+            errors = torch.linalg.vecdot(lost, pull)
+            risen = (errors >= rows.error_before) & (rows.swaps > rows.swaps_before)
+            mask = torch.where(risen[:, None], rows.before, rows.mask)
+            swaps = torch.where(risen, rows.swaps_before, rows.swaps)
+            rows = rows._replace(mask=mask, swaps=swaps, before=mask, error_before=errors, swaps_before=swaps)
+            costs = Costs.of(rows.weight, rows.mask, pull)
+            least = torch.full_like(errors, LEAST_GAIN[errors.dtype])
+            if errors.dtype == torch.float64:
+                least = torch.maximum(least, LEAST_SHARE * errors)
+            pairs, due = self._pairs(rows, costs, least)
+            due &= ~risen
+            rows = self._exchange_all(rows, costs, pull, pairs, least, due)
+            moved = rows.swaps > rows.swaps_before
+            stays = moved | (due & ~rows.to_end)
+            if self.max_swaps is not None:
+                stays &= rows.swaps < self.max_swaps
+            rows = rows._replace(to_end=~moved)
+            ended[rows.place[~stays]], counts[rows.place[~stays]] = rows.mask[~stays], rows.swaps[~stays]
+            rows = rows.only(stays)
+        return ended, counts
 
-    def _try(
-        self, weight: Tensor, costs: Tensor, gains: Tensor, rows: Tensor, tried: Tensor,
-        known: tuple[Tensor, Tensor, Tensor],
-    ) -> None:  # fmt: skip
-        """All pairs of some kept weights of the rows; what is better, or equal and lower, is noted in place."""
-        best, dropped, restored = known
-        own, width = weight[rows], weight.shape[1]
-        change = self.hessian[tried]  # rows × candidates × inputs
-        change.mul_(own[:, None, :]).mul_(-2 * own.gather(1, tried)[:, :, None]).add_(gains[rows][:, None, :])
-        of_each = change.amin(dim=2) + costs[rows].gather(1, tried)
-        lowest = of_each.amin(dim=1)
-        first = tried.masked_fill(of_each > lowest[:, None], width).amin(dim=1)  # the lowest p
-        place = (tried == first[:, None]).to(torch.uint8).argmax(dim=1)
-        partner = change[torch.arange(len(rows), device=rows.device), place].argmin(dim=1)  # of equal ones the first
-        better = (lowest < best[rows]) | ((lowest == best[rows]) & (first < dropped[rows]))
-        chosen = rows[better]
-        best[chosen], dropped[chosen], restored[chosen] = lowest[better], first[better], partner[better]
+    def _pairs(self, rows: _Rows, costs: Costs, least: Tensor) -> tuple[Pairs, Bool[Tensor, " rows"]]:
+        """The next list of every row, and which rows have one that may help."""
+        if self.group_m:
+            return pairs_in_groups(rows.weight, costs, self.hessian, self.group_m, least)
+        pairs, due = cheapest_pairs(costs), torch.ones_like(rows.to_end)
+        final = rows.to_end.nonzero().flatten()
+        if len(final):
+            found, due[final] = helpful_pairs(
+                rows.weight[final], costs.only(final), self.hessian, self.largest, least[final]
+            )
+            pairs.kept[final], pairs.dropped[final] = found
+        return pairs, due
+
+    def _exchange_all(
+        self, rows: _Rows, costs: Costs, pull: Tensor, pairs: Pairs, least: Tensor, due: Bool[Tensor, " rows"]
+    ) -> _Rows:
+        """Exchange inside the lists of the rows that are due, the best pair first, up to so many times.
+
+        What an exchange makes of a and b is known inside the list; a weight of it is exchanged once.
+        """
+        mask, swaps = rows.mask.clone(), rows.swaps.clone()
+        own = due.nonzero().flatten()
+        change = _Changes.start(rows.weight[own], pull[own], costs.only(own), pairs.only(own), self.hessian)
+        if self.group_m:
+            change.forbid(pairs.kept[own, :, None] // self.group_m != pairs.dropped[own, None, :] // self.group_m)
+        for _ in range(MOST_EXCHANGES):
+            gain, first, second = change.best()
+            going = gain < -least[own]
+            if self.max_swaps is not None:
+                going &= swaps[own] < self.max_swaps
+            if not going.any():
+                break
+            if 2 * int(going.count_nonzero()) <= len(going):
+                own, first, second, change = own[going], first[going], second[going], change.only(going)
+                going = going[going]
+            chosen = going.nonzero().flatten()
+            change.exchange(chosen, first[chosen], second[chosen])
+            mask[own[chosen], pairs.kept[own[chosen], first[chosen]]] = False
+            mask[own[chosen], pairs.dropped[own[chosen], second[chosen]]] = True
+            swaps[own[chosen]] += 1
+        return rows._replace(mask=mask, swaps=swaps)
 
 
-class _GroupPairs:
-    """The best exchange of every row, among the pairs inside the groups of an N:M pattern."""
+class _Changes(NamedTuple):
+    """Δ of the pairs of lists, kept up to date.
 
-    def __init__(self, hessian: Tensor, group_m: int):
-        blocks = hessian.reshape(len(hessian) // group_m, group_m, -1, group_m)
-        self.blocks = torch.stack([blocks[i, :, i] for i in range(len(blocks))])
+    Attributes:
+        crossed: −2 w_p w_q H_pq.
+        drop, restore: a and b of the list.
+        products: 2 w_i w_j H_ij of all weights of the list, the kept ones first.
+    """
 
-    def __call__(self, rows: _Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """The change of the best exchange of each row, the weight to drop and the one to restore."""
-        n_groups, group_m, _ = self.blocks.shape
-        costs, gains, weight = (part.reshape(-1, n_groups, group_m) for part in (*rows.separable(), rows.weight))
-        change = self.blocks * (-2 * weight[..., :, None] * weight[..., None, :])
-        change.add_(costs[..., :, None]).add_(gains[..., None, :])
-        best, place = change.reshape(len(change), -1).min(dim=1)  # of equal ones the first
-        group, pair = place // group_m**2, place % group_m**2
-        return best, group * group_m + pair // group_m, group * group_m + pair % group_m
+    crossed: Float[Tensor, "rows kept dropped"]
+    drop: Float[Tensor, "rows kept"]
+    restore: Float[Tensor, "rows dropped"]
+    products: Float[Tensor, "rows both both"]
+
+    @classmethod
+    def start(cls, weight: Tensor, pull: Tensor, costs: Costs, pairs: Pairs, hessian: Tensor) -> "_Changes":
+        both = torch.cat(pairs, dim=1)
+        own, n_kept = weight.gather(1, both), pairs.kept.shape[1]
+        products = hessian[both[:, :, None], both[:, None, :]].mul_(2 * own[:, :, None]).mul_(own[:, None, :])
+        drop, restore = costs.drop.gather(1, pairs.kept), costs.restore.gather(1, pairs.dropped)
+        return cls(-products[:, :n_kept, n_kept:], drop, restore, products)
+
+    def only(self, chosen: Tensor) -> "_Changes":
+        return _Changes(*(field[chosen] for field in self))
+
+    def forbid(self, pairs: Bool[Tensor, "rows kept dropped"]) -> None:
+        self.crossed.masked_fill_(pairs, torch.inf)
+
+    def best(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The lowest Δ of every row, and the places of its pair."""
+        changes = (self.crossed + self.drop[:, :, None]).add_(self.restore[:, None, :])
+        gain, place = changes.flatten(1).min(dim=1)
+        return gain, place // changes.shape[2], place % changes.shape[2]
+
+    def exchange(self, rows: Int[Tensor, " rows"], first: Tensor, second: Tensor) -> None:
+        """c rises by w_p H_p and falls by w_q H_q."""
+        n_kept = self.drop.shape[1]
+        moved = self.products[rows, first] - self.products[rows, n_kept + second]
+        self.drop[rows] += moved[:, :n_kept]
+        self.restore[rows] -= moved[:, n_kept:]
+        self.drop[rows, first], self.restore[rows, second] = torch.inf, torch.inf

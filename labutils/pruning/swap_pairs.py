@@ -1,0 +1,111 @@
+"""Which pairs of a kept and a dropped weight are looked at by the search that exchanges them.
+
+All of this is in coordinates in which the Hessian has a unit diagonal, so that it holds correlations.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+LIST = 32  # kept, and as many dropped weights, of a row that are exchanged without a look at the others
+LEVELS = 6  # slopes at which a bound is computed
+CHUNK_BYTES = 32 * 2**20  # of the pairs that are looked at together
+
+
+class Pairs(NamedTuple):
+    """Inputs whose weights may be exchanged: of every row as many."""
+
+    kept: Int[Tensor, "rows kept"]
+    dropped: Int[Tensor, "rows dropped"]
+
+    def only(self, chosen: Tensor) -> "Pairs":
+        return Pairs(*(field[chosen] for field in self))
+
+
+class Costs(NamedTuple):
+    """What dropping a kept weight costs, a, and restoring a dropped one, b; infinite for the others."""
+
+    drop: Float[Tensor, "rows in"]
+    restore: Float[Tensor, "rows in"]
+
+    @classmethod
+    def of(cls, weight: Tensor, mask: Tensor, pull: Tensor) -> "Costs":
+        own, crossed = weight.square(), weight * pull * 2
+        return cls((own + crossed).masked_fill_(~mask, torch.inf), (own - crossed).masked_fill_(mask, torch.inf))
+
+    def only(self, chosen: Tensor) -> "Costs":
+        return Costs(*(field[chosen] for field in self))
+
+
+def cheapest_pairs(costs: Costs) -> Pairs:
+    """The cheapest weights of every row; its own order is kept, so that ties go to the lowest input."""
+    size = min(LIST, costs.drop.shape[1])
+    return Pairs(*(of.topk(size, largest=False, sorted=False).indices.sort(dim=1).values for of in costs))
+
+
+def helpful_pairs(
+    weight: Float[Tensor, "rows in"], costs: Costs, hessian: Float[Tensor, "in in"], largest: Float[Tensor, " in"],
+    least: Float[Tensor, " rows"],
+) -> tuple[Pairs, Bool[Tensor, " rows"]]:  # fmt: skip
+    """The weights with the best exchanges among all pairs of the rows, and whether a row has one that helps."""
+    size = weight.abs()
+    bounds = Costs(_bounds(size, largest, *costs), _bounds(size, largest, *costs[::-1]))
+    needed = [max(1, int((bound < -least[:, None]).sum(dim=1).max())) for bound in bounds]
+    step = max(1, CHUNK_BYTES // (weight.element_size() * 2 * needed[0] * needed[1]))
+    found = [
+        _look(weight[part], costs.only(part), bounds.only(part), hessian, least[part])
+        for part in torch.arange(len(weight), device=weight.device).split(min(step, LIST))
+    ]
+    return Pairs(torch.cat([of[0] for of in found]), torch.cat([of[1] for of in found])), torch.cat(
+        [of[2] for of in found]
+    )
+
+
+def pairs_in_groups(
+    weight: Float[Tensor, "rows in"], costs: Costs, hessian: Float[Tensor, "in in"], group_m: int,
+    least: Float[Tensor, " rows"],
+) -> tuple[Pairs, Bool[Tensor, " rows"]]:  # fmt: skip
+    """The same where a pair must be of one group of `group_m` inputs: few enough to look at all of them."""
+    grouped = hessian.reshape(len(hessian) // group_m, group_m, -1, group_m)
+    blocks = torch.stack([grouped[i, :, i] for i in range(len(grouped))])
+    step = max(1, CHUNK_BYTES // (weight.element_size() * 2 * weight.shape[1] * group_m))
+    found = []
+    for part in torch.arange(len(weight), device=weight.device).split(step):
+        own, drop, restore = (of[part].reshape(len(part), -1, group_m) for of in (weight, *costs))
+        change = blocks * (-2 * own[..., :, None] * own[..., None, :])
+        change.add_(drop[..., :, None]).add_(restore[..., None, :])
+        found.append(Costs(change.amin(dim=3).flatten(1), change.amin(dim=2).flatten(1)))
+    best = Costs(torch.cat([of.drop for of in found]), torch.cat([of.restore for of in found]))
+    return cheapest_pairs(best), best.drop.amin(dim=1) < -least
+
+
+def _bounds(size: Tensor, largest: Tensor, costs: Tensor, others: Tensor) -> Float[Tensor, "rows in"]:
+    """What no pair of a weight is below; min over q of (b_q − t s_q) falls with t, so a larger t will do.
+
+    The levels of t are closer to each other where they are small: there are the weights that might be exchanged.
+    """
+    slope = (2 * largest * size).masked_fill_(costs == torch.inf, 0.0)
+    steepest = slope.amax(dim=1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
+    shares = [(level / LEVELS) ** 2 for level in range(LEVELS + 1)]
+    levels = [torch.addcmul(others, size, steepest, value=-share).amin(dim=1) for share in shares]
+    level = (slope / steepest).sqrt_().mul_(LEVELS).ceil_().long()
+    return torch.stack(levels, dim=1).gather(1, level).add_(costs)
+
+
+def _look(
+    weight: Tensor, costs: Costs, bounds: Costs, hessian: Tensor, least: Tensor
+) -> tuple[Tensor, Tensor, Bool[Tensor, " rows"]]:
+    """All pairs of which neither weight is ruled out by its bound."""
+    size = min(LIST, weight.shape[1])
+    wide = [max(size, int((bound < -least[:, None]).sum(dim=1).max())) for bound in bounds]
+    kept, dropped = (
+        bound.topk(n, largest=False, sorted=False).indices for bound, n in zip(bounds, wide, strict=True)
+    )
+    change = hessian[kept[:, :, None], dropped[:, None, :]].mul_(-2 * weight.gather(1, kept)[:, :, None])
+    change.mul_(weight.gather(1, dropped)[:, None, :]).add_(costs.drop.gather(1, kept)[:, :, None])
+    change.add_(costs.restore.gather(1, dropped)[:, None, :])
+    of_kept, of_dropped = change.amin(dim=2), change.amin(dim=1)
+    best = of_kept.topk(size, largest=False).indices, of_dropped.topk(size, largest=False).indices
+    return kept.gather(1, best[0]), dropped.gather(1, best[1]), of_kept.amin(dim=1) < -least
