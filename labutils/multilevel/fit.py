@@ -16,13 +16,13 @@ from jaxtyping import Bool, Float
 from labutils.multilevel.coordinates import Coordinates, orthogonalise
 from labutils.multilevel.curvature import expected_curvature
 from labutils.multilevel.descent import Descent, close_enough, descend
-from labutils.multilevel.design import Design
 from labutils.multilevel.deviance import (
     covariance_gradients,
     profiled_deviance,
     residual_variance,
     solve,
 )
+from labutils.multilevel.matrices import Design
 from labutils.multilevel.products import Products, Solution
 
 Theta = Float[np.ndarray, " parameters"]
