@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from labutils.multilevel.coding import read_column
 
-Weights = str | Sequence[float] | Float[np.ndarray, " rows"] | pd.Series
+Weights = str | Sequence[float | int] | np.ndarray | pd.Series
 SMALLEST, LARGEST = 1e-70, 1e70  # as for all columns: beyond, double precision does not hold the squares
 
 
