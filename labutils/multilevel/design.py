@@ -64,8 +64,6 @@ def _grouping(group: tuple[str, ...], random: list[RandomTerm], data: pd.DataFra
     """All random terms of one grouping factor, put together and checked."""
     name = ":".join(group)
     codes, levels = group_codes(group, data)
-    if len(levels) < 2:
-        raise ValueError(f"The grouping factor {name!r} has one level only ({levels[0]!r}): at least two are needed.")
     coded = [term_columns(term.terms, data) for term in random]
     terms = tuple(term for names, _ in coded for term in names)
     twice = next((term for term in terms if terms.count(term) > 1), None)

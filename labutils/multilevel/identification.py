@@ -17,8 +17,15 @@ def check_identified(design: Design) -> None:
     """Can all parameters be told apart?
 
     Raises:
-        ValueError: a column is a combination of others, two grouping factors are the same, or rows are too few.
+        ValueError: a grouping factor has one level, a column is a combination of others, two grouping factors are the
+            same, or rows are too few.
     """
+    for grouping in design.groupings:
+        if len(grouping.levels) < 2:
+            raise ValueError(
+                f"The grouping factor {grouping.name!r} has one level only ({grouping.levels[0]!r}): at least two are "
+                "needed."
+            )
     n_fixed, n_all = len(design.terms), design.n_parameters
     if design.n_rows <= n_all:
         raise ValueError(

@@ -34,7 +34,10 @@ def adjusted_p(table: pd.DataFrame, adjust: str, kind: str, n_means: int) -> Flo
     if adjust == "tukey":
         if kind != "pairs":
             raise ValueError("adjust='tukey' is for all pairs of means: use 'holm' for contrasts of your own.")
-        return studentized_range.sf(np.sqrt(2) * table["t"].abs().to_numpy(), n_means, table["df"].to_numpy())
+        found = studentized_range.sf(np.sqrt(2) * table["t"].abs().to_numpy(), n_means, table["df"].to_numpy())
+        # One of the comparisons is that of `p`, and there are no more than `count`: bounds where the integral has no
+        # digits left.
+        return np.clip(found, p, np.minimum(1, count * p))
     if adjust == "bonferroni":
         return np.minimum(1, count * p)
     if adjust == "sidak":

@@ -33,7 +33,7 @@ def predict_rows(
     design: Design,
     data: pd.DataFrame,
     coefficients: Float[np.ndarray, " fixed"],
-    random: Sequence[tuple[Grouping, Float[np.ndarray, "levels terms"]]],
+    random: Sequence[tuple[Grouping, Float[np.ndarray, "_ _"]]],
     new_levels: str,
 ) -> Float[np.ndarray, " rows"]:
     """x'b + Σ z'u for every row of new data, u as predicted for the row's level, and zero for a level not known.

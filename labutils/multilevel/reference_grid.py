@@ -60,7 +60,7 @@ class MarginalMeans:
             raise ValueError(f"There is one mean only, {self._labels[0][0]!r}: nothing to compare it with.")
         return self._contrasts(weights, adjust, "pairs")
 
-    def contrasts(self, weights: Mapping[str, Mapping[object, float]], *, adjust: str = "none") -> pd.DataFrame:
+    def contrasts(self, weights: Mapping[str, Mapping[object, float | int]], *, adjust: str = "none") -> pd.DataFrame:
         """Weighted sums of means.
 
         >>> marginal_means(model, "recipe").contrasts({"A against the rest": {"A": 1, "B": -0.5, "C": -0.5}})
