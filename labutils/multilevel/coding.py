@@ -75,8 +75,10 @@ def refuse_missing(names: Sequence[str], data: pd.DataFrame) -> None:
 
     Raises:
         LookupError: there is no such column.
-        ValueError: there are no rows, or values are missing.
+        ValueError: the data are no frame or have no rows, or values are missing.
     """
+    if not isinstance(data, pd.DataFrame):
+        raise ValueError(f"The data must be a pandas DataFrame, not {type(data).__name__}: pd.DataFrame(data).")
     columns = {name: read_column(data, name) for name in names}
     if data.empty:
         raise ValueError("The data have no rows.")

@@ -31,8 +31,6 @@ def build_design(formula: Formula, data: pd.DataFrame, weights: Weights | None =
         ValueError: missing or infinite values, a constant or collinear predictor, a constant response, fewer than two
             groups, fewer rows than parameters, or weights that are none.
     """
-    if not isinstance(data, pd.DataFrame):
-        raise ValueError(f"The data must be a pandas DataFrame, not {type(data).__name__}: pd.DataFrame(data).")
     refuse_missing(formula.columns(), data)
     prior = None if weights is None else read_weights(weights, data)
     y = numeric_values(formula.response, data)

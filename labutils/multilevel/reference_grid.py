@@ -6,8 +6,10 @@ linear in the coefficients, L b, so that their t-tests are those of any contrast
 American Statistician 34(4), "population marginal means"). Grid and defaults are those of R's emmeans (Lenth).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations, product
 
 import numpy as np
@@ -20,6 +22,7 @@ from labutils.multilevel.codebook import listed
 from labutils.multilevel.model import MultilevelModel
 from labutils.multilevel.multiplicity import adjusted_p
 
+MOST_ROWS = 1_000_000
 Rows = Float[np.ndarray, "means fixed"]
 
 
@@ -29,7 +32,7 @@ class MarginalMeans:
 
     Attributes:
         table: index, the levels; columns estimate, se, df (Satterthwaite), low, high: the interval of each by itself.
-        by: columns of the index within whose levels contrasts are taken.
+        by: columns of the index, its first, within whose levels contrasts are taken.
     """
 
     table: pd.DataFrame
@@ -53,12 +56,14 @@ class MarginalMeans:
         Raises:
             ValueError: an unknown adjustment, or a single mean.
         """
-        weights = {}
-        for one, other in combinations(range(len(self._labels[0])), 2):
-            weights[f"{self._labels[0][one]} - {self._labels[0][other]}"] = {one: 1.0, other: -1.0}
-        if not weights:
-            raise ValueError(f"There is one mean only, {self._labels[0][0]!r}: nothing to compare it with.")
-        return self._contrasts(weights, adjust, "pairs")
+        labels = [" ".join(map(str, level)) if isinstance(level, tuple) else str(level) for level in self._levels]
+        pairs = list(combinations(range(len(labels)), 2))
+        if not pairs:
+            raise ValueError(f"There is one mean only, {labels[0]!r}: nothing to compare it with.")
+        matrix = np.zeros((len(pairs), len(labels)))
+        for row, (one, other) in zip(matrix, pairs, strict=True):
+            row[one], row[other] = 1.0, -1.0
+        return self._contrasts([f"{labels[one]} - {labels[other]}" for one, other in pairs], matrix, adjust, "pairs")
 
     def contrasts(self, weights: Mapping[str, Mapping[object, float | int]], *, adjust: str = "none") -> pd.DataFrame:
         """Weighted sums of means.
@@ -69,53 +74,40 @@ class MarginalMeans:
             weights: name of each contrast → level → weight; levels of several factors are tuples.
             adjust: as for `pairs`; Tukey's is for pairs alone.
 
+        Returns:
+            as `pairs`.
+
         Raises:
             LookupError: a level that has no mean.
-            ValueError: an unknown adjustment.
+            ValueError: no contrast, or an unknown adjustment.
         """
         if not weights:
             raise ValueError("No contrast is given: name → level → weight.")
-        places = {level: place for place, level in enumerate(self._levels[0])}
         for level in (level for named in weights.values() for level in named):
-            if level not in places:
-                raise LookupError(f"There is no mean of {level!r}: there are {listed(list(places))}.")
-        numbered = {
-            name: {places[level]: float(weight) for level, weight in each.items()} for name, each in weights.items()
-        }
-        return self._contrasts(numbered, adjust, "contrasts")
+            if level not in self._levels:
+                raise LookupError(f"There is no mean of {level!r}: there are {listed(self._levels)}.")
+        matrix = np.array([[float(named.get(level, 0.0)) for level in self._levels] for named in weights.values()])
+        return self._contrasts(list(weights), matrix, adjust, "contrasts")
 
-    def _contrasts(self, weights: Mapping[str, Mapping[int, float]], adjust: str, kind: str) -> pd.DataFrame:
-        tables, keys = [], list(dict.fromkeys(self._by_keys))
-        matrix = np.zeros((len(weights), len(self._labels[0])))
-        for row, named in zip(matrix, weights.values(), strict=True):
-            row[list(named)] = list(named.values())
-        for key in keys:
-            chosen = [own == key for own in self._by_keys]
-            table = self.model.test_rows(matrix @ self.rows[chosen], list(weights)).rename_axis("contrast")
-            table["p"] = adjusted_p(table, adjust, kind, len(self._labels[0]))
-            tables.append(table)
+    @cached_property
+    def _levels(self) -> list:
+        """The levels but those of `by`, which vary most slowly: the same for each of these."""
+        own = self.table.index.droplevel(list(self.by)) if self.by else self.table.index
+        return list(dict.fromkeys(own))
+
+    def _contrasts(
+        self, names: list[str], matrix: Float[np.ndarray, "contrasts levels"], adjust: str, kind: str
+    ) -> pd.DataFrame:
+        """The contrasts among the means at each level of `by`, a family of its own."""
+        tables, size = [], len(self._levels)
+        for start in range(0, len(self.table), size):
+            table = self.model.test_rows(matrix @ self.rows[start : start + size], names).rename_axis("contrast")
+            tables.append(table.assign(p=adjusted_p(table, adjust, kind, size)))
+        keys = [level[: len(self.by)] for level in self.table.index[::size]] if self.by else []
         found = pd.concat(tables, keys=keys, names=list(self.by)) if self.by else tables[0]
-        compared = f"{len(weights)} {kind} of {len(self._labels[0])} means"
+        compared = f"{len(names)} {kind} of {size} means"
         found.attrs["note"] = f"p not adjusted for {compared}" if adjust == "none" else f"p by {adjust} for {compared}"
         return found
-
-    @property
-    def _by_keys(self) -> list[tuple]:
-        """The level of `by` of every mean."""
-        return list(zip(*(self.table.index.get_level_values(name) for name in self.by), strict=True)) or [()] * len(
-            self.table
-        )
-
-    @property
-    def _levels(self) -> list[list]:
-        """The levels but those of `by`, for each level of `by`."""
-        own = self.table.index.droplevel(list(self.by)) if self.by else self.table.index
-        keys = self._by_keys
-        return [[level for level, k in zip(own, keys, strict=True) if k == key] for key in dict.fromkeys(keys)]
-
-    @property
-    def _labels(self) -> list[list[str]]:
-        return [[_label(level) for level in levels] for levels in self._levels]
 
 
 def marginal_means(
@@ -123,7 +115,7 @@ def marginal_means(
     factors: str | Sequence[str],
     *,
     by: str | Sequence[str] = (),
-    at: Mapping[str, Sequence] | None = None,
+    at: Mapping[str, object | Sequence] | None = None,
     level: float = 0.95,
 ) -> MarginalMeans:
     """Marginal means of the levels of some factors, on the scale of the response as the model has it.
@@ -134,7 +126,7 @@ def marginal_means(
     Args:
         factors: columns of the fixed effects; of several, their combinations.
         by: further columns, within whose levels means are compared with one another.
-        at: column → values it is held at, in the place of its levels or its mean: `at={"Days": [0, 9]}`.
+        at: column → values (or one) that it is held at, in the place of its levels or mean: `at={"Days": [0, 9]}`.
         level: of the intervals.
 
     Raises:
@@ -143,24 +135,34 @@ def marginal_means(
     """
     named = [factors] if isinstance(factors, str) else list(factors)
     within = [by] if isinstance(by, str) else list(by)
-    held = {name: tuple(values) for name, values in (at or {}).items()}
-    known = model.design.codebook.values
-    for name in [*named, *within, *held]:
-        if name not in known:
-            raise LookupError(f"{name!r} is no column of the fixed effects.{suggest(name, known)} {', '.join(known)}.")
+    values = _grid_values(model.design.codebook.values, [*named, *within], at or {})
     if not named or len({*named, *within}) < len(named) + len(within):
         raise ValueError(f"factors={named}, by={within}: name at least one factor, and each only once.")
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1.")
-    values = {name: held.get(name, own) for name, own in known.items()}
-    empty = [name for name, own in values.items() if not own]
-    if empty:
-        raise ValueError(f"at={{{empty[0]!r}: []}} leaves no value to hold {empty[0]!r} at.")
     index, rows = _averaged(model, [*within, *named], values)
     table = model.test_rows(rows, list(map(str, range(len(rows))))).set_index(index)[["estimate", "se", "df"]]
     half = table["se"] * student.ppf((1 + level) / 2, table["df"])
     table = table.assign(low=table["estimate"] - half, high=table["estimate"] + half)
     return MarginalMeans(table, tuple(within), model, rows)
+
+
+def _grid_values(
+    known: Mapping[str, tuple], named: Sequence[str], at: Mapping[str, object | Sequence]
+) -> dict[str, tuple]:
+    """What every column of the fixed effects is held at."""
+    for name in [*named, *at]:
+        if name not in known:
+            raise LookupError(f"{name!r} is no column of the fixed effects.{suggest(name, known)} {', '.join(known)}.")
+    held = {name: tuple(dict.fromkeys([each] if np.isscalar(each) else each)) for name, each in at.items()}
+    empty = [name for name, own in held.items() if not own]
+    if empty:
+        raise ValueError(f"at={{{empty[0]!r}: []}} leaves no value to hold {empty[0]!r} at.")
+    values = {**known, **held}
+    size = math.prod(map(len, values.values()))
+    if size > MOST_ROWS:
+        raise ValueError(f"The grid has {size:,} rows, of {MOST_ROWS:,} at most: hold factors at fewer values by `at`.")
+    return values
 
 
 def _averaged(model: MultilevelModel, names: list[str], values: Mapping[str, tuple]) -> tuple[pd.Index, Rows]:
@@ -170,11 +172,7 @@ def _averaged(model: MultilevelModel, names: list[str], values: Mapping[str, tup
     grid = pd.DataFrame(list(product(*(values[name] for name in order))), columns=order)
     rows = model.design.codebook.fixed_columns(grid)
     counts = [len(values[name]) for name in names]
-    averaged = rows.reshape(int(np.prod(counts)), -1, rows.shape[1]).mean(axis=1)
+    averaged = rows.reshape(math.prod(counts), -1, rows.shape[1]).mean(axis=1)
     if len(names) == 1:
         return pd.Index(list(values[names[0]]), name=names[0]), averaged
     return pd.MultiIndex.from_product([values[name] for name in names], names=names), averaged
-
-
-def _label(level: object) -> str:
-    return " ".join(map(str, level)) if isinstance(level, tuple) else str(level)

@@ -118,7 +118,7 @@ def test_numbers_with_two_values_are_held_at_both(real_data: Path) -> None:
 
 
 def test_combinations_of_factors_agree_with_emmeans(real_data: Path) -> None:
-    """lmer(mAch ~ sector*minrty + sx + ses + (1|school)): emmeans(m, c("sector","minrty")), its first varying fastest."""
+    """lmer(mAch ~ sector*minrty + sx + ses + (1|school)): emmeans(m, c("sector","minrty"))."""
     model = fit_multilevel("mAch ~ sector * minrty + sx + ses + (1 | school)", read(real_data, "hsb82"))
     means = marginal_means(model, ["minrty", "sector"])
     assert list(means.table.index) == [("No", "Catholic"), ("No", "Public"), ("Yes", "Catholic"), ("Yes", "Public")]
@@ -153,6 +153,24 @@ def test_a_mean_is_the_average_of_predictions_on_the_grid(formula: str) -> None:
     assert (means.table["high"] - means.table["estimate"]).tolist() == pytest.approx(half.tolist())
     difference = means.table["estimate"].diff().dropna().tolist()
     assert (-means.pairs()["estimate"]).loc[["a - b", "b - c"]].tolist() == pytest.approx(difference)
+
+
+def test_one_value_and_values_given_twice() -> None:
+    model = fit_multilevel("y ~ c * x + (1 | g)", grouped_data(3))
+    one = marginal_means(model, "c", at={"x": 2}).table
+    assert one.equals(marginal_means(model, "c", at={"x": [2, 2.0]}).table)
+    pairs = marginal_means(model, "x", by="c", at={"x": np.array([0.0, 1.0, 0.0]), "c": "b"}).pairs()
+    assert list(pairs.index) == [("b", "0.0 - 1.0")]
+    assert pairs["estimate"].iloc[0] == pytest.approx(-model.contrast({"x": 1, "cb:x": 1})["estimate"])
+
+
+def test_a_grid_that_takes_all_memory_is_refused() -> None:
+    data = pd.concat([grouped_data(3, n_groups=30)] * 5, ignore_index=True)
+    generator = np.random.default_rng(0)
+    data = data.assign(**{f"k{i}": generator.integers(25, size=len(data)).astype(str) for i in range(5)})
+    model = fit_multilevel("y ~ c + k0 + k1 + k2 + k3 + k4 + (1 | g)", data)
+    with pytest.raises(ValueError, match="29,296,875 rows"):
+        marginal_means(model, "c")
 
 
 def test_with_two_means_every_adjustment_leaves_the_t_test() -> None:
