@@ -24,6 +24,7 @@ from labutils.multilevel.deviance import (
 )
 from labutils.multilevel.matrices import Design
 from labutils.multilevel.products import Products, Solution
+from labutils.multilevel.scoring import SlopesAndTraces, scored
 
 Theta = Float[np.ndarray, " parameters"]
 STARTS = (1.0, 0.1)  # relative standard deviations from which descents begin
@@ -167,11 +168,25 @@ def _refuse_exact(problem: Problem, response: str) -> None:
 def _lowest(problem: Problem) -> Descent:
     """The lower end of the descents from both starts; of the first alone where no variance comes near zero."""
     identity = problem.theta([np.eye(len(mask)) for mask in problem.free])
-    first = _minimise(problem, STARTS[0] * identity)
+    first = _minimise(problem, _scored(problem, STARTS[0] * identity))
     smallest = min(float(np.linalg.eigvalsh(factor @ factor.T)[0]) for factor in problem.factors(first.point))
     if smallest > NEAR_ZERO:
         return first
     return min(first, _minimise(problem, STARTS[1] * identity), key=lambda found: found.value)
+
+
+def _scored(problem: Problem, start: Theta) -> Theta:
+    def evaluate(factors: list[Float[np.ndarray, "_ _"]]) -> SlopesAndTraces:
+        try:
+            found = problem.solve(problem.theta(factors))
+        except np.linalg.LinAlgError:
+            return float("inf"), [], []
+        variance = residual_variance(found, problem.products, problem.reml)
+        slopes = covariance_gradients(found, problem.reml, variance)
+        return profiled_deviance(found, problem.products, problem.reml), slopes, found.projected
+
+    levels = [levels for levels, _ in problem.products.sizes]
+    return problem.theta(scored(evaluate, problem.factors(start), [_blocks(mask) for mask in problem.free], levels))
 
 
 def _minimise(problem: Problem, start: Theta) -> Descent:
