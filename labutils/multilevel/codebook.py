@@ -4,7 +4,7 @@ A category keeps the levels, and the base level, of the data that the model was 
 their mean and standard deviation; a new row belongs to the group of the same labels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -34,11 +34,16 @@ class Codebook:
     """A formula and the columns that it was applied to."""
 
     formula: Formula
-    data: pd.DataFrame = field(repr=False)
+    columns: Mapping[str, pd.Series] = field(repr=False)
 
     @classmethod
     def of(cls, formula: Formula, data: pd.DataFrame) -> "Codebook":
-        return cls(formula, pd.DataFrame({name: read_column(data, name) for name in formula.columns()}))
+        return cls(formula, {name: read_column(data, name).copy() for name in formula.columns()})
+
+    @cached_property
+    def data(self) -> pd.DataFrame:
+        """The columns as a frame, made when it is asked for: few models are."""
+        return pd.DataFrame(dict(self.columns))
 
     @cached_property
     def moments(self) -> dict[Node, tuple[float, float]]:

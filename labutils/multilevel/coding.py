@@ -60,6 +60,8 @@ def read_column(data: pd.DataFrame, name: str) -> pd.Series:
         LookupError: there is no such column; the message names the nearest.
         ValueError: the name is that of several columns.
     """
+    if data.columns.is_unique and name in data.columns:
+        return data[name]
     written = [str(label) for label in data.columns]
     places = [i for i, label in enumerate(data.columns) if isinstance(label, str) and label == name]
     places = places or [i for i, label in enumerate(written) if label == name]
