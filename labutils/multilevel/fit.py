@@ -19,11 +19,12 @@ from labutils.multilevel.descent import Descent, close_enough, descend
 from labutils.multilevel.deviance import (
     covariance_gradients,
     profiled_deviance,
+    residual_left,
     residual_variance,
     solve,
 )
 from labutils.multilevel.matrices import Design
-from labutils.multilevel.products import Products, Solution
+from labutils.multilevel.products import Products, Solution, beside_fixed
 from labutils.multilevel.scoring import SlopesAndTraces, scored
 
 Theta = Float[np.ndarray, " parameters"]
@@ -142,8 +143,7 @@ def _free_entries(blocks: list[slice]) -> Bool[np.ndarray, "terms terms"]:
 
 def _refuse_absorbed(problem: Problem, names: list[str]) -> None:
     """Where X already contains columns of Z, the deviance under REML does not depend on their variance at all."""
-    without_random = problem.solve(problem.theta([np.zeros(mask.shape) for mask in problem.free]))
-    for name, left in zip(names, without_random.projected, strict=True):
+    for name, left in zip(names, beside_fixed(problem.products), strict=True):
         if np.linalg.eigvalsh(left)[0] < ABSORBED * problem.products.n_rows:
             raise ValueError(
                 f"The fixed effects already tell the levels of {name!r} apart, so that no variance is left for its "
@@ -155,7 +155,7 @@ def _refuse_exact(problem: Problem, response: str) -> None:
     """With almost free random coefficients, is there any residual left?"""
     size, smallest = EXACT
     try:
-        left = solve(problem.products, [size * np.eye(len(mask)) for mask in problem.free]).r2
+        left = residual_left(problem.products, [size * np.eye(len(mask)) for mask in problem.free])
     except np.linalg.LinAlgError:
         left = 0.0
     if left / problem.products.n_rows < smallest:
