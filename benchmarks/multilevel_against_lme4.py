@@ -27,7 +27,7 @@ from labutils.multilevel import fit_multilevel
 
 MODELS = {  # table, formula, columns that are categories, fits in one timing
     "InstEval": ("insteval", "y ~ 1 + (1 | s) + (1 | d)", ["s", "d"], 1),
-    "InstEval service": ("insteval", "y ~ 1 + service + (1 | s) + (1 | d) + (1 | dept)", ["s", "d", "dept"], 1),
+    "InstEval service": ("insteval", "y ~ service + (1 | s) + (1 | d)", ["s", "d"], 1),
     "sleepstudy": ("sleepstudy", "Reaction ~ Days + (Days | Subject)", ["Subject"], 20),
     "machines": ("machines", "score ~ Machine + (1 | Worker/Machine)", ["Worker", "Machine"], 20),
     "popular2": ("popular2", "popular ~ texp + extrav + sex + (extrav | class)", ["class"], 5),
