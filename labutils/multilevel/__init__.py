@@ -4,6 +4,9 @@
     model.fixed      # estimates, standard errors, Satterthwaite t-tests
     model.random     # variances and correlations
     model.r2()       # variance shares of Rights & Sterba
+    model.predict(new)           # with or without groups
+    marginal_means(model, "adaptation").pairs()
+    influence(model).table       # Cook's distance of every group
     compare_models(model, fit_multilevel("score ~ adaptation + (1 + adaptation | sample)", rows))
 
 A study of adaptation goes through a fixed sequence of models: `study_table`, `fit_sequence`, `model_table`; what claims
@@ -12,9 +15,9 @@ are judged by: `smallest_effect`, `share_ratio`; the same asked in other ways: `
 `centre_within`, simulated studies with known coefficients (`simulate_study`, `recovery`, `text_effect_power`), figures.
 
 Imports `core` and `stats` only. From a formula to a fit the files are, in this order: `syntax`, `formula`, `coding`,
-`orthogonal`, `design`, `products`, `coordinates`, `deviance` with `crossed`, `fit` with `curvature` and `descent`; what
-is read from a fit (`satterthwaite`, `random_effects`, `variance_shares`) becomes an attribute of
-`model.MultilevelModel`.
+`codebook`, `weighting`, `orthogonal`, `matrices`, `identification`, `design`, `products`, `coordinates`, `deviance`
+with `crossed`, `fit` with `curvature` and `descent`; what is read from a fit (`satterthwaite`, `random_effects`,
+`prediction`, `variance_shares`) becomes an attribute of `model.MultilevelModel`.
 """
 
 from labutils.core.lazy import attach
@@ -23,6 +26,8 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "model": ["MultilevelModel", "fit_multilevel"],
+        "reference_grid": ["MarginalMeans", "marginal_means"],
+        "deletion": ["Influence", "influence"],
         "likelihood_ratio": ["ModelComparison", "compare_models"],
         "resampling": ["Bootstrap", "bootstrap"],
         "judging": ["share_ratio", "smallest_effect", "standardised_effects"],

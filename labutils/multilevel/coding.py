@@ -1,6 +1,6 @@
 """From the terms of a formula to columns of numbers: functions of columns, and treatment coding of categories."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from labutils.multilevel.formula import INTERCEPT, Term, term_name
 from labutils.multilevel.syntax import Node
 
 Numbers = Float[np.ndarray, " rows"]
+Moments = Mapping[Node, tuple[float, float]]
 CONSTANT_TOLERANCE = 1e-12  # spread relative to the largest value, below which a predictor counts as constant
 
 FUNCTIONS: dict[str, Callable[[Numbers], Numbers]] = {
@@ -26,6 +27,7 @@ FUNCTIONS: dict[str, Callable[[Numbers], Numbers]] = {
     "scale": lambda x: (x - x.mean()) / x.std(ddof=1),
 }
 CATEGORY = "C"
+OF_THE_DATA = ("center", "scale")  # their values depend on the other rows too
 _ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "^": np.power,
 }  # fmt: skip
@@ -58,6 +60,8 @@ def read_column(data: pd.DataFrame, name: str) -> pd.Series:
         LookupError: there is no such column; the message names the nearest.
         ValueError: the name is that of several columns.
     """
+    if data.columns.is_unique and name in data.columns:
+        return data[name]
     written = [str(label) for label in data.columns]
     places = [i for i, label in enumerate(data.columns) if isinstance(label, str) and label == name]
     places = places or [i for i, label in enumerate(written) if label == name]
@@ -68,6 +72,24 @@ def read_column(data: pd.DataFrame, name: str) -> pd.Series:
     return data.iloc[:, places[0]]
 
 
+def refuse_missing(names: Sequence[str], data: pd.DataFrame) -> None:
+    """No value of these columns may be missing.
+
+    Raises:
+        LookupError: there is no such column.
+        ValueError: the data are no frame or have no rows, or values are missing.
+    """
+    if not isinstance(data, pd.DataFrame):
+        raise ValueError(f"The data must be a pandas DataFrame, not {type(data).__name__}: pd.DataFrame(data).")
+    columns = {name: read_column(data, name) for name in names}
+    if data.empty:
+        raise ValueError("The data have no rows.")
+    missing = {name: int(column.isna().sum()) for name, column in columns.items() if column.isna().any()}
+    if missing:
+        counts = ", ".join(f"{name!r} in {count} rows" for name, count in missing.items())
+        raise ValueError(f"Values are missing: {counts}. Leave those rows out: data.dropna(subset={list(missing)}).")
+
+
 def read_factor(node: Node, data: pd.DataFrame) -> TermFactor:
     """The values of a column, or of a function of columns.
 
@@ -75,10 +97,8 @@ def read_factor(node: Node, data: pd.DataFrame) -> TermFactor:
         ValueError: constant, infinite, of a type without coding, or not to be computed.
         LookupError: an unknown column or function.
     """
-    argument = node.parts[0] if node.kind == "call" and node.text == CATEGORY else node
-    kind = pd.api.types.infer_dtype(read_column(data, argument.text)) if argument.kind == "name" else "floating"
-    if kind in _CATEGORICAL or argument is not node:
-        return _category(str(node), argument, data)
+    if category_column(node, data) is not None:
+        return _category(str(node), node.parts[0] if node.parts else node, data)
     values = numeric_values(node, data)
     if np.ptp(values) <= CONSTANT_TOLERANCE * np.abs(values).max():
         raise ValueError(
@@ -92,10 +112,29 @@ def read_factor(node: Node, data: pd.DataFrame) -> TermFactor:
     return TermFactor(str(node), values[:, None])
 
 
-def numeric_values(node: Node, data: pd.DataFrame) -> Numbers:
-    """A numeric column, or the value of a call such as log(x) or I(x^2 + 1), in float64."""
+def category_column(node: Node, data: pd.DataFrame) -> str | None:
+    """The column that a factor makes a category of: text, booleans, or C(x); None where it is a number.
+
+    Raises:
+        ValueError: C(...) of something that is no column.
+    """
+    if node.kind == "call" and node.text == CATEGORY:
+        if node.parts[0].kind != "name":
+            raise ValueError(f"{str(node)!r}: {CATEGORY}(...) takes a column.")
+        return node.parts[0].text
+    if node.kind != "name" or pd.api.types.infer_dtype(read_column(data, node.text)) not in _CATEGORICAL:
+        return None
+    return node.text
+
+
+def numeric_values(node: Node, data: pd.DataFrame, moments: Moments | None = None) -> Numbers:
+    """A numeric column, or the value of a call such as log(x) or I(x^2 + 1), in float64.
+
+    Args:
+        moments: mean and standard deviation for every `center` and `scale`; without it, those of the data.
+    """
     with np.errstate(all="ignore"):
-        values = _evaluate(node, data)
+        values = _evaluate(node, data, moments)
     if not np.isfinite(values).all():
         rows = np.flatnonzero(~np.isfinite(values))
         raise ValueError(f"{str(node)!r} is not finite in {len(rows)} rows, first in row {rows[0]} (counted from 0).")
@@ -103,7 +142,7 @@ def numeric_values(node: Node, data: pd.DataFrame) -> Numbers:
 
 
 def term_columns(
-    terms: Sequence[Term], data: pd.DataFrame
+    terms: Sequence[Term], data: pd.DataFrame, read: Callable[[Node, pd.DataFrame], TermFactor] = read_factor
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "rows columns"]]:
     """The columns of all terms side by side, and their names as in R: "(Intercept)", "x", "colourred", "x:colourred".
 
@@ -111,7 +150,7 @@ def term_columns(
     otherwise all its levels get a column, as do those of the first category in a model without intercept (Chambers &
     Hastie 1992, Statistical Models in S, section 2.4.1).
     """
-    factors = {factor: read_factor(factor, data) for term in terms for factor in term}
+    factors = {factor: read(factor, data) for term in terms for factor in term}
     margins = {frozenset(term) for term in terms} | {frozenset()}
     categories = [(term, factor) for term in terms for factor in term if factors[factor].levels]
     in_place_of_intercept = None if INTERCEPT in terms else next(iter(categories), None)
@@ -155,9 +194,12 @@ def _levels(column: pd.Series) -> tuple[np.ndarray, pd.Index | np.ndarray]:
         ) from error
 
 
+def column_levels(column: pd.Series) -> list:
+    """The levels of a column in order."""
+    return list(_levels(column)[1])
+
+
 def _category(name: str, node: Node, data: pd.DataFrame) -> TermFactor:
-    if node.kind != "name":
-        raise ValueError(f"{name!r}: {CATEGORY}(...) takes a column.")
     column = read_column(data, node.text)
     codes, levels = _levels(column)
     if len(levels) < 2:
@@ -170,7 +212,7 @@ def _category(name: str, node: Node, data: pd.DataFrame) -> TermFactor:
     return TermFactor(name, np.eye(len(levels))[codes], tuple(map(str, levels)))
 
 
-def _evaluate(node: Node, data: pd.DataFrame) -> Numbers:
+def _evaluate(node: Node, data: pd.DataFrame, moments: Moments | None) -> Numbers:
     if node.kind == "name":
         column = read_column(data, node.text)
         kind = pd.api.types.infer_dtype(column)
@@ -185,12 +227,15 @@ def _evaluate(node: Node, data: pd.DataFrame) -> Numbers:
         raise ValueError(f"{node} is a category, which stands alone: no function or arithmetic takes it.")
     if node.kind == "number":
         return np.full(len(data), float(node.text))
-    arguments = [_evaluate(part, data) for part in node.parts]
+    arguments = [_evaluate(part, data, moments) for part in node.parts]
     if node.kind == "call":
         if node.text not in FUNCTIONS:
             known = [*FUNCTIONS, CATEGORY]
             hint = suggest(node.text, known)
             raise LookupError(f"The function {node.text!r} is not known.{hint} Known: {', '.join(known)}.")
+        if moments is not None and node in moments:
+            mean, sd = moments[node]
+            return (arguments[0] - mean) / (sd if node.text == "scale" else 1.0)
         return FUNCTIONS[node.text](arguments[0])
     if node.text not in _ARITHMETIC:
         raise ValueError(f"({node}) is no arithmetic: inside a function + - * / ^ can be used.")

@@ -4,6 +4,9 @@ Predictors measured in years or in thousandths give cross products that lose dig
 size. The fit therefore works on orthogonal columns of unit mean square: X = Q R, every random term Z = Q R likewise,
 and the residuals of least squares, scaled to unit mean square, in the place of y. Likelihood, estimates and degrees of
 freedom are the same in any such coordinates; only the way to them is safer.
+
+Prior weights w, with residuals of variance σ²/w, are ordinary residuals once every row of X, Z and y is multiplied by
+√w. That is done here, so that everything behind sees rows of equal weight; the density of y takes ½ Σ log w in return.
 """
 
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_array, hstack
 
-from labutils.multilevel.design import Design, Grouping
+from labutils.multilevel.matrices import Design, Grouping
 from labutils.multilevel.orthogonal import Basis
 from labutils.multilevel.products import Products
 
@@ -30,6 +33,7 @@ class Coordinates:
         least_squares: coefficients of least squares, where the fit's coefficients start from.
         scale: root mean square of the residuals of least squares.
         random_roots: R of Z = Q R, in the order of `order`; block-diagonal over the random terms.
+        log_weights: sum of the logarithms of the prior weights.
     """
 
     order: tuple[int, ...]
@@ -37,6 +41,7 @@ class Coordinates:
     least_squares: Float[np.ndarray, " fixed"]
     scale: float
     random_roots: tuple[Float[np.ndarray, "_ _"], ...]
+    log_weights: float = 0.0
 
     def coefficients(self, internal: Float[np.ndarray, " fixed"]) -> Float[np.ndarray, " fixed"]:
         """Fixed effects in the units of the data."""
@@ -55,10 +60,11 @@ class Coordinates:
 
     def deviance_shift(self, n_rows: int, reml: bool) -> float:
         """What the change of coordinates adds to the deviance."""
-        # n log s² from the response divided by s (n − p under REML), and log|X'V⁻¹X| = log|Q'V⁻¹Q| + 2 log|R|.
+        # n log s² from the response divided by s (n − p under REML), and log|X'V⁻¹X| = log|Q'V⁻¹Q| + 2 log|R|; the
+        # density of y is that of √w·y times √w, row by row.
         n_fixed = len(self.least_squares)
         determinant = 2 * np.log(np.abs(np.diag(self.fixed_root))).sum()
-        return float(2 * (n_rows - n_fixed * reml) * np.log(self.scale) + reml * determinant)
+        return float(2 * (n_rows - n_fixed * reml) * np.log(self.scale) + reml * determinant - self.log_weights)
 
 
 def orthogonalise(design: Design) -> tuple[Products, Coordinates]:
@@ -70,24 +76,26 @@ def orthogonalise(design: Design) -> tuple[Products, Coordinates]:
     q, root = design.basis.q, design.basis.root
     # Q'Q = n I: least squares are R b = Q'y / n. Its residuals stand for y, as the likelihood only sees y − X b.
     # What lies along an intercept is taken off first, so that a response far from zero loses no digits.
-    level = design.y.mean() * design.basis.has_intercept
-    y = design.y - level
+    level = np.average(design.y, weights=design.weights) * design.basis.has_intercept
+    y = design.weighted(design.y - level)
     internal = q.T @ y / design.n_rows
     residuals = y - q @ internal
     if design.basis.has_intercept:
-        internal[0] += level / q[0, 0]
+        internal[0] += level * root[0, 0] / design.x[0, 0]
     scale = _root_mean_square(residuals)
-    if scale <= max(EXACT * _root_mean_square(y), 4 * np.finfo(float).eps * np.abs(design.y).max()):
+    if scale <= max(EXACT * _root_mean_square(y), 4 * np.finfo(float).eps * np.abs(design.weighted(design.y)).max()):
         raise ValueError(f"The fixed effects reproduce {design.response!r} exactly: nothing is left to divide up.")
     least_squares = np.linalg.solve(root, internal)
     sizes = [grouping.n_coefficients for grouping in design.groupings]
     order = tuple(sorted(range(len(sizes)), key=lambda i: -sizes[i]))  # the largest is eliminated level by level
     groupings = [design.groupings[i] for i in order]
     _refuse_too_large(groupings)
-    columns, roots = zip(*(_orthogonal_blocks(design.groupings[i], design.random_bases[i]) for i in order), strict=True)
+    blocks = [_orthogonal_blocks(design.groupings[i], design.random_bases[i]) for i in order]
+    columns, random_roots = zip(*blocks, strict=True)
     dense = np.column_stack([q, residuals / scale])
     products = _cross_products(groupings, columns, dense)
-    return products, Coordinates(order, root, least_squares, scale, roots)
+    log_weights = 0.0 if design.weights is None else float(np.log(design.weights).sum())
+    return products, Coordinates(order, root, least_squares, scale, random_roots, log_weights)
 
 
 def _root_mean_square(values: Float[np.ndarray, " rows"]) -> float:

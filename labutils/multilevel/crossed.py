@@ -7,6 +7,7 @@ gradient needs, so that no level is looked at by itself.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +20,24 @@ Blocks = Float[np.ndarray, "levels terms terms"]
 LEAST_FACTOR = 1e-3  # singular value of Λ below which Λ'Z'PZΛ loses the digits of Z'PZ
 
 
+class Eliminated(NamedTuple):
+    """What is left when the first factor is gone, and the parts that it was taken away with.
+
+    Attributes:
+        small: L of every level of the first factor, L L' = I + Λ'Z'ZΛ.
+        whitened: HZ'Z with the halves H = L⁻¹Λ'; kept: I − Z'ZH'H, both of every level.
+        rest: W'V_1⁻¹W with W = [Z_o, X, y].
+        penalised: S W'V_1⁻¹W S' with the penalty; root: its lower Cholesky factor.
+    """
+
+    small: Blocks
+    whitened: Blocks
+    kept: Blocks
+    rest: Float[np.ndarray, "rest rest"]
+    penalised: Float[np.ndarray, "rest rest"]
+    root: Float[np.ndarray, "rest rest"]
+
+
 def solve_crossed(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Solution:
     """As `deviance.solve`, for products with `between`.
 
@@ -27,25 +46,9 @@ def solve_crossed(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]
     """
     between, sizes = products.between, products.sizes[1:]
     (levels, terms), n_other = products.sizes[0], between.shape[1]
-    # As in `deviance`: L_j L_j' = I + Λ'Z_j'Z_jΛ and V_1⁻¹ = I − ZΛ(I + Λ'Z'ZΛ)⁻¹Λ'Z', level by level. With the halves
-    # H = L⁻¹Λ' of every level, W'V_1⁻¹W = W'W − (HZ'W)'(HZ'W) and Z'V_1⁻¹W = (I − Z'ZH'H) Z'W.
-    small = np.linalg.cholesky(np.eye(terms) + factors[0].T @ products.own @ factors[0])
-    half = np.linalg.solve(small, np.broadcast_to(factors[0].T, small.shape))
-    whitened = half @ products.own
-    kept = np.eye(terms) - whitened.transpose(0, 2, 1) @ half
-    spread, dense = filled(half) @ between, (half @ products.cross).reshape(levels * terms, -1)
-    rest = products.gram.copy()
-    rest[:n_other, :n_other] -= (spread.T @ spread).toarray()
-    mixed = spread.T @ dense
-    rest[:n_other, n_other:] -= mixed
-    rest[n_other:, :n_other] -= mixed.T
-    rest[n_other:, n_other:] -= dense.T @ dense
-    # The normal equations S W'V_1⁻¹W S' with the penalty, their factor, and the inverse K of those of (u_o, b).
-    penalised = scaled_rows(scaled_rows(rest, factors[1:], sizes).T, factors[1:], sizes)
-    penalised[np.arange(n_other), np.arange(n_other)] += 1
-    root = factorised(penalised)
+    small, whitened, kept, rest, penalised, root = eliminated(products, factors)
     log_diagonal, inner, last = np.log(np.diag(root)), root[:-1, :-1], root[-1]
-    k = inverse(inner)
+    k = inverse(inner)  # of the normal equations of (u_o, b)
     effects = k @ penalised[:-1, -1]
     # Z_1'V_1⁻¹[Z_o Λ_o, X, y]: the eliminated factor's rows.
     rows = filled(kept) @ (between @ _repeated(factors[1:], sizes))
@@ -79,6 +82,30 @@ def solve_crossed(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]
         log_det_x=2 * float(log_diagonal[n_other:-1].sum()), r2=float(last[-1] ** 2), coefficients=effects[n_other:],
         information_root=inner[n_other:, n_other:], scores=scores, information=information, projected=projected,
     )  # fmt: skip
+
+
+def eliminated(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Eliminated:
+    """The normal equations without the first factor; raises as `solve_crossed`."""
+    between, sizes = products.between, products.sizes[1:]
+    (levels, terms), n_other = products.sizes[0], between.shape[1]
+    # As in `deviance`: L_j L_j' = I + Λ'Z_j'Z_jΛ and V_1⁻¹ = I − ZΛ(I + Λ'Z'ZΛ)⁻¹Λ'Z', level by level. With the halves
+    # H = L⁻¹Λ' of every level, W'V_1⁻¹W = W'W − (HZ'W)'(HZ'W) and Z'V_1⁻¹W = (I − Z'ZH'H) Z'W.
+    small = np.linalg.cholesky(np.eye(terms) + factors[0].T @ products.own @ factors[0])
+    half = np.linalg.solve(small, np.broadcast_to(factors[0].T, small.shape))
+    whitened = half @ products.own
+    kept = np.eye(terms) - whitened.transpose(0, 2, 1) @ half
+    spread, dense = filled(half) @ between, (half @ products.cross).reshape(levels * terms, -1)
+    rest = products.gram.copy()
+    rest[:n_other, :n_other] -= (spread.T @ spread).toarray()
+    mixed = spread.T @ dense
+    rest[:n_other, n_other:] -= mixed
+    rest[n_other:, :n_other] -= mixed.T
+    rest[n_other:, n_other:] -= dense.T @ dense
+    # The normal equations S W'V_1⁻¹W S' with the penalty, and their factor.
+    penalised = scaled_rows(scaled_rows(rest, factors[1:], sizes).T, factors[1:], sizes)
+    penalised[np.arange(n_other), np.arange(n_other)] += 1
+    root = factorised(penalised)
+    return Eliminated(small, whitened, kept, rest, penalised, root)
 
 
 def _repeated(factors: Sequence[Float[np.ndarray, "_ _"]], sizes: Sequence[tuple[int, int]]) -> csr_array:

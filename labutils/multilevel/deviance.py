@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg.lapack import dtrtrs
 
-from labutils.multilevel.crossed import solve_crossed
+from labutils.multilevel.crossed import eliminated, solve_crossed
 from labutils.multilevel.products import Products, Solution, diagonal_blocks, scaled_rows, split_rows
 
 Square = Float[np.ndarray, "terms terms"]
@@ -30,6 +30,13 @@ def solve(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> So
         np.linalg.LinAlgError: the response is reproduced exactly, so that there is no residual.
     """
     return _solve(products, factors)[0] if products.between is None else solve_crossed(products, factors)
+
+
+def residual_left(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> float:
+    """y'Py alone; raises as `solve`."""
+    if products.between is None:
+        return _solve(products, factors)[0].r2
+    return float(eliminated(products, factors).root[-1, -1] ** 2)
 
 
 def level_precisions(

@@ -152,10 +152,11 @@ def residual_plots(model: MultilevelModel, *, title: str, names: Mapping[str, st
     for spare in axes.flat[panels:]:
         spare.set_visible(False)
     first, second, *others = axes.flat[:panels]
-    first.scatter(model.fitted, model.residuals, s=8, alpha=0.5, color=_COLOURS[0])
+    first.scatter(model.fitted, model.pearson_residuals, s=8, alpha=0.5, color=_COLOURS[0])
     first.axhline(0, color="0.3", linewidth=1)
-    first.set(xlabel=f"fitted {model.design.response}", ylabel="residual", title="residuals")
-    _quantiles(second, model.residuals / np.sqrt(model.residual_variance), "residuals / σ")
+    residual = "residual" if model.design.weights is None else "√w · residual"
+    first.set(xlabel=f"fitted {model.design.response}", ylabel=residual, title="residuals")
+    _quantiles(second, model.pearson_residuals / np.sqrt(model.residual_variance), f"{residual}s / σ")
     for axis, (group, term) in zip(others, varying, strict=True):
         predicted = model.blups.loc[group].xs(term, level="term")["estimate"].to_numpy()
         _quantiles(axis, predicted, f"{(names or {}).get(term, term)} over {group}")

@@ -16,14 +16,16 @@ from jaxtyping import Bool, Float
 from labutils.multilevel.coordinates import Coordinates, orthogonalise
 from labutils.multilevel.curvature import expected_curvature
 from labutils.multilevel.descent import Descent, close_enough, descend
-from labutils.multilevel.design import Design
 from labutils.multilevel.deviance import (
     covariance_gradients,
     profiled_deviance,
+    residual_left,
     residual_variance,
     solve,
 )
-from labutils.multilevel.products import Products, Solution
+from labutils.multilevel.matrices import Design
+from labutils.multilevel.products import Products, Solution, beside_fixed
+from labutils.multilevel.scoring import SlopesAndTraces, scored
 
 Theta = Float[np.ndarray, " parameters"]
 STARTS = (1.0, 0.1)  # relative standard deviations from which descents begin
@@ -141,8 +143,7 @@ def _free_entries(blocks: list[slice]) -> Bool[np.ndarray, "terms terms"]:
 
 def _refuse_absorbed(problem: Problem, names: list[str]) -> None:
     """Where X already contains columns of Z, the deviance under REML does not depend on their variance at all."""
-    without_random = problem.solve(problem.theta([np.zeros(mask.shape) for mask in problem.free]))
-    for name, left in zip(names, without_random.projected, strict=True):
+    for name, left in zip(names, beside_fixed(problem.products), strict=True):
         if np.linalg.eigvalsh(left)[0] < ABSORBED * problem.products.n_rows:
             raise ValueError(
                 f"The fixed effects already tell the levels of {name!r} apart, so that no variance is left for its "
@@ -154,7 +155,7 @@ def _refuse_exact(problem: Problem, response: str) -> None:
     """With almost free random coefficients, is there any residual left?"""
     size, smallest = EXACT
     try:
-        left = solve(problem.products, [size * np.eye(len(mask)) for mask in problem.free]).r2
+        left = residual_left(problem.products, [size * np.eye(len(mask)) for mask in problem.free])
     except np.linalg.LinAlgError:
         left = 0.0
     if left / problem.products.n_rows < smallest:
@@ -167,11 +168,25 @@ def _refuse_exact(problem: Problem, response: str) -> None:
 def _lowest(problem: Problem) -> Descent:
     """The lower end of the descents from both starts; of the first alone where no variance comes near zero."""
     identity = problem.theta([np.eye(len(mask)) for mask in problem.free])
-    first = _minimise(problem, STARTS[0] * identity)
+    first = _minimise(problem, _scored(problem, STARTS[0] * identity))
     smallest = min(float(np.linalg.eigvalsh(factor @ factor.T)[0]) for factor in problem.factors(first.point))
     if smallest > NEAR_ZERO:
         return first
     return min(first, _minimise(problem, STARTS[1] * identity), key=lambda found: found.value)
+
+
+def _scored(problem: Problem, start: Theta) -> Theta:
+    def evaluate(factors: list[Float[np.ndarray, "_ _"]]) -> SlopesAndTraces:
+        try:
+            found = problem.solve(problem.theta(factors))
+        except np.linalg.LinAlgError:
+            return float("inf"), [], []
+        variance = residual_variance(found, problem.products, problem.reml)
+        slopes = covariance_gradients(found, problem.reml, variance)
+        return profiled_deviance(found, problem.products, problem.reml), slopes, found.projected
+
+    levels = [levels for levels, _ in problem.products.sizes]
+    return problem.theta(scored(evaluate, problem.factors(start), [_blocks(mask) for mask in problem.free], levels))
 
 
 def _minimise(problem: Problem, start: Theta) -> Descent:

@@ -60,7 +60,7 @@ def compare_models(a: MultilevelModel, b: MultilevelModel) -> ModelComparison:
     are then of different data.
 
     Raises:
-        ValueError: the models are of different data, are the same, or neither contains the other.
+        ValueError: the models are of different data or weights, are the same, or neither contains the other.
     """
     smaller, larger = sorted((a, b), key=lambda model: model.n_parameters)
     _refuse_different_data(smaller, larger)
@@ -99,6 +99,16 @@ def _refuse_different_data(smaller: MultilevelModel, larger: MultilevelModel) ->
             f"The models are of different data ({smaller.design.n_rows} and {larger.design.n_rows} rows of "
             f"{smaller.design.response!r} and {larger.design.response!r}): fit both to the same rows."
         )
+    if not _same_weights(smaller, larger):
+        raise ValueError("The models have different prior weights: fit both with the same.")
+
+
+def _same_weights(smaller: MultilevelModel, larger: MultilevelModel) -> bool:
+    one, other = (
+        np.ones(model.design.n_rows) if model.design.weights is None else model.design.weights
+        for model in (smaller, larger)
+    )
+    return np.array_equal(one, other)
 
 
 def _refuse_not_nested(smaller: MultilevelModel, larger: MultilevelModel) -> None:

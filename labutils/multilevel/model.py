@@ -1,7 +1,7 @@
 """Fitting a mixed model to a frame, and reading the result."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,9 +10,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from labutils.core.options import suggest
-from labutils.multilevel.design import Design, build_design
+from labutils.multilevel.design import build_design
 from labutils.multilevel.fit import Fit, fit_design
 from labutils.multilevel.formula import read_formula
+from labutils.multilevel.matrices import Design, Grouping
+from labutils.multilevel.prediction import chosen_groupings, predict_rows
 from labutils.multilevel.random_effects import predict_random, random_covariances, random_table
 from labutils.multilevel.satterthwaite import Uncertainty, t_table
 from labutils.multilevel.variance_shares import (
@@ -23,9 +25,12 @@ from labutils.multilevel.variance_shares import (
     random_variance,
     share_table,
 )
+from labutils.multilevel.weighting import Weights, equal_row_variance
 
 
-def fit_multilevel(formula: str, data: pd.DataFrame, *, reml: bool = True) -> "MultilevelModel":
+def fit_multilevel(
+    formula: str, data: pd.DataFrame, *, reml: bool = True, weights: Weights | None = None
+) -> "MultilevelModel":
     """Fit a linear mixed model with a formula as in lme4.
 
     >>> fit_multilevel("Reaction ~ Days + (1 + Days | Subject)", sleepstudy).fixed
@@ -46,13 +51,16 @@ def fit_multilevel(formula: str, data: pd.DataFrame, *, reml: bool = True) -> "M
         data: one row per observation; text, categories and booleans get treatment coding.
         reml: restricted maximum likelihood, for estimates; False is full maximum likelihood, for comparing models
             with different fixed effects (`compare_models` refits by itself).
+        weights: prior weights w, one positive number per row or the name of a column: the residual variance of a row is
+            σ²/w, as that of a mean of w observations. They are no case weights: a row of weight 2 is one row.
 
     Raises:
         LookupError: an unknown column or function; the message names the nearest known one.
         ValueError: the formula cannot be read; values are missing or infinite; a predictor is constant or collinear
-            with others; a grouping factor has one level; rows are too few; nothing is left for the residual.
+            with others; a grouping factor has one level; rows are too few; nothing is left for the residual;
+            a weight is not positive and finite.
     """
-    model = fit_model(build_design(read_formula(formula), data), reml=reml)
+    model = fit_model(build_design(read_formula(formula), data, weights), reml=reml)
     if not model.converged:
         warnings.warn(f"The fit of {formula!r} ended before a minimum of the deviance.", stacklevel=2)
     return model
@@ -114,7 +122,11 @@ class MultilevelModel:
             )
         row = np.array([[float(weights.get(term, 0.0)) for term in self.design.terms]])
         name = " ".join(f"{weight:+g}·{term}" for term, weight in weights.items())
-        return t_table(self._uncertainty, row, [name]).iloc[0]
+        return self.test_rows(row, [name]).iloc[0]
+
+    def test_rows(self, rows: Float[np.ndarray, "contrasts fixed"], names: list[str]) -> pd.DataFrame:
+        """t-tests of weighted sums of fixed effects, weights in the order of `design.terms`: as `fixed` has them."""
+        return t_table(self._uncertainty, rows, names)
 
     @cached_property
     def covariances(self) -> dict[str, pd.DataFrame]:
@@ -131,6 +143,7 @@ class MultilevelModel:
 
     @property
     def residual_variance(self) -> float:
+        """σ²; with prior weights w that of a row is σ²/w."""
         return self.fit.variance * self.fit.coordinates.scale**2
 
     @property
@@ -166,8 +179,9 @@ class MultilevelModel:
 
         With slopes, the groups' variance is its mean over the rows.
         """
+        residual = equal_row_variance(self.design.weights, self.residual_variance)
         between = random_variance(self.design, [table.to_numpy() for table in self.covariances.values()])
-        return between / (between + self.residual_variance)
+        return between / (between + residual)
 
     @cached_property
     def blups(self) -> pd.DataFrame:
@@ -179,9 +193,35 @@ class MultilevelModel:
         """Fixed effects and predicted random coefficients of every row."""
         values = self.design.x @ self.coefficients
         for grouping in self.design.groupings:
-            predicted = self.blups.loc[[grouping.name], "estimate"].to_numpy().reshape(len(grouping.levels), -1)
-            values = values + (grouping.columns * predicted[grouping.codes]).sum(1)
+            values = values + (grouping.columns * self._predicted(grouping)[grouping.codes]).sum(1)
         return values
+
+    def _predicted(self, grouping: Grouping) -> Float[np.ndarray, "levels terms"]:
+        return self.blups.loc[[grouping.name], "estimate"].to_numpy().reshape(len(grouping.levels), -1)
+
+    def predict(
+        self, data: pd.DataFrame, *, groups: bool | str | Sequence[str] = True, new_levels: str = "refuse"
+    ) -> Float[np.ndarray, " rows"]:
+        """What the model expects of new rows, on the scale of the response as the formula has it.
+
+        >>> model.predict(pd.DataFrame({"Days": [0, 9], "Subject": [308, 999]}), new_levels="mean")
+
+        Categories, `center` and `scale` mean what they meant in the data of the fit. The response is not needed; nor,
+        with groups=False, are grouping columns and columns that only vary over groups.
+
+        Args:
+            groups: True adds the predicted random coefficients of every row's groups, False is the mean over groups;
+                names of grouping factors add those alone.
+            new_levels: of a grouping factor: "refuse" them, or predict the "mean" over groups, coefficients of zero.
+
+        Raises:
+            LookupError: a column is not there, or the model has no such grouping factor.
+            ValueError: values are missing or not finite; a category has a level that the model was not fitted with;
+                a group is new.
+        """
+        chosen = chosen_groupings(self.design, groups)
+        random = [(grouping, self._predicted(grouping)) for grouping in chosen]
+        return predict_rows(self.design, data, self.coefficients, random, new_levels)
 
     @property
     def residuals(self) -> Float[np.ndarray, " rows"]:
@@ -189,9 +229,15 @@ class MultilevelModel:
         return self.design.y - self.fitted
 
     @property
+    def pearson_residuals(self) -> Float[np.ndarray, " rows"]:
+        """√w times the residuals, w the prior weights: all of variance σ²."""
+        return self.design.weighted(self.residuals)
+
+    @property
     def components(self) -> Components:
         """The variances behind `r2`, in squared units of the response."""
-        return implied_variances(self.design, self.coefficients, self._only_covariance(), self.residual_variance)
+        residual = equal_row_variance(self.design.weights, self.residual_variance)
+        return implied_variances(self.design, self.coefficients, self._only_covariance(), residual)
 
     def r2(self) -> pd.DataFrame:
         """Variance shares of Rights & Sterba (2019): see `variance_shares`.
@@ -208,13 +254,15 @@ class MultilevelModel:
 
     def block_shares(self, blocks: Mapping[str, list[str]]) -> pd.DataFrame:
         """Shares of the total variance that go through blocks of predictors: columns fixed, slopes."""
-        values = self.coefficients, self._only_covariance(), self.residual_variance
+        residual = equal_row_variance(self.design.weights, self.residual_variance)
+        values = self.coefficients, self._only_covariance(), residual
         return block_shares(self.design, *values, blocks)
 
     def nakagawa(self) -> pd.Series:
         """Marginal and conditional R² of Nakagawa."""
         covariances = [table.to_numpy() for table in self.covariances.values()]
-        return nakagawa_r2(self.design, self.coefficients, covariances, self.residual_variance)
+        residual = equal_row_variance(self.design.weights, self.residual_variance)
+        return nakagawa_r2(self.design, self.coefficients, covariances, residual)
 
     def refit(self, *, reml: bool) -> "MultilevelModel":
         """The same model by REML or by maximum likelihood."""
@@ -229,6 +277,7 @@ class MultilevelModel:
         lines = [
             f"{self.formula}",
             f"{kind}, log-likelihood {self.log_likelihood:.4f}, {self.design.n_rows} rows, groups: {groups}",
+            *(["prior weights: residual variance σ²/w"] if self.design.weights is not None else []),
             *(["singular: a variance is zero, or a correlation ±1"] if self.singular else []),
             *(["not converged"] if not self.converged else []),
             f"\n{self.random.to_string(float_format='{:.5g}'.format, na_rep='')}",

@@ -14,12 +14,12 @@ ROUNDING = 1e-15  # of a mean, relative to the values: what a column varies by m
 
 @dataclass(frozen=True)
 class Basis:
-    """Columns C = Q R.
+    """Columns C = Q R, where rows have weights √w·C = Q R.
 
     Attributes:
         q: orthogonal columns of unit mean square, Q'Q = rows · I.
         root: R, upper triangular.
-        has_intercept: whether the first column is constant.
+        has_intercept: whether the first column is constant, before rows are weighted.
         own: length of what each column has beside the earlier ones, relative to its own length; where there is an
             intercept, to that of its differences from the mean.
     """
@@ -30,14 +30,21 @@ class Basis:
     own: Float[np.ndarray, " terms"]
 
 
-def orthogonalise_columns(columns: Float[np.ndarray, "rows terms"]) -> Basis:
+def orthogonalise_columns(
+    columns: Float[np.ndarray, "rows terms"], roots: Float[np.ndarray, " rows"] | None = None
+) -> Basis:
     """An orthogonal basis; an intercept is seen by its values and must be the first column.
 
     >>> basis = orthogonalise_columns(np.column_stack([np.ones(3), [1e9, 1e9 + 1, 1e9 + 3]]))
     >>> basis.q.T @ basis.q  # 3 · I
+
+    Args:
+        roots: what every row is multiplied by: square roots of prior weights.
     """
     has_intercept = bool(columns[0, 0] != 0 and (columns[:, 0] == columns[0, 0]).all())
-    centred, back = _without_means(columns) if has_intercept else (columns, np.eye(columns.shape[1]))
+    centred, back = _without_means(columns, roots) if has_intercept else (columns, np.eye(columns.shape[1]))
+    if roots is not None:
+        centred = centred * roots[:, None]
     sizes = np.abs(centred).max(axis=0)
     unit = centred / np.where(sizes > 0, sizes, 1)  # squares neither overflow nor vanish
     q, root = np.linalg.qr(unit)
@@ -48,11 +55,12 @@ def orthogonalise_columns(columns: Float[np.ndarray, "rows terms"]) -> Basis:
 
 
 def _without_means(
-    columns: Float[np.ndarray, "rows terms"],
+    columns: Float[np.ndarray, "rows terms"], roots: Float[np.ndarray, " rows"] | None
 ) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "terms terms"]]:
     """Differences from the means beside the intercept, and what leads back: columns = differences @ T."""
     back = np.eye(columns.shape[1])
-    means = columns[:, 1:].mean(axis=0)
+    shares = np.full(len(columns), 1 / len(columns)) if roots is None else roots**2 / (roots @ roots)
+    means = shares @ columns[:, 1:]
     centred = columns.copy()
     centred[:, 1:] -= means
     # A column that varies by no more than rounding is constant.

@@ -62,6 +62,22 @@ class Solution:
     projected: list[Float[np.ndarray, "_ _"]]
 
 
+def beside_fixed(products: Products) -> list[Float[np.ndarray, "_ _"]]:
+    """Σ_j Z_j'PZ_j of every grouping factor where there are no random effects: what of Z_j lies beside X.
+
+    The columns of X are orthogonal, X'X = n I, so that P = I − XX'/n.
+    """
+    fixed, sizes = slice(-1 - products.n_fixed, -1), products.sizes[1:]
+    rows = [products.cross[..., fixed].reshape(-1, products.n_fixed)]
+    rows += [part[:, fixed] for part in split_rows(products.gram, sizes)]
+    squares = [products.own, *diagonal_blocks(products.gram, sizes)]
+    inside = [part.reshape(*size, -1) for part, size in zip(rows, products.sizes, strict=True)]
+    return [
+        own.sum(0) - np.einsum("jap,jbp->ab", part, part) / products.n_rows
+        for own, part in zip(squares, inside, strict=True)
+    ]
+
+
 def split_rows(
     matrix: Float[np.ndarray, "rest columns"], sizes: Sequence[tuple[int, int]]
 ) -> list[Float[np.ndarray, "_ columns"]]:

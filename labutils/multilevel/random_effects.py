@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from labutils.multilevel.design import Design, Grouping
 from labutils.multilevel.deviance import level_precisions
 from labutils.multilevel.fit import Fit
+from labutils.multilevel.matrices import Design, Grouping
 
 
 def random_covariances(design: Design, fit: Fit) -> dict[str, pd.DataFrame]:

@@ -23,7 +23,8 @@ from joblib import Parallel, delayed
 from scipy.stats import norm
 
 from labutils.core.progress import progress
-from labutils.multilevel.design import Design, check_identified
+from labutils.multilevel.identification import check_identified
+from labutils.multilevel.matrices import Design
 from labutils.multilevel.model import MultilevelModel, fit_model
 
 Statistic = Callable[[MultilevelModel], pd.Series]
@@ -128,7 +129,9 @@ def bias_corrected(samples: Float[np.ndarray, " resamples"], estimate: float, le
 def simulate_response(model: MultilevelModel, generator: np.random.Generator) -> Float[np.ndarray, " rows"]:
     """A response drawn from the fitted model: new random coefficients, new residuals."""
     design = model.design
-    y = design.x @ model.coefficients + np.sqrt(model.residual_variance) * generator.normal(size=design.n_rows)
+    noise = np.sqrt(model.residual_variance) * generator.normal(size=design.n_rows)
+    # A residual of a row of weight w has the variance σ²/w.
+    y = design.x @ model.coefficients + (noise if design.weights is None else noise / np.sqrt(design.weights))
     for grouping in design.groupings:
         values, vectors = np.linalg.eigh(model.covariances[grouping.name].to_numpy())
         root = vectors * np.sqrt(values.clip(min=0))  # a singular covariance has no Cholesky factor

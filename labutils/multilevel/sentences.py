@@ -112,7 +112,7 @@ def describe_residuals(model: MultilevelModel) -> str:
 
     >>> describe_residuals(sequence["M3"])
     """
-    fitted, residuals = np.asarray(model.fitted), np.asarray(model.residuals)
+    fitted, residuals = np.asarray(model.fitted), np.asarray(model.pearson_residuals)
     upper = fitted > np.median(fitted)
     spread = float(residuals[upper].std() / residuals[~upper].std())
     beyond = float((np.abs(residuals) > norm.ppf(0.975) * residuals.std()).mean())

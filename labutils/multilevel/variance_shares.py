@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from labutils.core.options import suggest
 from labutils.multilevel.coding import read_column
-from labutils.multilevel.design import Design
+from labutils.multilevel.matrices import Design
 
 CENTRED = 1e-4  # mean of a group relative to the root mean square of the column, below which the group is centred
 COLUMNS = ["f1", "f2", "v", "m", "residual", "f", "fv", "fvm"]

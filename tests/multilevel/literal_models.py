@@ -7,7 +7,7 @@ from labutils.multilevel.design import Design
 
 
 def row_covariance(design: Design, covariances: list[np.ndarray], residual: float) -> np.ndarray:
-    """Cov(y_i, y_k) = Σ_f [same level] z_i' T_f z_k + σ² [i = k], pair by pair."""
+    """Cov(y_i, y_k) = Σ_f [same level] z_i' T_f z_k + σ²/w_i [i = k], pair by pair."""
     n = design.n_rows
     v = np.zeros((n, n))
     for i in range(n):
@@ -16,7 +16,7 @@ def row_covariance(design: Design, covariances: list[np.ndarray], residual: floa
                 if grouping.codes[i] == grouping.codes[k]:
                     v[i, k] += grouping.columns[i] @ t @ grouping.columns[k]
             v[k, i] = v[i, k]
-        v[i, i] += residual
+        v[i, i] += residual if design.weights is None else residual / design.weights[i]
     return v
 
 

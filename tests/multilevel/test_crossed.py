@@ -8,9 +8,9 @@ import pytest
 
 from labutils.multilevel import coordinates, fit_multilevel
 from labutils.multilevel.design import build_design
-from labutils.multilevel.deviance import level_precisions, solve
+from labutils.multilevel.deviance import level_precisions, residual_left, solve
 from labutils.multilevel.formula import read_formula
-from labutils.multilevel.products import Products
+from labutils.multilevel.products import Products, beside_fixed
 
 
 def crossed_data(seed: int, n: int = 1500) -> pd.DataFrame:
@@ -56,6 +56,21 @@ def test_all_parts_of_the_solution_are_those_of_dense_elimination(formula: str, 
             assert np.asarray(a) == pytest.approx(np.asarray(b), rel=1e-8, abs=1e-9 * np.abs(b).max()), field.name
     for blocks, total in zip(level_precisions(found, factors), sparse.information, strict=True):
         assert blocks.sum(0) == pytest.approx(total, rel=1e-8, abs=1e-9 * np.abs(total).max())
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_what_is_asked_before_a_fit_is_part_of_the_solution(sparse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What of Z lies beside X is Σ_j Z_j'PZ_j without random effects; what is left of y with large ones is y'Py."""
+    monkeypatch.setattr(coordinates, "MANY", 0 if sparse else 1e9)
+    monkeypatch.setattr(coordinates, "SPARSE", 1.1)
+    design = build_design(read_formula("y ~ x*w + (x + w | g) + (x || h) + (1 | k)"), crossed_data(0))
+    found, _ = coordinates.orthogonalise(design)
+    assert (found.between is not None) == sparse
+    none = solve(found, [np.zeros((terms, terms)) for _, terms in found.sizes])
+    for a, b in zip(beside_fixed(found), none.projected, strict=True):
+        assert a == pytest.approx(b, rel=1e-9, abs=1e-9 * np.abs(b).max())
+    large = [1e4 * np.eye(terms) for _, terms in found.sizes]
+    assert residual_left(found, large) == solve(found, large).r2
 
 
 @pytest.mark.parametrize("reml", [True, False])
