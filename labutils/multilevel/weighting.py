@@ -24,7 +24,8 @@ def read_weights(weights: Weights, data: pd.DataFrame) -> Float[np.ndarray, " ro
 
     Raises:
         LookupError: there is no such column.
-        ValueError: not one number per row, missing, zero, negative, infinite or too far apart; or a series with another index.
+        ValueError: not one number per row; missing, zero, negative, infinite or too far apart; a series with another
+            index.
     """
     if isinstance(weights, str):
         name, values = f"the column {weights!r}", read_column(data, weights)
