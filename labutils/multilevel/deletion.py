@@ -29,7 +29,7 @@ class Influence:
         table: a row per level: rows (how many it has), cooks_distance, lme4_distance (times (n − p)/n, as lme4 has
             it), singular, note (why there is no fit; empty where there is one).
         coefficients: the fixed effects without each level, one column per term; NaN where there is no fit.
-        changes: the estimates of all data minus those without the level (R's dfbeta).
+        changes: the estimates without the level minus those of all data (dfbeta of lme4's `influence`).
         variances: the residual variance ("residual") and the variances of the random terms ("group: term") without
             each level.
         group: the grouping factor.
@@ -66,7 +66,7 @@ def influence(model: MultilevelModel, group: str | None = None) -> Influence:
     found = list(progress(run, total=len(levels), description=f"without each {name}", unit="level"))
     terms = list(model.design.terms)
     coefficients = pd.DataFrame([each.coefficients for each in found], index=levels, columns=terms)
-    changes = model.coefficients - coefficients
+    changes = coefficients - model.coefficients
     # D = |C^(-1/2) change|² / p
     half = np.linalg.solve(np.linalg.cholesky(model.fixed_covariance.to_numpy()), changes.to_numpy().T)
     distances, n, p = np.square(half).sum(axis=0) / len(terms), len(levels), len(terms)

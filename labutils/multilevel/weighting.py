@@ -10,6 +10,7 @@ from labutils.multilevel.coding import read_column
 
 Weights = str | Sequence[float | int] | np.ndarray | pd.Series
 SMALLEST, LARGEST = 1e-70, 1e70  # as for all columns: beyond, double precision does not hold the squares
+WIDEST = 1e9  # largest weight over smallest
 
 
 def read_weights(weights: Weights, data: pd.DataFrame) -> Float[np.ndarray, " rows"]:
@@ -23,7 +24,8 @@ def read_weights(weights: Weights, data: pd.DataFrame) -> Float[np.ndarray, " ro
 
     Raises:
         LookupError: there is no such column.
-        ValueError: not one number per row, missing, zero, negative or infinite; or a series with another index.
+        ValueError: not one number per row; missing, zero, negative, infinite or too far apart; a series with another
+            index.
     """
     if isinstance(weights, str):
         name, values = f"the column {weights!r}", read_column(data, weights)
@@ -45,6 +47,12 @@ def read_weights(weights: Weights, data: pd.DataFrame) -> Float[np.ndarray, " ro
         raise ValueError(
             f"The weights in {name} must be positive and finite, but {int(wrong.sum())} are not, the first in row "
             f"{first} (counted from 0): {found[first]:g}. Leave out rows that are to count for nothing."
+        )
+    spread = found.max() / found.min()
+    if spread > WIDEST:
+        raise ValueError(
+            f"The weights in {name} differ by a factor of {spread:.3g}: rows of the least weight would count for less "
+            f"than rounding, so leave them out ({WIDEST:g} at most)."
         )
     return found
 

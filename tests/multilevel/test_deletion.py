@@ -41,6 +41,18 @@ def test_distances_agree_with_lme4(real_data: Path) -> None:
     assert found.variances["residual"].to_numpy()[:3] == pytest.approx(sigma2, rel=1e-5)
 
 
+def test_changes_agree_with_lme4(real_data: Path) -> None:
+    """dfbeta(influence(lmer(effort ~ Type + (1|Subject), ergostool), groups="Subject")), and cooks.distance of it."""
+    found = influence(fit_multilevel("effort ~ Type + (1 | Subject)", read(real_data, "ergostool")))
+    expected = [
+        [-0.430555555556, 0.1111111111111, 0.2777777777778, 0.333333333333],
+        [-0.180555555556, -0.0138888888889, -0.0972222222222, -0.166666666667],
+    ]
+    assert found.changes.to_numpy()[:2] == pytest.approx(np.array(expected), abs=1e-6)
+    lme4 = [0.1100923915712, 0.0563161009140, 0.1447572085748, 0.0281206122334, 0.0739450202745, 0.0474028043571]
+    assert found.table["lme4_distance"].to_numpy()[:6] == pytest.approx(lme4, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "formula", "group", "weighted", "cook", "sigma2"),
     [
@@ -81,7 +93,7 @@ def test_refits_are_those_of_the_remaining_rows() -> None:
             kept = data[group] != level
             rest = fit_multilevel("y ~ x + c + (1 | g) + (1 | h)", data[kept], weights=weights[kept], reml=False)
             assert found.coefficients.loc[level].to_numpy() == pytest.approx(rest.coefficients, rel=1e-5)
-            change = model.coefficients - rest.coefficients
+            change = rest.coefficients - model.coefficients
             assert found.changes.loc[level].to_numpy() == pytest.approx(change, abs=1e-6)
             distance = change @ np.linalg.solve(model.fixed_covariance.to_numpy(), change) / 4
             assert found.table.loc[level, "cooks_distance"] == pytest.approx(distance, rel=1e-4)

@@ -61,6 +61,14 @@ def test_means_of_one_factor_agree_with_emmeans(real_data: Path) -> None:
     check(own, estimate=[-10.9416666667], se=[1.88531611199], df=[10.0], p=[0.000172107389155188])
 
 
+def test_pairs_of_four_means_agree_with_emmeans(real_data: Path) -> None:
+    """pairs(emmeans(lmer(effort ~ Type + (1|Subject), ergostool), "Type"))."""
+    means = marginal_means(fit_multilevel("effort ~ Type + (1 | Subject)", read(real_data, "ergostool")), "Type")
+    check(means.table, se=[0.576012260065] * 4, df=[15.5298082] * 4)
+    p = [5.61253681974e-07, 1.37092233044e-03, 0.580750817892, 1.82036706504e-02, 1.14888771567e-05, 2.95821927552e-02]
+    check(means.pairs(), p=p, df=[24.0] * 6)
+
+
 def test_means_of_a_weighted_fit_agree_with_emmeans(real_data: Path) -> None:
     """weights = 1/(1 + i%%5), i the number of a row from 0."""
     means = marginal_means(machines(real_data, weighted=True), "Machine")

@@ -219,12 +219,22 @@ def test_a_missing_weight_column_names_the_nearest() -> None:
         fit_multilevel("y ~ x + (1 | g)", grouped_data(1).assign(item=1.0), weights="items")
 
 
-def test_predictors_that_only_rows_of_no_weight_tell_apart_are_refused() -> None:
+def test_predictors_that_only_rows_of_little_weight_tell_apart_are_refused() -> None:
     data = grouped_data(1)
-    data["twin"] = data["x"] + (data.index == 0)
+    data["twin"] = data["x"] + 1e-3 * (data.index == 0)
     fit_multilevel("y ~ x + twin + (1 | g)", data)
     with pytest.raises(ValueError, match="'twin' is a linear combination"):
-        fit_multilevel("y ~ x + twin + (1 | g)", data, weights=np.where(data.index == 0, 1e-30, 1.0))
+        fit_multilevel("y ~ x + twin + (1 | g)", data, weights=np.where(data.index == 0, 2e-9, 1.0))
+
+
+def test_one_row_of_nearly_all_the_weight() -> None:
+    """Where it counts a hundred million times as much as others there is still a fit, the literal one."""
+    data = grouped_data(1)
+    model = fit_multilevel("y ~ x + (1 | g)", data, weights=np.where(data.index == 0, 1e8, 1.0))
+    found = literal_deviance(model.design, [model.covariances["g"].to_numpy()], model.residual_variance, True)
+    assert -2 * model.log_likelihood == pytest.approx(found, abs=1e-4)
+    with pytest.raises(ValueError, match="differ by a factor of 1e\\+12"):
+        fit_multilevel("y ~ x + (1 | g)", data, weights=np.where(data.index == 0, 1e12, 1.0))
 
 
 def test_a_refit_and_a_new_response_keep_the_weights() -> None:
