@@ -8,6 +8,8 @@ from labutils.core import paths
 
 RESULTS = paths.REPOSITORY / "benchmarks" / "results"
 PEERS = "against_llm_compressor"
+CROSSED_AIM, CHOICE_AIM, LABELS_AIM, PERPLEXITY_AIM = 0.20, 0.60, 0.25, 0.90
+MANY_LABELS = ("ag_news", "trec")  # four and six
 
 
 def read_benchmark(name: str) -> dict | None:
@@ -71,7 +73,30 @@ def other_results() -> pd.DataFrame:
     if found := read_benchmark("multilevel_against_statsmodels"):
         ratio = found["median_over_pairs"]["processor"]["ratio"]
         add("multilevel_against_statsmodels", "multilevel model / statsmodels", ratio)
+    if found := read_benchmark("multilevel_against_lme4"):
+        for model, case in found["median_over_pairs"].items():
+            what = f"multilevel model / lme4: {model}, {case['rows']:,} rows"
+            add("multilevel_against_lme4", what, case["ratio"], *([CROSSED_AIM] if "InstEval" in model else []))
+    if found := read_benchmark("task_scoring"):
+        for what, ratio, aim in _scoring_ratios(found):
+            add("task_scoring", what, ratio, aim)
     return pd.DataFrame(rows)
+
+
+def _scoring_ratios(found: dict) -> list[tuple[str, float, float]]:
+    """What scoring of tasks is compared with, the ratio, and the aim."""
+    tasks = found["tasks"]
+    labels = [
+        (f"task with many labels, {name} / the build before", tasks[name]["ratio_to_before"], LABELS_AIM)
+        for name in MANY_LABELS
+        if name in tasks
+    ]
+    peer = "lm-evaluation-harness"
+    return [
+        (f"choice tasks, geometric mean of four / {peer}", found["geometric_mean_ratio_to_theirs"], CHOICE_AIM),
+        (f"perplexity / {peer}", tasks["perplexity"]["ratio_to_theirs"], PERPLEXITY_AIM),
+        *labels,
+    ]
 
 
 def forecast_results() -> pd.DataFrame:
