@@ -153,16 +153,8 @@ def test_every_model_counts_with_its_own_largest_share() -> None:
 
 
 def made_losses(arm: str, losses: list[float], sparsity: float, model: str = "m") -> pd.DataFrame:
-    about = {
-        "model": model,
-        "calibration": "c",
-        "evaluation": "t",
-        "draw": 0,
-        "sparsity": sparsity,
-        "arm": arm,
-        "method": arm,
-    }
-    return pd.DataFrame({"item": range(len(losses)), "loss": losses}).assign(**about, method=arm)
+    about = {"model": model, "calibration": "c", "evaluation": "t", "draw": 0, "sparsity": sparsity}
+    return pd.DataFrame({"item": range(len(losses)), "loss": losses}).assign(**about, arm=arm, method=arm)
 
 
 def test_losses_relative_to_the_dense_model_and_what_is_alike() -> None:
