@@ -58,6 +58,7 @@ def tell_rates(tried: pd.DataFrame) -> str:
     loose = chosen[~chosen["settled"]]
     names = [f"{row.way} at {row.sparsity:g} on {row.model}" for row in loose.itertuples()]
     told = f"{len(chosen) - len(loose)} of {len(chosen)} choices lie between values that do worse; "
-    told += f"not known to be the best: {'; '.join(names) or 'none'}."
+    listed = "; ".join(names) if len(loose) < len(chosen) else "all of them"
+    told += f"not known to be the best: {listed or 'none'}."
     per_choice = tried["wall_seconds"].sum() / len(chosen)
     return f"{told} Finding one took {per_choice:.0f} seconds ({len(tried) / len(chosen):.1f} trainings) on average."

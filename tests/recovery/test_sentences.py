@@ -38,4 +38,5 @@ def test_rates_that_are_not_settled_are_named() -> None:
     assert told.startswith("1 of 2 choices lie between values that do worse; ")
     assert "not known to be the best: wanda → lora at 0.7 on one." in told
     assert told.endswith("Finding one took 6 seconds (3.0 trainings) on average.")
+    assert "not known to be the best: all of them." in tell_rates(tried[~tried["settled"]])
     assert "not known to be the best: none." in tell_rates(tried[tried["settled"]])
