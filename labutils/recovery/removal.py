@@ -126,7 +126,7 @@ def choose_blocks(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], co
     """
     total = len(find_blocks(model)[1])
     check_count(count, total)
-    return list(DEPTH["greedy"](BlockWalk(model, tokens), count, DepthOptions(race=0.0)).blocks)
+    return list(DEPTH["greedy"].chooser(BlockWalk(model, tokens), count, DepthOptions(race=0.0)).blocks)
 
 
 def check_count(count: int, total: int) -> None:
