@@ -20,7 +20,14 @@ __getattr__, __dir__, __all__ = attach(
         "shares": ["mean_shares", "named_shares", "two_way_shares"],
         "gradient_shares": ["gradient_shares"],
         "movement": ["weight_movement"],
-        "comparisons": ["dispersion_gain", "loss_and_error", "order_agreement", "raised_errors", "size_table"],
+        "comparisons": [
+            "dispersion_gain",
+            "loss_and_error",
+            "order_agreement",
+            "raised_errors",
+            "size_table",
+            "taken_back",
+        ],
     },
     rooms=["figures"],
 )

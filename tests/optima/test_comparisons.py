@@ -11,6 +11,7 @@ from labutils.optima.comparisons import (
     order_agreement,
     raised_errors,
     size_table,
+    taken_back,
 )
 from labutils.optima.shares import mean_shares, named_shares, two_way_shares
 from labutils.stats.two_way import PARTS, two_way_share
@@ -170,3 +171,11 @@ def test_a_sweep_takes_a_mixture() -> None:
     read = lab.load_evaluation(domain, model, tokenizer, n_items=4, seq_len=32)
     own = rows[(rows["calibration"] == both) & (rows["draw"] == 1) & (rows["arm"] == "wanda")]
     assert own["loss"].to_numpy() == pytest.approx(lab.item_losses(model, tokenizer, read).numpy(), rel=1e-5)
+
+
+def test_what_a_further_step_takes_back() -> None:
+    assert taken_back(np.e, np.e**3, np.e**2) == pytest.approx(0.5)
+    assert taken_back(np.e, np.e**2, np.e) == 1 and taken_back(np.e, np.e**2, np.e**2) == 0
+    for wrong in ((2.0, 2.0, 1.5), (0.5, 2.0, 1.5)):
+        with pytest.raises(ValueError, match="1 < dense < pruned"):
+            taken_back(*wrong)
