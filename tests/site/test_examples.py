@@ -16,8 +16,10 @@ EXAMPLES = {path: PARSER.get_examples(inspect.getdoc(value) or "") for path, val
 SHOWN = {path for path, found in EXAMPLES.items() if any(one.want for one in found)}
 # What these show is the result of a run or the time of a machine; their calls are checked like all others.
 OF_A_RUN = {
-    "claims.describe_beside", "claims.ledger_answer", "plots.absent_effects", "plots.describe_figure",
-    "pruning.forecast.forecast",
+    "claims.describe_beside", "claims.ledger_answer", "multilevel.describe_ratio", "plots.absent_effects",
+    "plots.describe_figure", "pruning.forecast.forecast", "quantisation.quantise", "recovery.chosen_recipes",
+    "recovery.tell_ways", "structured.expressible_groups", "yardsticks.reasoning_arms", "yardsticks.tell_kept",
+    "yardsticks.tell_rise",
 }  # fmt: skip
 
 
@@ -58,7 +60,8 @@ def test_an_example_gives_the_result_that_it_shows(path: str) -> None:
     value, name = PUBLIC[path], path.rpartition(".")[2]
     known = {**vars(inspect.getmodule(value)), name: value, "lab": labutils, "labutils": labutils}
     test = doctest.DocTest(EXAMPLES[path], known, path, None, None, None)
-    results = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS).run(test)
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    results = doctest.DocTestRunner(verbose=False, optionflags=flags).run(test)
     assert results.failed == 0 and results.attempted == len(EXAMPLES[path])
 
 
