@@ -25,7 +25,7 @@ from labutils.pruning.patterns import inside_mask
 from labutils.pruning.reconstruction import Factor, obs_update
 from labutils.pruning.registry import Registry
 from labutils.pruning.statistics import Statistics
-from labutils.pruning.swaps import CHUNK_BYTES as SWAP_BYTES
+from labutils.pruning.swap_pairs import CHUNK_BYTES as SWAP_BYTES
 from labutils.pruning.swaps import swap_weights
 
 # Per row and squared width. A twentieth of the weights is exchanged, each after a look at some ten thousand values in

@@ -100,9 +100,7 @@ def _look(
     """All pairs of which neither weight is ruled out by its bound."""
     size = min(LIST, weight.shape[1])
     wide = [max(size, int((bound < -least[:, None]).sum(dim=1).max())) for bound in bounds]
-    kept, dropped = (
-        bound.topk(n, largest=False, sorted=False).indices for bound, n in zip(bounds, wide, strict=True)
-    )
+    kept, dropped = (bound.topk(n, largest=False, sorted=False).indices for bound, n in zip(bounds, wide, strict=True))
     change = hessian[kept[:, :, None], dropped[:, None, :]].mul_(-2 * weight.gather(1, kept)[:, :, None])
     change.mul_(weight.gather(1, dropped)[:, None, :]).add_(costs.drop.gather(1, kept)[:, :, None])
     change.add_(costs.restore.gather(1, dropped)[:, None, :])

@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = attach(
         "gradual": ["prune_while_tuning"],
         "penalised": ["tune_with_penalty"],
         "places": ["kept_places", "parameters_of"],
-        "removal": ["choose_neurons", "choose_blocks", "silence_neurons", "silence_blocks"],
+        "removal": ["choose_neurons", "choose_blocks", "silence_neurons"],
         "own_text": ["own_continuations", "continuation_losses", "join_prompts"],
         "data_scores": ["score_data", "choose_share", "divergences", "target_clusters", "select_pools", "random_name"],
         "readings": [

@@ -25,10 +25,10 @@ from labutils.recovery.removal import (
     choose_blocks,
     choose_neurons,
     count_blocks,
-    silence_blocks,
     silence_neurons,
 )
 from labutils.recovery.stages import GRADUAL, OWN, TEXT, Stage
+from labutils.structured.silencing import silence_blocks
 
 Pools = Mapping[str, Sequence[Tensor]]  # name → the sequences of every draw
 Way = tuple[str, float]  # an arm without its data, and the sparsity at which it is read

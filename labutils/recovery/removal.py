@@ -16,7 +16,6 @@ from transformers.pytorch_utils import Conv1D
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import find_blocks, weight_matrix
 from labutils.pruning.calibration import BlockWalk
-from labutils.recovery.places import is_norm
 from labutils.structured.depth import DEPTH, DepthOptions
 
 Neurons = Mapping[int, Sequence[int]]  # block → neurons
@@ -144,49 +143,3 @@ def count_blocks(model: PreTrainedModel, share: float) -> int:
     total = len(find_blocks(model)[1])
     check_count(count := max(1, round(share * total)), total)
     return count
-
-
-def silence_blocks(model: PreTrainedModel, chosen: Sequence[int]) -> None:
-    """Zero all that some blocks hold but their norms, in place: each then passes on what it reads.
-
-    >>> silence_blocks(model, [4])
-
-    Biases, routers and experts that are fused in one parameter are zeroed too. A run on a few tokens checks that the
-    stream comes out of every silenced block as it went in.
-
-    Raises:
-        ValueError: no such block, or one that changes what it gets even without weights; the model is then as it was.
-    """
-    blocks = find_blocks(model)[1]
-    if unknown := [index for index in chosen if not 0 <= index < len(blocks)]:
-        raise ValueError(f"there is no block {unknown[0]}; the model has blocks 0 to {len(blocks) - 1}.")
-    norms = {id(own) for module in model.modules() if is_norm(module) for own in module.parameters(recurse=False)}
-    parameters = [own for index in chosen for own in blocks[index].parameters() if id(own) not in norms]
-    before = [own.detach().clone() for own in parameters]
-    with torch.no_grad():
-        for own in parameters:
-            own.zero_()
-        if _passes_through(model, [blocks[index] for index in chosen]):
-            return
-        for own, values in zip(parameters, before, strict=True):
-            own.copy_(values)
-    raise ValueError(f"blocks of {type(model).__name__} change what they get even without weights; choose neurons.")
-
-
-def _passes_through(model: PreTrainedModel, silent: Sequence[nn.Module]) -> bool:
-    """Whether the residual stream leaves all these blocks as it entered, on a few tokens."""
-    through: list[bool] = []
-
-    def compare(_: nn.Module, given: tuple, options: dict, output: object) -> None:
-        entered = given[0] if given else options["hidden_states"]
-        through.append(torch.equal(entered, output[0] if isinstance(output, tuple) else output))
-
-    hooks = [block.register_forward_hook(compare, with_kwargs=True) for block in silent]
-    tokens = torch.arange(min(8, model.config.get_text_config().vocab_size), device=device_of(model))[None]
-    try:
-        with eval_mode(model):
-            model(input_ids=tokens, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return all(through)

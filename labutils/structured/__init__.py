@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = attach(
         "report": ["ShrinkReport"],
         "similarity": ["angular_distances", "read_profile"],
         "shrinking": ["shrink"],
+        "silencing": ["silence_blocks"],
         "surgery": ["carve", "expressible_groups", "plan_surgery"],
         "unit_scores": ["register_unit_score"],
     },

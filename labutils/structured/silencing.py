@@ -20,7 +20,7 @@ def silence_blocks(
 ) -> None:
     """Let some blocks add nothing, in place: each then passes on what it reads, as if it had been cut out.
 
-        silence_blocks(model, [4, 5])
+    >>> silence_blocks(model, [4, 5])
 
     All that `prune` could prune in them becomes zero, fused experts too, and so do the biases. A run of the model
     checks that what each block gives is what it got.

@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = attach(
         "planting": ["plant", "Planted"],
         "questions": ["fact_questions", "task_questions"],
         "reading": ["Reader", "YARDSTICKS", "add_arm", "frequency_bins"],
-        "damage": ["read_damaged", "parse_arm", "undone", "silence_blocks"],
+        "damage": ["read_damaged", "parse_arm", "undone", "silence_deepest"],
         "divergence": ["divergence", "keep_likeliest"],
         "knowledge": [
             "block_table",

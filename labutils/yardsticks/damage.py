@@ -24,7 +24,7 @@ from labutils.pruning.pipeline import prune
 from labutils.quantisation.orders import prune_and_quantise
 from labutils.quantisation.quantise import check_fits, list_kinds, quantise
 from labutils.runner.finished_runs import FinishedRuns
-from labutils.structured import silencing
+from labutils.structured.silencing import silence_blocks
 from labutils.yardsticks.reading import add_arm
 
 Read = Callable[[PreTrainedModel], dict[str, pd.DataFrame]]
@@ -168,17 +168,17 @@ def _apply(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], steps: Se
         return
     for step in steps:
         if step.name == BLOCKS:
-            silence_blocks(model, tokens[:1], int(step.amount))
+            silence_deepest(model, tokens[:1], int(step.amount))
         elif step.prunes:
             prune(model, tokens, method=step.name, sparsity=step.amount, pattern=step.pattern)
         else:
             quantise(model, step.name)
 
 
-def silence_blocks(model: PreTrainedModel, tokens: Int64[Tensor, "1 seq_len"], n: int) -> None:
+def silence_deepest(model: PreTrainedModel, tokens: Int64[Tensor, "1 seq_len"], n: int) -> None:
     """Let the deepest `n` blocks but the last add nothing, in place: the rule of 'The Unreasonable Ineffectiveness …'.
 
-    >>> silence_blocks(model, tokens[:1], 2)
+    >>> silence_deepest(model, tokens[:1], 2)
 
     Source: Gromov et al. 2024 (2403.17887), the simple rule: the last block stays. How: `structured.silencing`.
 
@@ -188,7 +188,7 @@ def silence_blocks(model: PreTrainedModel, tokens: Int64[Tensor, "1 seq_len"], n
     """
     n_blocks = len(find_blocks(model)[1])
     _check_blocks(n, n_blocks)
-    silencing.silence_blocks(model, range(n_blocks - 1 - n, n_blocks - 1), tokens)
+    silence_blocks(model, range(n_blocks - 1 - n, n_blocks - 1), tokens)
 
 
 def _check_blocks(n: int | float, n_blocks: int) -> None:

@@ -11,7 +11,8 @@ from labutils.pruning import prune
 from labutils.recovery import Diverged, kept_places, parameters_of, recover, reestimate
 from labutils.recovery.places import count_zeros
 from labutils.recovery.recovering import GOALS, draw_batches, logit_divergence
-from labutils.recovery.removal import silence_blocks, silence_neurons
+from labutils.recovery.removal import silence_neurons
+from labutils.structured import silence_blocks
 
 pytest.importorskip("peft")
 TOKENS = torch.randint(3, 64, (12, 16), generator=torch.Generator().manual_seed(1))

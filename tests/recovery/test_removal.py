@@ -9,8 +9,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3Moe
 
 from labutils.evaluation import sequence_losses
 from labutils.models import find_blocks
-from labutils.recovery import choose_blocks, choose_neurons, silence_blocks, silence_neurons
+from labutils.recovery import choose_blocks, choose_neurons, silence_neurons
 from labutils.recovery.removal import count_blocks, find_feed_forward
+from labutils.structured import silence_blocks
 from labutils.structured.paths import Paths
 
 TOKENS = torch.randint(3, 64, (12, 16), generator=torch.Generator().manual_seed(1))

@@ -9,8 +9,8 @@ from torch.nn import functional
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from labutils.models.structure import find_blocks
-from labutils.structured import silencing
-from labutils.yardsticks.damage import Step, parse_arm, read_damaged, share_of_zeros, silence_blocks, undone
+from labutils.structured import silence_blocks
+from labutils.yardsticks.damage import Step, parse_arm, read_damaged, share_of_zeros, silence_deepest, undone
 from labutils.yardsticks.divergence import divergence, keep_likeliest
 from labutils.yardsticks.reading import Reader, frequency_bins
 
@@ -87,7 +87,7 @@ def test_silent_blocks_are_as_if_they_were_not_there(name: str, request) -> None
     model = request.getfixturevalue(name)
     blocks = find_blocks(model)[1]
     with undone(model):
-        silence_blocks(model, TOKENS[:1], 1)
+        silence_deepest(model, TOKENS[:1], 1)
         with torch.no_grad():
             silent = model(input_ids=TOKENS, use_cache=False).logits
     middle = blocks[1]
@@ -114,7 +114,7 @@ def test_a_silent_mixture_of_experts_passes_on_what_it_reads() -> None:
     streams = []
     hooks = [block.register_forward_hook(lambda _, given, out: streams.append((given[0], out)))
              for block in find_blocks(model)[1]]  # fmt: skip
-    silencing.silence_blocks(model, [1])
+    silence_blocks(model, [1])
     streams.clear()
     with torch.no_grad():
         model(input_ids=TOKENS, use_cache=False)
@@ -122,7 +122,7 @@ def test_a_silent_mixture_of_experts_passes_on_what_it_reads() -> None:
     assert torch.equal(outs[1], streams[1][0]) and not torch.equal(outs[0], streams[0][0])
     for hook in hooks:
         hook.remove()
-    silence_blocks(model, TOKENS[:1], 1)  # the same block by the rule of the deepest
+    silence_deepest(model, TOKENS[:1], 1)  # the same block by the rule of the deepest
 
 
 class Normalising(nn.Module):
@@ -142,10 +142,10 @@ def test_blocks_that_change_what_they_get_even_so_are_refused_and_left_as_they_w
         blocks[place] = Normalising(block)
     before = {name: tensor.clone() for name, tensor in tiny_llama.state_dict().items()}
     with pytest.raises(ValueError, match="change what they get even without weights"):
-        silencing.silence_blocks(tiny_llama, [1])
+        silence_blocks(tiny_llama, [1])
     assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_llama.state_dict().items())
     with pytest.raises(ValueError, match="there is no block 3; the model has 0 to 2"):
-        silencing.silence_blocks(tiny_llama, [0, 3])
+        silence_blocks(tiny_llama, [0, 3])
 
 
 def test_arms_that_a_model_cannot_have_are_refused_before_anything_is_read(tiny_llama) -> None:
@@ -175,7 +175,7 @@ def test_the_divergence_is_exact_with_all_words_and_a_lower_bound_without(most: 
 def test_the_last_block_stays(tiny_llama) -> None:
     for n in (3, -1):
         with pytest.raises(ValueError, match="cannot be left out while the last stays; give 0 to 2"):
-            silence_blocks(tiny_llama, TOKENS[:1], n)
+            silence_deepest(tiny_llama, TOKENS[:1], n)
 
 
 def questions() -> pd.DataFrame:
