@@ -90,4 +90,3 @@ def _bounds(size: Tensor, largest: Tensor, costs: Tensor, others: Tensor) -> Flo
     levels = [torch.addcmul(others, size, steepest, value=-share).amin(dim=1) for share in shares]
     level = (slope / steepest).sqrt_().mul_(LEVELS).ceil_().long()
     return torch.stack(levels, dim=1).gather(1, level).add_(costs)
-

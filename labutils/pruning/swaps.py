@@ -22,7 +22,7 @@ from torch import Tensor
 
 from labutils.models.structure import all_finite
 from labutils.pruning.reconstruction import damped_hessian
-from labutils.pruning.swap_pairs import CHUNK_BYTES, Costs, Pairs, cheapest_pairs, helpful_pairs, pairs_in_groups
+from labutils.pruning.swap_pairs import CHUNK_BYTES, Costs, Pairs, cheapest_pairs, helpful_pairs, pairs_in_groups  # noqa: F401
 
 # The gain that an exchange must have, of Σ_j w_j² H_jj of its row: above what sums are rounded by, or the search might
 # go in a circle.
