@@ -77,9 +77,11 @@ def least_squares(
     if weight.dtype != torch.float64:
         added = damping * float(damped.diagonal().mean()) / (1 + damping)
         waiting &= ~_solve_by_products(dense, mask, damped, added, waiting, solution)
-    primal = kept * 2 <= columns
-    _solve_primal(dense, mask, damped, waiting & primal, solution, chunk_bytes)
-    _solve_dual(dense, mask, damped, waiting & ~primal, solution, chunk_bytes)
+    dual = waiting & (kept * 2 > columns)
+    if dual.any() and (inverse := _inverse(damped)) is not None:  # of a singular one a part may still be regular
+        _solve_dual(dense, mask, inverse, dual, solution, chunk_bytes)
+        waiting &= ~dual
+    _solve_primal(dense, mask, damped, waiting, solution, chunk_bytes)
     return inside_mask(solution, mask).to(weight.dtype)
 
 
@@ -119,14 +121,14 @@ def _solve_primal(
         )
 
 
-def _solve_dual(dense: Tensor, mask: Tensor, damped: Tensor, rows: Tensor, solution: Tensor, chunk_bytes: int) -> None:
-    """v = w − P_:D (P_DD)⁻¹ w_D for the chosen rows, in place."""
-    if not rows.any():
-        return
+def _inverse(damped: Tensor) -> Float[Tensor, "in in"] | None:
+    """None of a matrix that cannot be factorised."""
     lower, failed = torch.linalg.cholesky_ex(damped)
-    if failed:
-        raise ValueError(_SINGULAR)
-    inverse = torch.cholesky_inverse(lower)
+    return None if failed else torch.cholesky_inverse(lower)
+
+
+def _solve_dual(dense: Tensor, mask: Tensor, inverse: Tensor, rows: Tensor, solution: Tensor, chunk_bytes: int) -> None:
+    """v = w − P_:D (P_DD)⁻¹ w_D for the chosen rows, in place."""
     for own, index, valid, lower, group, place in _factors(~mask, inverse, rows, chunk_bytes):
         right = dense[own].gather(1, index[group]) * valid[group]
         multipliers = torch.zeros_like(dense[own])
