@@ -28,9 +28,9 @@ from labutils.pruning.statistics import Statistics
 from labutils.pruning.swap_pairs import CHUNK_BYTES as SWAP_BYTES
 from labutils.pruning.swaps import swap_weights
 
-# Per row and squared width. A twentieth of the weights is exchanged, each after a look at some ten thousand values in
-# double precision, which takes as long as some hundred operations of a product for each of them.
-SWAP_OPERATIONS = 500
+# Per row and squared width. Measured on correlated inputs, where large products ran at 138 billion operations a second:
+# 4.7 ms for a row of 2,048 inputs and 1.8 ms for one of 768, which is 150 and 420.
+SWAP_OPERATIONS = 250
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,10 @@ class AlternatingDirections(Reconstruction):
 
 @register_search("swaps")
 class SparseSwaps(MaskSearch):
-    """The best exchange of a kept and a dropped weight of a row, until none lowers the output error (2512.10922)."""
+    """Exchanges of a kept and a dropped weight of a row, until none lowers the output error (2512.10922)."""
+
+    needs_factor = True
+    needs_inverse = False
 
     def operations(self, rows: int, columns: int) -> int:
         return SWAP_OPERATIONS * rows * columns**2
@@ -262,7 +265,8 @@ class SparseSwaps(MaskSearch):
         return 3 * 8 * columns**2 + 2 * 8 * rows * columns + SWAP_BYTES
 
     def search(self, layer: MaskedLayer) -> Tensor:
-        return swap_weights(layer.weight, layer.mask, layer.statistics.hessian, pattern=layer.pattern).mask
+        damping, hessian = layer.factor.damping, layer.statistics.hessian
+        return swap_weights(layer.weight, layer.mask, hessian, damping=damping, pattern=layer.pattern).mask
 
 
 @register_search("dsnot")

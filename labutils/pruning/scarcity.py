@@ -18,7 +18,6 @@ from labutils.pruning.methods import Request
 
 # Damping per input and token. With the usual damping of 0.01 it asks for ten tokens per input.
 DAMPING_PER_INPUT = 0.1
-DAMPING = 0.01  # what is asked for where a method takes none
 
 LOGGER = logging.getLogger("labutils")
 
@@ -44,24 +43,15 @@ def needed_damping(walk: BlockWalk) -> float:
 def warn_if_scarce(walk: BlockWalk, methods: Iterable[MatrixMethod], request: Request) -> None:
     """Tell of a Hessian update whose damping is below what its calibration tokens need, by the logger, once.
 
-    A mask search that reads the Hessian as it is, without any damping, is told of likewise.
-
     >>> warn_if_scarce(walk, [SparseGPT()], request)
     """
-    methods = list(methods)
-    damped = any(method.needs_factor for method in methods)
-    if not request.sparsity or not (damped or any(method.needs_hessian for method in methods)):
+    if not request.sparsity or not any(method.needs_factor for method in methods):
         return  # of nothing there is no repair
-    needed, given = needed_damping(walk), request.options.damping if damped else DAMPING
-    if given < needed and not damped:
+    needed, given = needed_damping(walk), request.options.damping
+    if given < needed:
         tell_once(
             f"{request.method.name}: {tokens_per_input(walk):.2g} calibration tokens per input of the widest matrix; "
-            f"its search takes no damping and is meant for {DAMPING_PER_INPUT / given:.3g} or more. Take more sequences"
-        )
-    elif given < needed:
-        tell_once(
-            f"{request.method.name}: {tokens_per_input(walk):.2g} calibration tokens per input of the widest matrix; "
-            f"damping={given:g} is meant for {DAMPING_PER_INPUT / given:.3g} or more, and what is repaired with fewer "
+            f"damping={given:g} is meant for {DAMPING_PER_INPUT / given:.3g} or more, and what is found with fewer "
             f"hangs on the sample. Take more sequences, or damping={needed:.2g}"
         )
 

@@ -50,17 +50,15 @@ def helpful_pairs(
     least: Float[Tensor, " rows"],
 ) -> tuple[Pairs, Bool[Tensor, " rows"]]:  # fmt: skip
     """The weights with the best exchanges among all pairs of the rows, and whether a row has one that helps."""
-    size = weight.abs()
+    size, best = weight.abs(), Costs(torch.full_like(weight, torch.inf), torch.full_like(weight, torch.inf))
     bounds = Costs(_bounds(size, largest, *costs), _bounds(size, largest, *costs[::-1]))
-    needed = [max(1, int((bound < -least[:, None]).sum(dim=1).max())) for bound in bounds]
-    step = max(1, CHUNK_BYTES // (weight.element_size() * 2 * needed[0] * needed[1]))
-    found = [
-        _look(weight[part], costs.only(part), bounds.only(part), hessian, least[part])
-        for part in torch.arange(len(weight), device=weight.device).split(min(step, LIST))
-    ]
-    return Pairs(torch.cat([of[0] for of in found]), torch.cat([of[1] for of in found])), torch.cat(
-        [of[2] for of in found]
-    )
+    for row in range(len(weight)):  # of each a part of the Hessian of its own, which is fetched by whole rows
+        kept, dropped = ((bound[row] < -least[row]).nonzero().flatten() for bound in bounds)
+        if len(kept) and len(dropped):
+            change = hessian.index_select(0, kept).index_select(1, dropped).mul_(-2 * weight[row, dropped])
+            change.mul_(weight[row, kept, None]).add_(costs.drop[row, kept, None]).add_(costs.restore[row, dropped])
+            best.drop[row, kept], best.restore[row, dropped] = change.amin(dim=1), change.amin(dim=0)
+    return cheapest_pairs(best), best.drop.amin(dim=1) < -least
 
 
 def pairs_in_groups(
@@ -92,18 +90,3 @@ def _bounds(size: Tensor, largest: Tensor, costs: Tensor, others: Tensor) -> Flo
     levels = [torch.addcmul(others, size, steepest, value=-share).amin(dim=1) for share in shares]
     level = (slope / steepest).sqrt_().mul_(LEVELS).ceil_().long()
     return torch.stack(levels, dim=1).gather(1, level).add_(costs)
-
-
-def _look(
-    weight: Tensor, costs: Costs, bounds: Costs, hessian: Tensor, least: Tensor
-) -> tuple[Tensor, Tensor, Bool[Tensor, " rows"]]:
-    """All pairs of which neither weight is ruled out by its bound."""
-    size = min(LIST, weight.shape[1])
-    wide = [max(size, int((bound < -least[:, None]).sum(dim=1).max())) for bound in bounds]
-    kept, dropped = (bound.topk(n, largest=False, sorted=False).indices for bound, n in zip(bounds, wide, strict=True))
-    change = hessian[kept[:, :, None], dropped[:, None, :]].mul_(-2 * weight.gather(1, kept)[:, :, None])
-    change.mul_(weight.gather(1, dropped)[:, None, :]).add_(costs.drop.gather(1, kept)[:, :, None])
-    change.add_(costs.restore.gather(1, dropped)[:, None, :])
-    of_kept, of_dropped = change.amin(dim=2), change.amin(dim=1)
-    best = of_kept.topk(size, largest=False).indices, of_dropped.topk(size, largest=False).indices
-    return kept.gather(1, best[0]), dropped.gather(1, best[1]), of_kept.amin(dim=1) < -least

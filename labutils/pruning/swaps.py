@@ -22,13 +22,14 @@ from torch import Tensor
 
 from labutils.models.structure import all_finite
 from labutils.pruning.reconstruction import damped_hessian
-from labutils.pruning.swap_pairs import Costs, Pairs, cheapest_pairs, helpful_pairs, pairs_in_groups
+from labutils.pruning.swap_pairs import Costs, Pairs, cheapest_pairs, helpful_pairs, pairs_in_groups  # noqa: F401
 
 # The gain that an exchange must have, of Σ_j w_j² H_jj of its row: above what sums are rounded by, or the search might
 # go in a circle.
 LEAST_GAIN = {torch.float32: 1e-6, torch.float64: 1e-13}
 LEAST_SHARE = 1e-10  # of the row's error, in double precision
-MOST_EXCHANGES = 24  # before c and the list are made anew
+MOST_EXCHANGES = 24  # before the list is made anew
+RENEWED_EVERY = 8  # lists, after which c is computed from scratch, as it is before all pairs are looked at
 ROWS = 256  # searched together
 
 
@@ -103,7 +104,8 @@ class _Rows(NamedTuple):
 
     Attributes:
         place: among the rows of the search.
-        before: the mask at the last look, with the error and the exchanges until then.
+        pull: c, which every exchange updates.
+        before: the mask when c was last computed from scratch, with the error and the exchanges until then.
         to_end: whether the short list has brought nothing since the mask last changed, so that all pairs are due.
     """
 
@@ -111,6 +113,7 @@ class _Rows(NamedTuple):
     weight: Float[Tensor, "rows in"]
     mask: Bool[Tensor, "rows in"]
     swaps: Int[Tensor, " rows"]
+    pull: Float[Tensor, "rows in"]
     before: Bool[Tensor, "rows in"]
     error_before: Float[Tensor, " rows"]
     swaps_before: Int[Tensor, " rows"]
@@ -134,34 +137,42 @@ class _Search:
 
         A row whose error, computed anew, has not fallen goes back to its last mask and leaves: its gain was rounding.
         """
-        ended, counts = mask.clone(), torch.zeros(len(mask), dtype=torch.long, device=mask.device)
+        ended, counts, n_lists = mask.clone(), torch.zeros(len(mask), dtype=torch.long, device=mask.device), 0
         rows = _Rows(
-            torch.arange(len(mask), device=mask.device), weight, mask.clone(), counts.clone(), mask,
-            torch.full_like(weight[:, 0], torch.inf), counts, torch.zeros_like(counts, dtype=torch.bool),
+            torch.arange(len(mask), device=mask.device), weight, mask.clone(), counts.clone(), torch.zeros_like(weight),
+            mask.clone(), torch.full_like(weight[:, 0], torch.inf), counts.clone(), counts < 0,
         )  # fmt: skip
         while len(rows.place):
-            lost = rows.weight * ~rows.mask
-            pull = lost @ self.hessian
-            errors = torch.linalg.vecdot(lost, pull)
-            risen = (errors >= rows.error_before) & (rows.swaps > rows.swaps_before)
-            mask = torch.where(risen[:, None], rows.before, rows.mask)
-            swaps = torch.where(risen, rows.swaps_before, rows.swaps)
-            rows = rows._replace(mask=mask, swaps=swaps, before=mask, error_before=errors, swaps_before=swaps)
-            costs = Costs.of(rows.weight, rows.mask, pull)
-            least = torch.full_like(errors, LEAST_GAIN[errors.dtype])
-            if errors.dtype == torch.float64:
-                least = torch.maximum(least, LEAST_SHARE * errors)
+            renewed = rows.to_end | (n_lists % RENEWED_EVERY == 0)
+            fallen, n_lists = ~self._renew(rows, renewed.nonzero().flatten()), n_lists + 1
+            costs = Costs.of(rows.weight, rows.mask, rows.pull)
+            least = torch.full_like(rows.error_before, LEAST_GAIN[weight.dtype])
+            if weight.dtype == torch.float64:
+                least = torch.maximum(least, LEAST_SHARE * rows.error_before)
             pairs, due = self._pairs(rows, costs, least)
-            due &= ~risen
-            rows = self._exchange_all(rows, costs, pull, pairs, least, due)
-            moved = rows.swaps > rows.swaps_before
+            due &= fallen
+            moved = self._exchange(rows, costs, pairs, least, due)
             stays = moved | (due & ~rows.to_end)
             if self.max_swaps is not None:
                 stays &= rows.swaps < self.max_swaps
-            rows = rows._replace(to_end=~moved)
+            rows.to_end.copy_(~moved)
             ended[rows.place[~stays]], counts[rows.place[~stays]] = rows.mask[~stays], rows.swaps[~stays]
-            rows = rows.only(stays)
+            rows = rows.only(stays) if not stays.all() else rows
         return ended, counts
+
+    def _renew(self, rows: _Rows, chosen: Int[Tensor, " chosen"]) -> Bool[Tensor, " rows"]:
+        """Compute c of some rows from scratch, in place; tells whose error has risen, which go back."""
+        risen = torch.zeros_like(rows.to_end)
+        if len(chosen):
+            lost = rows.weight[chosen] * ~rows.mask[chosen]
+            pull = lost @ self.hessian
+            errors = torch.linalg.vecdot(lost, pull)
+            is_worse = (errors >= rows.error_before[chosen]) & (rows.swaps[chosen] > rows.swaps_before[chosen])
+            risen[chosen] = is_worse
+            rows.mask[risen], rows.swaps[risen] = rows.before[risen], rows.swaps_before[risen]
+            rows.before[chosen], rows.swaps_before[chosen] = rows.mask[chosen], rows.swaps[chosen]
+            rows.pull[chosen], rows.error_before[chosen] = pull, errors
+        return risen
 
     def _pairs(self, rows: _Rows, costs: Costs, least: Tensor) -> tuple[Pairs, Bool[Tensor, " rows"]]:
         """The next list of every row, and which rows have one that may help."""
@@ -176,63 +187,68 @@ class _Search:
             pairs.kept[final], pairs.dropped[final] = found
         return pairs, due
 
-    def _exchange_all(
-        self, rows: _Rows, costs: Costs, pull: Tensor, pairs: Pairs, least: Tensor, due: Bool[Tensor, " rows"]
-    ) -> _Rows:
-        """Exchange inside the lists of the rows that are due, the best pair first, up to so many times.
+    def _exchange(
+        self, rows: _Rows, costs: Costs, pairs: Pairs, least: Tensor, due: Bool[Tensor, " rows"]
+    ) -> Bool[Tensor, " rows"]:
+        """Exchange inside the lists of the rows that are due, in place, the best pair first; tells which have moved.
 
-        What an exchange makes of a and b is known inside the list; a weight of it is exchanged once.
+        A weight is exchanged once in a list. c rises by w_p H_p and falls by w_q H_q.
         """
-        mask, swaps = rows.mask.clone(), rows.swaps.clone()
-        own = due.nonzero().flatten()
-        change = _Changes.start(rows.weight[own], pull[own], costs.only(own), pairs.only(own), self.hessian)
-        if self.group_m:
-            change.forbid(pairs.kept[own, :, None] // self.group_m != pairs.dropped[own, None, :] // self.group_m)
+        own, moved = due.nonzero().flatten(), torch.zeros_like(due)
+        change = _Changes.start(rows.weight[own], costs.only(own), pairs.only(own), self.hessian, self.group_m)
         for _ in range(MOST_EXCHANGES):
             gain, first, second = change.best()
             going = gain < -least[own]
             if self.max_swaps is not None:
-                going &= swaps[own] < self.max_swaps
+                going &= rows.swaps[own] < self.max_swaps
             if not going.any():
                 break
             if 2 * int(going.count_nonzero()) <= len(going):
                 own, first, second, change = own[going], first[going], second[going], change.only(going)
                 going = going[going]
             chosen = going.nonzero().flatten()
-            change.exchange(chosen, first[chosen], second[chosen])
-            mask[own[chosen], pairs.kept[own[chosen], first[chosen]]] = False
-            mask[own[chosen], pairs.dropped[own[chosen], second[chosen]]] = True
-            swaps[own[chosen]] += 1
-        return rows._replace(mask=mask, swaps=swaps)
+            place, first, second = own[chosen], first[chosen], second[chosen]
+            dropped, restored = pairs.kept[place, first], pairs.dropped[place, second]
+            pulled = self.hessian[dropped].mul_(rows.weight[place, dropped, None])
+            pulled.addcmul_(self.hessian[restored], rows.weight[place, restored, None], value=-1)
+            rows.pull.index_add_(0, place, pulled)
+            change.exchange(chosen, first, second, pulled)
+            rows.mask[place, dropped], rows.mask[place, restored] = False, True
+            rows.swaps[place] += 1
+            moved[place] = True
+        return moved
 
 
 class _Changes(NamedTuple):
     """Δ of the pairs of lists, kept up to date.
 
     Attributes:
-        crossed: −2 w_p w_q H_pq.
+        crossed: −2 w_p w_q H_pq; infinite for a pair that is of two groups.
         drop, restore: a and b of the list.
-        products: 2 w_i w_j H_ij of all weights of the list, the kept ones first.
+        kept, dropped, of_kept, of_dropped: the list and its weights.
     """
 
     crossed: Float[Tensor, "rows kept dropped"]
     drop: Float[Tensor, "rows kept"]
     restore: Float[Tensor, "rows dropped"]
-    products: Float[Tensor, "rows both both"]
+    kept: Int[Tensor, "rows kept"]
+    dropped: Int[Tensor, "rows dropped"]
+    of_kept: Float[Tensor, "rows kept"]
+    of_dropped: Float[Tensor, "rows dropped"]
 
     @classmethod
-    def start(cls, weight: Tensor, pull: Tensor, costs: Costs, pairs: Pairs, hessian: Tensor) -> "_Changes":
-        both = torch.cat(pairs, dim=1)
-        own, n_kept = weight.gather(1, both), pairs.kept.shape[1]
-        products = hessian[both[:, :, None], both[:, None, :]].mul_(2 * own[:, :, None]).mul_(own[:, None, :])
-        drop, restore = costs.drop.gather(1, pairs.kept), costs.restore.gather(1, pairs.dropped)
-        return cls(-products[:, :n_kept, n_kept:], drop, restore, products)
+    def start(cls, weight: Tensor, costs: Costs, pairs: Pairs, hessian: Tensor, group_m: int | None) -> "_Changes":
+        kept, dropped = pairs
+        of_kept, of_dropped = weight.gather(1, kept), weight.gather(1, dropped)
+        crossed = hessian[kept[:, :, None], dropped[:, None, :]]
+        crossed.mul_(-2 * of_kept[:, :, None]).mul_(of_dropped[:, None, :])
+        if group_m:
+            crossed.masked_fill_(kept[:, :, None] // group_m != dropped[:, None, :] // group_m, torch.inf)
+        drop, restore = costs.drop.gather(1, kept), costs.restore.gather(1, dropped)
+        return cls(crossed, drop, restore, kept, dropped, of_kept, of_dropped)
 
     def only(self, chosen: Tensor) -> "_Changes":
         return _Changes(*(field[chosen] for field in self))
-
-    def forbid(self, pairs: Bool[Tensor, "rows kept dropped"]) -> None:
-        self.crossed.masked_fill_(pairs, torch.inf)
 
     def best(self) -> tuple[Tensor, Tensor, Tensor]:
         """The lowest Δ of every row, and the places of its pair."""
@@ -240,10 +256,8 @@ class _Changes(NamedTuple):
         gain, place = changes.flatten(1).min(dim=1)
         return gain, place // changes.shape[2], place % changes.shape[2]
 
-    def exchange(self, rows: Int[Tensor, " rows"], first: Tensor, second: Tensor) -> None:
-        """c rises by w_p H_p and falls by w_q H_q."""
-        n_kept = self.drop.shape[1]
-        moved = self.products[rows, first] - self.products[rows, n_kept + second]
-        self.drop[rows] += moved[:, :n_kept]
-        self.restore[rows] -= moved[:, n_kept:]
+    def exchange(self, rows: Int[Tensor, " rows"], first: Tensor, second: Tensor, pulled: Tensor) -> None:
+        """Of what c has changed by follow a and b; what was exchanged is not looked at again."""
+        self.drop[rows] += 2 * self.of_kept[rows] * pulled.gather(1, self.kept[rows])
+        self.restore[rows] -= 2 * self.of_dropped[rows] * pulled.gather(1, self.dropped[rows])
         self.drop[rows, first], self.restore[rows, second] = torch.inf, torch.inf

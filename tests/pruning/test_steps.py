@@ -45,7 +45,7 @@ def test_names() -> None:
     assert ScoreMethod("wanda", "swaps", "ls").name == "wanda+swaps+ls"
     assert method_kind("wanda+none")().name == "wanda" and matrix_method("wanda+none") == matrix_method("wanda")
     assert matrix_method("magnitude+ls").reads_inputs and not matrix_method("magnitude").reads_inputs
-    assert matrix_method("wanda+swaps").needs_hessian and not matrix_method("wanda+swaps").needs_factor
+    assert matrix_method("wanda+swaps").needs_factor and not matrix_method("wanda+swaps").needs_inverse
     assert not matrix_method("wanda+dsnot").needs_hessian and matrix_method("wanda+dsnot+ls").needs_factor
     for name in ("wanda+ls+swaps", "wanda+ls+ls", "wanda+", "+ls", "ls", "swaps", "wanda+lss", "sparsegpt+ls"):
         with pytest.raises(LookupError, match="There is no pruning method"):
