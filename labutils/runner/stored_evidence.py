@@ -16,13 +16,14 @@ from labutils.core import paths
 from labutils.core.files import unchanged_on_failure, write_atomically
 from labutils.core.parquet import read_slim, slim_parquet
 
-STUDIES = ("00", "01", "02", "03", "04", "05")  # of the others the studies themselves are stored, or their rows are few
+# Of the others the studies themselves are stored, or their rows are few.
+STUDIES = ("00", "01", "02", "03", "04", "05", "09", "12", "13", "14")
 FOLDERS = ("rows", "evidence")  # of the data folder
 MOST_BYTES = 10_000_000  # of all that is in them
 
 
 def keep_rows(run: Path, stems: Iterable[str], *, data: Path = paths.DATA) -> list[str]:
-    """Copy rows and evidence of notebooks 00 to 05 from a run into the data folder; returns the stems kept.
+    """Copy rows and evidence of the notebooks in `STUDIES` from a run into the data folder; returns the stems kept.
 
     Raises:
         LookupError, ValueError: those of `plan_rows`; nothing is written then.
@@ -35,7 +36,7 @@ def keep_rows(run: Path, stems: Iterable[str], *, data: Path = paths.DATA) -> li
 
 
 def plan_rows(run: Path, stems: Iterable[str], *, data: Path = paths.DATA) -> dict[str, dict[str, bytes]]:
-    """What `write_rows` is to write for each of notebooks 00 to 05 among the stems: file below the folder → content.
+    """What `write_rows` is to write for each notebook in `STUDIES` among the stems: file below the folder → content.
 
     Of a folder of evidence only the list and the tables that it names are taken. Other notebooks are left out.
 
