@@ -108,7 +108,7 @@ def kept_verdicts() -> dict[str, list[Verdict]]:
 def judged_earlier(name: str, claim_id: str) -> bool:
     """Whether a claim was defined anew (`revised` in `data/claims.yaml`) after a kept run was finished.
 
-    >>> judged_earlier("SmolLM2-135M-Instruct on C4, WikiText-2 and PubMed", "C02")
+    >>> judged_earlier("SmolLM2-135M-Instruct on C4, WikiText-2 and PubMed", "C01")
     True
 
     Of a run that tells its day alone, one of the same day counts as earlier.
