@@ -23,7 +23,7 @@ def test_children_count_while_they_run_and_afterwards() -> None:
     running = processor_seconds() - before
     child.communicate()
     ended = processor_seconds() - before
-    assert 0.45 < running <= ended < 3
+    assert 0.45 < running <= ended + 0.02 and ended < 3  # the system counts in hundredths
 
 
 def test_work_of_this_process_counts_and_waiting_does_not() -> None:
