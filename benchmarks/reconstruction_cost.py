@@ -7,7 +7,7 @@ process of its own and follows SparseGPT's; the ratios are medians over the repe
 of a shared machine drifts, and of the largest resident memory.
 
     python benchmarks/reconstruction_cost.py --repeats 3
-    python benchmarks/reconstruction_cost.py --blocks 2 --sequences 8 --repeats 1 --out /tmp/try.json
+    python benchmarks/reconstruction_cost.py --blocks 2 --sequences 8 --repeats 1 --out try.json
 
 writes `benchmarks/results/reconstruction_cost.json`, anew after every pruning. The house asks for wanda+ls at 2.5 and
 wanda+swaps at 4 times SparseGPT's time at most, and for 1.5 times its memory.

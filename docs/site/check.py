@@ -1,6 +1,6 @@
 """`make site-check`: look at a built site as a browser does, with headless Chromium and axe-core.
 
-python docs/site/check.py site --screenshots /tmp/screenshots
+python docs/site/check.py site --screenshots screenshots
 """
 
 import argparse

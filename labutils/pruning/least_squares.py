@@ -19,10 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labutils.models.structure import all_finite
 from labutils.pruning.conjugate_gradients import ScaledProblem
 from labutils.pruning.patterns import inside_mask
-from labutils.pruning.reconstruction import damped_hessian
+from labutils.pruning.reconstruction import check_layer, damped_hessian
 
 CHUNK_BYTES = 64 * 2**20  # of the systems that are factorised together
 # One operation of a Cholesky factor of a small matrix in double precision takes as long as five of a large product in
@@ -63,14 +62,8 @@ def least_squares(
     Raises:
         ValueError: shapes that do not fit, or a Hessian whose part on some row's kept weights is singular.
     """
-    rows, columns = weight.shape
-    if mask.shape != weight.shape or hessian.shape != (columns, columns):
-        raise ValueError(
-            f"A {tuple(weight.shape)} matrix needs a mask of that shape and a Hessian of its {columns} inputs; got "
-            f"{tuple(mask.shape)} and {tuple(hessian.shape)}."
-        )
-    if not all_finite(hessian) or not all_finite(weight):
-        raise ValueError("The weights or the Hessian are not finite: they contain NaN or infinite values.")
+    check_layer(weight, mask, hessian)
+    columns = weight.shape[1]
     damped, dense = damped_hessian(hessian.double(), damping), weight.double()
     solution = torch.where(mask, dense, 0.0)
     kept = mask.sum(dim=1)

@@ -85,6 +85,22 @@ def damped_hessian(hessian: Float[Tensor, "in in"], damping: float) -> Float[Ten
     return damped
 
 
+def check_layer(weight: Tensor, mask: Tensor, hessian: Tensor) -> None:
+    """Refuse what no search of a mask and no solution inside one can start from.
+
+    Raises:
+        ValueError: shapes that do not fit, or values that are not finite.
+    """
+    columns = weight.shape[1]
+    if mask.shape != weight.shape or hessian.shape != (columns, columns):
+        raise ValueError(
+            f"A {tuple(weight.shape)} matrix needs a mask of that shape and a Hessian of its {columns} inputs; got "
+            f"{tuple(mask.shape)} and {tuple(hessian.shape)}."
+        )
+    if not all_finite(hessian) or not all_finite(weight):
+        raise ValueError("The weights or the Hessian are not finite: they contain NaN or infinite values.")
+
+
 def sparsegpt(
     weight: Float[Tensor, "out in"],
     factor: Factor,

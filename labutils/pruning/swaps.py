@@ -20,8 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labutils.models.structure import all_finite
-from labutils.pruning.reconstruction import damped_hessian
+from labutils.pruning.reconstruction import check_layer, damped_hessian
 from labutils.pruning.swap_pairs import Costs, Pairs, cheapest_pairs, helpful_pairs, pairs_in_groups  # noqa: F401
 
 # The gain that an exchange must have, of Σ_j w_j² H_jj of its row: above what sums are rounded by, or the search might
@@ -73,14 +72,8 @@ def swap_weights(
     Raises:
         ValueError: shapes that do not fit, values that are not finite, or a pattern that the mask does not have.
     """
+    check_layer(weight, mask, hessian)
     rows, columns = weight.shape
-    if mask.shape != weight.shape or hessian.shape != (columns, columns):
-        raise ValueError(
-            f"A {tuple(weight.shape)} matrix needs a mask of that shape and a Hessian of its {columns} inputs; got "
-            f"{tuple(mask.shape)} and {tuple(hessian.shape)}."
-        )
-    if not all_finite(hessian) or not all_finite(weight):
-        raise ValueError("The weights or the Hessian are not finite: they contain NaN or infinite values.")
     if pattern and (columns % pattern[1] or (mask.reshape(rows, -1, pattern[1]).sum(dim=2) != pattern[0]).any()):
         raise ValueError(f"The mask to start from does not keep {pattern[0]} of every {pattern[1]} inputs.")
     found, counts = mask.clone(), torch.zeros(rows, dtype=torch.long, device=mask.device)
