@@ -80,6 +80,8 @@ def other_results() -> pd.DataFrame:
     if found := read_benchmark("task_scoring"):
         for what, ratio, aim in _scoring_ratios(found):
             add("task_scoring", what, ratio, aim)
+    for method, case in (read_benchmark("reconstruction_cost") or {"over_sparsegpt": {}})["over_sparsegpt"].items():
+        add("reconstruction_cost", f"{method} / sparsegpt, 110 M parameters", case["ratio"], case["limit"])
     return pd.DataFrame(rows)
 
 
