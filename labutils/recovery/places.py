@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -145,9 +144,3 @@ def assert_kept(model: PreTrainedModel, kept: Places) -> None:
     wanted = sum(int((~mask).sum()) for mask in kept.values())
     if (found := count_zeros(model, kept)) != wanted:
         raise RuntimeError(f"{wanted - found} of {wanted} pruned places are no longer zero after the recovery")
-
-
-def zero_out(parameter: Tensor, places: Bool[Tensor, "..."]) -> None:
-    """Set places of a parameter to zero, in place."""
-    with torch.no_grad():
-        parameter.masked_fill_(places, 0.0)

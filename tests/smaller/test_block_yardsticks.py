@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import labutils as lab
 from labutils.smaller.yardsticks import (
@@ -19,16 +18,6 @@ from labutils.smaller.yardsticks import (
 )
 
 TASK = "lab:qa/whereabouts"
-
-
-@pytest.fixture(scope="module")
-def loaded() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    return lab.load_model("lab-llama")
-
-
-@pytest.fixture(scope="module")
-def tokens(loaded) -> torch.Tensor:
-    return lab.load_tokens("lab:encyclopedic", loaded[1], n_sequences=2, seq_len=24)
 
 
 def test_greedy_answers_are_what_generation_writes(loaded) -> None:

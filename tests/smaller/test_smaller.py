@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from architectures import ARCHITECTURES, Architecture
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import labutils as lab
 from labutils.models.structure import find_blocks
@@ -28,16 +27,6 @@ from labutils.smaller.study import answers_after_dropping, block_angles, neighbo
 from labutils.smaller.timing import time_models
 
 TASK = "lab:qa/whereabouts"
-
-
-@pytest.fixture(scope="module")
-def loaded() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    return lab.load_model("lab-llama")
-
-
-@pytest.fixture(scope="module")
-def tokens(loaded) -> torch.Tensor:
-    return lab.load_tokens("lab:encyclopedic", loaded[1], n_sequences=2, seq_len=24)
 
 
 @pytest.mark.parametrize("arm", list(ARMS))
