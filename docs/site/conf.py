@@ -28,12 +28,14 @@ napoleon_use_ivar = True
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "autodoc.mocked_object"]
 pygments_style = "a11y-high-contrast-light"
 
+SORTING = HERE.parents[1] / "labutils" / "core" / "long_tables.js"  # that of notebooks, for short tables too
+
 html_theme = "pydata_sphinx_theme"
 html_title = "labutils"
 html_context = {"default_mode": "auto"}
-html_static_path = [str(HERE / "static")]
+html_static_path = [str(HERE / "static"), str(SORTING)]
 html_css_files = ["site.css"]
-html_js_files = [("site.js", {"defer": "defer"}), ("tables.js", {"defer": "defer"})]
+html_js_files = [("site.js", {"defer": "defer"}), (SORTING.name, {"defer": "defer"})]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_search_summary = False  # it would fetch pages, which a browser refuses for files

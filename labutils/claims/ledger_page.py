@@ -11,6 +11,7 @@ from labutils.claims.ledger_summary import in_reading_order
 from labutils.claims.outcomes import NEGLIGIBLE
 from labutils.claims.registry import all_claims, claim, tensions
 from labutils.claims.verdicts import Verdict, plural
+from labutils.core.long_tables import Table
 from labutils.stats.bootstrap import expected_false_contradictions
 
 UNTESTED = "not yet tested"
@@ -145,5 +146,5 @@ def _style(table: pd.DataFrame, caption: str, identifier: str) -> Styler:
     """A table whose every text is escaped; the fixed identifier keeps stored outputs the same between runs."""
     left = {"text-align": "left", "vertical-align": "top", "white-space": "pre-line"}
     heading = {"selector": "th", "props": [("text-align", "left")]}
-    styler = table.style.set_uuid(identifier).format(escape="html").hide(axis="index").set_properties(**left)
+    styler = Table(table, uuid=identifier).format(escape="html").hide(axis="index").set_properties(**left)
     return styler.set_caption(html.escape(caption)).set_table_styles([heading])

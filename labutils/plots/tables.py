@@ -1,12 +1,12 @@
 """Tables as a notebook shows them."""
 
-import html
 from collections.abc import Callable, Hashable, Mapping
 from numbers import Integral, Real
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from labutils.core.long_tables import Table
 from labutils.core.options import suggest
 from labutils.core.provenance import FOLDED
 from labutils.stats.writing import true_minus
@@ -18,7 +18,7 @@ def show(
     precision: int | None = None,
     formats: Mapping[Hashable, str] | None = None,
     missing: str = "",
-) -> Styler:
+) -> Table:
     """A table for readers: without its index, numbers formatted, text from the left, and escaped (it may be data).
 
         lab.show(report.layers.head(8), precision=4)
@@ -27,8 +27,9 @@ def show(
     An index that tells the reader something becomes a column by `table.reset_index()`. The Styler can be styled on,
     as by `.set_caption("…")`.
 
-    Text stands at the left of its column, numbers at the right. What `provenance` gives is folded away: a reader opens
-    it by a click, also on GitHub.
+    Text stands at the left of its column, numbers at the right. From 20 rows on the table sorts by a click on a heading
+    and filters, where the page runs scripts. What `provenance` gives is folded away: a reader opens it by a click, also
+    on GitHub.
 
     Args:
         precision: digits after the point of every float; without it those of pandas.
@@ -49,10 +50,8 @@ def show(
     # pandas escapes strings alone; what else stands in a cell is written as one first.
     table = table.map(lambda value: str(value) if isinstance(value, list | tuple | set | dict) else value)
     plain = table.reset_index(drop=True)
-    styler = Styler(plain)
-    if title is not None:
-        styler = _Folded(plain)
-        styler.title = title
+    styler = Table(plain)
+    styler.title = title
     styler.hide(axis="index").format_index(axis="columns", escape="html")
     templates = {column: text if "{" in text else f"{{:{text}}}" for column, text in formats.items()}
     writers = {column: _writer(templates.get(column), precision) for column in plain}
@@ -70,15 +69,6 @@ def _writer(template: str | None, precision: int | None) -> Callable[[object], o
         return text if isinstance(value, str) else true_minus(text)
 
     return write
-
-
-class _Folded(Styler):
-    """A table that is shown when its title is clicked on."""
-
-    title = ""
-
-    def _repr_html_(self) -> str:
-        return f"<details><summary>{html.escape(self.title)}</summary>\n{super()._repr_html_()}\n</details>"
 
 
 def _left(styler: Styler, table: pd.DataFrame) -> Styler:

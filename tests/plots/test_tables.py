@@ -84,3 +84,19 @@ def test_numbers_have_true_minus_signs_and_text_keeps_its_hyphens() -> None:
     table = pd.DataFrame({"arm": ["rail-l"], "loss": [-0.25], "zero": [-0.001], "count": [-3], "share": [-0.5]})
     shown = cells(lab.show(table, precision=2, formats={"share": "+.0%", "arm": "“{}”"}).to_html())
     assert shown[5:] == ["“rail-l”", "−0.25", "0.00", "−3", "−50%"]
+
+
+@pytest.mark.parametrize("n_rows", [19, 20])
+def test_a_long_table_brings_what_sorts_and_filters_it_and_fetches_nothing(n_rows: int) -> None:
+    html = lab.show(pd.DataFrame({"name": [f"<b>{row}</b>" for row in range(n_rows)]}))._repr_html_()
+    assert html.count("<script>") == html.count('class="long-table"') == (n_rows >= 20)
+    assert cells(html)[1:] == [f"<b>{row}</b>" for row in range(n_rows)]
+    assert "<script src" not in html and "http" not in html.partition("<script>")[2]
+
+
+def test_a_long_table_that_is_folded_away_sorts_too() -> None:
+    table = pd.DataFrame({"layer": range(30)})
+    table.attrs["folded"] = "every layer"
+    html = lab.show(table)._repr_html_()
+    assert html.startswith("<details><summary>every layer</summary>") and html.count("<script>") == 1
+    assert html.endswith("</details>")

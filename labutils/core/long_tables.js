@@ -1,7 +1,19 @@
 // Tables of notebooks sort by a click on a heading, and long ones filter. Without this script they are plain tables.
+// A long table's output carries it; on the site it is loaded for the short ones too.
 (function () {
   "use strict";
   const WORTH_SORTING = 6, WORTH_FILTERING = 20; // rows
+  const OUTPUTS = ".long-table table, .cell_output table"; // what a notebook marked, and all of the site's
+  const STYLE = `
+    th button.sorts { all: unset; cursor: pointer; font-weight: inherit; }
+    th button.sorts:focus-visible { outline: 2px solid; }
+    th button.sorts::after { content: " ↕"; font-weight: 400; }
+    th[aria-sort="ascending"] button.sorts::after { content: " ↑"; }
+    th[aria-sort="descending"] button.sorts::after { content: " ↓"; }
+    .table-filter { display: block; font-size: 0.875rem; margin: 0.25rem 0; }
+    .table-filter input {
+      font: inherit; padding: 0.2rem 0.4rem; max-width: 14rem; border: 1px solid #666; border-radius: 0.3rem;
+    }`;
 
   // A number with a true minus, maybe with an interval or a unit behind it; NaN for anything else.
   function leading(text) {
@@ -59,11 +71,20 @@
     });
   }
 
-  document.addEventListener("DOMContentLoaded", () => {
-    for (const table of document.querySelectorAll(".cell_output table")) {
-      if (!isPlain(table) || table.tBodies[0].rows.length < WORTH_SORTING) continue;
-      sortable(table);
-      if (table.tBodies[0].rows.length >= WORTH_FILTERING) filterable(table);
+  function upgrade() {
+    if (!document.getElementById("long-tables")) {
+      const style = document.createElement("style");
+      style.id = "long-tables";
+      style.textContent = STYLE;
+      document.head.append(style);
     }
-  });
+    for (const table of document.querySelectorAll(OUTPUTS)) {
+      if (!isPlain(table) || table.querySelector("button.sorts")) continue;
+      const length = table.tBodies[0].rows.length;
+      if (length >= WORTH_SORTING) sortable(table);
+      if (length >= WORTH_FILTERING) filterable(table);
+    }
+  }
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", upgrade);
+  else upgrade();
 })();
