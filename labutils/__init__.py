@@ -4,7 +4,12 @@ At the top stand the names that most work begins with; everything else is `lab.<
 when first used, so that importing the package costs nothing. docs/architecture.md tells what each room is for.
 """
 
+import warnings
+
 from labutils.core.lazy import attach
+
+# Libraries that draw progress by `tqdm.auto` warn in a Jupyter without widgets, in red, and draw it as text all the same.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 __version__ = "0.1.0"
 

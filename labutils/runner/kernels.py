@@ -276,8 +276,6 @@ def kernel_environment(run: Path, stem: str, attempt: str, threads: int, engine:
         "LABUTILS_NOTEBOOK": stem,
         "LABUTILS_ATTEMPT": attempt,
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        # transformers asks for widgets that a headless notebook has no use for.
-        "PYTHONWARNINGS": ",".join(filter(None, [environment.get("PYTHONWARNINGS"), "ignore:IProgress not found"])),
         "PYTHONPATH": os.pathsep.join([str(paths.REPOSITORY), *inherited]),
     }
 

@@ -47,3 +47,10 @@ def test_names_of_functions_and_of_their_modules_do_not_get_in_each_others_way()
     import labutils.core.progress
 
     assert callable(lab.ledger) and callable(lab.progress) and callable(labutils.claims.ledger)
+
+
+@pytest.mark.parametrize("imports", ["warnings", "warnings, labutils"])
+def test_a_jupyter_without_widgets_is_told_nothing_of_it(imports: str) -> None:
+    code = f"import {imports}; warnings.warn('IProgress not found. Please update jupyter and ipywidgets.')"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert ("IProgress" in told) == ("labutils" not in imports)
