@@ -8,7 +8,7 @@ import warnings
 
 from labutils.core.lazy import attach
 
-# Libraries that draw progress by `tqdm.auto` warn in a Jupyter without widgets, in red, and draw it as text all the same.
+# Libraries that draw progress by `tqdm.auto` warn in a Jupyter without widgets, in red, and draw it as text anyway.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 __version__ = "0.1.0"
