@@ -27,6 +27,7 @@ def concept_conductance(
     *,
     n_texts: int = 20,
     n_steps: int,
+    n_tokens: int | None = None,
 ) -> pd.DataFrame:
     """Conductance of every neuron for the likelihood of each concept's texts, other texts than are read with ablation.
 
@@ -35,6 +36,7 @@ def concept_conductance(
     Args:
         texts, n_texts: as for `concept_contrasts`; of a concept's texts the second `n_texts` are taken here.
         n_steps: the most points of a text's path, see `neuron_conductance`.
+        n_tokens: the most tokens of a text; of a longer one those around the concept's first word, see `text_passages`.
 
     Returns:
         ``concept, block, neuron, score``; concepts with too few texts are left out. ``attrs["completeness"]``: by which
@@ -44,7 +46,7 @@ def concept_conductance(
     for concept, words in progress(concepts.items(), total=len(concepts), description="conductance", unit="concept"):
         _, others = split_texts(texts, words, n_texts)
         if others:
-            passages = text_passages(model, tokenizer, others)
+            passages = text_passages(model, tokenizer, others, n_tokens=n_tokens, about=words)
             scores = neuron_conductance(model, tokenizer, passages, n_steps=n_steps, strict=False)
             missed = max(missed, scores.attrs["completeness"])
             frames.append(scores.assign(concept=concept))

@@ -22,7 +22,6 @@ from labutils.attribution.refinement import FIRST_POINTS, PathSum, refined_condu
 from labutils.models.structure import find_blocks
 
 STEPS = 2049  # points of a path at the very most; a lab model takes some twenty, one with attention sinks hundreds
-MEMORY = 2**30  # bytes
 TOLERANCE = 0.02  # of F(text) − F(baseline)
 
 
@@ -32,7 +31,7 @@ def attribute_tokens(
     passages: Sequence[Passage],
     *,
     n_steps: int = STEPS,
-    memory: int = MEMORY,
+    memory: int | None = None,
     tolerance: float = TOLERANCE,
     strict: bool = True,
 ) -> pd.DataFrame:
@@ -42,7 +41,8 @@ def attribute_tokens(
 
     Args:
         n_steps: the most points along the path of a passage; as many are taken as the tolerance asks for.
-        memory: bytes that points of paths may take, beside the weights.
+        memory: bytes that points of paths may take, beside the weights; None takes 1 GiB, or what the longest passage
+            needs where that is more and is free.
         tolerance: largest error of the sum, as a share of F(text) − F(baseline).
         strict: refuse sums that miss the tolerance when the points are spent; else they are given, and `attrs` tells.
 
@@ -68,7 +68,7 @@ def neuron_conductance(
     passages: Sequence[Passage],
     *,
     n_steps: int = STEPS,
-    memory: int = MEMORY,
+    memory: int | None = None,
     tolerance: float = TOLERANCE,
     strict: bool = True,
 ) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def block_conductance(
     passages: Sequence[Passage],
     *,
     n_steps: int = STEPS,
-    memory: int = MEMORY,
+    memory: int | None = None,
     tolerance: float = TOLERANCE,
     strict: bool = True,
 ) -> pd.DataFrame:
@@ -134,7 +134,7 @@ def _mean_scores(
 def _paths(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage],
     wanted: list[tuple[nn.Module, str]], checks: list[tuple[nn.Module, str]],
-    n_steps: int, memory: int, tolerance: float, strict: bool,
+    n_steps: int, memory: int | None, tolerance: float, strict: bool,
 ) -> Iterator[tuple[Batch, list[PathSum]]]:  # fmt: skip
     """The sums of every passage: of units for `wanted` modules, of tokens where none are; if strict, all exact."""
     if n_steps < FIRST_POINTS:

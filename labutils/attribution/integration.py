@@ -20,12 +20,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.neurons import find_mlp_layers
 from labutils.attribution.passages import Passage
+from labutils.core.free_memory import free_memory
 from labutils.core.progress import progress
 from labutils.data.tokens import special_frame
 from labutils.evaluation.batching import padded_batches
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_causal, check_token_ids, find_blocks
 
+MEMORY = 2**30  # bytes
 KEPT = 24  # points of a passage's path whose states are held at once, about
 
 
@@ -132,7 +134,7 @@ def frozen_weights(model: PreTrainedModel) -> Iterator[None]:
 
 
 def path_batches(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage], memory: int,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passages: Sequence[Passage], memory: int | None,
     description: str,
 ) -> Iterator[Batch]:  # fmt: skip
     """As many passages together as fit with the points of their paths into the memory, at least one."""
@@ -160,15 +162,18 @@ def path_batches(
         yield Batch(chosen, embeddings, baseline, ids, mask, targets, content, rows_at_once)
 
 
-def _fitting(model: PreTrainedModel, passages: Sequence[Passage], memory: int) -> tuple[int, int]:
+def _fitting(model: PreTrainedModel, passages: Sequence[Passage], memory: int | None) -> tuple[int, int]:
     """How many passages go together, and how many points of their paths."""
     longest = max(len(passage.ids) for passage in passages)
     n_targets = max(len(passage.ids) - passage.first_target for passage in passages)
     row, kept = row_bytes(model, longest, n_targets), KEPT * point_bytes(model, longest)
-    if row + kept > memory:
+    needed, free = row + kept, free_memory(device_of(model).type) or 0
+    allowed = max(MEMORY, min(needed, free)) if memory is None else memory
+    if needed > allowed:
+        limit = "are free" if memory is None else "memory= allows"
         raise ValueError(
-            f"the path of a passage of {longest} tokens needs about {(row + kept) / 2**20:,.0f} MiB, more than "
-            f"memory={memory / 2**20:,.0f} MiB: raise memory, or give shorter passages"
+            f"the path of a passage of {longest} tokens needs about {needed / 2**20:,.0f} MiB, and "
+            f"{allowed / 2**20:,.0f} MiB {limit}: give shorter passages (n_tokens), or raise memory"
         )
-    size = min(len(passages), max(1, memory // (kept + 2 * row)))
-    return size, (memory - size * kept) // row
+    size = min(len(passages), max(1, allowed // (kept + 2 * row)))
+    return size, (allowed - size * kept) // row

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from labutils.core.progress import progress
 from labutils.data.tasks import Task
 from labutils.data.tokens import special_frame, tokenize
+from labutils.data.words import Terms
 from labutils.evaluation.batching import context_length, padded_batches, rows_at_once
 from labutils.evaluation.choice_tokens import encode_choices
 from labutils.evaluation.readout import check_finite_values, log_likelihoods
@@ -46,21 +47,52 @@ def task_passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ta
     return [gold_passage(tokenizer, item, limit)[0] for item in task.items.to_dict("records")]
 
 
-def text_passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Passage]:
+def text_passages(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    n_tokens: int | None = None,
+    about: Sequence[str] = (),
+) -> list[Passage]:
     """Each text with all its tokens to be predicted, but the first where no bos precedes it.
 
         passages = text_passages(model, tokenizer, texts)
+        passages = text_passages(model, tokenizer, texts, n_tokens=64, about=["fever", "pain"])
 
-    A text longer than the context loses its end. ValueError for no texts, or a text with nothing to predict.
+    Args:
+        n_tokens: the most tokens of a text; None takes as many as the context holds.
+        about: words that a longer text is about: where none of them ends within the first `n_tokens`, those around the
+            first one are taken. A text without any of them, and every one if there are no words, loses its end.
+
+    Raises:
+        ValueError: no texts, a text with nothing to predict, or less than two tokens asked for.
     """
     if not texts:
         raise ValueError("there are no texts; give at least one")
+    if n_tokens is not None and n_tokens < 2:
+        raise ValueError(f"n_tokens={n_tokens}: a passage needs two tokens, one of them to be predicted")
     prefix, _ = special_frame(tokenizer)
     room = context_length(model, tokenizer) - len(prefix)
-    rows = [prefix + ids[:room] for ids in tokenize(tokenizer, list(texts))]
+    room = room if n_tokens is None else min(room, n_tokens)
+    ends = (
+        [len(ids) for ids in tokenize(tokenizer, [_upto(text, about) for text in texts])] if about else [0] * len(texts)
+    )
+    rows = [prefix + _window(ids, end, room) for ids, end in zip(tokenize(tokenizer, list(texts)), ends, strict=True)]
     if short := [text for text, row in zip(texts, rows, strict=True) if len(row) < 2]:
         raise ValueError(f"text {short[0]!r} has nothing to predict; leave it out")
     return [Passage(row, 1) for row in rows]
+
+
+def _upto(text: str, words: Sequence[str]) -> str:
+    """A text up to the end of the first of these words, nothing of one without them."""
+    return text[: min((last for _, _, last in Terms(words).find(text)), default=0)]
+
+
+def _window(ids: list[int], end: int, room: int) -> list[int]:
+    """At most `room` tokens: the first, or those around place `end` where that lies beyond them."""
+    start = 0 if end <= room else min(end - room // 2, len(ids) - room)
+    return ids[start : start + room]
 
 
 def target_log_likelihoods(

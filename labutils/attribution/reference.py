@@ -18,7 +18,7 @@ def captum_conductance(
     *,
     block: int,
     n_steps: int = 200,
-    memory: int = 2**30,
+    memory: int | None = None,
 ) -> pd.DataFrame:
     """The conductance of a block's neurons for one passage as captum's `LayerConductance` finds it.
 
@@ -29,6 +29,7 @@ def captum_conductance(
 
     Args:
         n_steps: evenly spaced points of the path.
+        memory: as for `neuron_conductance`.
 
     Returns:
         ``block, neuron, score``, summed over the passage's tokens, in nats.

@@ -5,9 +5,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from labutils.core.free_memory import free_memory
 from labutils.core.usage import peak_resident_megabytes
 from labutils.foresight.costing import Cost, Key, cost_work
-from labutils.foresight.free_memory import free_memory
 from labutils.foresight.meter import Meter
 from labutils.foresight.outlooks import Outlook
 from labutils.foresight.plans import FORESEEN, plan_work

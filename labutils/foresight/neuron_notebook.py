@@ -104,7 +104,7 @@ def _attributions(p: Parameters) -> list[Pass]:
     task = Passages(Items((p["attributed"],), p["n_about"], p["seed"], split="train"))
     one = Texts(tuple(p["sources"][:1]), 1, "test", p["seed"])
     return [
-        Pass(TextsAbout(_texts(p, "test"), shown, p["n_about"]), points, gradients=True),
+        Pass(TextsAbout(_texts(p, "test"), shown, p["n_about"], p["n_tokens"]), points, gradients=True),
         Pass(task, points, gradients=True),
         Pass(one, points + REFERENCE_POINTS, gradients=True),
     ]

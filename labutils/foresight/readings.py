@@ -139,16 +139,18 @@ class TextsAbout(Reading):
     Attributes:
         concepts: of each, its words.
         n_each: texts per concept; twice as many must be there.
+        most: tokens of a text that are read; None reads all.
     """
 
     texts: Texts
     concepts: tuple[tuple[str, ...], ...]
     n_each: int
+    most: int | None = None
     head: ClassVar[bool] = True
 
     def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
         texts, total = self.texts.load(), 0
-        lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+        lengths = [len(ids[: self.most]) for ids in tokenizer(texts)["input_ids"]]
         for words in self.concepts:
             terms = Terms(words)
             about = [length for text, length in zip(texts, lengths, strict=True) if terms.find(text)]

@@ -7,6 +7,7 @@ import torch
 from captum.attr import LayerConductance
 from planted import planted_llama
 
+from labutils.attribution import integration
 from labutils.attribution.gradients import attribute_tokens, block_conductance, neuron_conductance
 from labutils.attribution.integration import (
     KEPT,
@@ -131,6 +132,17 @@ def test_the_memory_changes_nothing_but_the_chunks(tiny_llama, tokenizer, texts)
     assert row_bytes(tiny_llama, 20, 1) > 2 * row_bytes(tiny_llama, 10, 1)
     with pytest.raises(ValueError, match="the path of a passage of .* needs about .* MiB"):
         neuron_conductance(tiny_llama, tokenizer, passages, memory=row)
+
+
+def test_a_long_passage_takes_more_memory_where_it_is_free(tiny_llama, tokenizer, texts, monkeypatch):
+    passages = text_passages(tiny_llama, tokenizer, texts[:3])
+    expected = neuron_conductance(tiny_llama, tokenizer, passages)
+    monkeypatch.setattr(integration, "MEMORY", 1000)
+    found = neuron_conductance(tiny_llama, tokenizer, passages)
+    np.testing.assert_allclose(found["score"], expected["score"], atol=0.02 * expected["score"].abs().max())
+    monkeypatch.setattr(integration, "free_memory", lambda device: 2000)
+    with pytest.raises(ValueError, match=r"needs about .* MiB, and 0 MiB are free: give shorter passages \(n_tokens\)"):
+        neuron_conductance(tiny_llama, tokenizer, passages)
 
 
 @pytest.mark.parametrize("name", NAMES)
