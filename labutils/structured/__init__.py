@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = attach(
         "dropping": ["drop_blocks", "drop_sublayers"],
         "experts": ["drop_experts", "register_expert_score"],
         "masking": ["masked"],
+        "perturbation": ["shrink_by_losses"],
         "removal": ["Removal"],
         "report": ["ShrinkReport"],
         "similarity": ["angular_distances", "read_profile"],
