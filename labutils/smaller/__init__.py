@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "arms": ["ARMS", "make_smaller"],
-        "figures": ["added_loss_figure", "profile_figure", "timing_figure"],
+        "figures": ["added_loss_figure", "gradient_figure", "profile_figure", "timing_figure"],
         "gradient_depth": ["gradient_norms", "shrinking_gradients"],
         "reading": [
             "able_models",

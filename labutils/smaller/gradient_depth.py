@@ -31,7 +31,7 @@ def gradient_norms(
     runner, each draw is kept in the run's folder.
 
     Returns:
-        model, draw, item (the window), block, norm.
+        model, draw, item (the window; other draws have others), block, norm.
 
     Raises:
         ValueError: a model that predicts no next token, or a gradient that is not finite or is zero.
@@ -47,7 +47,8 @@ def gradient_norms(
             table = pd.DataFrame(norms.numpy()).rename_axis("item").reset_index()
             return table.melt("item", var_name="block", value_name="norm").astype({"block": int, "norm": float})
 
-        frames.append(kept.frame(key, read).assign(model=name, draw=draw))
+        own = kept.frame(key, read)
+        frames.append(own.assign(model=name, draw=draw, item=own["item"] + draw * n_calibration))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -99,12 +100,12 @@ def shrinking_gradients(norms: pd.DataFrame, *, first: int = 0) -> pd.DataFrame:
     """
     frames = []
     for model, own in norms[norms["block"] >= first].groupby("model", sort=False):
-        table = own.pivot(index="block", columns=["draw", "item"], values="norm")
+        table = own.pivot(index="block", columns="item", values="norm")
         if len(table) < 2:
             raise ValueError(f"{model} has {len(table)} block from block {first} on; a slope needs two.")
         depth = table.index.to_numpy() / own["block"].max()
         slopes = pd.Series(-np.polyfit(depth, np.log(table.to_numpy()), 1)[0], index=table.columns, name="value")
         frames.append(slopes.reset_index().assign(model=model))
-    empty = pd.DataFrame(columns=["model", "draw", "item", "value"])
+    empty = pd.DataFrame(columns=["model", "item", "value"])
     found = pd.concat(frames, ignore_index=True) if frames else empty
-    return found.assign(sparsity=0.0, contrast="gradients")
+    return found.assign(draw=0, sparsity=0.0, contrast="gradients")
