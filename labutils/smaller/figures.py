@@ -88,6 +88,8 @@ def gradient_figure(norms: pd.DataFrame, *, title: str) -> Figure:
             label=str(model), color=sns.color_palette("colorblind")[number % 10],
         )  # fmt: skip
     axis.set(xlabel="block", ylabel="norm of its gradient", yscale="log")
+    for set_format in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        set_format("{x:g}")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False)
     return finish_figure(figure, title, "geometric means over windows; bars: 95% intervals")
