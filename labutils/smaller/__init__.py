@@ -1,8 +1,8 @@
 """What smaller models are worth (notebook 13): ways of making them at equal size, their losses, answers and speed.
 
 `arms` names the ways, `study` sweeps them over texts, draws and sizes, `timing` takes the time of what is left,
-`yardsticks` measures how much each block matters in four ways, `reading` makes numbers of rows, `figures` draws;
-`keeping` keeps what is finished in the folder of the run.
+`yardsticks` measures how much each block matters in four ways, `gradient_depth` whether gradients shrink with depth,
+`reading` makes numbers of rows, `figures` draws; `keeping` keeps what is finished in the folder of the run.
 
 Imports the rooms before `sweeps`. A new way of making a model smaller is an entry of `arms`.
 """
@@ -13,7 +13,8 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "arms": ["ARMS", "make_smaller"],
-        "figures": ["added_loss_figure", "profile_figure", "timing_figure"],
+        "figures": ["added_loss_figure", "gradient_figure", "profile_figure", "timing_figure"],
+        "gradient_depth": ["gradient_norms", "shrinking_gradients"],
         "reading": [
             "able_models",
             "alike_cells",

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from labutils.core.options import suggest
 from labutils.models.structure import find_blocks
 from labutils.pruning.calibration import BlockWalk
-from labutils.structured import drop_blocks, drop_sublayers, shrink
+from labutils.structured import drop_blocks, drop_sublayers, shrink, shrink_by_curvature, shrink_by_losses
 from labutils.structured.anatomy import count_weights, read_anatomies
 from labutils.structured.collapse import collapse_blocks
 from labutils.structured.report import Smaller, count_all, count_blocks
@@ -24,7 +24,7 @@ class Made(NamedTuple):
     removed_share: float
 
 
-Arm = Callable[[PreTrainedModel, Tensor, int], Made]
+Arm = Callable[[PreTrainedModel, Tensor, float], Made]  # a number of blocks, whole where blocks or sublayers go
 
 
 def _blocks(method: str, **options: object) -> Arm:
@@ -32,10 +32,23 @@ def _blocks(method: str, **options: object) -> Arm:
 
 
 def _neurons(method: str, **options: object) -> Arm:
-    def make(model: PreTrainedModel, tokens: Tensor, n: int) -> Made:
+    def make(model: PreTrainedModel, tokens: Tensor, n: float) -> Made:
         return _made(shrink(model, tokens, share=n / len(find_blocks(model)[1]), method=method, **options))
 
     return make
+
+
+def _by_losses(masks: int) -> Arm:
+    """Bonsai with so many masks in each of four rounds; the paper has 400, in rounds of a twentieth of the units."""
+    return lambda model, tokens, n: _made(
+        shrink_by_losses(model, tokens, share=n / len(find_blocks(model)[1]), rounds=4, masks=masks)
+    )
+
+
+def _by_curvature(**options: object) -> Arm:
+    return lambda model, tokens, n: _made(
+        shrink_by_curvature(model, tokens, share=n / len(find_blocks(model)[1]), **options)
+    )
 
 
 def _made(smaller: Smaller) -> Made:
@@ -129,15 +142,23 @@ ARMS: dict[str, Arm] = {
     "FLAP, no z-scores": _neurons("flap", standardise=False),
     "FLAP, uniform": _neurons("flap", allocation="uniform"),
     "Taylor": _neurons("taylor"),
+    "Bonsai": _by_losses(32),
+    "Bonsai, 8 masks": _by_losses(8),
+    "Surgeon": _by_curvature(),
+    "Surgeon, independent": _by_curvature(update="independent"),
+    "Surgeon, no update": _by_curvature(update="none"),
+    "Surgeon, columns only": _by_curvature(matrices="columns"),
     "output": _neurons("output", repair="none"),
     "output, least squares": _neurons("output"),
 }
 
 
-def make_smaller(arm: str, model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], n_blocks: int) -> Made:
+def make_smaller(arm: str, model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], n_blocks: float) -> Made:
     """A model that is smaller by as many parameters as `n_blocks` of its blocks have, made in the way of an arm.
 
     >>> make_smaller("FLAP", model, tokens, 2).removed_share
+
+    Where neurons go, the number need not be whole: 1.5 of six blocks is a quarter of their parameters.
 
     Raises:
         LookupError: an unknown arm, or one that this architecture, or this number of its blocks, cannot express.

@@ -1,9 +1,10 @@
-"""Figures of notebook 13: added loss by way and size, the importance of blocks, and time against size."""
+"""Figures of notebook 13: added loss by way and size, the importance of blocks, gradients, and time against size."""
 
 import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -70,6 +71,28 @@ def profile_figure(profiles: pd.DataFrame, *, title: str) -> Figure:
         axis.set(title=name, xlabel="block that is skipped", ylabel=lost)
         axis.xaxis.get_major_locator().set_params(integer=True)
     return finish_figure(figure, title, NOTE_ON_BLOCKS)
+
+
+def gradient_figure(norms: pd.DataFrame, *, title: str) -> Figure:
+    """The norm of the loss's gradient by a block, over depth, a line per model on a logarithmic axis.
+
+    >>> gradient_figure(gradient_norms("lab-llama", loaded, "lab:review", …), title="…")
+    """
+    table = interval_table(norms.assign(value=np.log(norms["norm"]), draw=0), ["model", "block"])
+    figure, axis = plt.subplots(figsize=(6, 3.6))
+    for number, (model, own) in enumerate(table.groupby("model", sort=False)):
+        own = own.sort_values("block")
+        middle, low, high = (np.exp(own[name]) for name in ("estimate", "low", "high"))
+        axis.errorbar(
+            own["block"], middle, yerr=[middle - low, high - middle], marker=MARKS[number % len(MARKS)], capsize=2,
+            label=str(model), color=sns.color_palette("colorblind")[number % 10],
+        )  # fmt: skip
+    axis.set(xlabel="block", ylabel="norm of its gradient", yscale="log")
+    for set_format in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        set_format("{x:g}")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(frameon=False)
+    return finish_figure(figure, title, "geometric means over windows; bars: 95% intervals")
 
 
 def timing_figure(times: pd.DataFrame, *, title: str) -> Figure:

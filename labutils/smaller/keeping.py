@@ -14,7 +14,8 @@ from labutils.core.provenance import find_versions, hash_tensors, hash_tokenizer
 from labutils.runner.finished_runs import FinishedRuns
 
 FOLDER, FORMAT = "smaller", 1  # in the run's folder; raise FORMAT when the same key comes to give other rows
-CODE = ("labutils.smaller.arms", "labutils.smaller.study", "labutils.smaller.yardsticks")
+CODE = ("labutils.smaller.arms", "labutils.smaller.gradient_depth", "labutils.smaller.study",
+        "labutils.smaller.yardsticks")  # fmt: skip
 # What only tells of the work, or keeps its rows.
 TOLD = ("labutils.core.progress", "labutils.core.profiling", "labutils.runner.finished_runs", "labutils.core.parquet",
         "labutils.smaller.keeping", "labutils.core.files")  # fmt: skip

@@ -4,7 +4,9 @@
 `slices`, `checks`) and proves it against the dense one with the same units switched off (`masking`). `dropping` drops
 blocks and sublayers by a way of choosing in `depth`, by `similarity` or by a `search` along `paths` of the model;
 `collapse` folds blocks into one. `shrinking` takes out neurons and groups of heads: `views` of the units,
-`unit_scores`, `unit_allocation`, `repair`, and `gradients` where a score reads them. `experts` drops experts.
+`unit_scores`, `unit_allocation`, `repair`, and `gradients` where a score reads them. `perturbation` chooses units by a
+`mask_regression` of losses, `surgeon` by a `curvature` and the `kronecker` formulas; `width` has what they share.
+`experts` drops experts; `norm_places` tells pre-norm models from others.
 
 Imports `core`, `models`, `pruning`, `evaluation` and `checkpoints`. A new way to choose blocks is a function under
 `register_depth`, a new score of units one under `register_unit_score`.
@@ -20,11 +22,14 @@ __getattr__, __dir__, __all__ = attach(
         "dropping": ["drop_blocks", "drop_sublayers"],
         "experts": ["drop_experts", "register_expert_score"],
         "masking": ["masked"],
+        "norm_places": ["is_pre_norm"],
+        "perturbation": ["shrink_by_losses"],
         "removal": ["Removal"],
         "report": ["ShrinkReport"],
         "similarity": ["angular_distances", "read_profile"],
         "shrinking": ["shrink"],
         "silencing": ["silence_blocks"],
+        "surgeon": ["shrink_by_curvature"],
         "surgery": ["carve", "expressible_groups", "plan_surgery"],
         "unit_scores": ["register_unit_score"],
     },
