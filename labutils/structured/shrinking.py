@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -18,11 +17,21 @@ from labutils.structured.anatomy import Anatomy, read_anatomies
 from labutils.structured.gradients import matrix_gradients
 from labutils.structured.removal import Removal
 from labutils.structured.repair import least_squares, mean_of_removed
-from labutils.structured.report import ShrinkReport, Smaller, count_all, count_blocks
-from labutils.structured.surgery import carve, expressible_groups, plan_surgery
+from labutils.structured.report import Smaller, count_blocks
+from labutils.structured.surgery import carve, plan_surgery
 from labutils.structured.unit_allocation import ALLOCATIONS, Key, Removed
 from labutils.structured.unit_scores import UNIT_SCORES, UnitScore
 from labutils.structured.views import KINDS, Activations, View, make_view, walk_activations
+from labutils.structured.width import (
+    as_removal,
+    check_any,
+    check_budget,
+    check_parts,
+    check_request,
+    group_numbers,
+    padded_groups,
+    report_units,
+)
 
 REPAIRS = ("none", "bias", "least-squares")
 
@@ -84,15 +93,15 @@ def shrink(
     """
     started, model = time.perf_counter(), bare_model(model)
     score, recipe = _recipe(method, allocation, standardise, repair)
-    _check(share, units)
+    check_request(share, units)
     anatomies, blocks = read_anatomies(model), find_blocks(model)[1]
     kinds = [kind for kind in KINDS if kind in units]
-    _check_parts(model, anatomies, kinds)
+    check_parts(model, anatomies, kinds)
     if missing := [kind for kind in kinds if kind not in score.kinds]:
         raise LookupError(f"method={method!r} scores {', '.join(score.kinds)}, not {missing[0]}.")
     biases = frozenset(KINDS[kind] for kind in kinds) if recipe.repair == "bias" else frozenset()
     plan_surgery(model, Removal(), anatomies, biases=biases)  # refuses a bias that cannot be expressed
-    groups = _groups(model, anatomies) if "groups" in kinds else []
+    groups = group_numbers(model, anatomies) if "groups" in kinds else []
     walk = BlockWalk(model, calibration, batch_size=batch_size)
     gradients = matrix_gradients(model, calibration, batch_size=batch_size) if score.gradients else None
     scores, costs, statistics = {}, {}, {}
@@ -101,20 +110,19 @@ def shrink(
         scores[key] = score.of_units(view, standardise=recipe.standardise)
         costs[key], statistics[key] = view.cost, replace(own, products=0.0)
     budget = share * count_blocks(model)
-    _check_budget(scores, costs, budget, share)
+    check_budget({key: len(own) for key, own in scores.items()}, costs, budget, share)
     may_go = {"groups": [groups[-1] - left for left in groups]} if groups else None
     removed = ALLOCATIONS[recipe.allocation](scores, costs, budget, may_go)
-    if not any(removed.values()):
-        raise ValueError(f"share={share} is too little for any of the {' or '.join(kinds)} to go.{_least(groups)}")
-    removal = _removal(removed)
-    padded = _padded(removal, anatomies, groups)
+    check_any(removed, share, kinds, groups)
+    removal = as_removal(removed)
+    padded = padded_groups(removal, anatomies, groups)
     smaller = carve(model, removal, anatomies, biases=biases, n_groups=padded)
     if recipe.repair == "bias":
         _add_biases(smaller, model, statistics, removed, anatomies)
     elif recipe.repair == "least-squares":
         _fit(smaller, walk, removed, anatomies, kinds)
     asked = {"method": method, "share": share, "units": tuple(kinds), **vars(recipe)}
-    report = _report(model, smaller, removal, costs, scores, removed, asked)
+    report = report_units(model, smaller, removed, costs, scores, asked)
     widths = plan_surgery(model, removal, anatomies, biases=biases, n_groups=padded).widths
     return Smaller(smaller, replace(report, widths=widths, seconds=time.perf_counter() - started))
 
@@ -137,62 +145,6 @@ def _recipe(
     if not isinstance(made.standardise, bool):
         raise ValueError(f"standardise={made.standardise!r} must be True or False.")
     return score, made
-
-
-def _check(share: object, units: Sequence[str]) -> None:
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        raise ValueError(f"share={share!r} must lie between 0 and 1: 0.2 takes a fifth of the blocks' parameters.")
-    if isinstance(units, str) or not units or set(units) - set(KINDS):
-        raise ValueError(f"units={units!r} must be a list of one or both of {', '.join(KINDS)}.")
-
-
-def _check_parts(model: PreTrainedModel, anatomies: Sequence[Anatomy], kinds: Sequence[str]) -> None:
-    for kind in kinds:
-        missing = [index for index, anatomy in enumerate(anatomies) if getattr(anatomy, KINDS[kind]) is None]
-        if missing:
-            other = " Experts go by `drop_experts`." if anatomies[missing[0]].experts else ""
-            raise LookupError(f"block {missing[0]} of a {type(model).__name__} has no {kind} to take out.{other}")
-
-
-def _groups(model: PreTrainedModel, anatomies: Sequence[Anatomy]) -> list[int]:
-    """Numbers of key-value groups that the configuration can express, in ascending order; the last is what it has."""
-    found = expressible_groups(model, anatomies)
-    if len(found) < 2:
-        raise LookupError(
-            f"{type(model.config).__name__} can express no other number of key-value groups than the {found[-1]} that "
-            'this model has. Take out neurons (units=["neurons"]) or whole blocks.'
-        )
-    return found
-
-
-def _least(groups: Sequence[int]) -> str:
-    left = ", ".join(map(str, groups))
-    told = f" The configuration can express {left} groups in a block." if groups else ""
-    return f"{told} Ask for more."
-
-
-def _padded(removal: Removal, anatomies: Sequence[Anatomy], groups: Sequence[int]) -> int | None:
-    """The number of groups that every block gets: the next one that there can be above the widest block's."""
-    if not any(removal.groups.values()):
-        return None
-    own = range(len(anatomies))
-    widest = max(anatomies[block].attention.n_groups - len(removal.groups.get(block, ())) for block in own)
-    return min(count for count in groups if count >= widest)
-
-
-def _check_budget(scores: dict[Key, Tensor], costs: dict[Key, int], budget: float, share: float) -> None:
-    most = sum((len(own) - 1) * costs[key] for key, own in scores.items())
-    if budget > most:
-        whole = budget / share
-        raise ValueError(
-            f"share={share} asks for more than these units have: at most {most / whole:.2f} of the blocks' parameters "
-            "can go with them when every block keeps one of each kind. Ask for less, or for both kinds."
-        )
-
-
-def _removal(removed: Removed) -> Removal:
-    parts = {kind: {block: tuple(own) for (block, of), own in removed.items() if of == kind} for kind in KINDS}
-    return Removal(neurons=parts["neurons"], groups=parts["groups"])
 
 
 @torch.no_grad()
@@ -229,23 +181,3 @@ def _fit(
 def _kept_channels(view: View, removed: Sequence[int]) -> Tensor:
     units = torch.tensor([unit for unit in range(view.count) if unit not in set(removed)])
     return (units[:, None] * view.width + torch.arange(view.width)).flatten()
-
-
-def _report(
-    model: PreTrainedModel,
-    smaller: PreTrainedModel,
-    removal: Removal,
-    costs: dict[Key, int],
-    scores: dict[Key, Tensor],
-    removed: Removed,
-    asked: dict[str, object],
-) -> ShrinkReport:
-    rows = [
-        (*key, unit, value, unit in removed[key])
-        for key, own in scores.items()
-        for unit, value in enumerate(own.tolist())
-    ]
-    before, after, whole = count_all(model), count_all(smaller), count_blocks(model)
-    gone = sum(len(units) * costs[key] for key, units in removed.items()) / whole
-    table = pd.DataFrame(rows, columns=["block", "kind", "unit", "score", "removed"])
-    return ShrinkReport(removal, table, before, after, gone, (before - after) / whole, {}, asked)
