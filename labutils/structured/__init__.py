@@ -5,6 +5,7 @@
 blocks and sublayers by a way of choosing in `depth`, by `similarity` or by a `search` along `paths` of the model;
 `collapse` folds blocks into one. `shrinking` takes out neurons and groups of heads: `views` of the units,
 `unit_scores`, `unit_allocation`, `repair`, and `gradients` where a score reads them. `experts` drops experts.
+`foretelling` tells what any of these will give.
 
 Imports `core`, `models`, `pruning`, `evaluation` and `checkpoints`. A new way to choose blocks is a function under
 `register_depth`, a new score of units one under `register_unit_score`.
@@ -19,6 +20,7 @@ __getattr__, __dir__, __all__ = attach(
         "depth": ["Choice", "register_depth"],
         "dropping": ["drop_blocks", "drop_sublayers"],
         "experts": ["drop_experts", "register_expert_score"],
+        "foretelling": ["SmallerForecast", "forecast_smaller"],
         "masking": ["masked"],
         "removal": ["Removal"],
         "report": ["ShrinkReport"],
