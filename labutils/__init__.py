@@ -36,7 +36,7 @@ _HOMES = {
     ],
     "pruning.forecast": ["forecast"],
     "checkpoints": ["save_pruned", "load_pruned", "prune_checkpoint"],
-    "structured": ["drop_blocks", "drop_experts", "shrink"],
+    "structured": ["drop_blocks", "drop_experts", "forecast_smaller", "shrink"],
     "training": ["tune_lora"],
     "plots": ["show"],
     "logs": ["compare_logs"],

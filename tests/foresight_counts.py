@@ -1,9 +1,12 @@
-"""Prunings that a run has kept beside those that were foreseen."""
+"""What a run has kept beside what was foreseen: prunings, tables, steps of training."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+
+import pandas as pd
+from foresight_meter import count_study
 
 from labutils.core.files import hash_json
 from labutils.foresight.costing import dense_key, sweep_keys
@@ -11,6 +14,7 @@ from labutils.foresight.loss_notebooks import loss_sweeps
 from labutils.foresight.plans import plan_work
 from labutils.foresight.work import Work, model_of
 from labutils.runner.planning import Study
+from labutils.yardsticks.damage import parse_arm as parse_damage
 
 
 def kept_prunings(run: Path) -> Counter:
@@ -38,3 +42,55 @@ def _works(study: Study) -> tuple[Work, ...]:
     p, grid = study.parameters, ("methods", "sparsities", "n_calibration")
     ways = [loss_sweeps(p, [p["source"]], *(p[name] for name in grid), sequential=way) for way in (True, False)]
     return (Work(model_of(p), tuple(sum(ways, []))),)
+
+
+def check_counts(run: Path, studies: Iterable[Study]) -> None:
+    """Tables that notebooks 09, 13 and 14 of a run have kept are as many as were foreseen, and so is what they tell."""
+    checks = {"09_what_perplexity_hides": _yardsticks, "13_smaller_for_real": _smaller, "14_what_heals": _healing}
+    for study in studies:
+        if study.stem in checks:
+            found, foreseen = checks[study.stem](run, study), count_study(study)
+            told = {name: getattr(foreseen, name) for name in found}
+            assert told == found, (study.stem, told, found)
+
+
+def _keys(run: Path, folder: str) -> dict[Path, dict]:
+    return {path: json.loads(path.read_text())["key"] for path in (run / folder / "runs").glob("*.json")}
+
+
+def _yardsticks(run: Path, study: Study) -> dict[str, int]:
+    """Every arm that was read, and the dense models."""
+    arms = [key["arm"] for key in _keys(run, "yardsticks").values() if "arm" in key]
+    prunings = sum(step.prunes for arm in arms for step in parse_damage(arm))
+    n_models = len(study.parameters["models"]) * max(1, study.parameters["n_copies"])
+    return {"evaluations": len(arms) + n_models, "prunings": prunings}
+
+
+def _smaller(run: Path, study: Study) -> dict[str, int]:
+    """Every smaller model, those that are timed included; each model with each block skipped, by each yardstick."""
+    p, keys = study.parameters, _keys(run, "smaller")
+    made = sum("sweep" in key or "answers" in key for key in keys.values())
+    profiles = [path.with_suffix("") / "rows.parquet" for path, key in keys.items() if "yardstick" in key]
+    skipped = sum(1 + pd.read_parquet(path)["block"].nunique() for path in profiles)
+    dense = len(p["models"]) * (1 + len(p["question_tasks"]))
+    timed = 2 * len(p["n_blocks"]) * len(p["models"])
+    return {"evaluations": made + skipped + dense, "prunings": made + timed}
+
+
+def _healing(run: Path, study: Study) -> dict[str, int]:
+    """Steps of all arms, and of the small model that scores data."""
+    p, steps = study.parameters, 0
+    for path, key in _keys(run, "recoveries").items():
+        if "arm" in key:
+            tokens = pd.read_parquet(path.with_suffix("") / "rows.parquet").get("tokens", pd.Series([0]))
+            steps += 0 if "reestimate" in key["arm"] else int(tokens.iloc[0]) // (8 * p["seq_len"])
+    return {"steps": steps + p["small_tokens"] // 2048 if p["pool"] and p["reference"] else steps}
+
+
+def kept_arms(run: Path) -> int:
+    """Tables of arms of notebook 14, dense models included, and of masks."""
+    return len(_keys(run, "recoveries"))
+
+
+def foreseen_arms(study: Study) -> int:
+    return sum(work.files for work in plan_work(study.stem, study.parameters).works)

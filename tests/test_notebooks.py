@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from foresight_counts import foreseen_prunings, kept_prunings
+from foresight_counts import check_counts, foreseen_arms, foreseen_prunings, kept_arms, kept_prunings
 
 import labutils as lab
 from labutils.claims.registry import load_claims
@@ -206,6 +206,9 @@ def check_what_was_foreseen(run: Path) -> None:
     studies, _ = plan_studies([*STEMS_FORESEEN, "11_cost"], profile="smoke", overrides={}, folder=paths.NOTEBOOKS)
     kept, foreseen = kept_prunings(run), foreseen_prunings(studies)
     assert kept == foreseen, (kept - foreseen, foreseen - kept)
+    check_counts(run, studies)
+    (healing,) = (study for study in studies if study.stem == "14_what_heals")
+    assert kept_arms(run) == foreseen_arms(healing)
 
 
 def test_hub_code_paths_on_local_folders_in_the_hubs_format(tmp_path) -> None:

@@ -1,35 +1,18 @@
 """From what a notebook will do to seconds and bytes, with prunings shared as grids and kept rows share them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from labutils.core.files import hash_json
+from labutils.foresight.cost import Cost
+from labutils.foresight.making import cost_made
 from labutils.foresight.meter import Meter
-from labutils.foresight.work import Draw, ModelId, Shape, Single, Sweep, Work
+from labutils.foresight.work import Draw, ModelId, Shape, Single, Sweep, Training, Work
 from labutils.pruning.allocations import AdaptiveOwl, Uniform
 from labutils.pruning.methods import Request
 
 Key = tuple
 FILE_BYTES, ROW_BYTES = 16_000, 24  # of a kept pruning: two small files and their blocks on the disk, and each item
-
-
-@dataclass
-class Cost:
-    """What some work takes; `peak` is beside what else is in memory, `disk` in the run's folder."""
-
-    seconds: float = 0.0
-    prunings: int = 0
-    evaluations: int = 0
-    peak: int = 0
-    disk: int = 0
-
-    def add(self, other: "Cost") -> None:
-        """Do it after what was done so far."""
-        self.seconds += other.seconds
-        self.prunings += other.prunings
-        self.evaluations += other.evaluations
-        self.disk += other.disk
-        self.peak = max(self.peak, other.peak)
 
 
 def cost_work(meter: Meter, work: Work, kept: set[Key]) -> Cost:
@@ -46,8 +29,15 @@ def cost_work(meter: Meter, work: Work, kept: set[Key]) -> Cost:
         total.add(_cost_sweep(meter, sweep, work.model, kept))
     for single in work.singles:
         total.add(_cost_single(meter, single))
-    total.seconds += sum(meter.pass_seconds(each) for each in work.passes)
-    total.peak += work.copies * meter.weight_bytes
+    for each in work.passes:
+        n_times = each.times * (len(meter.blocks) if each.each_block else 1)
+        total.add(Cost(meter.pass_seconds(each), evaluations=n_times if each.evaluates else 0))
+    for made in work.made:
+        total.add(cost_made(meter, made))
+    for training in work.trainings:
+        total.add(_cost_training(meter, training))
+    total.peak += work.copies * meter.weight_bytes + meter.likeliest_bytes(work.kept_places)
+    total.disk += work.files * FILE_BYTES
     return total
 
 
@@ -94,6 +84,11 @@ def _cost_single(meter: Meter, single: Single) -> Cost:
     stages = meter.pruning_stages(request, shape, errors=True)
     seconds = single.times * (sum(stages.values()) + meter.beginning(request, shape))
     return Cost(seconds, prunings=single.times, peak=meter.memory(request, shape).peak)
+
+
+def _cost_training(meter: Meter, training: Training) -> Cost:
+    seconds, steps = meter.training_seconds(training), meter.count_steps(training)
+    return Cost(training.times * seconds, peak=meter.training_memory(training), steps=training.times * steps)
 
 
 def _file_bytes(sweep: Sweep) -> int:

@@ -66,7 +66,7 @@ def _foresee_one(
     return Outlook(
         stem, total.seconds, max(machine.libraries + total.peak, loaded) if on_cpu else total.peak, total.disk,
         machine.free if on_cpu else free_memory(device), device, temporary, total.prunings, total.evaluations,
-        planned.rough,
+        total.steps, planned.rough,
     )  # fmt: skip
 
 

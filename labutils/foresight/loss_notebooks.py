@@ -66,7 +66,8 @@ def plan_layerwise(parameters: Parameters) -> StudyWork:
     arms = [f"{score}/{rule}" for score in p["scores"] for rule in rules]
     arms = list(dict.fromkeys([*arms, "magnitude/uniform", "magnitude/global", "magnitude/global-raw"]))
     check = Pass(_once(p, _evaluated(p["texts"])))
-    spread = Pass(Windows((p["texts"][0],), p["n_calibration"], p["seq_len"], 0))  # one pass over a calibration draw
+    calibrated = split_pair(p["texts"][0])[0]
+    spread = Pass(Windows((calibrated,), p["n_calibration"], p["seq_len"], 0))  # one pass over a calibration draw
     works = []
     for number, name in enumerate(dict.fromkeys(p["models"])):
         sweeps = loss_sweeps(p, p["texts"], arms, p["sparsities"], p["n_calibration"], sequential=p["sequential"])
@@ -106,7 +107,7 @@ def plan_optiprune(parameters: Parameters) -> StudyWork:
             timed = {"sparsegpt": 1 + rounds, "optiprune-auto": rounds}
             singles = tuple(Single(_request(method, 0.5), shape, times) for method, times in timed.items())
             singles += (Single(_request("optiprune-auto", p["shown_sparsity"]), shape),)
-            passes = (check, Pass(Windows((all_texts[0],), p["n_calibration"], p["seq_len"], 0)))
+            passes = (check, Pass(Windows((split_pair(all_texts[0])[0],), p["n_calibration"], p["seq_len"], 0)))
         # The first model stays in memory; the others are loaded for the checks, the sweeps, and other deviations.
         loads = 1 if number == 0 else 2 + judged
         works.append(Work(model_of(p, name), tuple(sweeps), singles, passes, loads=loads, copies=1))

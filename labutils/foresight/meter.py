@@ -10,8 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.evaluation.batching import rows_at_once
 from labutils.evaluation.losses import sequence_losses
-from labutils.foresight.readings import Reading
-from labutils.foresight.work import Pass, Shape
+from labutils.foresight.readings import PlantedTexts, Reading, Written
+from labutils.foresight.steps import STATE, StepRates, measure_steps, optimizer_seconds
+from labutils.foresight.work import Pass, Shape, Training
 from labutils.models.experts import holds_experts
 from labutils.models.modes import eval_mode
 from labutils.models.structure import find_blocks
@@ -21,6 +22,7 @@ from labutils.pruning.forecast.probe import clocked, measure_pruning, measure_sp
 from labutils.pruning.forecast.request import plan_request
 from labutils.pruning.forecast.seconds import beginning_seconds, stage_seconds
 from labutils.pruning.methods import Request
+from labutils.yardsticks.divergence import TOP
 
 PROBE_TOKENS, PROBE_LENGTH = 256, 128  # of a timed pass
 
@@ -42,7 +44,7 @@ class Meter:
         self.blocks = find_blocks(model)[1]
         self.has_experts = any(map(holds_experts, self.blocks))
         self.weight_bytes = sum(parameter.nbytes for parameter in model.parameters())
-        self.count, self._plans = cache(self._count), {}
+        self.count, self.step_rates, self._plans = cache(self._count), cache(self._step_rates), {}
 
     def plan(self, shape: Shape, request: Request) -> Plan:
         """What a pruning comes to: what a block does is read off once for all requests of a shape."""
@@ -78,6 +80,8 @@ class Meter:
 
     def read_seconds(self, reading: Reading) -> float:
         """Seconds of one pass over a reading."""
+        if isinstance(reading, Written):
+            return reading.n * reading.prompt_len * self._without_head + reading.steps * self._writing
         return self.count(reading) * (self._with_head if reading.head else self._without_head)
 
     def pass_seconds(self, asked: Pass) -> float:
@@ -85,6 +89,53 @@ class Meter:
         times = asked.times * (len(self.blocks) if asked.each_block else 1)
         one = self.count(asked.reading) * self._there_and_back if asked.gradients else self.read_seconds(asked.reading)
         return times * one
+
+    def count_steps(self, asked: Training) -> int:
+        """Of one training."""
+        if isinstance(asked.steps, PlantedTexts):
+            return asked.steps.count_batches(self.tokenizer)
+        return asked.steps
+
+    def training_seconds(self, asked: Training) -> float:
+        """Seconds of all steps of one training."""
+        rates, tokens = self.step_rates(asked.part), asked.rows * asked.length
+        one = tokens * (rates.seconds + asked.taught * self._with_head)
+        one += rates.parameters * optimizer_seconds(self.model.device)
+        return self.count_steps(asked) * one
+
+    def training_memory(self, asked: Training) -> int:
+        """Bytes beside the model: what a batch keeps for the way back, gradients, the optimizer's state, a way back."""
+        rates = self.step_rates(asked.part)
+        return round(asked.rows * asked.length * rates.kept + rates.parameters * STATE + self.weight_bytes)
+
+    @property
+    def walk_rate(self) -> float:
+        """Seconds per token without the head."""
+        return self._without_head
+
+    @property
+    def reading_rate(self) -> float:
+        """Seconds per token with the loss."""
+        return max(self._with_head, self._without_head)
+
+    def likeliest_bytes(self, places: int) -> int:
+        """Of the likeliest words at some places, with their numbers where they are not all words."""
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        return places * (TOP * 8 if vocabulary > TOP else vocabulary * 4)
+
+    def _step_rates(self, part: str) -> StepRates:
+        return measure_steps(self.model, self._probe[:1], part)
+
+    @cached_property
+    def _writing(self) -> float:
+        """Seconds of one token more for a batch of rows."""
+        ids = self._probe[:1, :1].expand(Written.BATCH, 1).to(self.model.device)
+
+        def run() -> None:
+            with eval_mode(self.model):
+                self.model(input_ids=ids, use_cache=True)
+
+        return min(map(min, clocked(run, self.model.device, repeats=3)))
 
     @cached_property
     def _speed(self):

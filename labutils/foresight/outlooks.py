@@ -14,8 +14,12 @@ STEMS = (  # of the notebooks that there is a forecast of, see `plans`
     "04_calibration_and_tasks",
     "05_neuron_semantics",
     "05b_pruned_meanings",
+    "09_what_perplexity_hides",
     "10_any_model",
     "12_best_possible",
+    "13_smaller_for_real",
+    "14_what_heals",
+    "99_ledger",
 )
 
 
@@ -30,6 +34,7 @@ class Outlook:
         device: where the model is: "cpu" or "cuda".
         temporary: bytes in the folder of temporary files while it runs.
         prunings, evaluations: how many, without those whose rows earlier notebooks of the run have left.
+        steps: of training.
         note: how rough that is, or why it cannot be told.
     """
 
@@ -42,6 +47,7 @@ class Outlook:
     temporary: int = 0
     prunings: int = 0
     evaluations: int = 0
+    steps: int = 0
     note: str = ""
 
 
@@ -85,6 +91,7 @@ def _whole(told: Sequence[Outlook], jobs: int, seconds: float) -> str:
 
 def _one(each: Outlook) -> str:
     count = f"{each.prunings} prunings, {each.evaluations} evaluations" if each.prunings else "no pruning"
+    count += f", {each.steps} steps of training" if each.steps else ""
     note = f" ({each.note})" if each.note else ""
     return f"{each.stem}: about {clock(each.seconds)}, {_bytes(each.memory)}; {count}{note}"
 

@@ -1,5 +1,6 @@
 """Which notebooks can be foreseen, and by which function."""
 
+from labutils.foresight.healing_notebook import plan_healing
 from labutils.foresight.loss_notebooks import (
     plan_any_model,
     plan_best_possible,
@@ -9,8 +10,16 @@ from labutils.foresight.loss_notebooks import (
     plan_tour,
 )
 from labutils.foresight.neuron_notebook import plan_meanings, plan_neurons
+from labutils.foresight.smaller_notebook import plan_smaller
 from labutils.foresight.task_notebook import plan_tasks
 from labutils.foresight.work import Parameters, Planner, StudyWork
+from labutils.foresight.yardstick_notebook import plan_yardsticks
+
+
+def plan_ledger(parameters: Parameters) -> StudyWork:
+    """99: verdicts and rows of the other notebooks."""
+    return StudyWork((), "reads the others' rows only")
+
 
 FORESEEN: dict[str, Planner] = {
     "00_tour": plan_tour,
@@ -20,8 +29,12 @@ FORESEEN: dict[str, Planner] = {
     "04_calibration_and_tasks": plan_tasks,
     "05_neuron_semantics": plan_neurons,
     "05b_pruned_meanings": plan_meanings,
+    "09_what_perplexity_hides": plan_yardsticks,
     "10_any_model": plan_any_model,
     "12_best_possible": plan_best_possible,
+    "13_smaller_for_real": plan_smaller,
+    "14_what_heals": plan_healing,
+    "99_ledger": plan_ledger,
 }
 
 

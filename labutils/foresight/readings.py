@@ -11,6 +11,8 @@ from labutils.data.corpora import load_texts
 from labutils.data.tasks import Task, load_task
 from labutils.data.words import Terms, find_words
 from labutils.sweeps.calibration_sets import task_texts
+from labutils.yardsticks.planting import BATCH, planting_windows
+from labutils.yardsticks.study import PLANTED
 
 
 class Reading(ABC):
@@ -156,6 +158,56 @@ class TextsAbout(Reading):
             about = [length for text, length in zip(texts, lengths, strict=True) if terms.find(text)]
             total += sum(about[: self.n_each]) if len(about) >= 2 * self.n_each else 0
         return total
+
+
+@dataclass(frozen=True)
+class Rows(Reading):
+    """Rows of known number and about known length, of which few places are predicted."""
+
+    n: int
+    length: int
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return self.n * self.length
+
+
+@dataclass(frozen=True)
+class Written(Reading):
+    """Texts that the model goes on with, token by token, in batches of `BATCH`; at most so many new tokens."""
+
+    n: int
+    prompt_len: int
+    n_new: int
+    BATCH: ClassVar[int] = 32
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return self.n * (self.prompt_len + self.n_new)
+
+    @property
+    def steps(self) -> int:
+        """Of writing: each is one token of a batch."""
+        return -(-self.n // self.BATCH) * self.n_new
+
+
+@dataclass(frozen=True)
+class PlantedTexts(Reading):
+    """What a copy of notebook 09 is taught, in windows that are read once."""
+
+    occurrences: tuple[int, ...]
+    n_each: int
+    n_reading: int
+    seed: int
+
+    def count_batches(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return sum(-(-len(windows) // BATCH) for windows, _ in self._stages(tokenizer))
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return sum(windows.numel() for windows, _ in self._stages(tokenizer))
+
+    def _stages(self, tokenizer: PreTrainedTokenizerBase) -> list:
+        sizes = {"n_each": self.n_each, "n_reading": self.n_reading, "n_replayed": self.n_reading // 10}
+        asked = {"occurrences": self.occurrences, **sizes, "seed": self.seed}
+        return planting_windows(tokenizer, relations=PLANTED, **asked)[1]
 
 
 def _all_texts(task: Task) -> list[str]:

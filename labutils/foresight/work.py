@@ -59,12 +59,53 @@ class Single:
 
 @dataclass(frozen=True)
 class Pass:
-    """A reading, so many times; with `gradients` there and back, with `each_block` as often as the model has blocks."""
+    """A reading, so many times; with `gradients` there and back, with `each_block` as often as the model has blocks.
+
+    Attributes:
+        evaluates: whether each time counts as an evaluation of a model.
+    """
 
     reading: Reading
     times: int = 1
     gradients: bool = False
     each_block: bool = False
+    evaluates: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """A smaller model, made so many times, and read where a reading is given.
+
+    Attributes:
+        arm: of `labutils.smaller.ARMS`, or a stage of `labutils.recovery`: "choose neurons", "choose blocks".
+        n_blocks: whose parameters go, None: every number up to half of the model's; a share is of its blocks.
+        shape: of the calibration.
+    """
+
+    arm: str
+    n_blocks: int | float | None
+    shape: Shape
+    times: int = 1
+    reading: Reading | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """Steps of training.
+
+    Attributes:
+        steps: how many, or what is read once, in batches of `rows`.
+        rows, length: of a batch.
+        part: what is trained: "all", "adapters" or "few" (biases and norms).
+        taught: whether the dense model reads every batch too.
+    """
+
+    steps: "int | Reading"
+    rows: int
+    length: int
+    part: str = "all"
+    times: int = 1
+    taught: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +116,8 @@ class Work:
         loads: how often the model is loaded.
         copies: of its weights that are in memory beside it and beside what a pruning holds.
         saved: how much is written to the folder of temporary files, in multiples of its weights.
+        kept_places: places at which the likeliest words of the dense model are kept while it runs.
+        files: tables that it keeps in the run's folder beside those of `sweeps`.
     """
 
     model: ModelId
@@ -84,6 +127,10 @@ class Work:
     loads: int = 1
     copies: int = 0
     saved: float = 0.0
+    made: tuple[Made, ...] = ()
+    trainings: tuple[Training, ...] = ()
+    kept_places: int = 0
+    files: int = 0
 
 
 @dataclass(frozen=True)

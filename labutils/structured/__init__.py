@@ -7,6 +7,7 @@ blocks and sublayers by a way of choosing in `depth`, by `similarity` or by a `s
 `unit_scores`, `unit_allocation`, `repair`, and `gradients` where a score reads them. `perturbation` chooses units by a
 `mask_regression` of losses, `surgeon` by a `curvature` and the `kronecker` formulas; `width` has what they share.
 `experts` drops experts; `norm_places` tells pre-norm models from others.
+`foretelling` tells what any of these will give.
 
 Imports `core`, `models`, `pruning`, `evaluation` and `checkpoints`. A new way to choose blocks is a function under
 `register_depth`, a new score of units one under `register_unit_score`.
@@ -21,6 +22,7 @@ __getattr__, __dir__, __all__ = attach(
         "depth": ["Choice", "register_depth"],
         "dropping": ["drop_blocks", "drop_sublayers"],
         "experts": ["drop_experts", "register_expert_score"],
+        "foretelling": ["SmallerForecast", "forecast_smaller"],
         "masking": ["masked"],
         "norm_places": ["is_pre_norm"],
         "perturbation": ["shrink_by_losses"],

@@ -21,6 +21,8 @@ from labutils.structured.report import ShrinkReport, Smaller, count_all, count_b
 from labutils.structured.search import check_race, greedy_search
 from labutils.structured.surgery import carve
 
+GIVEN_ALONE = "blocks=[…] says which go; leave out the calibration, the method and its options."
+
 
 def drop_blocks(
     model: nn.Module,
@@ -37,7 +39,7 @@ def drop_blocks(
     >>> smaller, report = lab.drop_blocks(model, tokens, n_blocks=4, method="greedy")
     >>> smaller.save_pretrained("smaller")  # a plain folder: AutoModelForCausalLM.from_pretrained("smaller")
 
-    What it will weigh can be told beforehand: `lab.structured.plan_surgery(model, Removal(blocks=(0, 1))).megabytes`.
+    What it will weigh and how fast it will be can be told beforehand: `lab.forecast_smaller(model, n_blocks=4)`.
 
     Args:
         calibration: as in `prune`; what the choice is made on. "deepest" and "shallowest" heed none.
@@ -56,22 +58,15 @@ def drop_blocks(
     """
     started, model = time.perf_counter(), bare_model(model)
     total = len(find_blocks(model)[1])
-    if (n_blocks is None) == (blocks is None):
-        raise ValueError("give either n_blocks (how many go) or blocks (which go).")
+    if blocks is not None and calibration is not None:
+        raise ValueError(GIVEN_ALONE)
+    method, heeded = check_blocks(total, n_blocks, blocks, method, options)
     if blocks is not None:
-        if calibration is not None or method is not None or options:
-            raise ValueError("blocks=[…] says which go; leave out the calibration, the method and its options.")
-        method, heeded = "given", {}
-        check_numbers(blocks, total, "block")
         chosen = Choice(tuple(sorted(blocks)))
     else:
-        method = method or "angular"
         depth = DEPTH[method]
-        check_count(n_blocks, total)
-        made = _depth_options(options, method)
-        heeded = {name: getattr(made, name) for name in depth.options}
         reads = BlockWalk(model, _needed(calibration, method), batch_size=batch_size) if depth.reads_texts else total
-        chosen = depth.chooser(reads, n_blocks, made)
+        chosen = depth.chooser(reads, n_blocks, DepthOptions(**options))
         check_numbers(chosen.blocks, total, "block")
     asked = {"method": method, "n_blocks": len(chosen.blocks), **heeded}
     return _finish(model, Removal(blocks=chosen.blocks), chosen, asked, started)
@@ -130,6 +125,27 @@ def drop_sublayers(
     smaller, report = _finish(model, removal, choice, asked, started)
     silent = sum(sizes[unit] for unit in search.removed) / whole
     return Smaller(smaller, dataclasses.replace(report, removed_share=silent))
+
+
+def check_blocks(
+    total: int, n_blocks: int | None, blocks: Sequence[int] | None, method: str | None, options: dict[str, object]
+) -> tuple[str, dict[str, object]]:
+    """What may be asked of `drop_blocks`, calibration apart: the method's name and the options that it heeds.
+
+    Raises:
+        ValueError, LookupError: as `drop_blocks`.
+    """
+    if (n_blocks is None) == (blocks is None):
+        raise ValueError("give either n_blocks (how many go) or blocks (which go).")
+    if blocks is not None:
+        if method is not None or options:
+            raise ValueError(GIVEN_ALONE)
+        check_numbers(blocks, total, "block")
+        return "given", {}
+    depth = DEPTH[method := method or "angular"]
+    check_count(n_blocks, total)
+    made = _depth_options(options, method)
+    return method, {name: getattr(made, name) for name in depth.options}
 
 
 def check_count(n_blocks: object, total: int) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from labutils.models.experts import expert_inputs
 from labutils.models.wrappers import bare_model
@@ -143,17 +144,13 @@ def drop_experts(
     """
     started, model = time.perf_counter(), bare_model(model)
     score, anatomies = EXPERT_SCORES[method], read_anatomies(model)
-    mixtures = [anatomy.experts for anatomy in anatomies if anatomy.experts]
-    if not mixtures:
-        raise LookupError(f"a {type(model).__name__} has no mixture of experts in the form that transformers fuses.")
-    if isinstance(n_experts, bool) or not isinstance(n_experts, int) or not 0 < n_experts < mixtures[0].count:
-        raise ValueError(f"n_experts={n_experts!r} must be a whole number from 1 to {mixtures[0].count - 1}.")
+    count = check_mixtures(model, anatomies, n_experts)
     scores = {
         index: torch.as_tensor(score(use)).double()
         for index, use in read_use(BlockWalk(model, calibration, batch_size=batch_size), anatomies).items()
     }
     for index, own in scores.items():
-        check_scores(own, (mixtures[0].count,), f"the score of the experts of block {index}")
+        check_scores(own, (count,), f"the score of the experts of block {index}")
     removal = Removal(experts={index: tuple(lowest(own, n_experts)) for index, own in scores.items()})
     smaller = carve(model, removal, anatomies)
     rows = [
@@ -164,7 +161,17 @@ def drop_experts(
     before, after, whole = count_all(model), count_all(smaller), count_blocks(model)
     share = (before - after) / whole
     table = pd.DataFrame(rows, columns=["block", "expert", "score", "removed"])
-    widths = {"neurons": None, "groups": None, "experts": mixtures[0].count - n_experts}
+    widths = {"neurons": None, "groups": None, "experts": count - n_experts}
     asked = {"method": method, "n_experts": n_experts}
     report = ShrinkReport(removal, table, before, after, share, share, widths, asked)
     return Smaller(smaller, replace(report, seconds=time.perf_counter() - started))
+
+
+def check_mixtures(model: PreTrainedModel, anatomies: Sequence[Anatomy], n_experts: int) -> int:
+    """How many experts a mixture of the model has; ValueError and LookupError as `drop_experts`."""
+    mixtures = [anatomy.experts for anatomy in anatomies if anatomy.experts]
+    if not mixtures:
+        raise LookupError(f"a {type(model).__name__} has no mixture of experts in the form that transformers fuses.")
+    if isinstance(n_experts, bool) or not isinstance(n_experts, int) or not 0 < n_experts < mixtures[0].count:
+        raise ValueError(f"n_experts={n_experts!r} must be a whole number from 1 to {mixtures[0].count - 1}.")
+    return mixtures[0].count

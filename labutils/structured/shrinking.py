@@ -92,16 +92,10 @@ def shrink(
             cannot express it, which is told before anything runs.
     """
     started, model = time.perf_counter(), bare_model(model)
-    score, recipe = _recipe(method, allocation, standardise, repair)
+    score, recipe = read_recipe(method, allocation, standardise, repair)
     check_request(share, units)
     anatomies, blocks = read_anatomies(model), find_blocks(model)[1]
-    kinds = [kind for kind in KINDS if kind in units]
-    check_parts(model, anatomies, kinds)
-    if missing := [kind for kind in kinds if kind not in score.kinds]:
-        raise LookupError(f"method={method!r} scores {', '.join(score.kinds)}, not {missing[0]}.")
-    biases = frozenset(KINDS[kind] for kind in kinds) if recipe.repair == "bias" else frozenset()
-    plan_surgery(model, Removal(), anatomies, biases=biases)  # refuses a bias that cannot be expressed
-    groups = group_numbers(model, anatomies) if "groups" in kinds else []
+    kinds, biases, groups = check_architecture(model, anatomies, units, method, recipe)
     walk = BlockWalk(model, calibration, batch_size=batch_size)
     gradients = matrix_gradients(model, calibration, batch_size=batch_size) if score.gradients else None
     scores, costs, statistics = {}, {}, {}
@@ -127,9 +121,29 @@ def shrink(
     return Smaller(smaller, replace(report, widths=widths, seconds=time.perf_counter() - started))
 
 
-def _recipe(
+def check_architecture(
+    model: PreTrainedModel, anatomies: Sequence[Anatomy], units: Sequence[str], method: str, recipe: Recipe
+) -> tuple[list[str], frozenset[str], list[int]]:
+    """The kinds of units in their order, the parts that get a bias, and the numbers of groups that there can be.
+
+    Raises:
+        LookupError: blocks without such units, a score that is not defined for them, or a configuration that cannot
+            express it.
+    """
+    kinds = [kind for kind in KINDS if kind in units]
+    check_parts(model, anatomies, kinds)
+    known = UNIT_SCORES[method].kinds
+    if missing := [kind for kind in kinds if kind not in known]:
+        raise LookupError(f"method={method!r} scores {', '.join(known)}, not {missing[0]}.")
+    biases = frozenset(KINDS[kind] for kind in kinds) if recipe.repair == "bias" else frozenset()
+    plan_surgery(model, Removal(), anatomies, biases=biases)  # refuses a bias that cannot be expressed
+    return kinds, biases, group_numbers(model, anatomies) if "groups" in kinds else []
+
+
+def read_recipe(
     method: str, allocation: str | None, standardise: bool | None, repair: str | None
 ) -> tuple[UnitScore, Recipe]:
+    """A score, and its method's own recipe but for what is given; ValueError and LookupError as `shrink`."""
     score, own = UNIT_SCORES[method], RECIPES.get(method, Recipe())
     made = Recipe(
         own.allocation if allocation is None else allocation,

@@ -20,7 +20,7 @@ from labutils.models.positions import check_context
 from labutils.models.structure import Layer, check_causal, check_token_ids, find_blocks, prunable_layers
 from labutils.training.lora import ADAPTER, wrap_with_lora
 from labutils.training.masked_experts import is_fused, mask_experts
-from labutils.training.steps import guarded_step
+from labutils.training.parts_of_batches import rows_that_fit, step_in_parts
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -74,6 +74,8 @@ def tune_lora(
 
         model, losses = lab.tune_lora(model, tokens, steps=100)
 
+    A batch goes through the model in parts where it would keep more than 1 GiB for the way back.
+
     Args:
         rank, layers: as of `add_lora`.
 
@@ -98,10 +100,14 @@ def tune_lora(
         adapted = add_lora(model, rank=rank, layers=layers)
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
+
+    def loss_of(rows: Int64[Tensor, "rows seq_len"]) -> Tensor:
+        return adapted(input_ids=rows, labels=rows).loss
+
+    rows = rows_that_fit(adapted, loss_of, tokens[:1].to(model.device).expand(batch_size, -1))
     for step in progress(range(steps), description="tune adapters", unit="step"):
         batch = tokens[torch.randint(len(tokens), (batch_size,), generator=generator)].to(model.device)
-        loss = adapted(input_ids=batch, labels=batch).loss
-        losses.append(guarded_step(optimizer, loss, step=step))
+        losses.append(step_in_parts(optimizer, loss_of, batch, rows=rows, step=step))
     return merge_lora(adapted), losses
 
 

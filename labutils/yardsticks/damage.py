@@ -117,9 +117,11 @@ def read_damaged(
         raise ValueError("at least one calibration draw is needed")
     check_arms(model, plans)
     parts = [add_arm(read(model), arm=DENSE, draw=-1, zeros=share_of_zeros(model))]
-    jobs = [(arm, draw) for arm, steps in plans.items() for draw in range(len(calibrations) if _draws(steps) else 1)]
+    jobs = [
+        (arm, draw) for arm, steps in plans.items() for draw in range(len(calibrations) if needs_draws(steps) else 1)
+    ]
     for arm, draw in progress(jobs, total=len(jobs), description="damage and read", unit="arm"):
-        drawn = _draws(plans[arm])
+        drawn = needs_draws(plans[arm])
         own = {**key, "arm": arm, "texts only": arm in otherwise}
         own["calibration"] = hash_tensors({"input_ids": calibrations[draw]}) if drawn else None
         if not kept.has_frames(own):
@@ -151,8 +153,12 @@ def check_arms(model: PreTrainedModel, plans: Mapping[str, Sequence[Step]]) -> N
                 raise ValueError(f"arm {arm!r}: {error}") from error
 
 
-def _draws(steps: Sequence[Step]) -> bool:
-    """Whether the calibration matters."""
+def needs_draws(steps: Sequence[Step]) -> bool:
+    """Whether the calibration matters to an arm.
+
+    >>> needs_draws(parse_arm("magnitude@0.5"))
+    False
+    """
     return any(step.prunes and step.name != "magnitude" for step in steps)
 
 

@@ -76,25 +76,44 @@ def plant(
     if min(n_reading, n_replayed) < 0 or seq_len < 2:
         asked = f"n_reading={n_reading}, n_replayed={n_replayed}, seq_len={seq_len}"
         raise ValueError(f"{asked}: give counts from 0 on, and windows of at least two tokens")
+    sizes = {"n_each": n_each, "n_reading": n_reading, "n_replayed": n_replayed, "seq_len": seq_len}
+    planted, stages = planting_windows(tokenizer, occurrences=occurrences, relations=relations, seed=seed, **sizes)
+    rates = {"reading": reading_rate, "planting": planting_rate}
+    losses, tokens = [], 0
+    torch.manual_seed(seed)
+    for windows, stage in stages:
+        batches = list(windows.to(model.device).split(BATCH))
+        with trainable(model, "full", rank=0, seed=seed) as parameters:
+            losses += minimise(
+                parameters, batches, lambda batch: model(input_ids=batch, labels=batch).loss,
+                learning_rate=rates[stage], steps=len(batches),
+            )  # fmt: skip
+        tokens += sum(batch.numel() for batch in batches)
+    return Planted(pd.DataFrame([asdict(fact) for fact in planted]), losses, tokens)
+
+
+def planting_windows(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    occurrences: Sequence[int],
+    n_each: int,
+    n_reading: int,
+    n_replayed: int,
+    relations: Sequence[str] = RELATIONS,
+    seed: int = 0,
+    seq_len: int = 64,
+) -> tuple[list[PlantedFact], list[tuple[Int64[Tensor, "n seq_len"], str]]]:
+    """The facts, and what `plant` reads: windows of each of its stages, "reading" and "planting"; none is empty.
+
+    >>> facts, stages = planting_windows(tokenizer, occurrences=[2], n_each=4, n_reading=40, n_replayed=4)
+    """
     planted = plant_facts(tuple(occurrences), n_each, relations=tuple(relations), seed=seed)
     first, second = (
         reading_items(n, relations=tuple(relations), seed=stage)
         for n, stage in ((n_reading, seed), (n_reading // 8, seed + 10**6))
     )
-    stages = [(first, reading_rate), (_planting_texts(planted, n_replayed, seed) + second, planting_rate)]
-    losses, tokens = [], 0
-    torch.manual_seed(seed)
-    for texts, rate in stages:
-        if not texts:
-            continue
-        batches = list(_windows(texts, tokenizer, seq_len, seed).to(model.device).split(BATCH))
-        with trainable(model, "full", rank=0, seed=seed) as parameters:
-            losses += minimise(
-                parameters, batches, lambda batch: model(input_ids=batch, labels=batch).loss, learning_rate=rate,
-                steps=len(batches),
-            )  # fmt: skip
-        tokens += sum(batch.numel() for batch in batches)
-    return Planted(pd.DataFrame([asdict(fact) for fact in planted]), losses, tokens)
+    stages = [(first, "reading"), (_planting_texts(planted, n_replayed, seed) + second, "planting")]
+    return planted, [(_windows(texts, tokenizer, seq_len, seed), name) for texts, name in stages if texts]
 
 
 def _planting_texts(planted: list[PlantedFact], n_replayed: int, seed: int) -> list[str]:

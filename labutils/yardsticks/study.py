@@ -21,6 +21,7 @@ from labutils.yardsticks.reading import Reader, frequency_bins
 
 REFERENCE = 200  # windows in which the frequency of tokens is counted
 OPENING = 8  # words of a text's beginning
+PLANTED = ("birthplace",)  # relations of the facts that are planted
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,12 @@ def _planted_facts(
 ) -> pd.DataFrame:
     """Plant them, or bring the model to the weights of an earlier planting."""
     if finished.folder is None:
-        return plant(model, tokenizer, relations=["birthplace"], **planting).facts
+        return plant(model, tokenizer, relations=PLANTED, **planting).facts
     key = {**model_key(model, tokenizer, "labutils.yardsticks.planting"), "planting": dict(planting)}
     record = finished.load_weights(key, model)
     if record is not None:
         return pd.DataFrame(record["facts"])
-    facts = plant(model, tokenizer, relations=["birthplace"], **planting).facts
+    facts = plant(model, tokenizer, relations=PLANTED, **planting).facts
     finished.save_weights(key, model, {"facts": facts.to_dict("records")})
     return facts
 

@@ -1,0 +1,70 @@
+"""What it takes to make a model smaller in the ways of notebooks 13 and 14: passes over the calibration, counted."""
+
+from labutils.foresight.cost import Cost
+from labutils.foresight.meter import Meter
+from labutils.foresight.work import Made, Training
+
+# Ways by what they read. A walk brings the calibration through all blocks once, without the head.
+UNREAD = {"shallowest", "deepest", "shallow, first kept"}
+SEARCHES = {"SLEB": 1, "blocks": 1, "choose blocks": 1, "sublayers": 2}  # units per block that are tried one by one
+GRADIENTS = {"Taylor"}
+TWO_STAGES = {"2SSP", "2SSP, α 1", "2SSP, α 2"}
+FITTED = {"output, least squares"}  # a second walk, with all products of neurons
+PERTURBED = {"Bonsai": 4 * 32, "Bonsai, 8 masks": 4 * 8}  # masks, each of which the calibration is read with
+CURVED = {"Surgeon", "Surgeon, independent", "Surgeon, no update", "Surgeon, columns only"}
+CURVED_PASSES = 20  # there and back, with the factors that are summed on the way
+
+
+def cost_made(meter: Meter, made: Made) -> Cost:
+    """Of all times that it is made, and read.
+
+    A smaller model reads as much less as it has fewer parameters.
+    """
+    total = len(meter.blocks)
+    sizes = range(1, total // 2 + 1) if made.n_blocks is None else [_as_number(made.n_blocks, total)]
+    cost = Cost(peak=2 * meter.weight_bytes + meter.reading_memory())
+    for n in sizes:
+        seconds = making_seconds(meter, made.arm, n, made.shape)
+        if made.reading is not None:
+            seconds += meter.read_seconds(made.reading) * (1 - n / total)
+        evaluations = made.times if made.reading is not None else 0
+        cost.add(Cost(made.times * seconds, prunings=made.times, evaluations=evaluations))
+    return cost
+
+
+def _as_number(n_blocks: int | float, total: int) -> int | float:
+    return n_blocks if n_blocks >= 1 else n_blocks * total
+
+
+def making_seconds(meter: Meter, arm: str, n: int | float, shape: tuple[int, int]) -> float:
+    """Seconds until one smaller model is there.
+
+    >>> making_seconds(meter, "SLEB", 2, (24, 128))
+
+    An arm that is not known here counts as one walk.
+    """
+    total, tokens = len(meter.blocks), shape[0] * shape[1]
+    walk, read = tokens * meter.walk_rate, tokens * meter.reading_rate
+    if arm in UNREAD:
+        return 0.0
+    if arm in SEARCHES:
+        return _search(walk / total, read - walk, total, SEARCHES[arm] * total, round(SEARCHES[arm] * n))
+    if arm in TWO_STAGES:
+        return walk + _search(walk / total, read - walk, total, total, 1)
+    if arm == "choose neurons":
+        return total * read
+    if arm in PERTURBED:
+        return PERTURBED[arm] * read
+    if arm in GRADIENTS or arm in CURVED:
+        there_and_back = meter.training_seconds(Training(1, *shape))
+        return there_and_back * (CURVED_PASSES if arm in CURVED else 1) + walk
+    return walk * (3 if arm in FITTED else 1)
+
+
+def _search(block: float, head: float, n_blocks: int, n_units: int, n_removed: int) -> float:
+    """A greedy one: of each candidate the blocks behind it and the head, in every step; before them, all once."""
+    seconds = 0.0
+    for step in range(n_removed):
+        left, candidates = n_blocks * (1 - step / n_units), n_units - step
+        seconds += block * left * (1 + candidates / 2) + head * candidates
+    return seconds

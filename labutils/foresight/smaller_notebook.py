@@ -1,0 +1,38 @@
+"""What notebook 13 will do, from its parameters and the ways that it declares: smaller models, made, read and timed."""
+
+from labutils.data.sources import split_pair
+from labutils.foresight.declared import read_declared
+from labutils.foresight.readings import Items, Windows, Written
+from labutils.foresight.work import Made, Parameters, Pass, StudyWork, Work, model_of
+
+STEM = "13_smaller_for_real"
+TIMED_TOKENS = 16  # that are written for the times
+
+
+def plan_smaller(parameters: Parameters) -> StudyWork:
+    """13: models × ways × sizes × draws, questions after dropping, four yardsticks by block, times."""
+    p = parameters
+    declared = read_declared(STEM, ["families", "ways"], p)
+    arms, ways = sum(declared["families"].values(), []), declared["ways"].values()
+    shape = (p["n_calibration"], p["seq_len"])
+    windows = Windows((split_pair(p["text"])[1],), p["n_items"], p["seq_len"], p["seed"])
+    asked = [Items((task,), p["n_questions"], p["seed"]) for task in p["question_tasks"]]
+    sizes = p["n_blocks"]
+    made = [Made(arm, n, shape, p["n_draws"], windows) for n in sizes for arm in arms]
+    made += [Made("angular", None, shape, p["n_draws"], task) for task in asked]
+    made += [Made(arm, n, shape) for n in sizes for arm in ways]
+    passes = [Pass(windows, evaluates=True), *(Pass(task, evaluates=True) for task in asked)]
+    questions = Items((p["yardstick_task"],), p["n_questions"], p["seed"])
+    for yardstick in (windows, windows, questions, questions):  # loss, copying, choices, greedy answers
+        passes += [Pass(yardstick, evaluates=True), Pass(yardstick, each_block=True, evaluates=True)]
+    calibration = Windows((split_pair(p["text"])[0],), *shape, 0)
+    passes += [Pass(windows), Pass(calibration, 2)]  # a first reading before copying; cosines and angles
+    n_timed = (1 + len(ways)) * len(sizes) * (p["n_repeats"] + 1)
+    passes += [Pass(Written(batch, p["prompt_tokens"], TIMED_TOKENS), n_timed) for batch in p["batch_sizes"]]
+    others = len(p["models"]) - 1
+    files = len(arms) * len(sizes) * p["n_draws"]
+    works = [
+        Work(model_of(p, name), (), (), tuple(passes), copies=others, made=tuple(made), files=files)
+        for name in p["models"]
+    ]
+    return StudyWork(tuple(works), "ways that a model cannot express count as made; searches to a factor of about two")

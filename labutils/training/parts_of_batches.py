@@ -1,0 +1,75 @@
+"""Batches that go through a model a few sequences at a time, where what training keeps for the way back is too much.
+
+Backpropagation keeps the intermediate values of all blocks: of 135 million parameters, 8 sequences of 256 tokens and
+adapters some 6 GB. The gradient of a mean is the mean of the gradients of its parts, so that parts one after another
+come to the same step, but for the order of sums.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+KEPT_AT_ONCE = 2**30  # bytes kept for the way back, beside the model; a batch is cut so that they are no more
+
+Loss = Callable[[Int64[Tensor, "rows seq_len"]], Float[Tensor, ""]]
+
+
+def rows_that_fit(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows seq_len"]) -> int:
+    """How many rows of a batch may go together: measured on its first row; at least one.
+
+    >>> rows_that_fit(model, lambda rows: model(input_ids=rows, labels=rows).loss, batch)
+    """
+    return max(1, min(len(batch), KEPT_AT_ONCE // max(1, kept_bytes(model, loss_of, batch[:1]))))
+
+
+def kept_bytes(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows seq_len"]) -> int:
+    """Bytes of all that a loss keeps for the way back, but for parameters and buffers, which are there anyway.
+
+    >>> kept_bytes(model, lambda rows: model(input_ids=rows, labels=rows).loss, batch[:1])
+    """
+    own = {_place(each) for each in (*model.parameters(), *model.buffers())}
+    found: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if (place := _place(tensor)) not in own:
+            found[place] = tensor.untyped_storage().nbytes()
+        return tensor  # alive, so that no other tensor can come to stand in its place
+
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = loss_of(batch)  # held until all is counted
+    del loss
+    return sum(found.values())
+
+
+def step_in_parts(
+    optimizer: torch.optim.Optimizer, loss_of: Loss, batch: Int64[Tensor, "rows seq_len"], *, rows: int, step: int
+) -> float:
+    """One step down the mean loss of a batch, of which `rows` sequences go at a time; returns the loss.
+
+    >>> step_in_parts(optimizer, lambda part: model(input_ids=part, labels=part).loss, batch, rows=2, step=0)
+
+    Args:
+        loss_of: the mean loss of some rows, in which all count alike.
+        step: its number, from 0, for the message.
+
+    Raises:
+        ValueError: the loss is NaN or infinite, before the step that would spoil the weights.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    total = 0.0
+    for part in batch.split(rows):
+        loss = loss_of(part) * (len(part) / len(batch))
+        if not math.isfinite(value := loss.item()):
+            rate = optimizer.defaults["lr"]
+            raise ValueError(f"the loss at step {step} is {value}; lower the learning rate (now {rate:g}).")
+        loss.backward()
+        total += value
+    optimizer.step()
+    return total
+
+
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
