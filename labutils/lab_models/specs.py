@@ -98,9 +98,9 @@ SPECS = {
                 "attention_dropout": 0.0,
             },
         ),
-        # A mixture of experts: of its 8 experts two read each token, which makes as many neurons as lab-llama has. Fewer
-        # tokens than the others read, because an epoch takes longer: it was decided by time alone. The router's loss
-        # counts as in the published configuration of Mixtral-8x7B.
+        # A mixture: two of its 8 experts read each token, which makes as many neurons as lab-llama has. It read fewer
+        # tokens than the others because each takes longer: decided by time alone. The loss of the routers counts as in
+        # the published configuration of Mixtral-8x7B.
         ModelSpec(
             "lab-mixtral",
             MixtralConfig,

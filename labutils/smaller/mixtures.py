@@ -24,6 +24,7 @@ from labutils.models.structure import find_blocks, prunable_layers, weight_matri
 from labutils.pruning.pipeline import prune
 from labutils.smaller.keeping import KeptRows
 from labutils.smaller.study import Loaded
+from labutils.stats.pairing import paired_differences
 from labutils.structured.anatomy import read_anatomies
 from labutils.structured.expert_clusters import cluster_experts
 from labutils.structured.experts import drop_experts
@@ -107,9 +108,11 @@ def sweep_mixture(
         one row per arm, sparsity, draw and item: model, calibration, evaluation, arm, method, sparsity, draw, item,
         loss, unit, reached (the share of weights that are gone or zero); the dense model's rows have the arm "dense".
 
+    A model without experts has the dense rows alone.
+
     Raises:
-        LookupError: an unknown choice, or a model without experts.
-        ValueError: a sparsity below the share that the experts hold.
+        LookupError: an unknown choice.
+        ValueError: a sparsity below the share that the experts hold, or too many experts.
     """
     model, tokenizer = loaded
     for choice in choices:
@@ -120,7 +123,7 @@ def sweep_mixture(
     about = {"model": name, "calibration": calibration, "evaluation": source, "unit": TEXT_UNIT}
     frames = [_rows(model, model, windows, arm="dense", sparsity=0.0).assign(draw=0)]
     arms = [(WEIGHTS_ALONE, None, 0), *((arm_name(own, n), own, n) for own, n in itertools.product(choices, n_experts))]
-    for draw in progress(range(n_draws), description=f"experts {name}", unit="draw"):
+    for draw in progress(range(n_draws if count_experts(model) else 0), description=f"experts {name}", unit="draw"):
         tokens = load_tokens(calibration, tokenizer, n_sequences=n_calibration, seq_len=seq_len, seed=draw)
         read = {"calibration": hash_tensors({"ids": tokens}), "evaluation": hash_tensors({"ids": windows})}
         for arm, choice, n in arms:
@@ -128,6 +131,25 @@ def sweep_mixture(
             compute = partial(_one_arm, model, tokens, windows, choice, n, list(sparsities), method, arm)
             frames.append(kept.frame(key, compute).assign(draw=draw))
     return pd.concat(frames, ignore_index=True).assign(**about)
+
+
+def experts_first_gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each choice of experts gains over weights alone, item by item; positive where experts first is better.
+
+    >>> lab.sweeps.effects_over_models(experts_first_gains(rows).query("choice == 'REAP'")).overall
+
+    Returns:
+        a frame of contrasts (model, calibration, evaluation, sparsity, draw, item, value) with the contrast "1 expert
+        of each mixture gone" and the choice; without rows where no mixture was swept.
+    """
+    found = [pd.DataFrame(columns=["model", "value", "contrast", "choice", "sparsity", "draw", "item"])]
+    for arm in [name for name in dict.fromkeys(rows["arm"]) if name not in ("dense", WEIGHTS_ALONE)]:
+        choice, _, gone = arm.rpartition(", ")
+        number = int(gone.split()[0])
+        told = f"{number} expert{'s' * (number > 1)} of each mixture gone"
+        pairs = paired_differences(rows, {"arm": WEIGHTS_ALONE}, {"arm": arm})
+        found.append(pairs.assign(contrast=told, choice=choice))
+    return pd.concat(found[1:], ignore_index=True) if len(found) > 1 else found[0]
 
 
 def _one_arm(
@@ -145,7 +167,9 @@ def _one_arm(
     return pd.concat(frames, ignore_index=True)
 
 
-def _rows(dense: PreTrainedModel, model: PreTrainedModel, windows: Tensor, *, arm: str, sparsity: float) -> pd.DataFrame:
+def _rows(
+    dense: PreTrainedModel, model: PreTrainedModel, windows: Tensor, *, arm: str, sparsity: float
+) -> pd.DataFrame:
     losses = sequence_losses(model, windows).double().numpy()
     reached = 1 - _count_weights(model, alive=True) / _count_weights(dense)
     return pd.DataFrame({"item": range(len(losses)), "loss": losses}).assign(

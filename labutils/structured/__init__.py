@@ -4,7 +4,8 @@
 `slices`, `checks`) and proves it against the dense one with the same units switched off (`masking`). `dropping` drops
 blocks and sublayers by a way of choosing in `depth`, by `similarity` or by a `search` along `paths` of the model;
 `collapse` folds blocks into one. `shrinking` takes out neurons and groups of heads: `views` of the units,
-`unit_scores`, `unit_allocation`, `repair`, and `gradients` where a score reads them. `experts` drops experts.
+`unit_scores`, `unit_allocation`, `repair`, and `gradients` where a score reads them. `experts` drops experts by what
+they do to texts, `expert_clusters` chooses them by how alike they are.
 
 Imports `core`, `models`, `pruning`, `evaluation` and `checkpoints`. A new way to choose blocks is a function under
 `register_depth`, a new score of units one under `register_unit_score`.
@@ -18,6 +19,7 @@ __getattr__, __dir__, __all__ = attach(
         "collapse": ["collapse_blocks"],
         "depth": ["Choice", "register_depth"],
         "dropping": ["drop_blocks", "drop_sublayers"],
+        "expert_clusters": ["cluster_experts"],
         "experts": ["drop_experts", "register_expert_score"],
         "masking": ["masked"],
         "removal": ["Removal"],

@@ -79,7 +79,9 @@ def _router_rows(anatomy: Anatomy, block: torch.nn.Module, index: int) -> Float[
 def _expert_rows(anatomy: Anatomy, block: torch.nn.Module) -> Float[np.ndarray, "experts parameters"]:
     """All weights of each expert in one row."""
     matrices = expert_matrices(block.get_submodule(anatomy.experts.module))
-    own = [[one.weight.reshape(-1) for one in matrices if one.index == expert] for expert in range(anatomy.experts.count)]
+    own = [
+        [one.weight.reshape(-1) for one in matrices if one.index == expert] for expert in range(anatomy.experts.count)
+    ]
     return _numpy(torch.stack([torch.cat(parts) for parts in own]))
 
 
