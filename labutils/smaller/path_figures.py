@@ -45,6 +45,7 @@ def _bars(axis: Axes, rows: pd.DataFrame, x: str, hue: str) -> None:
     table, names = interval_table(rows, [hue, x]), list(dict.fromkeys(rows[hue]))
     places = sorted(table[x].unique())
     step = 0.05 * (min(np.diff(places)) if len(places) > 1 else places[0])
+    axis.set_xlim(places[0] - 8 * step, places[-1] + 8 * step)
     for number, name in enumerate(names):
         own = table[table[hue] == name].sort_values(x)
         spans = [(own["estimate"] - own["low"]).clip(lower=0), (own["high"] - own["estimate"]).clip(lower=0)]
@@ -79,8 +80,8 @@ def budget_figure(shares: pd.DataFrame, *, title: str) -> Figure:
 
     >>> budget_figure(shares_by_budget(answers, [5, 40]), title="…")
     """
-    panels = {True: "solved items: a shorter path", False: "failed items: any path"}
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, squeeze=False)
+    panels = {True: "solved: a shorter path", False: "failed: any path"}
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True, squeeze=False)
     styles = {"found": "-", "luck": "--", "guesses": ":"}
     names = list(dict.fromkeys(shares["model"]))
     for axis, (solved, label) in zip(axes[0], panels.items(), strict=True):
@@ -90,7 +91,7 @@ def budget_figure(shares: pd.DataFrame, *, title: str) -> Figure:
                 colour = sns.color_palette("colorblind")[number]
                 axis.plot(own["budget"], own[column], style, marker=MARKS[number], color=colour, markersize=4)
         axis.axhline(0.5, color="0.6", linewidth=0.8)
-        axis.set(title=label, xlabel="candidate paths for each item", xscale="log", ylim=(-0.03, 1.05))
+        axis.set(title=label, xlabel="candidate paths per item", xscale="log", ylim=(-0.03, 1.05))
         axis.set_xticks(sorted(shares["budget"].unique()), [str(one) for one in sorted(shares["budget"].unique())])
         axis.minorticks_off()
     axes[0, 0].set_ylabel("share of items")

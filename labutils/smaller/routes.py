@@ -32,7 +32,7 @@ from labutils.structured.paths import Paths
 
 Path = tuple[int, ...]
 CODE = ("labutils.smaller.routes",)
-LONGEST_RUN, MOST_CHANGES, TRIES = 4, 3, 1000
+LONGEST_RUN, MOST_CHANGES, TRIES = 4, 3, 2000
 ROWS_AT_ONCE = 64
 
 
@@ -40,7 +40,7 @@ def draw_paths(n_blocks: int, n_paths: int, *, seed: int) -> list[Path]:
     """Different paths, none of them the model's own: blocks by their numbers, in the order in which they run.
 
     >>> draw_paths(4, 2, seed=0)
-    [(0, 1, 1, 2, 3), (0, 3)]
+    [(2, 3), (0, 1, 0, 1)]
 
     Each makes one to three changes, one after the other: a run of one to four blocks is skipped, or run twice. At least
     one block stays, and at most twice as many run as the model has.
@@ -52,8 +52,9 @@ def draw_paths(n_blocks: int, n_paths: int, *, seed: int) -> list[Path]:
         raise ValueError(f"n_paths={n_paths} must be at least 1.")
     generator, own = np.random.default_rng(seed), tuple(range(n_blocks))
     found: dict[Path, None] = {}
-    for _ in range(TRIES * n_paths):
-        path = own
+    fruitless = 0
+    while len(found) < n_paths:
+        path, before = own, len(found)
         for _ in range(generator.integers(1, MOST_CHANGES + 1)):
             first = int(generator.integers(len(path)))
             end = first + int(generator.integers(1, min(LONGEST_RUN, len(path) - first) + 1))
@@ -62,9 +63,12 @@ def draw_paths(n_blocks: int, n_paths: int, *, seed: int) -> list[Path]:
                 break
         if path and path != own and len(path) <= 2 * n_blocks:
             found[path] = None
-        if len(found) == n_paths:
-            return list(found)
-    raise ValueError(f"n_paths={n_paths}: a model of {n_blocks} blocks has too few other paths; ask for fewer.")
+        fruitless = 0 if len(found) > before else fruitless + 1
+        if fruitless == TRIES:
+            raise ValueError(
+                f"n_paths={n_paths}: of {n_blocks} blocks no more than {len(found)} other paths were found; ask for fewer."
+            )
+    return list(found)
 
 
 def answers_along_paths(

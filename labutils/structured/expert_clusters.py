@@ -3,8 +3,9 @@
 Two experts are as far apart as the rows of their router, which decide which tokens they get. The closest are put
 together, as long as every two of a cluster are closer than those of other clusters (complete linkage), until as many
 clusters are left as experts shall stay. Of each cluster the expert that is nearest to the mean of its experts' weights
-stays. Here every mixture keeps equally many, because a configuration has one number for all; the paper's one threshold
-for the whole model lets them differ. Nor are experts averaged, as its code does where very few clusters are left.
+stays; two alone are equally near, and the first of them stays. Here every mixture keeps equally many, because a
+configuration has one number for all; the paper's one threshold for the whole model lets them differ. Nor are experts
+averaged, as its code does where very few clusters are left.
 """
 
 import numpy as np
@@ -19,6 +20,8 @@ from labutils.models.structure import find_blocks
 from labutils.structured.anatomy import Anatomy, read_anatomies
 from labutils.structured.removal import Removal
 from labutils.structured.slices import router_tensors
+
+EQUAL = 1e-9  # of two distances, relative: rounding decides nothing
 
 
 def cluster_experts(model: PreTrainedModel, *, n_experts: int) -> Removal:
@@ -62,7 +65,8 @@ def kept_of_clusters(
     for label in range(n_kept):
         members = np.flatnonzero(labels == label)
         away = np.linalg.norm(weights[members] - weights[members].mean(axis=0), axis=1)
-        kept.append(int(members[away.argmin()]))  # of equal ones the first
+        nearest = away <= away.min() * (1 + EQUAL)
+        kept.append(int(members[nearest.argmax()]))
     return sorted(kept)
 
 
