@@ -66,7 +66,7 @@ def draw_paths(n_blocks: int, n_paths: int, *, seed: int) -> list[Path]:
         fruitless = 0 if len(found) > before else fruitless + 1
         if fruitless == TRIES:
             raise ValueError(
-                f"n_paths={n_paths}: of {n_blocks} blocks no more than {len(found)} other paths were found; ask for fewer."
+                f"n_paths={n_paths}: of {n_blocks} blocks only {len(found)} other paths were found; ask for fewer."
             )
     return list(found)
 
