@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/ready
 RUN := $(VENV)/bin/python
 JOBS ?= 2
-MODELS ?= lab-llama lab-llama-general lab-gpt2 lab-opt
+MODELS ?= lab-llama lab-llama-general lab-gpt2 lab-opt lab-mixtral
 
 .DEFAULT_GOAL := help
 .PHONY: help lab smoke real full notebooks test benchmark conformance lint train site site-check clean

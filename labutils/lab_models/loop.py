@@ -186,15 +186,19 @@ def _step(
     options: Options,
     step: int,
 ) -> float:
-    """One step down the weighted loss; returns the plain mean loss (nats per token)."""
+    """One step down the weighted loss, plus the routers' in a mixture; returns the plain mean loss (nats per token)."""
     for group in optimizer.param_groups:
         group["lr"] = options.rate(step)
     # bfloat16 products save time; weights, gradients and the optimizer stay in float32
+    balance = getattr(model.config, "router_aux_loss_coef", 0.0)  # of the loss that spreads tokens over experts
     with torch.autocast(model.device.type, torch.bfloat16):
-        logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
+        output = model(input_ids=batch, use_cache=False, **({"output_router_logits": True} if balance else {}))
+        logits = output.logits[:, :-1]
     losses = F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none")
     weights = torch.where(is_answer[:, 1:].flatten(), options.answer_weight, 1.0)
     weighted = (losses * weights).sum() / weights.sum()
+    if balance:
+        weighted = weighted + balance * output.aux_loss
     guarded_step(optimizer, weighted, step=step, clipped=model.parameters(), clip_norm=options.clip_norm)
     return losses.mean().item()
 

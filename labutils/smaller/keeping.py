@@ -1,7 +1,7 @@
 """Rows of finished steps, kept in the folder of the run: a sweep that was killed repeats at most the step it was at."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
@@ -27,8 +27,15 @@ class KeptRows:
     >>> KeptRows(model, tokenizer).frame({"arm": "SLEB", "n_blocks": 2}, compute)
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, runs: FinishedRuns | None = None):
-        """Find what all keys have in common: weights, configuration, tokenizer, code, versions, device."""
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, runs: FinishedRuns | None = None,
+        *, code: Sequence[str] = CODE,
+    ):  # fmt: skip
+        """Find what all keys have in common: weights, configuration, tokenizer, code, versions, device.
+
+        Args:
+            code: the modules that compute the rows; with what they import they decide whether kept rows still hold.
+        """
         folder = run_folder() / FOLDER if "LABUTILS_RUN_FOLDER" in os.environ else None
         self._runs = runs or FinishedRuns(folder, format=FORMAT)
         self._common: dict[str, object] = {}
@@ -37,7 +44,7 @@ class KeptRows:
                 "weights": hash_tensors(model.state_dict()),
                 "config": hash_json(model.config.to_json_string()),
                 "tokenizer": [hash_tokenizer(tokenizer), str(tokenizer.model_max_length)],
-                "code": hash_code(*CODE, without=TOLD),
+                "code": hash_code(*code, without=TOLD),
                 "versions": find_versions("torch", "transformers"),
                 "device": str(model.device.type),
                 "threads": torch.get_num_threads(),

@@ -3,7 +3,7 @@
 A path starts from hidden states that are already there, so that what candidates have in common is computed once.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -44,6 +44,25 @@ class Paths:
                 for module in out_layers(self.walk.block(index), self.anatomies[index], part):
                     hooks.enter_context(module.register_forward_hook(zero_output))
             return self.walk.run_block(index, batch, hidden)
+
+    def along(
+        self, batch: int, paths: Sequence[tuple[int, ...]]
+    ) -> Iterator[tuple[tuple[int, ...], Float[Tensor, "..."]]]:
+        """Each path and the states at its end: a path names blocks in the order in which they run, any of them any
+        number of times. What paths have in common at their beginning is run once.
+
+        >>> for path, hidden in paths.along(0, [(0, 1, 3), (0, 1, 1, 2)]): ...
+        """
+        run: list[int] = []
+        states = [self.walk.hidden[batch]]
+        for path in sorted(paths):
+            shared = next((at for at, pair in enumerate(zip(path, run, strict=False)) if len(set(pair)) > 1), None)
+            shared = min(len(path), len(run)) if shared is None else shared
+            del run[shared:], states[shared + 1 :]
+            for index in path[shared:]:
+                states.append(self.step(index, batch, states[-1], ()))
+                run.append(index)
+            yield path, states[-1]
 
     def losses(
         self, start: int, batch: int, hidden: Float[Tensor, "..."], off: Collection[Unit]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from labutils.stats.bootstrap import Interval, Statistic, crossed_bootstrap, crossover
+from labutils.stats.bootstrap import UNITS, Interval, Statistic, crossed_bootstrap, crossover
 from labutils.stats.cells import STRATA
 from labutils.stats.evidence import keeps_evidence
 from labutils.stats.extremes import lowest_cell
@@ -33,8 +33,9 @@ class ModelEffects(NamedTuple):
 
 @keeps_evidence("overall")
 def effects_over_models(
-    differences: pd.DataFrame, statistic: str | Statistic = "mean", *, n_resamples: int = 10_000
-) -> ModelEffects:
+    differences: pd.DataFrame, statistic: str | Statistic = "mean", *, n_resamples: int = 10_000,
+    units: Sequence[str] = UNITS,
+) -> ModelEffects:  # fmt: skip
     """A statistic of cell means in every model, and its mean over models by Student's t.
 
     >>> effects_over_models(contrast(rows, {"ria": ("ria/uniform", "ria/owl")})).overall
@@ -43,12 +44,13 @@ def effects_over_models(
         differences: a frame of contrasts of one or more models.
         statistic: as for `crossed_bootstrap`; the cells are contrast × sparsity.
         n_resamples: of the models' own intervals.
+        units: what the columns `item` and `draw` count, in the singular, as `Interval.units`.
 
     Returns:
         undefined intervals of a frame without rows.
     """
     own = {
-        str(model): crossed_bootstrap(part, statistic, cells=CELLS, n_resamples=n_resamples)
+        str(model): crossed_bootstrap(part, statistic, cells=CELLS, n_resamples=n_resamples, units=tuple(units))
         for model, part in differences.groupby("model", sort=False)
     }
     if len(own) < 2:

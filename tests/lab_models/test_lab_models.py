@@ -10,7 +10,7 @@ import torch
 from helpers import stop_training_at
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MixtralConfig, PreTrainedTokenizerFast
 
 from labutils import lab_models as training
 from labutils.core import paths
@@ -78,6 +78,21 @@ def test_a_killed_and_resumed_run_ends_in_the_same_weights(small_runs, tmp_path,
     assert all(torch.equal(first[name], second[name]) for name in first)
     curves = [json.loads((folder / "training.json").read_text())["loss_curve"] for folder in (undisturbed, resumed)]
     assert curves[0] == curves[1]
+
+
+def test_a_mixture_is_trained_down_its_routers_loss_too(monkeypatch):
+    sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "num_key_value_heads": 2, "num_local_experts": 4, "router_aux_loss_coef": 0.5}  # fmt: skip
+    spec = ModelSpec("mixture", MixtralConfig, sizes)
+    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    model = spec.build(vocabulary_size=32, special_ids=special, seed=0)
+    tokens, stepped = torch.randint(3, 32, (2, 12), generator=torch.Generator().manual_seed(0)), []
+    monkeypatch.setattr(loop, "guarded_step", lambda optimizer, loss, **_: stepped.append(loss.item()))
+    optimizer = torch.optim.AdamW(model.parameters())
+    plain = loop._step(model, optimizer, tokens, torch.zeros_like(tokens, dtype=torch.bool), OPTIONS, 0)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        balance = model(input_ids=tokens, output_router_logits=True, use_cache=False).aux_loss.item()
+    assert balance > 1 and stepped == pytest.approx([plain + 0.5 * balance], rel=1e-4)
 
 
 def test_resuming_with_other_options_is_refused(small_runs, tmp_path, monkeypatch):
