@@ -1,4 +1,4 @@
-"""Does what one pruning gains over another survive tuning? The question is Wanda++'s (Yang et al. 2025, arXiv:2503.04992).
+"""Does what one pruning gains over another survive tuning? Wanda++ asks so (Yang et al. 2025, arXiv:2503.04992).
 
 Both prunings are tuned alike: on the same sequences, for the same number of steps, each at a rate of its own. Where
 the better pruning is not clearly better before any tuning, there is no gain that could remain.

@@ -25,9 +25,7 @@ def make_rows(gains: dict[float, float], left: dict[str, float] = LEFT, noise: f
                     for arm, loss in zip((*BEFORE, *AFTER), (gain, 0, gain * share - 1, -1), strict=True):
                         loss += base + shift + generator.normal(0, noise)
                         made.append((model, "text", "text", arm, sparsity, draw, item, loss))
-    return pd.DataFrame(
-        made, columns=["model", "calibration", "evaluation", "arm", "sparsity", "draw", "item", "loss"]
-    )
+    return pd.DataFrame(made, columns=["model", "calibration", "evaluation", "arm", "sparsity", "draw", "item", "loss"])
 
 
 def test_a_known_share_of_a_gain_is_found() -> None:
