@@ -33,7 +33,7 @@ __getattr__, __dir__, __all__ = attach(
             "revival_check",
             "revived",
         ],
-        "word_transfer": ["text_task", "transfer_gain", "transfer_words", "word_scores"],
+        "word_transfer": ["depth_correlations", "text_task", "transfer_gain", "transfer_words", "word_scores"],
         "validation": ["attribution_agreement", "concept_precision", "match_stability", "recovered_share"],
     },
     rooms=["figures"],

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 from scipy.special import log_softmax
+from scipy.stats import spearmanr
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.influence import frame_of, remove_spans
@@ -226,3 +227,54 @@ def transfer_gain(rows: pd.DataFrame, *, own: bool = False) -> pd.DataFrame:
     means = chosen.groupby([*keys, "arm"])["loss"].mean().unstack("arm")
     gain = (means[RANDOM] - means[SCORED]).rename("value").reset_index()
     return gain.assign(calibration="own" if own else "others", contrast="own" if own else "others")
+
+
+def depth_correlations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[Task],
+    trees: Sequence[tuple[str, Sequence[tuple[str, int]]]],
+    *,
+    name: str,
+    batch_size: int = 32,
+) -> pd.DataFrame:
+    """Do words nearer to the root of a sentence score higher? Spearman's rho of score and minus depth, per sentence.
+
+        depths = depth_correlations(model, tokenizer, tasks, world.write_trees("narrative", 60), name="lab-llama")
+
+    Args:
+        tasks: as for `transfer_words`; each scores the words of all sentences.
+        trees: sentences, each with its words in order and their depths, as `world.write_trees` gives them.
+        name: of the model, for the rows.
+
+    Returns:
+        ``model, calibration, evaluation, contrast, sparsity, draw, item, value``: `evaluation` is the task that scores,
+        `item` the sentence, `value` rho. Sentences whose words all have one depth or one score have none.
+
+    Raises:
+        ValueError: a word that its sentence lacks; and as `text_task` and `score_task`.
+    """
+    texts, spans = [text for text, _ in trees], [_find_in_order(text, tree) for text, tree in trees]
+    frames = []
+    for asked in map(text_task, tasks):
+        scores = word_scores(model, tokenizer, asked, texts, spans, batch_size=batch_size)
+        rho = [_spearman(own, [-depth for _, depth in tree]) for own, (_, tree) in zip(scores, trees, strict=True)]
+        frames.append(pd.DataFrame({"evaluation": asked.task.name, "item": range(len(rho)), "value": rho}))
+    named = {"model": name, "calibration": "sentences", "contrast": "depth", "sparsity": 0.0, "draw": 0}
+    return pd.concat(frames, ignore_index=True).assign(**named).dropna(subset="value", ignore_index=True)
+
+
+def _find_in_order(text: str, tree: Sequence[tuple[str, int]]) -> Spans:
+    spans, place = [], 0
+    for word, _ in tree:
+        start = text.find(word, place)
+        if start < 0:
+            raise ValueError(f"the sentence {text!r} has no word {word!r} behind its character {place}")
+        spans.append((start, place := start + len(word)))
+    return spans
+
+
+def _spearman(scores: Float64[np.ndarray, " words"], nearness: Sequence[int]) -> float:
+    if len(set(nearness)) < 2 or len(set(scores)) < 2:
+        return float("nan")
+    return float(spearmanr(scores, nearness).statistic)

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import words
+from scipy.stats import rankdata
 
-from labutils.attribution import text_task, transfer_gain, transfer_words, word_scores
+from labutils.attribution import depth_correlations, text_task, transfer_gain, transfer_words, word_scores
 from labutils.attribution.word_transfer import keep_words
 from labutils.data.tasks import Task, load_task
 from labutils.evaluation.choices import score_task
@@ -113,3 +114,17 @@ def test_a_gain_is_the_mean_over_the_other_tasks() -> None:
     others = transfer_gain(rows)
     assert others["value"].tolist() == [0.5] and others["calibration"].tolist() == ["others"]
     assert transfer_gain(rows, own=True)["value"].tolist() == [1.0]
+
+
+def test_scores_are_ranked_against_nearness_to_the_root(tiny_llama, tokenizer) -> None:
+    """Spearman's rho as Pearson's correlation of ranks; a sentence of one depth has none."""
+    tasks = [make_task("first"), make_task("second")]
+    trees = [("w1 w2, w3 w2.", [("w1", 1), ("w2", 0), ("w3", 2), ("w2", 1)]), ("w4 w5.", [("w4", 0), ("w5", 0)])]
+    found = depth_correlations(tiny_llama, tokenizer, tasks, trees, name="tiny")
+    assert found["item"].tolist() == [0, 0] and found["evaluation"].tolist() == ["first", "second"]
+    for task, rho in zip(tasks, found["value"], strict=True):
+        spans = [(0, 2), (3, 5), (7, 9), (10, 12)]
+        scores = word_scores(tiny_llama, tokenizer, text_task(task), [trees[0][0]], [spans])[0]
+        assert rho == pytest.approx(np.corrcoef(rankdata(scores), rankdata([-1, 0, -2, -1]))[0, 1])
+    with pytest.raises(ValueError, match="no word 'w9'"):
+        depth_correlations(tiny_llama, tokenizer, tasks, [("w1.", [("w9", 0)])], name="tiny")
