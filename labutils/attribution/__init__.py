@@ -2,7 +2,8 @@
 
 The three steps (arXiv 2503.01542) and their causal check are public names of `labutils` too: `influential_words`,
 `neuron_words`, `compare_semantics`, `ablate_neurons`. The others hold what proves them (planted truth, random word
-sets, random partners, gradients, the un-prune check).
+sets, random partners, gradients, the un-prune check). `word_transfer` asks whether the words of one task matter for
+another (notebook 14).
 
 Imports `core`, `stats`, `models`, `data`, `pruning` and `evaluation`. A new measure of neurons is a file here, beside a
 test in which the truth is planted; drops of tasks and their contrasts are `sweeps`.
