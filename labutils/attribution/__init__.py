@@ -2,7 +2,8 @@
 
 The three steps (arXiv 2503.01542) and their causal check are public names of `labutils` too: `influential_words`,
 `neuron_words`, `compare_semantics`, `ablate_neurons`. The others hold what proves them (planted truth, random word
-sets, random partners, gradients, the un-prune check).
+sets, random partners, gradients, the un-prune check). `word_transfer` asks whether the words of one task matter for
+another (notebook 14).
 
 Imports `core`, `stats`, `models`, `data`, `pruning` and `evaluation`. A new measure of neurons is a file here, beside a
 test in which the truth is planted; drops of tasks and their contrasts are `sweeps`.
@@ -33,6 +34,7 @@ __getattr__, __dir__, __all__ = attach(
             "revival_check",
             "revived",
         ],
+        "word_transfer": ["depth_correlations", "text_task", "transfer_gain", "transfer_words", "word_scores"],
         "validation": ["attribution_agreement", "concept_precision", "match_stability", "recovered_share"],
     },
     rooms=["figures"],

@@ -37,6 +37,7 @@ __getattr__, __dir__, __all__ = attach(
         "rates": ["try_rates", "chosen_recipes", "if_settled"],
         "task_masks": ["task_mask_sweep", "own_mask_gain", "own_gain_over_tasks", "mask_overlap"],
         "sentences": ["tell_ways", "tell_cells", "tell_rates"],
+        "remaining": ["remaining_share", "if_gained"],
         "shares": ["recovered_share", "recovered_shares", "share_over_models"],
     },
     rooms=["figures"],

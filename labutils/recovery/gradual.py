@@ -57,7 +57,7 @@ def prune_while_tuning(
         raise ValueError(f"score={score!r} must be one of {', '.join(SCORES)}, sparsity={sparsity} between 0 and 1.")
     masked = _block_matrices(model)
     watch, was_training = Stopwatch(), model.training
-    with restored_on_error(model):
+    with restored_on_error(model, model.parameters()):
         model.eval().requires_grad_(True)
         run = _Run(model, masked, score)
         optimizer = torch.optim.AdamW(run.trained(), lr=learning_rate, weight_decay=0.0)

@@ -52,7 +52,7 @@ def tune_with_penalty(
     def penalised(network: nn.Module, batch: Tensor) -> Float[Tensor, ""]:
         return text(network, batch) + strength * sum(group_norms(own).sum() for own in slices)
 
-    with restored_on_error(model):
+    with restored_on_error(model, model.parameters()):
         model.eval().requires_grad_(True)
         batches = draw_batches(tokens, steps, batch_size, seed)
         losses = descend(model, parameters_of(model, ["all"]), batches, penalised, learning_rate, steps)

@@ -1,6 +1,6 @@
 """Train a part of a pruned model, towards text or towards the dense model, and keep every zero."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -11,7 +11,13 @@ from transformers import PreTrainedModel
 
 from labutils.core.progress import progress
 from labutils.models.positions import check_context
-from labutils.models.structure import check_causal, check_token_ids
+from labutils.models.structure import (
+    check_causal,
+    check_token_ids,
+    find_blocks,
+    layer_parameter,
+    prunable_layers,
+)
 from labutils.recovery.clock import Spent, Stopwatch
 from labutils.recovery.places import (
     assert_kept,
@@ -98,7 +104,7 @@ def recover(
     kept = kept_places(model, dense)
     pairs = pair_masks(model, kept)
     watch = Stopwatch()
-    with restored_on_error(model):
+    with restored_on_error(model, changed_parameters(model, parts, with_lora=with_lora)):
         with _prepared(model, parts, rank if with_lora else None, seed) as (network, parameters):
             count = count_trained(network, parameters, pairs)
             with masked_gradients(pairs):
@@ -220,17 +226,34 @@ def count_trained(network: nn.Module, parameters: list[nn.Parameter], pairs: Pai
     return sum(one.numel() - pruned.get(id(one), 0) for one in parameters if id(one) not in idle)
 
 
+def changed_parameters(model: PreTrainedModel, parts: list[str], *, with_lora: bool) -> list[nn.Parameter]:
+    """What training can change, each once: the parameters of the parts, and the matrices that adapters are merged into.
+
+    >>> changed_parameters(model, ["biases", "norms"], with_lora=False)
+    """
+    blocks = find_blocks(model)[1] if with_lora else []
+    adapted = [layer_parameter(layer) for block in blocks for layer in prunable_layers(block).values()]
+    return list({id(one): one for one in (*parameters_of(model, parts), *adapted)}.values())
+
+
 @contextmanager
-def restored_on_error(model: PreTrainedModel) -> Iterator[None]:
-    """After an error inside the block, every parameter has the value and the `requires_grad` that it came with."""
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+def restored_on_error(model: PreTrainedModel, changed: Iterable[nn.Parameter]) -> Iterator[None]:
+    """After an error inside the block, parameters have the values and all of them the `requires_grad` they came with.
+
+    Args:
+        changed: parameters that the block may change; these alone are copied.
+    """
+    own = {id(parameter) for parameter in changed}
+    # by name, since adapters may put another parameter in a place
+    before = {name: one.detach().clone() for name, one in model.named_parameters() if id(one) in own}
     trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     try:
         yield
     except BaseException:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.copy_(before[name])
+                if name in before:
+                    parameter.copy_(before[name])
         raise
     finally:
         for name, parameter in model.named_parameters():

@@ -42,8 +42,9 @@ def reestimate(
     kept = kept_places(model, dense)
     watch = Stopwatch()
     batches = [batch.to(device_of(model)) for batch in tokens.split(batch_size)]
-    with restored_on_error(model), eval_mode(model), eval_mode(dense):
-        modules, wanted = dict(model.named_modules()), dict(dense.named_modules())
+    modules, wanted = dict(model.named_modules()), dict(dense.named_modules())
+    movable = [parameter for one in modules.values() if _is_movable(one) for parameter in _moved(one)]
+    with restored_on_error(model, movable), eval_mode(model), eval_mode(dense):
         for name in progress(_in_order(dense, batches[0][:1]), description="re-estimate", unit="module"):
             sums = Sums()
             for batch in batches:
@@ -52,7 +53,7 @@ def reestimate(
             if (bias_kept := kept.get(f"{name}.bias")) is not None:
                 modules[name].bias.masked_fill_(~bias_kept, 0.0)
         assert_kept(model, kept)
-    count = sum(p.numel() for one in modules.values() if _is_movable(one) for p in _moved(one))
+    count = sum(parameter.numel() for parameter in movable)
     return Recovered([], watch.spent(), count, tokens.numel())
 
 

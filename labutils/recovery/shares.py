@@ -1,6 +1,6 @@
 """How much of what was lost comes back: (pruned − healed) / (pruned − dense), per cell and over models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,29 +37,50 @@ def recovered_share(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, bel
     Returns:
         an undefined interval where some cell lost nothing clear: a share of it would mean nothing.
     """
-    parts = [_gained_and_lost(rows, before, after, number) for number, (before, after) in enumerate(pairs)]
-    both = pd.concat(parts, ignore_index=True)
+    parts = [_gained_and_lost(rows, before, after) for before, after in pairs]
+    return ratio_of_gains(parts, [before for before, _ in pairs], UNDAMAGED, below=below)
+
+
+def ratio_of_gains(
+    parts: Sequence[tuple[pd.DataFrame, pd.DataFrame]], names: Sequence[str], nothing: str, *, below: float = 0.0
+) -> Interval:
+    """The ratio of two mean differences, less `below`, averaged over several such and over sparsities, of one model.
+
+    >>> ratio_of_gains([(gained, lost)], ["wanda"], "nothing was lost")
+
+    Items and draws of all differences are resampled together.
+
+    Args:
+        parts: frames of `paired_differences` on the same items, draws and sparsities: what is divided, and by what.
+        names: of the parts, for the reason of an undefined interval.
+        nothing: the reason where some denominator, at some sparsity, is not clearly above zero.
+    """
+    for name, (_, whole) in zip(names, parts, strict=True):
+        for sparsity, cell in whole.groupby("sparsity"):
+            damage = crossed_bootstrap(cell, cells=(), n_resamples=2000)
+            if not damage.low > 0:
+                return Interval.undefined(f"{nothing} ({name} at {sparsity:g}: {damage})")
+    named = [
+        frame.assign(contrast=f"{number:03d} {place}")  # in this order they are cells of the resampling
+        for number, part in enumerate(parts)
+        for place, frame in enumerate(part)
+    ]
+    both = pd.concat(named, ignore_index=True)
     n_sparsities = both["sparsity"].nunique()
-    for (name, sparsity), cell in both[both["contrast"].str.endswith("lost")].groupby(["contrast", "sparsity"]):
-        damage = crossed_bootstrap(cell, cells=(), n_resamples=2000)
-        if not damage.low > 0:
-            before = pairs[int(name.split()[0])][0]
-            return Interval.undefined(f"{UNDAMAGED} ({before} at {sparsity:g}: {damage})")
 
     def ratio(cell_means: Float[np.ndarray, "resamples columns"]) -> Float[np.ndarray, " resamples"]:
-        means = cell_means.reshape(len(cell_means), -1, len(pairs), 2, n_sparsities).mean(axis=1)
+        means = cell_means.reshape(len(cell_means), -1, len(parts), 2, n_sparsities).mean(axis=1)
         return (means[:, :, 0] / means[:, :, 1]).mean(axis=(1, 2)) - below
 
     return crossed_bootstrap(both, ratio, cells=("contrast", "sparsity"))
 
 
-def _gained_and_lost(rows: pd.DataFrame, before: str, after: str, number: int) -> pd.DataFrame:
+def _gained_and_lost(rows: pd.DataFrame, before: str, after: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What recovery gained and what pruning lost, item by item; both have the same items, draws and sparsities."""
-    gained = paired_differences(rows, {"arm": before}, {"arm": after}).assign(contrast=f"{number:03d} gained")
+    gained = paired_differences(rows, {"arm": before}, {"arm": after})
     dense = rows[rows["arm"] == "dense"].set_index(["evaluation", "item"])["loss"]
     places = pd.MultiIndex.from_frame(gained[["evaluation", "item"]])
-    lost = gained.assign(value=gained["reference"].to_numpy() - dense.reindex(places).to_numpy())
-    return pd.concat([gained, lost.assign(contrast=f"{number:03d} lost")], ignore_index=True)
+    return gained, gained.assign(value=gained["reference"].to_numpy() - dense.reindex(places).to_numpy())
 
 
 @keeps_evidence("overall")
@@ -69,14 +90,24 @@ def share_over_models(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, b
     >>> share_over_models(rows, [("blocks", "blocks → lora")], below=0.5).overall
     """
     own = {str(model): recovered_share(part, pairs, below=below) for model, part in rows.groupby("model", sort=False)}
+    return ShareEffects(own, over_models(own, "lost something clear"))
+
+
+def over_models(own: Mapping[str, Interval], what: str) -> Interval:
+    """A share over models, by Student's t over those in which it is defined; of one model its own interval.
+
+    >>> over_models({"lab-llama": one, "lab-gpt2": other}, "lost something clear")
+
+    Args:
+        what: models with a share did, for the reason of an undefined interval.
+    """
     usable = {model: each for model, each in own.items() if each.defined}
     if len(own) == 1 or not usable:
-        return ShareEffects(own, next(iter(own.values())))
+        return next(iter(own.values()))
     if len(usable) < 2:
-        return ShareEffects(own, Interval.undefined(f"{len(usable)} of {len(own)} models lost something clear"))
+        return Interval.undefined(f"{len(usable)} of {len(own)} models {what}")
     estimates = pd.DataFrame({"model": list(usable), "estimate": [each.estimate for each in usable.values()]})
-    n_items = min(each.n_items for each in usable.values())
-    return ShareEffects(own, interval_over_units(estimates, n_items=n_items))
+    return interval_over_units(estimates, n_items=min(each.n_items for each in usable.values()))
 
 
 def recovered_shares(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ trained on these.
 """
 
 from labutils.world.biomedical import Knobs
+from labutils.world.dependencies import write_trees
 from labutils.world.documents import REGISTERS, write_documents
 from labutils.world.items import FAMILIES, TaskSpec
 from labutils.world.languages import LANGUAGES
@@ -29,4 +30,5 @@ __all__ = [
     "TaskSpec",
     "write_documents",
     "write_items",
+    "write_trees",
 ]

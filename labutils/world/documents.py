@@ -58,15 +58,21 @@ def stream_documents(
 
 
 def _stream(register: str, language: str, seed: int, split: str, knobs: Knobs | None) -> Iterator[str]:
+    for document, meanings in draw_meanings(register, seed, split, knobs):
+        yield document if language == "english" else " ".join(word_sentence(clause, language) for clause in meanings)
+
+
+def draw_meanings(
+    register: str, seed: int, split: str, knobs: Knobs | None = None
+) -> Iterator[tuple[str, list[Clause]]]:
+    """English documents without end, each with the clauses that it words; the arguments are not checked."""
     draws = Draws(seed, "documents", register, split)
     write = _WRITERS[register] if knobs is None else lambda stream: biomedical(stream, knobs)
     while True:
         meanings = write(draws)
         document = " ".join(sentence(english(clause)) for clause in meanings)
         if belongs(document, split):
-            yield (
-                document if language == "english" else " ".join(word_sentence(clause, language) for clause in meanings)
-            )
+            yield document, meanings
 
 
 def check_name(kind: str, given: str, allowed: tuple[str, ...]) -> None:

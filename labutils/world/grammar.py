@@ -93,29 +93,30 @@ def english_predicate(clause: Clause, *, plural_subject: bool) -> str:
     """The clause without subject and links: verb group, object or complement, places."""
     if clause.passive:
         form = past(clause.verb)
-        parts = [_be(clause, plural_subject), _PARTICIPLES.get(form, form)]
+        parts = [be_form(clause, plural_subject), PARTICIPLES.get(form, form)]
     elif clause.verb == "be":
-        parts = [_be(clause, plural_subject)]
+        parts = [be_form(clause, plural_subject)]
         if clause.degree:
             parts.append(clause.degree)
         if clause.complement:
             parts.append(" and ".join(clause.complement))
     else:
-        parts = [_verb_group(clause, plural_subject)]
+        parts = [verb_group(clause, plural_subject)]
     if clause.object:
         parts.append(PRONOUN_OBJECTS.get(clause.object.noun) or english_phrase(clause.object))
     parts += [f"{preposition} {english_phrase(phrase)}" for preposition, phrase in clause.places]
     return " ".join(parts)
 
 
-_PARTICIPLES = {
+PARTICIPLES = {
     "ate": "eaten", "sang": "sung", "wore": "worn", "broke": "broken", "drove": "driven", "drew": "drawn",
     "threw": "thrown", "wrote": "written", "stole": "stolen", "hid": "hidden", "wove": "woven", "drank": "drunk",
     "gave": "given", "took": "taken", "saw": "seen", "knew": "known", "showed": "shown", "sewed": "sewn",
 }  # fmt: skip
 
 
-def _be(clause: Clause, many: bool) -> str:
+def be_form(clause: Clause, many: bool) -> str:
+    """The form of "be", with "may" and "not"."""
     first_person = clause.subject.noun == "I"
     if clause.tense == "may":
         return "may not be" if clause.negated else "may be"
@@ -126,7 +127,8 @@ def _be(clause: Clause, many: bool) -> str:
     return f"{verb} not" if clause.negated else verb
 
 
-def _verb_group(clause: Clause, many: bool) -> str:
+def verb_group(clause: Clause, many: bool) -> str:
+    """The form of another verb, with its adverb, auxiliary and "not"."""
     if clause.tense == "may":
         verb = f"may not {clause.verb}" if clause.negated else f"may {clause.verb}"
     elif clause.negated:

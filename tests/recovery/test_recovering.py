@@ -6,11 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from labutils.pruning import prune
 from labutils.recovery import Diverged, kept_places, parameters_of, recover, reestimate
 from labutils.recovery.places import count_zeros
-from labutils.recovery.recovering import GOALS, draw_batches, logit_divergence
+from labutils.recovery.recovering import GOALS, changed_parameters, draw_batches, logit_divergence
 from labutils.recovery.removal import silence_neurons
 from labutils.structured import silence_blocks
 
@@ -148,6 +149,38 @@ def test_bad_input_leaves_the_model_as_it_was(options, error, message: str, tiny
     after = model.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
     assert all(p.requires_grad for p in model.parameters()) and not model.training
+
+
+def tiny_mixtral() -> MixtralForCausalLM:
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2,
+    )  # fmt: skip
+    return MixtralForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("trained", [*WAYS, "experts"])
+def test_an_error_behind_the_training_undoes_it(trained: str, tiny_gpt2: nn.Module, monkeypatch) -> None:
+    """Also of adapters, merged by then; what no step changes is not copied to be put back."""
+    model = pruned(tiny_mixtral() if trained == "experts" else tiny_gpt2, "wanda")
+    trained = "lora" if trained == "experts" else trained
+    before = copy.deepcopy(model.state_dict())
+    moved = copy.deepcopy(model)
+    recover(moved, TOKENS, trained=trained, **SHORT)
+    assert any(not torch.equal(value, before[name]) for name, value in moved.state_dict().items())
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a pruned place is no longer zero")
+
+    monkeypatch.setattr("labutils.recovery.recovering.assert_kept", broken)
+    with pytest.raises(RuntimeError, match="no longer zero"):
+        recover(model, TOKENS, trained=trained, **SHORT)
+    after = model.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+    parts = [part for part in trained.split("+") if part != "lora"]
+    copied = sum(one.numel() for one in changed_parameters(model, parts, with_lora="lora" in trained))
+    assert copied < 0.95 * model.num_parameters() or trained == "all"
 
 
 def test_what_cannot_move_is_not_counted(tiny_llama: nn.Module) -> None:
