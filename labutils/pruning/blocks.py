@@ -11,7 +11,7 @@ from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.allocations import Budgets
 from labutils.pruning.block_matching import PrunedBlock
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.gradients import find_gradients, keep_model_gradients
+from labutils.pruning.gradient_passes import find_gradients, keep_gradients
 from labutils.pruning.matrices import MatrixMethod, MatrixResult, prune_matrix
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
@@ -32,7 +32,7 @@ def prune_walk(
     rows, permutations = [], {}
     warn_if_scarce(walk, methods, request)
     walk.rewind()
-    keep_model_gradients(walk, [method.gradients for method in methods])
+    keep_gradients(walk, methods)
     for index in progress(range(len(walk.blocks)), description=f"prune {request.method.name}", unit="block"):
         found, orders = prune_block(walk, index, methods[index], budgets, request, errors=errors)
         rows += found
@@ -79,7 +79,7 @@ class _BlockMatrices:
         self.factors = {}
         if method.needs_factor:
             self.factors = inputs.factors(options.damping, method.precision, inverse=method.needs_inverse)
-        self.gradients = find_gradients(walk, index, method.gradients)
+        self.gradients = find_gradients(walk, index, method)
         self.results: dict[str, MatrixResult] = {}
         self.with_errors, self.errors = errors, dict.fromkeys(self.layers, float("nan"))
         self.seconds = dict.fromkeys(self.layers, 0.0)

@@ -1,5 +1,6 @@
 """The time of each stage of a pruning: the work of all blocks, in units whose rates were measured on the machine."""
 
+from labutils.pruning.dual_importance import EPOCHS as DUAL_EPOCHS
 from labutils.pruning.forecast.plan import Plan
 from labutils.pruning.forecast.probe import PruningSpeed, Speed
 from labutils.pruning.selection import PROBE_COST
@@ -57,7 +58,8 @@ def _collect(plan: Plan, speed: Speed) -> float:
 
 def _gradient_passes(plan: Plan) -> float:
     """Passes with gradients over the calibration: a block goes back through a whole batch for each sequence of it."""
-    backward = {None: 0.0, "model": 1.0, "block": float(plan.options.batch_size)}
+    backward = {None: 0.0, "model": 1.0, "absolute": 1.0, "mixture": 2.0, "dual": float(DUAL_EPOCHS)}
+    backward["block"] = float(plan.options.batch_size)
     return backward[plan.method.gradients]
 
 
