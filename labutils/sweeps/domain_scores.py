@@ -96,7 +96,8 @@ def mixture_gains(rows: pd.DataFrame, method: str, domain: str, general: str) ->
         domain, general: the evaluations, as the rows name them.
 
     Returns:
-        as `contrast`, with one contrast on either text.
+        as `contrast`, with one contrast on either text; both have one evaluation's name, since each text has one of
+        the two contrasts alone.
 
     Raises:
         LookupError: rows without one of the two texts.
@@ -108,4 +109,4 @@ def mixture_gains(rows: pd.DataFrame, method: str, domain: str, general: str) ->
             raise LookupError(f"the rows hold no evaluation {evaluation!r}; they hold {set(rows['evaluation'])}.")
         pair = {f"{method} {name}": (f"{method}, {reads}", f"{method}, {BOTH}")}
         found.append(contrast(own, pair))
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(found, ignore_index=True).assign(evaluation=f"{domain} and {general}")
