@@ -227,6 +227,11 @@ class BlockWalk:
         with eval_mode(self.block(index)):
             return self._run(index, batch, hidden)
 
+    def text_tokens(self, batch: int, states: Float[Tensor, "..."]) -> Float[Tensor, "tokens width"]:
+        """What stands at a batch's tokens, in float32, padding left out."""
+        flat, mask = states.reshape(-1, states.shape[-1]).float(), self._masks[batch]
+        return flat if mask is None else flat[mask.reshape(-1)]
+
     def predict(self, hidden: Float[Tensor, "..."], batch: int) -> ModelOutput:
         """The model's output where these states leave its last block; embedding, norm and head are its own."""
         value = self._block_calls.as_returned(hidden)

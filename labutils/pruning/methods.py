@@ -59,10 +59,19 @@ class Method:
 
     def check(self, request: "Request") -> None:
         """Refuse what the method cannot do with a ValueError, before anything runs."""
+        self._check_target(request)
         if not request.options.sequential and self.matrix_method(request.sparsity).runs_block:
             raise ValueError(
                 f"method={self.name!r} runs every block behind the pruned ones before it; sequential=False prunes all "
                 "by what the dense model reads. Leave it out, or choose another method."
+            )
+
+    def _check_target(self, request: "Request") -> None:
+        own = self.matrix_method(request.sparsity)
+        if request.options.target == "dense" and (not own.needs_hessian or own.of_block is not None):
+            raise ValueError(
+                f'target="dense" needs a method that reads Hessians of single matrices, which {self.name!r} does not. '
+                "Leave it out, or choose one such as wanda+ls or sparsegpt."
             )
 
     def plan(self, statistics: DenseStatistics, request: "Request") -> tuple[list[MatrixMethod], Budgets] | None:

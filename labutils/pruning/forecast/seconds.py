@@ -13,12 +13,13 @@ BACKWARD = 2.0  # passes forward that take as long as one backward
 
 def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed, *, errors: bool = True) -> dict[str, float]:
     """Seconds of every stage that the plan has; without `errors`, as in a grid, no layer's output error is found."""
+    dense_path = plan.options.target == "dense"  # both models' blocks run once more, before they are pruned
     found = {
         "allocate": _allocate(plan, speed),
         "collect": _collect(plan, speed) * plan.n_walks,
         "factorise": _factorise(plan, speed) * plan.n_walks,
         "prune": (_prune(plan, speed, pruning, errors) + _descend(plan, speed)) * plan.n_walks,
-        "advance": _run(plan, speed) * (plan.n_blocks - 1) * plan.n_walks,
+        "advance": _run(plan, speed) * (plan.n_blocks - 1 + 2 * plan.n_blocks * dense_path) * plan.n_walks,
         "measure": _measure(plan, speed),
     }
     return {stage: found[stage] for stage in plan.stages}
