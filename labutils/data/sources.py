@@ -40,7 +40,11 @@ def short_source(source: str) -> str:
     """The part of a source that tells it from others: `lab:review` → review, a file's name without folders.
 
     >>> short_source("file:/texts/reviews.txt")  # "reviews.txt"
+
+    Of a domain's text with general text beside it, both: `lab:biomedical & lab:review` → biomedical & review.
     """
+    if " & " in source:
+        return " & ".join(map(short_source, source.split(" & ")))
     if source.startswith("file:"):
         return source.removesuffix("#all").rsplit("/", 1)[-1].removeprefix("file:")
     tail = source.removeprefix("lab:").partition("#")[0]

@@ -7,8 +7,14 @@ from labutils.foresight.readings import Items, Windows
 from labutils.foresight.work import Parameters, Pass, Single, StudyWork, Sweep, Work, draws_of, model_of, requests_of
 from labutils.pruning.allocations import AdaptiveOwl
 from labutils.pruning.requests import make_request
+from labutils.sweeps.domain_scores import MIXTURES
 
 TUNING_BATCH = 8  # sequences of a step of `tune_lora`
+CLAIMED = 0.5  # the sparsity at which notebook 12 judges scores
+TRIED_MIXTURES: tuple[tuple[str, dict], ...] = (
+    ("d-pruner", {}), ("gaprune", {}), ("d-pruner", {"general_strength": 1e3}), ("d-pruner", {"general_strength": 1e7}),
+    ("gaprune", {"normalise": True}),
+)  # fmt: skip
 # Of the weights: plain, compact (about half), dense, and pruned from disk to disk.
 SAVED_FORMS = 3.5
 
@@ -126,7 +132,7 @@ def _optiprune_sweeps(p: Parameters, texts: Sequence[str], *, judged: bool) -> l
 
 
 def plan_best_possible(parameters: Parameters) -> StudyWork:
-    """12: masks × reconstructions, the claims' own methods, other weights of gradients, SparseLLM, timed prunings."""
+    """12: masks × reconstructions, the claims' own methods, other settings of them, SparseLLM, timed prunings."""
     p = parameters
     crossed = [mask if step == "none" else f"{mask}+{step}" for mask in p["masks"] for step in p["steps"]]
     methods = list(dict.fromkeys([*crossed, *p["others"]]))
@@ -134,29 +140,47 @@ def plan_best_possible(parameters: Parameters) -> StudyWork:
     judged = dict.fromkeys(["magnitude", "wanda", "sparsegpt", "gblm", "pruner-zero", *p["regional"]])
     own = {"batch_size": p["batch_size"]}
     swept = [([f"{method}/{form}" for form in forms for method in methods], p["sparsities"], own),
-             ([f"{method}/uniform" for method in judged], [p["claimed"]], own),
+             ([f"{method}/uniform" for method in judged], [CLAIMED], own),
              (["sparsegpt/uniform", "sparsellm/uniform"], p["concert_sparsities"], own)]  # fmt: skip
     more = ["gblm/uniform", "rgs/uniform"]
-    swept += [(more, [p["claimed"]], {**own, "alpha": alpha}) for alpha in p["alphas"]]
+    swept += [(more, [CLAIMED], {**own, "alpha": alpha}) for alpha in p["alphas"]]
     layers = Windows((split_pair(p["texts"][0])[0],), p["n_calibration"], p["seq_len"], 0)
     shape, works = (p["n_calibration"], p["seq_len"]), []
     for number, name in enumerate(p["models"]):
         sweeps = []
         for arms, sparsities, options in swept:
             sweeps += loss_sweeps(p, p["texts"], arms, sparsities, p["n_calibration"], **options)
+        sweeps += _mixture_sweeps(p) if p["domain"] else []
         singles = ()
-        if number == 0:  # `pruning_costs`, a first one not measured, and `weight_movement`
+        if number == 0:  # `pruning_costs`, a first one not measured, `weight_movement` and `mask_differences`
             shown = [each for each in methods if each in (*p["masks"], *p["others"]) or each.startswith("wanda+")]
             times = [
                 (method, p["n_repeats"] + (place == 0), max(p["sparsities"])) for place, method in enumerate(shown)
             ]
-            times += [("rgs", 1, p["claimed"]), ("rgs+regional", 1, p["claimed"])]
+            times += [("rgs", 1, CLAIMED), ("rgs+regional", 1, CLAIMED)]
+            times += [(method, 3 if method == "d-pruner" else 2, CLAIMED) for method in MIXTURES if p["domain"]]
             singles = tuple(
                 Single(_request(method, sparsity, **own), shape, count) for method, count, sparsity in times
             )
         passes = (Pass(_once(p, _evaluated(p["texts"]))), Pass(layers, 3 * p["n_layer_draws"] + 3))
         works.append(Work(model_of(p, name), tuple(sweeps), singles, passes, loads=1 if number == 0 else 8, copies=1))
     return StudyWork(tuple(works), rough="layers by themselves are not in it")
+
+
+def _mixture_sweeps(p: Parameters) -> list[Sweep]:
+    """Scores of two texts, and of either alone; those of both are counted as prunings on the domain's text."""
+    general, found = split_pair(p["texts"][0])[0], []
+    for method, options in TRIED_MIXTURES:
+        (other, without), alone = MIXTURES[method].general, MIXTURES[method].alone
+        for text, own, given in (
+            (p["domain"], method, options),
+            (p["domain"], method, {**options, **alone}),
+            (general, other, {**(options if other == method else {}), **without}),
+        ):
+            texts = [f"{text} → {read}" for read in (p["domain"], general)]
+            given = {**given, "batch_size": p["batch_size"]}
+            found += loss_sweeps(p, texts, [f"{own}/uniform"], [CLAIMED], p["n_calibration"], **given)
+    return found
 
 
 def plan_any_model(parameters: Parameters) -> StudyWork:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.gradients import find_gradients, keep_model_gradients
+from labutils.pruning.gradient_passes import find_gradients, keep_gradients
 from labutils.pruning.importance import SCORES
+from labutils.pruning.matrices import ScoreMethod
 from labutils.pruning.patterns import unstructured_mask
 
 
@@ -43,19 +44,19 @@ def gradient_shares(
             fitting = ", ".join(other for other in SCORES if "alpha" in SCORES[other].options)
             raise ValueError(f"{name!r} weighs no gradient by alpha; give of these: {fitting}.")
     walk, rows = BlockWalk(model, calibration), []
-    kinds = {name: SCORES[name].gradients for name in scores}
-    keep_model_gradients(walk, kinds.values())
+    methods = {name: ScoreMethod(name) for name in scores}
+    keep_gradients(walk, methods.values())
     for index in range(len(walk.blocks)):
         wanted = blocks is None or index in blocks
-        gradients = {kind: find_gradients(walk, index, kind) for kind in set(kinds.values())} if wanted else {}
+        gradients = {name: find_gradients(walk, index, each) for name, each in methods.items()} if wanted else {}
         statistics = walk.collect_and_advance(index, hessian=False)
         for layer_name, layer in prunable_layers(walk.block(index)).items() if wanted else ():
             own, weight = statistics[layer_name], weight_matrix(layer).float()
             if not own.n_tokens:
                 continue
             place = {"block": index, "layer": f"{index}.{layer_name}", "kind": layer_name.rpartition(".")[2]}
-            for name, kind in kinds.items():
-                own.gradient = gradients[kind][layer_name]
+            for name in scores:
+                own.gradient = gradients[name][layer_name]
                 whole, without = (SCORES[name].function(weight, own, **alpha) for alpha in ({}, {"alpha": 0.0}))
                 rows.append({**place, "score": name, **_differences(whole, without, sparsity)})
     return pd.DataFrame(rows)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from labutils.core.progress import progress
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.gradients import find_gradients, keep_model_gradients
+from labutils.pruning.gradient_passes import find_gradients, keep_gradients
 from labutils.pruning.least_squares import least_squares
 from labutils.pruning.matrices import MatrixMethod, prune_matrix
 from labutils.pruning.patterns import parse_pattern
@@ -72,12 +72,12 @@ def layer_errors(
     if not problems:
         raise ValueError("layer_errors needs at least one sparsity or N:M pattern.")
     walk, unseen = BlockWalk(model, calibration), BlockWalk(model, held_out, prove=False)
-    kinds = {method.gradients for method in asked.values()}
-    keep_model_gradients(walk, kinds)
+    reading = {method.gradients: method for method in asked.values()}  # one of each kind
+    keep_gradients(walk, reading.values())
     rows, n_blocks = [], len(walk.blocks)
     for index in progress(range(n_blocks), description="layer errors", unit="block"):
         wanted = blocks is None or index in blocks
-        gradients = {kind: find_gradients(walk, index, kind) for kind in kinds} if wanted else {}
+        gradients = {kind: find_gradients(walk, index, method) for kind, method in reading.items()} if wanted else {}
         own = walk.collect_and_advance(index, hessian=True)
         other = unseen.collect_and_advance(index, hessian=True)
         for name, layer in prunable_layers(walk.block(index)).items() if wanted else ():

@@ -1,4 +1,7 @@
-"""What one way of pruning does to a model beyond another: which weights it keeps, and how far they move."""
+"""What one way of pruning does to a model beyond another: which weights it keeps, and how far they move.
+
+Movement pruning, a score that comes of training, is another thing: `recovery.prune_while_tuning`.
+"""
 
 import copy
 

@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = attach(
         "allocations": ["Allocation", "register_allocation"],
         "best_masks": ["best_mask", "errors_on_masks"],
         "grid": ["prune_grid"],
+        "inputs": ["CalibrationTexts"],
         "matrices": ["MatrixMethod"],
         "methods": ["Method", "register_method"],
         "pipeline": ["prune"],

@@ -11,7 +11,8 @@ from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.allocations import Budgets
 from labutils.pruning.block_matching import PrunedBlock
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.gradients import find_gradients, keep_model_gradients
+from labutils.pruning.dense_targets import DensePath, dense_target
+from labutils.pruning.gradient_passes import find_gradients, keep_gradients
 from labutils.pruning.matrices import MatrixMethod, MatrixResult, prune_matrix
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import parse_pattern
@@ -32,9 +33,10 @@ def prune_walk(
     rows, permutations = [], {}
     warn_if_scarce(walk, methods, request)
     walk.rewind()
-    keep_model_gradients(walk, [method.gradients for method in methods])
+    path = DensePath(walk) if request.options.target == "dense" else None
+    keep_gradients(walk, methods)
     for index in progress(range(len(walk.blocks)), description=f"prune {request.method.name}", unit="block"):
-        found, orders = prune_block(walk, index, methods[index], budgets, request, errors=errors)
+        found, orders = prune_block(walk, index, methods[index], budgets, request, errors=errors, path=path)
         rows += found
         permutations |= orders
         if request.options.sequential and index + 1 < len(walk.blocks):
@@ -43,13 +45,17 @@ def prune_walk(
 
 
 def prune_block(
-    walk: BlockWalk, index: int, method: MatrixMethod, budgets: Budgets, request: Request, *, errors: bool = True
-) -> tuple[list[dict], dict[str, Tensor]]:
+    walk: BlockWalk, index: int, method: MatrixMethod, budgets: Budgets, request: Request, *, errors: bool = True,
+    path: DensePath | None = None,
+) -> tuple[list[dict], dict[str, Tensor]]:  # fmt: skip
     """Prune the block that the walk has come to; returns the report's rows, and channel orders by layer name.
 
-    Without `errors`, the layers' output errors and shares of ties are left out.
+    Without `errors`, the layers' output errors and shares of ties are left out. With the dense model's `path`, which
+    has come to the same block, its outputs are the target.
     """
     matrices = _BlockMatrices(walk, index, method, budgets, request, errors=errors)
+    if path is not None and (crosses := path.step(index)) and index:  # the first block reads the same in both
+        matrices.crosses = crosses
     if method.of_block is None:
         matrices.prune()
     else:
@@ -79,7 +85,8 @@ class _BlockMatrices:
         self.factors = {}
         if method.needs_factor:
             self.factors = inputs.factors(options.damping, method.precision, inverse=method.needs_inverse)
-        self.gradients = find_gradients(walk, index, method.gradients)
+        self.gradients = find_gradients(walk, index, method)
+        self.crosses: dict[str, Tensor] = {}  # of the dense model's inputs with these, where its outputs are the target
         self.results: dict[str, MatrixResult] = {}
         self.with_errors, self.errors = errors, dict.fromkeys(self.layers, float("nan"))
         self.seconds = dict.fromkeys(self.layers, 0.0)
@@ -103,8 +110,11 @@ class _BlockMatrices:
 
     def _prune(self, name: str, weight: Tensor, own: Statistics, factor: Factor | None) -> None:
         options, started, place = self.request.options, time.perf_counter(), weight_matrix(self.layers[name])
+        target = weight
+        if name in self.crosses:
+            target = dense_target(weight, own.hessian, self.crosses[name], damping=options.damping)
         result = prune_matrix(
-            weight, own, self.method, n_drop=self.budgets[self.index, name], factor=factor,
+            target, own, self.method, n_drop=self.budgets[self.index, name], factor=factor,
             pattern=parse_pattern(self.request.pattern), permute=self.request.permute, block_size=options.block_size,
             group=options.group, ties=self.with_errors,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from labutils.models.modes import eval_mode
 from labutils.models.structure import check_reads_tokens, find_blocks, prunable_layers
 from labutils.models.wrappers import bare_model
 from labutils.pruning.capture import BlockCalls, Call, hidden_of, patched_forwards
-from labutils.pruning.inputs import Calibration, check_calibration
+from labutils.pruning.inputs import Calibration, CalibrationTexts, check_calibration
 from labutils.pruning.output_divergence import read_output
 from labutils.pruning.proof import check_outputs, check_replay
 from labutils.pruning.refusals import check_prunable, check_read
@@ -34,18 +34,21 @@ class BlockWalk:
 
     Attributes:
         blocks: the model's blocks; `prefix` is their name in the model.
-        inputs: the checked calibration.
+        inputs: the checked calibration; of `CalibrationTexts`, the text that the blocks read.
+        general: its general text, checked; None where there is none.
+        gradient_inputs: what gradients of the model's loss are taken on; `inputs` where nothing else was given.
         hidden: per batch, the inputs of the block that comes next.
         calls: per batch and block, the arguments and keywords that the block gets beside its hidden states, once for
             each time that it is applied.
-        gradients: per block those of the dense model's loss, where they were asked for (`gradients`).
+        gradients: per block those of the dense model's loss, by what was asked for (`gradient_passes`).
     """
 
     def __init__(self, model: nn.Module, calibration: Calibration, *, batch_size: int = 8, prove: bool = True):
         """Check the calibration and bring its hidden states to the first block.
 
         Args:
-            calibration: int64 token ids [n, seq_len], or a mapping with `input_ids` and, for padding, `attention_mask`.
+            calibration: int64 token ids [n, seq_len], or a mapping with `input_ids` and, for padding, `attention_mask`;
+                or several of these as `CalibrationTexts`.
             batch_size: sequences that run together; a matter of memory and speed only.
             prove: try out on one sequence that the replay of the blocks is what the model computes; False where that
                 is known, or where the model cannot be run as a whole.
@@ -58,17 +61,27 @@ class BlockWalk:
         """
         self.model: PreTrainedModel = (model := bare_model(model))
         self._kept: dict[int, BlockInputs] = {}
-        self.gradients: list[dict[str, Tensor]] | None = None
+        self.gradients: dict[object, list[dict[str, Tensor]]] = {}
         check_reads_tokens(model)
         self.prefix, self.blocks = find_blocks(model)
         check_prunable(model, self.prefix, self.blocks)
         for index, block in enumerate(self.blocks):
             check_fused_parameters(block, f"{self.prefix}.{index}")
-        self.inputs = check_calibration(calibration, model)
+        self.inputs = self.gradient_inputs = check_calibration(calibration, model)
+        self.general: dict[str, Tensor] | None = None
+        if isinstance(calibration, CalibrationTexts):
+            self._check_texts(calibration)
         self.n_sequences = len(self.inputs["input_ids"])
         self._block_calls = BlockCalls(model, self.prefix, self.blocks)
         self._batch_size, self._prove = batch_size, prove
         self._begin()
+
+    def _check_texts(self, calibration: CalibrationTexts) -> None:
+        """Keep what stands beside the text that the blocks read."""
+        if calibration.general is not None:
+            self.general = check_calibration(calibration.general, self.model)
+        if calibration.gradients is not None:
+            self.gradient_inputs = check_calibration(calibration.gradients, self.model)
 
     def _begin(self) -> None:
         """Embed the calibration and bring its hidden states to the first block."""
@@ -101,10 +114,10 @@ class BlockWalk:
         rows = slice(number * self._batch_size, (number + 1) * self._batch_size)
         return {key: value[rows].to(self.model.device) for key, value in self.inputs.items()}
 
-    def sequences(self) -> Iterator[dict[str, Tensor]]:
-        """The calibration, one sequence at a time, on the model's device."""
-        for row in range(self.n_sequences):
-            yield {key: value[row : row + 1].to(self.model.device) for key, value in self.inputs.items()}
+    def rows_of(self, inputs: dict[str, Tensor], size: int = 1) -> Iterator[dict[str, Tensor]]:
+        """A checked text, so many sequences at a time, on the model's device."""
+        for row in range(0, len(inputs["input_ids"]), size):
+            yield {key: value[row : row + size].to(self.model.device) for key, value in inputs.items()}
 
     def forward(self, inputs: dict[str, Tensor]) -> Any:
         """The model's own forward pass."""
@@ -213,6 +226,11 @@ class BlockWalk:
         """What block `index` makes of any hidden states of a batch; the walk stays."""
         with eval_mode(self.block(index)):
             return self._run(index, batch, hidden)
+
+    def text_tokens(self, batch: int, states: Float[Tensor, "..."]) -> Float[Tensor, "tokens width"]:
+        """What stands at a batch's tokens, in float32, padding left out."""
+        flat, mask = states.reshape(-1, states.shape[-1]).float(), self._masks[batch]
+        return flat if mask is None else flat[mask.reshape(-1)]
 
     def predict(self, hidden: Float[Tensor, "..."], batch: int) -> ModelOutput:
         """The model's output where these states leave its last block; embedding, norm and head are its own."""

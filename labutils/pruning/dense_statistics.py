@@ -11,7 +11,7 @@ from labutils.models.experts import holds_experts
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning import allocation_rules as rules
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.gradients import find_gradients, keep_model_gradients
+from labutils.pruning.gradient_passes import find_gradients, keep_gradients
 from labutils.pruning.importance import wanda_score
 from labutils.pruning.matrices import UNREACHED, MatrixMethod, matrix_score
 from labutils.pruning.reconstruction import factor_hessian
@@ -121,9 +121,9 @@ class DenseStatistics:
     def _scores_of_inputs(self, method: MatrixMethod, standardise: bool, damping: float) -> Iterator[Tensor]:
         """The scores of all matrices of the dense model, in a pass over it."""
         self.walk.rewind()
-        keep_model_gradients(self.walk, [method.gradients])
+        keep_gradients(self.walk, [method])
         for index, block in enumerate(self.walk.blocks):
-            gradients = find_gradients(self.walk, index, method.gradients)
+            gradients = find_gradients(self.walk, index, method)
             statistics = self.walk.collect_and_advance(index, hessian=method.needs_hessian)
             factors = {}
             for name, layer in prunable_layers(block).items():

@@ -1,17 +1,19 @@
-"""Gradients of a block's matrices over the calibration, for scores that read them.
+"""Gradients of a block's matrices over the sequences n of the calibration, for scores that read them.
 
-Two kinds, both root sums or means of squares over the sequences n of the calibration, for every weight:
+Of the model, g_n is the gradient of the mean next-token loss of sequence n, of the model as it is before anything is
+pruned. One backward pass a sequence serves all scores and sparsities, and takes one more copy of the blocks' weights in
+float32 for each sum:
 
-- of the model: √Σ_n g_n², with g_n the gradient of the mean next-token loss of sequence n, of the model as it is before
-  anything is pruned (GBLM-Pruner, arXiv 2311.04902). One backward pass a sequence serves all scores and sparsities, and
-  takes one more copy of the blocks' weights in float32.
-- of the block: √(mean_n G_n²), with G_n the gradient of the norm of the block's own output on sequence n, behind the
-  pruned blocks before it (Wanda++, arXiv 2503.04992). Only one block's gradients are alive at a time.
+- √Σ_n g_n², and Σ_n |g_n| (both of GBLM-Pruner, arXiv 2311.04902);
+- mean_n g_n² (the diagonal of the empirical Fisher information) and mean_n g_n, of a domain's and of general text
+  (GAPrune, arXiv 2509.10844).
+
+Of the block: √(mean_n G_n²), with G_n the gradient of the norm of the block's own output on sequence n, behind the
+pruned blocks before it (Wanda++, arXiv 2503.04992). Only one block's gradients are alive at a time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -29,8 +31,7 @@ from labutils.models.structure import (
 )
 from labutils.pruning.calibration import BlockWalk
 
-Kind = Literal["model", "block"] | None
-Gradients = dict[str, Float[Tensor, "out in"]]  # of a block's matrices, by their name in it
+Gradients = dict[str, Float[Tensor, "*kinds out in"]]  # of a block's matrices, by their name in it
 
 
 def model_gradients(walk: BlockWalk) -> list[Gradients]:
@@ -43,21 +44,57 @@ def model_gradients(walk: BlockWalk) -> list[Gradients]:
     Raises:
         ValueError: the model predicts no next token, or a gradient is not finite; the matrix is named.
     """
+    (sums,), _ = _sums(walk, walk.gradient_inputs, [torch.square])
+    return [{name: total.sqrt_() for name, total in own.items()} for own in sums]
+
+
+def absolute_gradients(walk: BlockWalk) -> list[Gradients]:
+    """Per block, Σ_n |g_n| of every weight; else as `model_gradients`.
+
+    >>> absolute_gradients(BlockWalk(model, tokens))[0]["mlp.down_proj"]
+    """
+    return _sums(walk, walk.gradient_inputs, [torch.abs])[0][0]
+
+
+def gradient_moments(walk: BlockWalk, inputs: dict[str, Tensor]) -> tuple[list[Gradients], list[Gradients]]:
+    """Per block, mean_n g_n² and mean_n g_n over the sequences of a checked text; else as `model_gradients`.
+
+    >>> squares, means = gradient_moments(walk, walk.inputs)
+
+    Raises:
+        ValueError: no sequence has a token to predict.
+    """
+    (squares, means), n_read = _sums(walk, inputs, [torch.square, lambda gradient: gradient])
+    if not n_read:
+        raise ValueError("No sequence has a token to predict, so that there are no gradients. Give longer sequences.")
+    for total in (total for sums in (squares, means) for own in sums for total in own.values()):
+        total /= n_read
+    return squares, means
+
+
+def _sums(
+    walk: BlockWalk, inputs: dict[str, Tensor], terms: Sequence[Callable[[Tensor], Tensor]]
+) -> tuple[list[list[Gradients]], int]:
+    """Of every term of a sequence's gradient its sum over the sequences, per block; and how many had a loss."""
     check_causal(walk.model, "the gradient of its loss")
     layers = [prunable_layers(block) for block in walk.blocks]
-    sums = [_zeros(own) for own in layers]
+    sums = [[_zeros(own) for own in layers] for _ in terms]
     flat = [(place, name, layer) for place, own in enumerate(layers) for name, layer in own.items()]
+    n_read = 0
     with eval_mode(walk.model, gradients=True), gradients_of(walk.model, [layer for *_, layer in flat]) as parameters:
-        for sequence in walk.sequences():
-            loss = _next_token_loss(walk.forward(sequence).logits, sequence)
+        for sequence in walk.rows_of(inputs):
+            loss = next_token_loss(walk.forward(sequence).logits, sequence)
             if loss is None:
                 continue
+            n_read += 1
             found = dict(zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
-            for place, name, layer in flat:
-                _add_square(sums[place][name], layer, found[layer_parameter(layer)])
-    for place, own in enumerate(sums):
-        _check_finite(own, f"{walk.prefix}.{place}")
-    return [{name: total.sqrt_() for name, total in own.items()} for own in sums]
+            for term, own in zip(terms, sums, strict=True):
+                for place, name, layer in flat:
+                    _add(own[place][name], layer, found[layer_parameter(layer)], term)
+    for own in sums:
+        for place, gradients in enumerate(own):
+            check_finite_gradients(gradients, f"{walk.prefix}.{place}")
+    return sums, n_read
 
 
 def block_gradients(walk: BlockWalk, index: int) -> Gradients:
@@ -84,30 +121,9 @@ def block_gradients(walk: BlockWalk, index: int) -> Gradients:
                 grads = torch.autograd.grad(norm, parameters, retain_graph=alive, allow_unused=True)
                 found = dict(zip(parameters, grads, strict=True))
                 for layer_name, layer in layers.items():
-                    _add_square(sums[layer_name], layer, found[layer_parameter(layer)])
-    _check_finite(sums, name)
+                    _add(sums[layer_name], layer, found[layer_parameter(layer)], torch.square)
+    check_finite_gradients(sums, name)
     return {layer_name: (total / walk.n_sequences).sqrt_() for layer_name, total in sums.items()}
-
-
-def keep_model_gradients(walk: BlockWalk, kinds: Iterable[Kind]) -> None:
-    """Before a dense model's first block is pruned: its gradients, where a method reads them, once for a walk."""
-    if walk.gradients is None and "model" in kinds:
-        walk.gradients = model_gradients(walk)
-
-
-def find_gradients(walk: BlockWalk, index: int, kind: Kind) -> Gradients:
-    """The gradients of that kind of the block that the walk has come to; none for most methods.
-
-    Raises:
-        RuntimeError: the model's, which `keep_model_gradients` has not kept.
-    """
-    if kind == "block":
-        return block_gradients(walk, index)
-    if kind is None:
-        return {}
-    if walk.gradients is None:
-        raise RuntimeError("The dense model's gradients are read, and were not kept before it was pruned.")
-    return walk.gradients[index]
 
 
 @contextmanager
@@ -135,14 +151,14 @@ def _zeros(layers: dict[str, Layer]) -> Gradients:
     return {name: torch.zeros_like(weight_matrix(layer), dtype=torch.float32) for name, layer in layers.items()}
 
 
-def _add_square(total: Tensor, layer: Layer, gradient: Tensor | None) -> None:
+def _add(total: Tensor, layer: Layer, gradient: Tensor | None, term: Callable[[Tensor], Tensor]) -> None:
     """In place; what took no part in the output (an expert that was not chosen) adds nothing."""
     if gradient is not None:
-        total += matrix_in(layer, gradient).float().square()
+        total += term(matrix_in(layer, gradient).float())
 
 
-def _next_token_loss(logits: Float[Tensor, "1 length words"], sequence: dict[str, Tensor]) -> Tensor | None:
-    """The mean over the tokens that are no padding; None where there is none to predict."""
+def next_token_loss(logits: Float[Tensor, "n length words"], sequence: dict[str, Tensor]) -> Tensor | None:
+    """The mean over the tokens of some sequences that are no padding; None where there is none to predict."""
     targets, mask = sequence["input_ids"][:, 1:].clone(), sequence.get("attention_mask")
     if mask is not None:
         targets[mask[:, 1:] == 0] = -100
@@ -151,7 +167,8 @@ def _next_token_loss(logits: Float[Tensor, "1 length words"], sequence: dict[str
     return nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), targets.flatten())
 
 
-def _check_finite(found: Gradients, block: str) -> None:
+def check_finite_gradients(found: Gradients, block: str) -> None:
+    """Raises a ValueError naming the first matrix of a block whose gradient is not finite."""
     for name, values in found.items():
         if not all_finite(values):
             raise ValueError(

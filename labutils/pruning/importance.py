@@ -31,17 +31,17 @@ class Score(NamedTuple):
         group: inside which its values compete.
         reads_inputs: whether it looks at what the calibration tokens tell.
         of_package: whether it is the package's own.
-        gradients: which it reads, see `gradients`: of the model's loss, of the norm of the block's output, or none.
+        gradients: which it reads, see `gradient_passes`: of the model's loss, of a block's output's norm, or none.
         choose: for a score that reads the factorised Hessian in the place of norms: what chooses the mask, with the
             arguments of `sparsegpt`, and returns a matrix and the mask. Scores then rank over the whole model only.
-        options: keyword arguments of the function that are options of `prune`: "alpha", "average_inputs".
+        options: keyword arguments of the function that are options of `prune`: "alpha", "average_inputs" …
     """
 
     function: ScoreFunction
     group: Literal["row", "matrix"]
     reads_inputs: bool = True
     of_package: bool = False
-    gradients: Literal["model", "block"] | None = None
+    gradients: Literal["model", "absolute", "mixture", "dual", "block"] | None = None
     choose: Callable[..., tuple[Tensor, Tensor]] | None = None
     options: tuple[str, ...] = ()
 
@@ -102,7 +102,7 @@ def register_score(
     group: Literal["row", "matrix"],
     *,
     reads_inputs: bool = True,
-    gradients: Literal["model", "block"] | None = None,
+    gradients: Literal["model", "absolute", "block"] | None = None,
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """A decorator that makes a score available as a pruning method of that name.
 
@@ -114,16 +114,19 @@ def register_score(
         name: new method name, e.g. "mine"; "mine+ls" then also names the score followed by least squares.
         group: compare scores inside each output row, or over the whole matrix.
         reads_inputs: whether the norms are used; without them no tokens are run, and `norms` may be None.
-        gradients: "model" or "block", for a score that reads gradients: it then gets the matrix's `Statistics` in the
-            place of the norms, with `norms`, `gradient` (out × in) and `n_sequences`.
+        gradients: "model" (√Σ g² over the calibration sequences), "absolute" (Σ |g|) or "block", for a score that reads
+            gradients: it then gets the matrix's `Statistics` in the place of the norms, with `norms`, `gradient`
+            (out × in) and `n_sequences`.
 
     Raises:
         ValueError: the name is taken, or holds a "+"; or gradients of something else.
     """
     if STEP in name or not name:
         raise ValueError(f"{name!r} cannot name a score: {STEP!r} stands between names. Choose another name.")
-    if gradients not in (None, "model", "block") or (gradients and not reads_inputs):
-        raise ValueError(f'gradients={gradients!r} must be None, or "model" or "block" for a score that reads inputs.')
+    if gradients not in (None, "model", "absolute", "block") or (gradients and not reads_inputs):
+        raise ValueError(
+            f'gradients={gradients!r} must be None, or "model", "absolute" or "block" for a score that reads inputs.'
+        )
     SCORES.refuse_taken(name)
 
     def register(function: ScoreFunction) -> ScoreFunction:

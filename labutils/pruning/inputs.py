@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int64
@@ -12,16 +13,44 @@ from transformers import PreTrainedModel
 from labutils.models.positions import context_length, has_learned_positions
 from labutils.models.structure import check_token_ids
 
-Calibration = Tensor | Mapping[str, Tensor]
+Tokens = Tensor | Mapping[str, Tensor]
 
 LOGGER = logging.getLogger("labutils")
+
+
+@dataclass(frozen=True)
+class CalibrationTexts:
+    """A calibration of several texts, taken wherever a calibration is; each part token ids or a mapping, as there.
+
+    >>> lab.prune(model, lab.pruning.CalibrationTexts(domain, general=general), method="d-pruner", sparsity=0.5)
+
+    Attributes:
+        text: what inputs are read on: the domain's text, for scores that mix two.
+        general: general text beside the domain's, for such scores (`d-pruner`, `gaprune`); others pass it over.
+        gradients: what gradients of the model's loss are taken on, where that is not `text` (`gblm`, `pruner-zero` …).
+    """
+
+    text: Tokens
+    general: Tokens | None = None
+    gradients: Tokens | None = None
+
+
+Calibration = Tokens | CalibrationTexts
+
+
+def main_text(calibration: Calibration) -> Tokens:
+    """What a calibration's inputs are read on."""
+    return calibration.text if isinstance(calibration, CalibrationTexts) else calibration
 
 
 def check_calibration(calibration: Calibration, model: PreTrainedModel) -> dict[str, Int64[Tensor, "n seq_len"]]:
     """The calibration as a dictionary of tensors on the CPU, or a ValueError that says what is wrong with it.
 
+    Of `CalibrationTexts` the text on which inputs are read.
+
     Sequences beyond the length that a model with rotary positions was trained on are told of, by the logger.
     """
+    calibration = main_text(calibration)
     inputs = dict(calibration) if isinstance(calibration, Mapping) else {"input_ids": calibration}
     ids = inputs.get("input_ids")
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.dtype != torch.int64:

@@ -46,7 +46,7 @@ class MatrixMethod:
         ranks_by_hessian: whether `scores` reads it as well.
         precision: in which it is factorised.
         reads_inputs: whether calibration tokens enter at all; without them `statistics` may be None.
-        gradients: which its statistics hold: of the "model", of the "block", or none.
+        gradients: which its statistics hold, see `gradient_passes`; of the "block", of the model, or none.
         of_block: what it does with the block once all of its matrices are pruned; None for nothing.
     """
 
@@ -55,7 +55,7 @@ class MatrixMethod:
     ranks_by_hessian = False
     precision = torch.float32
     reads_inputs = True
-    gradients: Literal["model", "block"] | None = None
+    gradients: str | None = None
     of_block: Reconstruction | None = None
 
     @property
@@ -145,7 +145,7 @@ class ScoreMethod(MatrixMethod):
         return SCORES[self.score].reads_inputs or any(step.reads_inputs for step in self.steps)
 
     @property
-    def gradients(self) -> Literal["model", "block"] | None:
+    def gradients(self) -> str | None:
         return SCORES[self.score].gradients
 
     @property

@@ -9,14 +9,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, TypeVar
+from numbers import Real
+from typing import TypeVar
 
 from torch import Tensor
 
 from labutils.core.options import suggest
-from labutils.pruning.allocations import AdaptiveOwl, Allocation, Budgets, DenseModel, Uniform, matrix_budgets
+from labutils.pruning.allocations import Allocation, Budgets, DenseModel, Uniform, matrix_budgets
 from labutils.pruning.dense_statistics import DenseStatistics
-from labutils.pruning.gradient_scores import ALPHA
+from labutils.pruning.dual_importance import GENERAL_STRENGTH, LOSS_SCALE
+from labutils.pruning.gradient_scores import ALPHA, MIXED
 from labutils.pruning.importance import SCORES, STEP
 from labutils.pruning.matrices import MatrixMethod, ScoreMethod, SparseGPT
 from labutils.pruning.prune_options import PruneOptions
@@ -57,10 +59,19 @@ class Method:
 
     def check(self, request: "Request") -> None:
         """Refuse what the method cannot do with a ValueError, before anything runs."""
+        self._check_target(request)
         if not request.options.sequential and self.matrix_method(request.sparsity).runs_block:
             raise ValueError(
                 f"method={self.name!r} runs every block behind the pruned ones before it; sequential=False prunes all "
                 "by what the dense model reads. Leave it out, or choose another method."
+            )
+
+    def _check_target(self, request: "Request") -> None:
+        own = self.matrix_method(request.sparsity)
+        if request.options.target == "dense" and (not own.needs_hessian or own.of_block is not None):
+            raise ValueError(
+                f'target="dense" needs a method that reads Hessians of single matrices, which {self.name!r} does not. '
+                "Leave it out, or choose one such as wanda+ls or sparsegpt."
             )
 
     def plan(self, statistics: DenseStatistics, request: "Request") -> tuple[list[MatrixMethod], Budgets] | None:
@@ -153,28 +164,22 @@ def register_method(name: str) -> Callable[[Kind], Kind]:
 class _ByScore(Method):
     def __init__(self, method: ScoreMethod):
         self.method, self.name, self.reads_inputs = method, method.name, method.reads_inputs
-        self.streamable = method.gradients != "model"
+        self.streamable = method.gradients in STREAMED
 
     def matrix_method(self, sparsity: float) -> MatrixMethod:
         return self.method
 
 
 @dataclass(frozen=True)
-class _ByGradients(Method):
-    """A score that weighs gradients beside the norms of the inputs.
-
-    Attributes:
-        alpha: of the gradient.
-        average_inputs: whether the norms are a mean over sequences; None for what the score's own formula has.
-    """
+class _ByOptions(Method):
+    """A score with options; those that are not at their defaults are handed to its function."""
 
     method: ScoreMethod = field(metadata=NO_OPTION)
-    alpha: float = ALPHA
-    average_inputs: bool | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha < math.inf:
-            raise ValueError(f"alpha={self.alpha!r} must be 0 or more, and finite; at 0 no gradient counts.")
+        for name, value in own_options(self).items():
+            if isinstance(value, Real) and not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r} must be 0 or more, and finite; at 0 what it weighs does not count.")
 
     @property
     def name(self) -> str:
@@ -182,12 +187,47 @@ class _ByGradients(Method):
 
     @property
     def streamable(self) -> bool:
-        return self.method.gradients != "model"
+        return self.method.gradients in STREAMED
 
     def matrix_method(self, sparsity: float) -> MatrixMethod:
-        asked = {"alpha": None if self.alpha == ALPHA else self.alpha, "average_inputs": self.average_inputs}
-        given = tuple((name, value) for name, value in asked.items() if value is not None)
+        usual = {each.name: each.default for each in dataclasses.fields(self)}
+        given = tuple((name, value) for name, value in own_options(self).items() if value != usual[name])
         return dataclasses.replace(self.method, options=given)
+
+
+@dataclass(frozen=True)
+class _ByGradients(_ByOptions):
+    """A score that weighs gradients beside the norms of the inputs.
+
+    Attributes:
+        alpha: of the gradient.
+        average_inputs: whether the norms are a mean over sequences; None for what the score's own formula has.
+    """
+
+    alpha: float = ALPHA
+    average_inputs: bool | None = None
+
+
+@dataclass(frozen=True)
+class _ByDualImportance(_ByOptions):
+    """D-Pruner: the strength of general importance, and what gradients are multiplied by."""
+
+    general_strength: float = GENERAL_STRENGTH
+    loss_scale: float = LOSS_SCALE
+
+
+@dataclass(frozen=True)
+class _ByMixture(_ByOptions):
+    """GAPrune: its β, α and γ, and whether Fisher information is brought to the scale of magnitudes."""
+
+    general_weight: float = MIXED["general_weight"]
+    alignment_weight: float = MIXED["alignment_weight"]
+    magnitude_weight: float = MIXED["magnitude_weight"]
+    normalise: bool = False
+
+
+STREAMED = (None, "block")  # gradients that need no more than one block in memory
+WITH_OPTIONS = {"mixture": _ByMixture, "dual": _ByDualImportance}  # by what a score reads; others weigh by `alpha`
 
 
 def method_kind(name: str) -> Callable[..., Method]:
@@ -202,7 +242,9 @@ def method_kind(name: str) -> Callable[..., Method]:
         method = ScoreMethod(*parse_steps(name))
     except LookupError as error:
         raise LookupError(_explain_unknown(name)) from error
-    return partial(_ByGradients if SCORES[method.score].options else _ByScore, method)
+    if not SCORES[method.score].options:
+        return partial(_ByScore, method)
+    return partial(WITH_OPTIONS.get(method.gradients, _ByGradients), method)
 
 
 def _explain_unknown(name: str) -> str:
@@ -238,40 +280,3 @@ class _SparseGPT(Method):
 
     def matrix_method(self, sparsity: float) -> MatrixMethod:
         return SparseGPT()
-
-
-@register_method("optiprune")
-@dataclass(frozen=True)
-class OptiPrune(Method):
-    """One method below a threshold, another from it on (OptiPrune, COLING 2025).
-
-    Attributes:
-        threshold: τ: below this sparsity `below` prunes, from it on `above`.
-        threshold_on: compare τ with the model's sparsity ("global") or with each block's ("layer").
-        below, above: names of methods.
-    """
-
-    threshold: float = 0.5
-    threshold_on: Literal["global", "layer"] = "global"
-    below: str = "ria"
-    above: str = "sparsegpt"
-
-    default_allocation = AdaptiveOwl
-
-    def __post_init__(self) -> None:
-        if self.threshold_on not in ("global", "layer"):
-            raise ValueError(f'threshold_on={self.threshold_on!r} must be "global" or "layer".')
-        for name in (self.below, self.above):
-            matrix_method(name)
-
-    def matrix_method(self, sparsity: float) -> MatrixMethod:
-        return matrix_method(self.below if sparsity < self.threshold else self.above)
-
-    def block_methods(self, budgets: Budgets, sizes: Tensor, sparsity: float) -> list[MatrixMethod]:
-        if self.threshold_on != "layer":
-            return super().block_methods(budgets, sizes, sparsity)
-        methods = []
-        for index, size in enumerate(sizes.tolist()):
-            share = sum(count for (block, _), count in budgets.items() if block == index) / size
-            methods.append(self.matrix_method(share))
-        return methods

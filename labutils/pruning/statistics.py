@@ -35,8 +35,8 @@ class Statistics:
         n_tokens: tokens seen, without padding; of an expert, those routed to it. 0: nothing is known of the inputs.
         sums: Σ X_tj over all tokens, per input; None where nobody summed them.
         n_sequences: of the calibration.
-        gradient: of one matrix's weights, for scores that read it (`gradients`); matrices that share their inputs then
-            have `Statistics` of their own.
+        gradient: of one matrix's weights, for scores that read it (`gradient_passes`), or several of them stacked;
+            matrices that share their inputs then have `Statistics` of their own.
     """
 
     hessian: Float[Tensor, "in in"] | None
@@ -45,7 +45,7 @@ class Statistics:
     n_tokens: int
     sums: Float[Tensor, "in"] | None = None
     n_sequences: int = 1
-    gradient: Float[Tensor, "out in"] | None = None
+    gradient: Float[Tensor, "*kinds out in"] | None = None
 
     @property
     def variances(self) -> Float[Tensor, "in"]:
@@ -58,7 +58,7 @@ class Statistics:
         hessian = None if self.hessian is None else self.hessian[order][:, order]
         sums = None if self.sums is None else self.sums[order]
         norms, sample = self.norms[order], self.sample[:, order]
-        gradient = None if self.gradient is None else self.gradient[:, order]
+        gradient = None if self.gradient is None else self.gradient[..., order]
         return Statistics(hessian, norms, sample, self.n_tokens, sums, self.n_sequences, gradient)
 
 

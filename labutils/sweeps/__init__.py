@@ -3,8 +3,8 @@
 `losses` sweeps over texts and `tasks` over tasks; `contrasts`, `over_models`, `allocation_claims`, `replication`,
 `regret`, `task_contrasts`, `within_cells`, `variance` and `set_comparison` turn their rows into the numbers that claims
 are judged by, and `effect_figures` and `figures` draw them; `which_method` turns them into advice; `calibration_sets`,
-`calibration_sizes` and `text_vectors` tell what the calibration was, `kept_prunings` keeps rows with the run, and
-`recovery_data` loads what notebook 14 heals with.
+`calibration_sizes` and `text_vectors` tell what the calibration was, `domain_scores` sweeps scores of two texts,
+`kept_prunings` keeps rows with the run, and `recovery_data` loads what notebook 14 heals with.
 
 Imports every room before it but `multilevel`, `claims` and `checkpoints`; of `runner`, where finished runs are kept. A
 new experiment is a function that returns one row per item; a new contrast takes such rows and returns differences or an
@@ -53,6 +53,7 @@ __getattr__, __dir__, __all__ = attach(
             "relative_drops",
             "task_check",
         ],
+        "domain_scores": ["MIXTURES", "mixture_sweep", "mixture_gains"],
         "within_cells": ["within_cell_correlation"],
         "set_comparison": ["leave_one_set_out", "gains_over_sets", "gain_over_best"],
         "variance": ["score_table", "set_effect", "variance_components"],

@@ -1,6 +1,7 @@
 """Calibration sets: where their sequences come from, how diverse and how near to a task they are, how much they matter.
 
-A calibration set is named by one string, parts joined by " + " for a mixture at equal tokens:
+A calibration set is named by one string, parts joined by " + " for a mixture at equal tokens, and a domain's text by
+" & " from the general text beside it, for scores that read two ("lab:biomedical & lab:encyclopedic"):
 
 ``lab:…``, ``file:…``, ``hub:…``
     text, as for `labutils.data.corpora.load_tokens` (train split).
@@ -24,6 +25,7 @@ from labutils.data.sources import short_source
 from labutils.data.tasks import Task, load_task
 from labutils.data.tokens import frame_windows, join_texts, text_room
 from labutils.data.words import Terms
+from labutils.pruning.inputs import Calibration, CalibrationTexts
 from labutils.sweeps.text_vectors import Encoder, diversity, embed_texts, task_similarity
 
 TASK_ITEMS = 1000  # of a task whose items are written on demand
@@ -31,17 +33,24 @@ TASK_ITEMS = 1000  # of a task whose items are written on demand
 
 def load_calibration(
     name: str, tokenizer: PreTrainedTokenizerBase, *, n_sequences: int, seq_len: int, seed: int = 0
-) -> Int64[Tensor, "n_sequences seq_len"]:
-    """The sequences of draw `seed` of a calibration set; see the module's text for names.
+) -> Calibration:
+    """The sequences of draw `seed` of a calibration set (n_sequences × seq_len); see the module's text for names.
 
     >>> load_calibration("lab:review + lab:narrative", tokenizer, n_sequences=16, seq_len=64, seed=1)
 
-    A mixture takes as many sequences from each part, the first parts one more where it does not divide, in the order of
-    the parts.
+    Two texts joined by " & " are `CalibrationTexts`, each of as many sequences. A mixture takes as many sequences from
+    each part, the first parts one more where it does not divide, in the order of the parts.
 
     Raises:
-        ValueError: more parts than sequences, or what the loaders refuse; LookupError: a source that is not found.
+        ValueError: more parts than sequences, more than two texts, or what the loaders refuse; LookupError: a source
+            that is not found.
     """
+    if len(texts := name.split(" & ")) > 1:
+        if len(texts) > 2:
+            raise ValueError(f"{name!r} joins {len(texts)} texts by ' & '; it joins a domain's text and a general one.")
+        sizes = {"n_sequences": n_sequences, "seq_len": seq_len, "seed": seed}
+        domain, general = (load_calibration(text, tokenizer, **sizes) for text in texts)
+        return CalibrationTexts(domain, general=general)
     parts = [part.strip() for part in name.split(" + ")]
     counts = [len(range(start, n_sequences, len(parts))) for start in range(len(parts))]
     if min(counts) == 0:
@@ -71,6 +80,8 @@ def short_calibration(name: str) -> str:
 
     >>> short_calibration("lab:review + lab:narrative")  # "review + narrative"
     """
+    if " & " in name:
+        return " & ".join(map(short_calibration, name.split(" & ")))
     parts = [short_source(part.strip().removeprefix("task:")) for part in name.split(" + ")]
     if len(parts) > 2:
         return f"mixture of {len(parts)}"
@@ -83,7 +94,7 @@ def calibration_sources(names: Iterable[str]) -> list[str]:
 
     >>> calibration_sources(["lab:review + task:lab:qa/birthplaces", "random"])
     """
-    parts = [part.strip().removeprefix("task:") for name in names for part in name.split(" + ")]
+    parts = [part.strip().removeprefix("task:") for name in names for part in name.replace(" & ", " + ").split(" + ")]
     return [part for part in dict.fromkeys(parts) if part != "random"]
 
 

@@ -24,6 +24,7 @@ from labutils.models.modes import eval_mode
 from labutils.models.structure import find_blocks, is_causal
 from labutils.pruning.calibration import Calibration
 from labutils.pruning.grid import Evaluate, run_requests
+from labutils.pruning.inputs import CalibrationTexts
 from labutils.pruning.methods import Request
 from labutils.pruning.requests import has_own_registrations
 from labutils.runner.finished_runs import FinishedRuns
@@ -133,6 +134,9 @@ def _output_hash(model: PreTrainedModel) -> str:
 
 
 def _fingerprint(calibration: Calibration) -> str:
+    if isinstance(calibration, CalibrationTexts):
+        texts = {name: own for name, own in vars(calibration).items() if own is not None}
+        return hash_json({name: _fingerprint(own) for name, own in texts.items()})
     tensors = dict(calibration) if isinstance(calibration, Mapping) else {"input_ids": calibration}
     return hash_tensors(tensors)
 

@@ -164,7 +164,7 @@ def test_how_much_of_a_score_is_gradient(tiny_llama: nn.Module, tokens: torch.Te
     kept = [np.argsort(score, axis=1)[:, 12:] for score in scores[:2]]  # half of 24 inputs
     new = sum(len(set(w) - set(g)) for g, w in zip(*kept, strict=True))
     assert row["other"] == pytest.approx(new / (16 * 12))
-    with pytest.raises(ValueError, match="give of these: gblm, rgs"):
+    with pytest.raises(ValueError, match="give of these: gblm, gblm-l1, rgs"):
         gradient_shares(tiny_llama, tokens, scores=["wanda"])
 
 

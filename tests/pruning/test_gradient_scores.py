@@ -15,8 +15,9 @@ from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning import matrix_method
 from labutils.pruning.block_matching import PrunedBlock, block_error, match_block, optimise_regionally
 from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.gradient_passes import find_gradients
 from labutils.pruning.gradient_scores import gblm_score, pruner_zero_score, regional_score
-from labutils.pruning.gradients import block_gradients, find_gradients, model_gradients
+from labutils.pruning.gradients import block_gradients, model_gradients
 from labutils.pruning.importance import SCORES
 from labutils.pruning.matrices import prune_matrix
 from labutils.pruning.reconstruction import factor_hessian
@@ -75,7 +76,7 @@ def test_the_weight_of_gradients_is_an_option(tiny_llama: nn.Module, tokens: tor
             lab.prune(tiny_llama, tokens, method="gblm", sparsity=0.5, alpha=wrong)
     with pytest.raises(ValueError, match="must be True, False"):
         lab.prune(tiny_llama, tokens, method="gblm", sparsity=0.5, average_inputs="both")
-    with pytest.raises(ValueError, match="option of score 'gblm' and score 'rgs'"):
+    with pytest.raises(ValueError, match="option of score 'gblm' and score 'gblm-l1' and score 'rgs'"):
         lab.prune(tiny_llama, tokens, method="wanda", sparsity=0.5, alpha=1.0)
     table = lab.pruning.list_methods().set_index("name")["options"]
     assert table["gblm"] == "alpha, average_inputs" and table["pruner-zero"] == ""
@@ -151,10 +152,10 @@ def test_what_has_no_loss_is_refused(tiny_llama: nn.Module, tokens: torch.Tensor
     tiny_llama.save_pretrained(tmp_path / "dense")
     with pytest.raises(ValueError, match="from disk to disk"):
         lab.prune_checkpoint(tmp_path / "dense", tmp_path / "pruned", tokens, method="gblm+ls", sparsity=0.5)
-    with pytest.raises(ValueError, match='must be None, or "model" or "block"'):
+    with pytest.raises(ValueError, match='must be None, or "model", "absolute" or "block"'):
         lab.register_score("mine", "row", reads_inputs=False, gradients="model")
     with pytest.raises(RuntimeError, match="not kept"):
-        find_gradients(BlockWalk(tiny_llama, tokens), 0, "model")
+        find_gradients(BlockWalk(tiny_llama, tokens), 0, matrix_method("gblm"))
 
 
 def test_weights_that_overflow_are_named_and_the_model_stays(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:

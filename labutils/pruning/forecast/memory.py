@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from labutils.pruning.dual_importance import BATCH as DUAL_BATCH
 from labutils.pruning.forecast.plan import Plan
 from labutils.pruning.statistics import SAMPLE_TOKENS
 
@@ -9,6 +10,7 @@ FLOAT = 4  # bytes of the float32 in which statistics are kept
 FACTOR_COPIES = 4  # of a Hessian while it is factorised: damped, turned round, its factor, and the factor's inverse
 UPDATE_COPIES = 3.25  # of a matrix in float32 while it is updated: columns, result, what leaves a block, and masks
 SCORE_COPIES = 3  # of a matrix in float32 while it is scored and cut
+KEPT_GRADIENTS = {"model": 1, "absolute": 1, "mixture": 3, "dual": 1}  # copies of all blocks' weights, in float32
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
         "measure": costs.peak + int(4 * FLOAT * plan.n_read * max(plan.vocabulary, plan.width)),
     }
     beside = copied if on_cpu else 0
-    of_model = costs.weights * plan.n_blocks * FLOAT if plan.method.gradients == "model" else 0
-    throughout = plan.parameter_bytes + beside + calls + kept + gap + of_model
+    of_model = KEPT_GRADIENTS.get(plan.method.gradients, 0) * costs.weights * plan.n_blocks * FLOAT
+    path = hidden + _statistics(plan) if plan.options.target == "dense" else 0
+    throughout = plan.parameter_bytes + beside + path + calls + kept + gap + of_model
     stages = {stage: throughout + working[stage] for stage in plan.stages}
     parts = {
         "model": plan.parameter_bytes, "weights put back after a failure": beside, "hidden states": kept,
@@ -95,8 +98,13 @@ def _gradients(plan: Plan) -> int:
     """While they are found: the sums over sequences, the gradients of one, and what its pass has kept."""
     if plan.method.gradients is None:
         return 0
-    blocks = plan.n_blocks if plan.method.gradients == "model" else 1
-    return blocks * (plan.costs.weights * (FLOAT + plan.dtype.itemsize) + plan.costs.peak)
+    blocks = 1 if plan.method.gradients == "block" else plan.n_blocks
+    own = blocks * (plan.costs.weights * (FLOAT + plan.dtype.itemsize) + plan.costs.peak)
+    if plan.method.gradients == "mixture":  # squares and means of two texts, from which the three that stay are made
+        own += blocks * plan.costs.weights * 3 * FLOAT
+    if plan.method.gradients == "dual":  # all weights' copies and gradients, general importance, and a batch of 8
+        own += 2 * plan.parameter_bytes + blocks * plan.costs.weights * FLOAT + (DUAL_BATCH - 1) * plan.costs.peak
+    return own
 
 
 def _matching(plan: Plan) -> int:

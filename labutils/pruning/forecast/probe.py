@@ -89,7 +89,8 @@ def measure_pruning(method: MatrixMethod, device: torch.device, group: str | Non
     factor = factor_hessian(hessian.to(method.precision)) if method.needs_factor else None
 
     def prune(weight: Tensor) -> None:
-        known = replace(own, gradient=weight.abs()) if method.gradients else own
+        gradient = torch.stack([weight.abs()] * 3) if method.gradients == "mixture" else weight.abs()
+        known = replace(own, gradient=gradient) if method.gradients else own
         result = prune_matrix(weight, known, method, n_drop=weight.numel() // 2, factor=factor, group=group)
         weight.clone().copy_(result.weight)
         count_zeros(result.weight)

@@ -27,6 +27,7 @@ from labutils.pruning.forecast.plan import Plan
 from labutils.pruning.forecast.probe import measure_pruning, measure_speed
 from labutils.pruning.forecast.seconds import beginning_seconds, stage_seconds
 from labutils.pruning.forecast.trace import trace_block
+from labutils.pruning.inputs import main_text
 from labutils.pruning.methods import Request
 from labutils.pruning.requests import AllocationName, Whole, make_request
 
@@ -106,6 +107,7 @@ def forecast(
 
 def calibration_shape(calibration: Calibration | Sequence[int]) -> tuple[int, ...]:
     """Sequences and their length, of token ids or of a mapping that holds them; a shape is returned as it is."""
+    calibration = main_text(calibration)
     tokens = calibration["input_ids"] if isinstance(calibration, Mapping) else calibration
     return tuple(tokens.shape if isinstance(tokens, torch.Tensor) else tokens)
 

@@ -1,5 +1,6 @@
 """The time of each stage of a pruning: the work of all blocks, in units whose rates were measured on the machine."""
 
+from labutils.pruning.dual_importance import EPOCHS as DUAL_EPOCHS
 from labutils.pruning.forecast.plan import Plan
 from labutils.pruning.forecast.probe import PruningSpeed, Speed
 from labutils.pruning.selection import PROBE_COST
@@ -12,12 +13,13 @@ BACKWARD = 2.0  # passes forward that take as long as one backward
 
 def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed, *, errors: bool = True) -> dict[str, float]:
     """Seconds of every stage that the plan has; without `errors`, as in a grid, no layer's output error is found."""
+    dense_path = plan.options.target == "dense"  # both models' blocks run once more, before they are pruned
     found = {
         "allocate": _allocate(plan, speed),
         "collect": _collect(plan, speed) * plan.n_walks,
         "factorise": _factorise(plan, speed) * plan.n_walks,
         "prune": (_prune(plan, speed, pruning, errors) + _descend(plan, speed)) * plan.n_walks,
-        "advance": _run(plan, speed) * (plan.n_blocks - 1) * plan.n_walks,
+        "advance": _run(plan, speed) * (plan.n_blocks - 1 + 2 * plan.n_blocks * dense_path) * plan.n_walks,
         "measure": _measure(plan, speed),
     }
     return {stage: found[stage] for stage in plan.stages}
@@ -57,7 +59,8 @@ def _collect(plan: Plan, speed: Speed) -> float:
 
 def _gradient_passes(plan: Plan) -> float:
     """Passes with gradients over the calibration: a block goes back through a whole batch for each sequence of it."""
-    backward = {None: 0.0, "model": 1.0, "block": float(plan.options.batch_size)}
+    backward = {None: 0.0, "model": 1.0, "absolute": 1.0, "mixture": 2.0, "dual": float(DUAL_EPOCHS)}
+    backward["block"] = float(plan.options.batch_size)
     return backward[plan.method.gradients]
 
 
