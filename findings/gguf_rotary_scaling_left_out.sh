@@ -2,18 +2,18 @@
 # A GGUF file says how its rotary positions are scaled; transformers loads the model without any scaling.
 #
 # Versions: transformers 5.23.0, gguf 0.19.0, with accelerate 1.15.0, torch 2.13.0 (CPU), numpy 2.4.6.
-# Expected: the documentation offers `from_pretrained(..., gguf_file=...)` for Llama files among others, to be trained or
-#   used as any model. The format's specification keeps the scaling in the file: the keys `llama.rope.scaling.type`
+# Expected: the documentation offers `from_pretrained(..., gguf_file=...)` for Llama files among others, to be trained
+#   or used as any model. The format's specification keeps the scaling in the file: the keys `llama.rope.scaling.type`
 #   ("linear" or "yarn"), `.factor` and `.original_context_length`; for Llama 3.1 to 3.3, llama.cpp's converter writes
 #   the tensor `rope_freqs.weight`, by which each rotary frequency is divided. transformers has all three kinds
 #   ("linear", "yarn", "llama3"). So a model in 32-bit floats comes back from its file with the logits it had.
-# Seen: true without scaling. With any of the three, the loaded configuration says `rope_type` "default", all weights are
-#   equal bit for bit, and the logits are exactly those of the model without scaling. Nothing tells: no key is reported
-#   as missing or unexpected, not even the tensor, and no warning names positions. In ten small random Llamas that read
-#   200 tokens, fewer than the context before scaling, another next token is the likeliest at 68 % (Llama 3.1), 90 %
-#   (linear) and 87 % (YaRN) of the positions; large random weights make that much of it.
-# Hurts: whoever prunes, explains or scores Llama 3.1 or a long-context model from its GGUF file, or compares it with the
-#   same model from safetensors: the difference looks like one of the quantisation.
+# Seen: true without scaling. With any of the three, the loaded configuration says `rope_type` "default", all weights
+#   are equal bit for bit, and the logits are exactly those of the model without scaling. Nothing tells: no key is
+#   reported as missing or unexpected, not even the tensor, and no warning names positions. In ten small random Llamas
+#   that read 200 tokens, fewer than the context before scaling, another next token is the likeliest at 68 % (Llama
+#   3.1), 90 % (linear) and 87 % (YaRN) of the positions; large random weights make that much of it.
+# Hurts: whoever prunes, explains or scores Llama 3.1 or a long-context model from its GGUF file, or compares it with
+#   the same model from safetensors: the difference looks like one of the quantisation.
 set -euo pipefail
 export OMP_NUM_THREADS=1
 folder=$(mktemp -d)
