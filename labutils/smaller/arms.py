@@ -24,7 +24,7 @@ class Made(NamedTuple):
     removed_share: float
 
 
-Arm = Callable[[PreTrainedModel, Tensor, float], Made]  # a number of blocks, whole where blocks or sublayers go
+Arm = Callable[[PreTrainedModel, Tensor, int | float], Made]  # a number of blocks, whole where blocks or sublayers go
 
 
 def _blocks(method: str, **options: object) -> Arm:
@@ -32,7 +32,7 @@ def _blocks(method: str, **options: object) -> Arm:
 
 
 def _neurons(method: str, **options: object) -> Arm:
-    def make(model: PreTrainedModel, tokens: Tensor, n: float) -> Made:
+    def make(model: PreTrainedModel, tokens: Tensor, n: int | float) -> Made:
         return _made(shrink(model, tokens, share=n / len(find_blocks(model)[1]), method=method, **options))
 
     return make
@@ -153,7 +153,7 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def make_smaller(arm: str, model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], n_blocks: float) -> Made:
+def make_smaller(arm: str, model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"], n_blocks: int | float) -> Made:
     """A model that is smaller by as many parameters as `n_blocks` of its blocks have, made in the way of an arm.
 
     >>> make_smaller("FLAP", model, tokens, 2).removed_share

@@ -38,7 +38,7 @@ class Swept(NamedTuple):
 
 
 def sweep_smaller(
-    name: str, loaded: Loaded, texts: Sequence[str], *, arms: Sequence[str], n_blocks: Sequence[float],
+    name: str, loaded: Loaded, texts: Sequence[str], *, arms: Sequence[str], n_blocks: Sequence[int | float],
     n_draws: int, n_calibration: int, n_items: int, seq_len: int, seed: int = 0,
 ) -> Swept:  # fmt: skip
     """The losses of a model made smaller in several ways, by the parameters of so many blocks.
@@ -88,7 +88,7 @@ def sweep_smaller(
     return Swept(rows[~left_out].drop(columns="skipped"), rows.loc[left_out, columns])
 
 
-def _one(model: PreTrainedModel, arm: str, tokens: torch.Tensor, n: float, windows: torch.Tensor) -> pd.DataFrame:
+def _one(model: PreTrainedModel, arm: str, tokens: torch.Tensor, n: int | float, windows: torch.Tensor) -> pd.DataFrame:
     """The rows of one arm; or a single one with the reason why there is none."""
     try:
         made = make_smaller(arm, model, tokens, n)

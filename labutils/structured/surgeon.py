@@ -130,22 +130,24 @@ class _Surgeon:
     def shoot(self, calibration: Calibration, removed: Removed, budget: float, batch_size: int) -> Removed:
         """Read the curvature, choose what else goes until so many parameters are gone, and change what stays."""
         factors = layer_factors(self.model, calibration, self._layers, batch_size=batch_size)
-        parts, ranks = {}, {}
+        ranks = {}
         for key, own in self.scores.items():
-            gone = torch.tensor(removed[key], dtype=torch.int64)
-            alive = torch.tensor([unit for unit in range(len(own)) if unit not in set(removed[key])])
-            parts[key] = {name: self._part(key[0], name, alive, each) for name, each in factors[key[0]].items()}
-            own[alive] = sum(_costs(part) for part in parts[key].values())
+            alive = self._alive(key, removed)
+            own[alive] = sum(_costs(self._part(key[0], name, alive, each)) for name, each in factors[key[0]].items())
             ranks[key] = own.clone()
-            ranks[key][gone] = float("-inf")
+            ranks[key][torch.tensor(removed[key], dtype=torch.int64)] = float("-inf")
         chosen = overall(ranks, self.unit_costs, budget)
-        for key, own in parts.items():
-            alive = [unit for unit in range(len(self.scores[key])) if unit not in set(removed[key])]
-            going = torch.tensor([place for place, unit in enumerate(alive) if unit in set(chosen[key])])
-            if len(going):
-                for name, part in own.items():
-                    self._operate(key[0], name, part, part.units[going])
+        for key in self.scores:
+            alive = self._alive(key, removed)
+            going = torch.isin(alive, torch.tensor(chosen[key], dtype=torch.int64))
+            for name, each in factors[key[0]].items() if going.any() else ():
+                part = self._part(key[0], name, alive, each)  # anew: all inverses at once would not fit into memory
+                self._operate(key[0], name, part, part.units[going])
         return chosen
+
+    def _alive(self, key: Key, removed: Removed) -> Int64[Tensor, " alive"]:
+        units = torch.arange(len(self.scores[key]))
+        return units[~torch.isin(units, torch.tensor(removed[key], dtype=torch.int64))]
 
     def _part(self, index: int, name: str, alive: Int64[Tensor, " alive"], factors: Factors) -> _Part:
         whole, of_makers = _with_bias(self._layers[index][name]), self._rows[index]
