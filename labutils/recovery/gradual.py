@@ -44,6 +44,7 @@ def prune_while_tuning(
         lab.recovery.prune_while_tuning(model, tokens, score="movement", sparsity=0.7, steps=300)
 
     Every block matrix gets the same sparsity. The mask is chosen anew at every step, so a weight may come back.
+    Movement masks nothing at the first step, before which all its scores are zero.
 
     Args:
         score: "movement" or "magnitude"; what is largest is kept.
@@ -111,6 +112,7 @@ class _Run:
         self.others = [one for one in model.parameters() if id(one) not in own]
         self.hidden, self.rest = map(_copies, (shown, self.others))
         self.text = choose_loss("text", None)
+        self.scored = score != "movement"  # whether there is anything to choose by: movement has none before a gradient
 
     def trained(self) -> list[nn.Parameter]:
         return [*self.hidden, *self.rest]
@@ -126,7 +128,7 @@ class _Run:
             parameter.copy_(weights)
 
     def step(self, batch: Tensor, optimizer: torch.optim.Optimizer, share: float, rate: float) -> float:
-        self.show_masked(share)
+        self.show_masked(share if self.scored else 0.0)
         for parameter in self.model.parameters():
             parameter.grad = None
         loss = self.text(self.model, batch.to(self.shown[0].device))
@@ -140,6 +142,7 @@ class _Run:
             weights.grad = None if parameter.grad is None else parameter.grad.float()
         nn.utils.clip_grad_norm_(self.trained(), CLIP_NORM)
         optimizer.step()
+        self.scored = True
         return loss.item()
 
 

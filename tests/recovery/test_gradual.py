@@ -55,6 +55,18 @@ def test_movement_is_the_sum_of_gradient_times_weight(tiny_llama: nn.Module) -> 
     assert (shown[0] == 0).sum() == shown[0].numel() // 2
 
 
+@pytest.mark.parametrize("score", ["movement", "magnitude"])
+def test_movement_masks_nothing_before_it_has_a_score(score: str, tiny_llama: nn.Module) -> None:
+    """Three steps begin with a sparsity above zero; ties of scores that are all zero would take whole rows."""
+    assert growing_share(1, 3, 0.8) > 0.3
+    with torch.no_grad():
+        batch = TOKENS[torch.randperm(12, generator=torch.Generator().manual_seed(0))[:4]]
+        dense = tiny_llama(batch, labels=batch).loss.item()
+    done = prune_while_tuning(tiny_llama, TOKENS, score=score, sparsity=0.8, steps=3, learning_rate=1e-3, batch_size=4)
+    assert (done.losses[0] == pytest.approx(dense, rel=1e-5)) == (score == "movement")
+    assert (tiny_llama.model.layers[0].mlp.up_proj.weight == 0).float().mean() == pytest.approx(0.8, abs=0.01)
+
+
 def test_sixteen_bits_learn_behind_copies_of_thirty_two(tiny_llama: nn.Module) -> None:
     model = tiny_llama.to(torch.bfloat16)
     prune_while_tuning(model, TOKENS, score="magnitude", sparsity=0.5, steps=40, learning_rate=1e-3, batch_size=4)
