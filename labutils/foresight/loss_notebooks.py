@@ -11,6 +11,7 @@ from labutils.sweeps.domain_scores import MIXTURES
 
 TUNING_BATCH = 8  # sequences of a step of `tune_lora`
 CLAIMED = 0.5  # the sparsity at which notebook 12 judges scores
+UNSEEN = ("lab-llama-general", "lab-opt")  # on which nothing in notebook 12 was chosen
 TRIED_MIXTURES: tuple[tuple[str, dict], ...] = (
     ("d-pruner", {}), ("gaprune", {}), ("d-pruner", {"general_strength": 1e3}), ("d-pruner", {"general_strength": 1e7}),
     ("gaprune", {"normalise": True}),
@@ -164,6 +165,10 @@ def plan_best_possible(parameters: Parameters) -> StudyWork:
             )
         passes = (Pass(_once(p, _evaluated(p["texts"]))), Pass(layers, 3 * p["n_layer_draws"] + 3))
         works.append(Work(model_of(p, name), tuple(sweeps), singles, passes, loads=1 if number == 0 else 8, copies=1))
+    for name in UNSEEN if p["models"][0].startswith("lab-") else ():  # what `optiprune-auto` might take
+        arms, asked = ["sparsegpt/owl", "wanda+ls/owl", "alps/owl", "optiprune-auto"], [max(p["sparsities"])]
+        sweeps = loss_sweeps(p, ["lab:narrative", "lab:review"], arms, asked, p["n_calibration"], **own)
+        works.append(Work(model_of(p, name), tuple(sweeps), (), (), loads=1, copies=1))
     return StudyWork(tuple(works), rough="layers by themselves are not in it")
 
 
