@@ -72,7 +72,7 @@ def _smaller(run: Path, study: Study) -> dict[str, int]:
     made = sum("sweep" in key or "answers" in key for key in keys.values())
     profiles = [path.with_suffix("") / "rows.parquet" for path, key in keys.items() if "yardstick" in key]
     skipped = sum(1 + pd.read_parquet(path)["block"].nunique() for path in profiles)
-    dense = len(p["models"]) * (1 + len(p["question_tasks"]))
+    dense = len(p["models"]) * (2 + len(p["question_tasks"]))
     timed = 2 * len(p["n_blocks"]) * len(p["models"])
     return {"evaluations": made + skipped + dense, "prunings": made + timed}
 

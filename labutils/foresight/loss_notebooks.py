@@ -4,7 +4,18 @@ from collections.abc import Sequence
 
 from labutils.data.sources import split_pair
 from labutils.foresight.readings import Items, Windows
-from labutils.foresight.work import Parameters, Pass, Single, StudyWork, Sweep, Work, draws_of, model_of, requests_of
+from labutils.foresight.work import (
+    Parameters,
+    Pass,
+    Single,
+    StudyWork,
+    Sweep,
+    Training,
+    Work,
+    draws_of,
+    model_of,
+    requests_of,
+)
 from labutils.pruning.allocations import AdaptiveOwl
 from labutils.pruning.requests import make_request
 from labutils.sweeps.domain_scores import MIXTURES
@@ -192,16 +203,18 @@ def plan_any_model(parameters: Parameters) -> StudyWork:
     """10: prune, check, save, prune from disk to disk, tune."""
     p = parameters
     prunings = Single(_request(p["method"], p["sparsity"]), (p["n_calibration"], p["seq_len"]), 2)
-    tuned = Windows((p["source"],), TUNING_BATCH, p["seq_len"], p["seed"])
     calibration = Windows((p["source"],), p["n_calibration"], p["seq_len"], p["seed"])
     passes = [
         Pass(_once(p, [p["source"]]), 4),  # checked; dense, pruned and tuned
         Pass(calibration, 2),  # the saved model's losses beside those in memory
-        Pass(tuned, p["tuning_steps"], gradients=True),
     ]
     if p["task"]:  # three models, scored here and from outside, which reads every choice with its prompt
         passes.append(Pass(Items((p["task"],), p["n_items"], p["seed"]), 9))
-    work = Work(model_of(p), (), (prunings,), tuple(passes), loads=4, copies=3, saved=SAVED_FORMS)
+    tuned = Training(p["tuning_steps"], TUNING_BATCH, p["seq_len"], "adapters", in_parts=True)
+    # Beside the model: pruned, loaded from its folder, pruned from disk to disk, tuned.
+    work = Work(
+        model_of(p), (), (prunings,), tuple(passes), loads=4, copies=4, saved=SAVED_FORMS, trainings=(tuned,)
+    )  # fmt: skip
     return StudyWork((work,), rough="tuning and the check from outside are rough")
 
 

@@ -24,6 +24,8 @@ def cost_made(meter: Meter, made: Made) -> Cost:
     sizes = range(1, total // 2 + 1) if made.n_blocks is None else [_as_number(made.n_blocks, total)]
     cost = Cost(peak=2 * meter.weight_bytes + meter.reading_memory())
     for n in sizes:
+        if n in made.without:
+            continue
         seconds = making_seconds(meter, made.arm, n, made.shape)
         if made.reading is not None:
             seconds += meter.read_seconds(made.reading) * (1 - n / total)

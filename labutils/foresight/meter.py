@@ -22,6 +22,7 @@ from labutils.pruning.forecast.probe import clocked, measure_pruning, measure_sp
 from labutils.pruning.forecast.request import plan_request
 from labutils.pruning.forecast.seconds import beginning_seconds, stage_seconds
 from labutils.pruning.methods import Request
+from labutils.training.parts_of_batches import KEPT_AT_ONCE
 from labutils.yardsticks.divergence import TOP
 
 PROBE_TOKENS, PROBE_LENGTH = 256, 128  # of a timed pass
@@ -104,9 +105,16 @@ class Meter:
         return self.count_steps(asked) * one
 
     def training_memory(self, asked: Training) -> int:
-        """Bytes beside the model: what a batch keeps for the way back, gradients, the optimizer's state, a way back."""
+        """Bytes beside the model: what a batch keeps for the way back, gradients, the optimizer's state, a copy.
+
+        On a CPU what is kept counts twice: between tensors that stay, the C library cannot give back what others leave.
+        """
         rates = self.step_rates(asked.part)
-        return round(asked.rows * asked.length * rates.kept + rates.parameters * STATE + self.weight_bytes)
+        row, rows = asked.length * rates.kept, asked.rows
+        if asked.in_parts:
+            rows = max(1, min(rows, int(KEPT_AT_ONCE // max(1.0, row))))
+        gaps = 2 if self.model.device.type == "cpu" else 1
+        return round(gaps * rows * row + rates.parameters * STATE + self.weight_bytes)
 
     @property
     def walk_rate(self) -> float:

@@ -6,6 +6,7 @@ from labutils.foresight.readings import Items, Windows, Written
 from labutils.foresight.work import Made, Parameters, Pass, StudyWork, Work, model_of
 
 STEM = "13_smaller_for_real"
+LONGEST = "angular"  # how blocks are dropped up to half of them
 TIMED_TOKENS = 16  # that are written for the times
 
 
@@ -19,9 +20,11 @@ def plan_smaller(parameters: Parameters) -> StudyWork:
     asked = [Items((task,), p["n_questions"], p["seed"]) for task in p["question_tasks"]]
     sizes = p["n_blocks"]
     made = [Made(arm, n, shape, p["n_draws"], windows) for n in sizes for arm in arms]
-    made += [Made("angular", None, shape, p["n_draws"], task) for task in asked]
+    made += [Made(LONGEST, None, shape, p["n_draws"], task) for task in asked]
+    in_sweep = tuple(sizes) if LONGEST in arms else ()
+    made += [Made(LONGEST, None, shape, p["n_draws"], windows, in_sweep)]  # up to half, how far the loss stays alike
     made += [Made(arm, n, shape) for n in sizes for arm in ways]
-    passes = [Pass(windows, evaluates=True), *(Pass(task, evaluates=True) for task in asked)]
+    passes = [Pass(windows, 2, evaluates=True), *(Pass(task, evaluates=True) for task in asked)]
     questions = Items((p["yardstick_task"],), p["n_questions"], p["seed"])
     for yardstick in (windows, windows, questions, questions):  # loss, copying, choices, greedy answers
         passes += [Pass(yardstick, evaluates=True), Pass(yardstick, each_block=True, evaluates=True)]

@@ -80,6 +80,7 @@ class Made:
         arm: of `labutils.smaller.ARMS`, or a stage of `labutils.recovery`: "choose neurons", "choose blocks".
         n_blocks: whose parameters go, None: every number up to half of the model's; a share is of its blocks.
         shape: of the calibration.
+        without: numbers of blocks whose rows are kept already.
     """
 
     arm: str
@@ -87,6 +88,7 @@ class Made:
     shape: Shape
     times: int = 1
     reading: Reading | None = None
+    without: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Training:
         rows, length: of a batch.
         part: what is trained: "all", "adapters" or "few" (biases and norms).
         taught: whether the dense model reads every batch too.
+        in_parts: whether a batch is cut where it keeps too much for the way back, as `tune_lora` does.
     """
 
     steps: "int | Reading"
@@ -106,6 +109,7 @@ class Training:
     part: str = "all"
     times: int = 1
     taught: bool = False
+    in_parts: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ def test_of_the_labs_own_models_nothing_is_worked_out_unless_asked(asked, tmp_pa
 
 
 def test_notebooks_without_a_forecast_are_not_asked_about(asked, tmp_path):
-    assert command.tell_run(plan("99_ledger"), tmp_path) == [] and asked == []
-    assert command.tell_run(plan("99_ledger"), tmp_path, always=True) == ["forecast: there is none of 99_ledger"]
+    assert command.tell_run(plan("11_cost"), tmp_path) == [] and asked == []
+    assert command.tell_run(plan("11_cost"), tmp_path, always=True) == ["forecast: there is none of 11_cost"]
 
 
 def test_notebooks_come_in_the_order_in_which_they_run(asked, tmp_path):

@@ -9,6 +9,7 @@ from foresight_meter import Counting
 
 import labutils as lab
 from labutils.core import paths
+from labutils.foresight import meter as meter_module
 from labutils.foresight.costing import cost_work
 from labutils.foresight.declared import read_declared
 from labutils.foresight.healing_notebook import count_trials, jobs_of, plan_healing, stages_done
@@ -130,6 +131,16 @@ def test_steps_take_as_long_as_foreseen(part, trained, meter) -> None:
     seconds = time.process_time() - started
     foreseen = meter.training_seconds(Training(6, 8, 128, part))
     assert seconds / 3.5 < foreseen < 2.5 * seconds, (foreseen, seconds)
+
+
+def test_a_batch_in_parts_keeps_less(meter, monkeypatch) -> None:
+    whole, parts = (Training(1, 8, 128, "adapters", in_parts=each) for each in (False, True))
+    assert meter.training_memory(parts) == meter.training_memory(whole)  # which fits
+    row = meter.training_memory(Training(1, 2, 128, "adapters")) - meter.training_memory(
+        Training(1, 1, 128, "adapters")
+    )
+    monkeypatch.setattr(meter_module, "KEPT_AT_ONCE", 1)
+    assert meter.training_memory(whole) - meter.training_memory(parts) == pytest.approx(7 * row, rel=1e-3)
 
 
 def test_searches_cost_more_than_walks_and_walks_more_than_nothing(meter) -> None:
