@@ -114,7 +114,7 @@ def lost_figure(lost: pd.DataFrame, *, title: str) -> Figure:
     ways = list(dict.fromkeys(lost["method"])) or ["nothing to show: no task above chance"]
     figure, axes = plt.subplots(1, len(ways), figsize=(1.4 + 3.3 * len(ways), 3.8), sharey=True, squeeze=False)
     for axis, way in zip(axes[0], ways, strict=True):
-        part = lost[lost["method"] == way].assign(item=lambda own: own["task"], draw=lambda own: own["model"])
+        part = lost[lost["method"] == way].rename(columns={"task": "item", "model": "draw"})  # models are resampled
         _bars(axis, part, "sparsity", "group")
         axis.axhline(0, color="0.3", linewidth=1)
         axis.axhline(1, color="0.3", linewidth=0.8, linestyle=":")
