@@ -33,7 +33,7 @@ def prune_walk(
     rows, permutations = [], {}
     warn_if_scarce(walk, methods, request)
     walk.rewind()
-    path = DensePath(walk) if request.options.target == "dense" else None
+    path = DensePath(walk) if request.options.output_target == "dense" else None
     keep_gradients(walk, methods)
     for index in progress(range(len(walk.blocks)), description=f"prune {request.method.name}", unit="block"):
         found, orders = prune_block(walk, index, methods[index], budgets, request, errors=errors, path=path)

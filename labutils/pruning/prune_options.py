@@ -20,9 +20,9 @@ class PruneOptions:
         damping: share of the Hessian's mean diagonal that is added to it (SparseGPT's 0.01).
         block_size: columns whose SparseGPT mask is chosen together.
         group: compare scores by "row" or "matrix" instead of the score's own default.
-        target: what a matrix behind pruned blocks is to give: "own", what its dense weights give on the same inputs, as
-            all papers here do; or "dense", what the dense model gives in its place (`dense_targets`). That takes a
-            second pass over every block, and a method that reads Hessians.
+        output_target: what a matrix behind pruned blocks is to give: "own", what its dense weights give on the same
+            inputs, as all papers here do; or "dense", what the dense model gives in its place (`dense_targets`). That
+            takes two more passes over every block, and a method that reads Hessians.
     """
 
     batch_size: int = 8
@@ -31,18 +31,18 @@ class PruneOptions:
     damping: float = 0.01
     block_size: int = 128
     group: Literal["row", "matrix"] | None = None
-    target: Literal["own", "dense"] = "own"
+    output_target: Literal["own", "dense"] = "own"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.block_size < 1:
             raise ValueError(f"batch_size ({self.batch_size}) and block_size ({self.block_size}) must be at least 1.")
         if self.group not in (None, "row", "matrix"):
             raise ValueError(f'group={self.group!r} must be None, "row" or "matrix".')
-        if self.target not in ("own", "dense"):
-            raise ValueError(f'target={self.target!r} must be "own" or "dense".')
-        if self.target == "dense" and not self.sequential:
+        if self.output_target not in ("own", "dense"):
+            raise ValueError(f'output_target={self.output_target!r} must be "own" or "dense".')
+        if self.output_target == "dense" and not self.sequential:
             raise ValueError(
-                'target="dense" differs from "own" behind pruned blocks alone; leave out sequential=False.'
+                'output_target="dense" differs from "own" behind pruned blocks alone; leave out sequential=False.'
             )
         if not 0 < self.damping < math.inf:
             raise ValueError(f"damping ({self.damping}) must be above 0 and finite.")

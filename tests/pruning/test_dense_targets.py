@@ -76,8 +76,8 @@ def test_a_model_pruned_towards_the_dense_one(tiny_llama: nn.Module) -> None:
     for target in ("own", "dense"):
         pruned[target] = copy.deepcopy(tiny_llama)
         options = {"method": "wanda+ls", "sparsity": 0.5, "batch_size": 4}
-        report = lab.prune(pruned[target], tokens, target=target, **options)
-        assert report.options["target"] == target and report.sparsity == pytest.approx(0.5, abs=1e-3)
+        report = lab.prune(pruned[target], tokens, output_target=target, **options)
+        assert report.options["output_target"] == target and report.sparsity == pytest.approx(0.5, abs=1e-3)
     own, other = (prunable_layers(each.model.layers[0]) for each in pruned.values())
     assert all(torch.equal(own[name].weight, other[name].weight) for name in own)  # nothing is pruned before it
     half = copy.deepcopy(pruned["dense"])
@@ -100,7 +100,7 @@ def test_a_model_pruned_towards_the_dense_one(tiny_llama: nn.Module) -> None:
 def test_where_the_target_is_an_option(tiny_llama: nn.Module, tmp_path: Path) -> None:
     ids = torch.randint(0, 64, (6, 16), generator=torch.Generator().manual_seed(0))
     assert_grid_equals_calls(
-        tiny_llama, ids, methods=["sparsegpt"], sparsities=[0.5], patterns=["unstructured"], target="dense"
+        tiny_llama, ids, methods=["sparsegpt"], sparsities=[0.5], patterns=["unstructured"], output_target="dense"
     )
     for options, message in (
         ({"method": "wanda"}, "reads Hessians of single matrices, which 'wanda' does not"),
@@ -108,10 +108,11 @@ def test_where_the_target_is_an_option(tiny_llama: nn.Module, tmp_path: Path) ->
         ({"method": "wanda+ls", "sequential": False}, "leave out sequential"),
     ):
         with pytest.raises(ValueError, match=message):
-            lab.prune(tiny_llama, ids, sparsity=0.5, **{"target": "dense", **options})
-    plain, aimed = (lab.forecast(tiny_llama, ids, method="wanda+ls", sparsity=0.5, target=t) for t in ("own", "dense"))
+            lab.prune(tiny_llama, ids, sparsity=0.5, **{"output_target": "dense", **options})
+    asked = {"method": "wanda+ls", "sparsity": 0.5}
+    plain, aimed = (lab.forecast(tiny_llama, ids, **asked, output_target=target) for target in ("own", "dense"))
     assert aimed.memory > plain.memory
     tiny_llama.save_pretrained(tmp_path / "dense")
     with pytest.raises(ValueError, match="in memory"):
-        options = {"method": "wanda+ls", "sparsity": 0.5, "target": "dense"}
+        options = {"method": "wanda+ls", "sparsity": 0.5, "output_target": "dense"}
         lab.prune_checkpoint(tmp_path / "dense", tmp_path / "pruned", ids, **options)

@@ -53,6 +53,11 @@ def test_names_mean_text_tasks_random_tokens_and_mixtures(tokenizer, sources):
     assert mixed.shape == (6, 10) and mixed.dtype == torch.int64
     assert mixed[:2].equal(load_tokens(sources["first"], tokenizer, n_sequences=2, seq_len=10))
     assert mixed[2:4].equal(load_tokens(sources["second"], tokenizer, n_sequences=2, seq_len=10))
+    beside = load_calibration(f"{sources['first']} & {sources['second']} + random", tokenizer, **sizes, seed=3)
+    assert beside.text.equal(text) and beside.general.shape == (6, 10)
+    assert beside.general[:3].equal(load_tokens(sources["second"], tokenizer, n_sequences=3, seq_len=10, seed=3))
+    with pytest.raises(ValueError, match="joins 3 texts"):
+        load_calibration(" & ".join([sources["first"]] * 3), tokenizer, **sizes)
     from_task = load_calibration(f"task:{sources['task']}", tokenizer, **sizes)
     words = set(tokenizer.convert_ids_to_tokens(from_task.flatten().tolist()))
     assert {"w30", "w31"} <= words and (from_task[:, 0] == tokenizer.bos_token_id).all()

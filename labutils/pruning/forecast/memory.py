@@ -59,7 +59,7 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     }
     beside = copied if on_cpu else 0
     of_model = KEPT_GRADIENTS.get(plan.method.gradients, 0) * costs.weights * plan.n_blocks * FLOAT
-    path = hidden + _statistics(plan) if plan.options.target == "dense" else 0
+    path = hidden + _statistics(plan) if plan.options.output_target == "dense" else 0
     throughout = plan.parameter_bytes + beside + path + calls + kept + gap + of_model
     stages = {stage: throughout + working[stage] for stage in plan.stages}
     parts = {

@@ -13,7 +13,7 @@ BACKWARD = 2.0  # passes forward that take as long as one backward
 
 def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed, *, errors: bool = True) -> dict[str, float]:
     """Seconds of every stage that the plan has; without `errors`, as in a grid, no layer's output error is found."""
-    dense_path = plan.options.target == "dense"  # both models' blocks run once more, before they are pruned
+    dense_path = plan.options.output_target == "dense"  # both models' blocks run once more, before they are pruned
     found = {
         "allocate": _allocate(plan, speed),
         "collect": _collect(plan, speed) * plan.n_walks,
