@@ -36,7 +36,9 @@ def kept_bytes(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows seq_l
     def keep(tensor: Tensor) -> Tensor:
         if (place := _place(tensor)) not in own:
             found[place] = tensor.untyped_storage().nbytes()
-        return tensor  # alive, so that no other tensor can come to stand in its place
+        # Alive, so that no other tensor can come to stand in its place; detached, since a graph that holds an output of
+        # its own through Python is never freed.
+        return tensor.detach()
 
     with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = loss_of(batch)  # held until all is counted

@@ -1,6 +1,7 @@
 """Training a batch in parts comes to the same step as the whole batch, and keeps no more than a part."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -52,6 +53,16 @@ def test_what_is_kept_grows_with_the_rows_and_holds_no_weights(tiny_llama, monke
     for limit, rows in ((10 * one, 6), (int(2.5 * one), 2), (1, 1)):
         monkeypatch.setattr(parts_of_batches, "KEPT_AT_ONCE", limit)
         assert rows_that_fit(tiny_llama, loss_of(tiny_llama), TOKENS) == rows
+
+
+def test_nothing_stays_of_what_was_measured(tiny_llama) -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(isinstance(each, torch.Tensor) and each.grad_fn is not None for each in gc.get_objects())
+
+    before = held()
+    kept_bytes(tiny_llama, loss_of(tiny_llama), TOKENS)
+    assert held() == before
 
 
 def test_adapters_are_tuned_alike_whatever_fits(tiny_llama, monkeypatch):
