@@ -30,6 +30,8 @@ class ModelSpec:
         config: the arguments of `config_class` that size it.
         withheld: a register that the model never reads, nor any task about it; see `corpus.mixture`.
         shipped: whether its weights come with the collection.
+        fit: whether its card is to find it fit for pruning studies. One that is not is a beginner, which cannot do the
+            tasks yet, and serves for the losses of texts alone.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ModelSpec:
     learning_rate: float = 3e-3
     withheld: str = ""
     shipped: bool = True
+    fit: bool = True
 
     def build(self, *, vocabulary_size: int, special_ids: dict[str, int], seed: int) -> PreTrainedModel:
         """A model with random weights drawn from `seed`; `special_ids` are bos, eos and pad token ids."""
@@ -116,6 +119,7 @@ SPECS = {
                 "router_aux_loss_coef": 0.02,
             },
             tokens=3_000_000,
+            fit=False,
         ),
         # A ladder of sizes, for whoever trains one: lab-llama narrower and wider, all else equal. Larger models would
         # learn better at lower rates; one rate for all leaves size as the only difference.

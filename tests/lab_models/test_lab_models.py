@@ -250,9 +250,10 @@ def test_shipped_models_load_and_model_the_language(name):
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_shipped_models_are_fit_for_pruning_studies(name):
+def test_shipped_models_are_as_fit_for_pruning_studies_as_their_specs_say(name):
     shipped = json.loads((paths.MODELS / name / "card.json").read_text())
-    assert shipped["fitness"]["fit"], shipped["fitness"]["verdict"]
+    assert shipped["fitness"]["fit"] == SPECS[name].fit, shipped["fitness"]["verdict"]
+    assert all(own["perplexity"] < 15 for source, own in shipped["texts"].items() if "bio" not in source)
 
 
 def test_all_weights_together_are_small():
