@@ -116,6 +116,7 @@ def test_dtypes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_llama_3_rotates_by_the_frequencies_of_its_file(tmp_path: Path) -> None:
+    """transformers 5.23.0 leaves them out (findings/gguf_rotary_scaling_left_out.sh)."""
     expected = tiny("llama")
     rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 32.0, **gguf_config.LLAMA3}
     width = expected.config.head_dim
@@ -205,6 +206,7 @@ def test_provenance_tells_the_file(tmp_path: Path) -> None:
 
 
 def test_digits_are_split_where_the_vocabulary_was_trained_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """transformers 5.23.0 splits them as GPT-2 does (findings/gguf_smollm_digits_not_split.sh)."""
     tensors = tensors_of(tiny("llama"), "llama")
     ids = {}
     for pre in ("gpt-2", "smollm", "nobody-knows"):
