@@ -196,7 +196,7 @@ def _check_streamable(request: Request) -> None:
     if request.options.output_target != "own":
         raise ValueError(
             f"output_target={request.options.output_target!r} carries the dense model's states beside the pruned "
-            "one's, which a pruning from disk to disk does not. Leave it out, or prune the model in memory with `prune`."
+            "one's, which a pruning from disk to disk does not. Leave it out, or prune in memory with `prune`."
         )
     for argument, asked in (("method", request.method), ("allocation", request.allocation)):
         if not asked.streamable:

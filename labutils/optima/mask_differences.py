@@ -30,8 +30,11 @@ def mask_differences(
     Returns:
         a row per ordered pair of names: first, second, other.
     """
-    dropped = {}
+    dropped: dict[str, torch.Tensor] = {}
     for name, (method, options) in arms.items():
+        if twin := next((known for known in dropped if arms[known] == arms[name]), None):
+            dropped[name] = dropped[twin]
+            continue
         pruned = copy.deepcopy(model)
         prune(pruned, calibration, method=method, sparsity=sparsity, **options)
         layers = [layer for block in find_blocks(pruned)[1] for layer in prunable_layers(block).values()]

@@ -70,8 +70,8 @@ class Method:
         own = self.matrix_method(request.sparsity)
         if request.options.output_target == "dense" and (not own.needs_hessian or own.of_block is not None):
             raise ValueError(
-                f'output_target="dense" needs a method that reads Hessians of single matrices, which {self.name!r} does '
-                "not. Leave it out, or choose one such as wanda+ls or sparsegpt."
+                f'output_target="dense" needs a method that reads Hessians of single matrices, which {self.name!r} '
+                "does not. Leave it out, or choose one such as wanda+ls or sparsegpt."
             )
 
     def plan(self, statistics: DenseStatistics, request: "Request") -> tuple[list[MatrixMethod], Budgets] | None:
