@@ -55,7 +55,7 @@ def by_hand(model, prompt, target):
 
 for kind, config in CONFIGS.items():
     off = {way: [torch.zeros(3), 0, 0] for way in WAYS}
-    largest, lengths = 0.0, []
+    largest = 0.0
     for seed in range(MODELS):
         torch.manual_seed(seed)
         model = kind(config).eval()
