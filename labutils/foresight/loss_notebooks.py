@@ -178,7 +178,8 @@ def plan_best_possible(parameters: Parameters) -> StudyWork:
         works.append(Work(model_of(p, name), tuple(sweeps), singles, passes, loads=1 if number == 0 else 8, copies=1))
     for name in UNSEEN if p["models"][0].startswith("lab-") else ():  # what `optiprune-auto` might take
         arms, asked = ["sparsegpt/owl", "wanda+ls/owl", "alps/owl", "optiprune-auto"], [max(p["sparsities"])]
-        sweeps = loss_sweeps(p, ["lab:narrative", "lab:review"], arms, asked, p["n_calibration"], **own)
+        fewer = {**p, "n_draws": min(p["n_draws"], len(p["models"]))}
+        sweeps = loss_sweeps(fewer, ["lab:narrative", "lab:review"], arms, asked, p["n_calibration"], **own)
         works.append(Work(model_of(p, name), tuple(sweeps), (), (), loads=1, copies=1))
     return StudyWork(tuple(works), rough="layers by themselves are not in it")
 
