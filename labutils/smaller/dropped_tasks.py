@@ -105,6 +105,7 @@ def lost_beyond_chance(drops: pd.DataFrame) -> pd.DataFrame:
         ValueError: a task on which a model is not above chance; leave it out.
     """
     keys = ["model", "method", "sparsity", "task", "family"]
+    drops = drops.astype({"dense": float, "value": float, "chance": float, "sparsity": float})
     means = drops.groupby(keys, sort=False)[["dense", "value", "chance"]].mean().reset_index()
     beyond = means["dense"] - means["chance"]
     if (beyond <= 0).any():

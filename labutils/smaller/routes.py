@@ -181,7 +181,8 @@ def found_paths(answers: pd.DataFrame) -> pd.DataFrame:
         right = (own["prediction"] == first["gold"]).mean()
         guesses = 1 - (1 - 1 / choices) ** len(own)
         rows.append((*key, is_solved, float(first["gold"] in given), luck, guesses, right))
-    return pd.DataFrame(rows, columns=[*keys, "solved", "found", "luck", "guesses", "reliable"])
+    numbers = dict.fromkeys(["found", "luck", "guesses", "reliable"], float)
+    return pd.DataFrame(rows, columns=[*keys, "solved", *numbers]).astype({"solved": bool, **numbers})
 
 
 def best_single_path(answers: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -206,4 +207,5 @@ def best_single_path(answers: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
             for item in read_on:
                 is_right = once.loc[item, "own"] == once.loc[item, "gold"]
                 rows.append((*key, item, float(is_right), float(right.loc[best, item]), length[best]))
-    return pd.DataFrame(rows, columns=["model", "evaluation", "draw", "item", "own", "single", "blocks"])
+    numbers = dict.fromkeys(["own", "single", "blocks"], float)
+    return pd.DataFrame(rows, columns=["model", "evaluation", "draw", "item", *numbers]).astype(numbers)

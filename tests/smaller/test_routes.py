@@ -78,3 +78,10 @@ def test_one_path_for_all_is_chosen_on_other_items() -> None:
         {"s1": [0, 1, 1, 1], "s2": [1, 0, 1, 1], "s3": [1, 1, 0, 1], "s4": [1, 1, 1, 0]}, [0] * 4, [0] * 4
     )
     assert found_paths(lucky)["found"].mean() == 1 and best_single_path(lucky)["single"].mean() < 0.5
+
+
+def test_where_no_model_counts_nothing_is_found_and_nothing_judged() -> None:
+    nothing = made_answers({"s1": [0]}, gold=[0], own=[0]).iloc[:0]
+    found = found_paths(nothing)
+    assert found.empty and found[found["solved"]].columns.tolist() == found.columns.tolist()
+    assert best_single_path(nothing).empty
