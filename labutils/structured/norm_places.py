@@ -19,8 +19,7 @@ ALLOWED = 0.05  # relative change of what a sublayer reads
 def is_pre_norm(model: PreTrainedModel, tokens: Int64[Tensor, "n seq_len"]) -> bool:
     """Whether every block normalises what its sublayers read, and leaves the residual stream itself as it is.
 
-    >>> is_pre_norm(llama, tokens)
-    True
+    >>> is_pre_norm(model, tokens)  # True of Llama and GPT-2, False of BERT
 
     No name is looked at. With both sublayers silent a pre-norm block hands its input on unchanged, which one that
     normalises the stream (the first Transformer, BERT) does not; and what the sublayers then read is the same when the
