@@ -149,7 +149,11 @@ def without_progress_bar() -> Iterator[None]:
 
 @contextmanager
 def _table_kept() -> Iterator[list[str]]:
-    """transformers logs a table of what did not fit; here it becomes an error, or a line of our own."""
+    """transformers logs a table of what did not fit; here it becomes an error, or a line of our own.
+
+    The logger's own level is set only if it would drop the table: at a level of its own transformers 5.23 also compares
+    the model with a plan for several devices, and warns of it.
+    """
     logger, kept = logging.getLogger("transformers.modeling_utils"), []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -158,7 +162,8 @@ def _table_kept() -> Iterator[list[str]]:
 
     level = logger.level
     logger.addFilter(keep)
-    logger.setLevel(logging.WARNING)  # it may have been told to say less
+    if not logger.isEnabledFor(logging.WARNING):
+        logger.setLevel(logging.WARNING)
     try:
         yield kept
     finally:

@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -210,3 +212,15 @@ def test_a_path_names_a_model_like_text_does(monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(LookupError, match=f"looked at {tmp_path}/models/other"):
         lab.load_model("~/models/other")
     assert lab.models.model_name(Path("a/b")) == "b"
+
+
+@pytest.mark.parametrize("verbosity", ["error", "warning"])
+def test_a_model_that_fits_is_loaded_without_a_word(verbosity: str) -> None:
+    """At a level of its own, the logger of transformers 5.23.0 warns of layers that are "not sharded"."""
+    code = f"""
+import transformers, labutils
+transformers.utils.logging.set_verbosity_{verbosity}()
+labutils.load_model("lab-llama")
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stderr == told.stdout == ""
