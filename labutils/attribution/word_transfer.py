@@ -56,7 +56,7 @@ class TextTask:
 def text_task(task: Task) -> TextTask:
     """A choice task as texts in one prompt.
 
-    >>> text_task(load_task("lab:sentiment/products", n_items=40)).end
+    >>> text_task(lab.load_task("lab:sentiment/products", n_items=40)).end
     ' Sentiment:'
 
     The beginning goes up to the last colon that all prompts have in common, the end from the last blank before what

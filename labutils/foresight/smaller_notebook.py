@@ -13,13 +13,17 @@ TIMED_TOKENS = 16  # that are written for the times
 def plan_smaller(parameters: Parameters) -> StudyWork:
     """13: models × ways × sizes × draws, questions after dropping, four yardsticks by block, times."""
     p = parameters
-    declared = read_declared(STEM, ["families", "ways"], p)
+    declared = read_declared(STEM, ["families", "ways", "arms_37", "arms_11"], p)
     arms, ways = sum(declared["families"].values(), []), declared["ways"].values()
     shape = (p["n_calibration"], p["seq_len"])
     windows = Windows((split_pair(p["text"])[1],), p["n_items"], p["seq_len"], p["seed"])
     asked = [Items((task,), p["n_questions"], p["seed"]) for task in p["question_tasks"]]
     sizes = p["n_blocks"]
     made = [Made(arm, n, shape, p["n_draws"], windows) for n in sizes for arm in arms]
+    few = [(arm, n) for n in p["perturbed_blocks"] for arm in declared["arms_37"] if arm not in arms or n not in sizes]
+    cut = [(arm, share) for share in p["curvature_shares"] for arm in declared["arms_11"]]
+    made += [Made(*each, shape, p["n_perturbed_draws"], windows) for each in few]
+    made += [Made(*each, shape, p["n_draws"], windows) for each in cut]
     made += [Made(LONGEST, None, shape, p["n_draws"], task) for task in asked]
     in_sweep = tuple(sizes) if LONGEST in arms else ()
     made += [Made(LONGEST, None, shape, p["n_draws"], windows, in_sweep)]  # up to half, how far the loss stays alike
@@ -30,10 +34,11 @@ def plan_smaller(parameters: Parameters) -> StudyWork:
         passes += [Pass(yardstick, evaluates=True), Pass(yardstick, each_block=True, evaluates=True)]
     calibration = Windows((split_pair(p["text"])[0],), *shape, 0)
     passes += [Pass(windows), Pass(calibration, 2)]  # a first reading before copying; cosines and angles
+    passes += [Pass(calibration, p["n_draws"], gradients=True)]  # gradients by block
     n_timed = (1 + len(ways)) * len(sizes) * (p["n_repeats"] + 1)
     passes += [Pass(Written(batch, p["prompt_tokens"], TIMED_TOKENS), n_timed) for batch in p["batch_sizes"]]
     others = len(p["models"]) - 1
-    files = len(arms) * len(sizes) * p["n_draws"]
+    files = (len(arms) * len(sizes) + len(cut)) * p["n_draws"] + len(few) * p["n_perturbed_draws"]
     works = [
         Work(model_of(p, name), (), (), tuple(passes), copies=others, made=tuple(made), files=files)
         for name in p["models"]

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,8 +38,8 @@ class CalibrationTexts:
 Calibration = Tokens | CalibrationTexts
 
 
-def main_text(calibration: Calibration) -> Tokens:
-    """What a calibration's inputs are read on."""
+def main_text(calibration: Calibration | Sequence[int]) -> Tokens | Sequence[int]:
+    """What a calibration's inputs are read on; what is no `CalibrationTexts`, such as a shape, as it is."""
     return calibration.text if isinstance(calibration, CalibrationTexts) else calibration
 
 

@@ -76,9 +76,11 @@ def forecast_smaller(
 ) -> SmallerForecast:
     """Size and speed of what `drop_blocks`, `shrink` or `drop_experts` would give; nothing is chosen or made.
 
-    >>> print(lab.forecast_smaller(model, n_blocks=4))
-    120,354,624 of 134,515,008 parameters, 240.7 MB on disk; prefill in 90% of the time, decoding in 89%
-    >>> lab.forecast_smaller(model, (8, 512), share=0.2, units=["neurons"], method="flap").exact
+        print(lab.forecast_smaller(model, n_blocks=4))
+        # 120,354,624 of 134,515,008 parameters, 240.7 MB on disk; prefill in 90% of the time, decoding in 89%
+
+    >>> network, _ = lab.load_model("lab-llama")
+    >>> lab.forecast_smaller(network, (8, 64), share=0.2, units=["neurons"], method="flap").exact
     False
 
     Args:
