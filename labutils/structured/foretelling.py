@@ -26,7 +26,7 @@ from labutils.structured.removal import Removal
 from labutils.structured.report import count_all, count_blocks
 from labutils.structured.shrinking import check_architecture, read_recipe
 from labutils.structured.surgery import Plan, plan_surgery
-from labutils.structured.unit_allocation import uniform
+from labutils.structured.unit_allocation import ALLOCATIONS, uniform
 from labutils.structured.views import Activations, make_view
 from labutils.structured.width import as_removal, check_any, check_budget, check_request, padded_groups
 
@@ -148,7 +148,7 @@ def _plan_units(
     plan = plan_surgery(
         model, removal, anatomies, biases=biases, n_groups=padded_groups(removal, anatomies, groups)
     )  # fmt: skip
-    return plan, recipe.allocation == "uniform"
+    return plan, ALLOCATIONS[recipe.allocation] is uniform
 
 
 def _count_units(
