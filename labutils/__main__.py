@@ -50,6 +50,8 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     record.add_argument("name", help="its name in docs/also_seen_on.md, for instance the model and the text")
     pages = "a run with the profile real: also its pages, figures and rows, in docs/real, in place of earlier ones"
     record.add_argument("--pages", action="store_true", help=pages)
+    add = "to what is kept under that name: what this run is without stays, and Holm's correction is over all"
+    record.add_argument("--add", action="store_true", help=add)
     train = _add(commands, "train", _train, "train the lab models")
     if words[:1] == ["train"]:
         # Imported for this command alone: it loads torch and transformers.
@@ -190,13 +192,13 @@ def _ledger(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     from labutils.claims.also_seen_on import PAGE, find_recordable, record_elsewhere
 
-    find_recordable(options.run, options.name)
+    find_recordable(options.run, options.name, add=options.add)
     if options.pages:
         from labutils.runner.real_runs import keep_pages
 
-        pages = keep_pages(options.run, options.name)
+        pages = keep_pages(options.run, options.name, add=options.add)
         print(f"pages in docs/real: {', '.join(pages)}; heads of notebooks and the README's table are rebuilt")
-    print(f"kept {record_elsewhere(options.run, options.name).name}; {PAGE.name} is rebuilt")
+    print(f"kept {record_elsewhere(options.run, options.name, add=options.add).name}; {PAGE.name} is rebuilt")
     return 0
 
 

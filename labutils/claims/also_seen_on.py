@@ -6,7 +6,6 @@ The page is generated from the ledgers, the collection's own beside the others; 
 import datetime
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from math import exp
@@ -44,28 +43,50 @@ real models, and their intervals wide. This page is generated from the ledgers b
 """
 
 
-def record_elsewhere(run: str | Path, name: str) -> Path:
+def record_elsewhere(run: str | Path, name: str, *, add: bool = False) -> Path:
     """Keep a run's ledger under a name and write the page anew; returns the ledger's path.
 
     >>> record_elsewhere("results/full", "lab models")
 
+    With `add`, the verdicts kept under that name stay where the run has none on the same claim.
+
     Raises:
         LookupError, ValueError: those of `find_recordable`.
     """
-    ledger = find_recordable(run, name)
+    found = find_recordable(run, name, add=add)
     target = LEDGERS / f"{name}.jsonl"
+    lines, about = found.read_text(encoding="utf-8"), _describe_run(paths.expand(run))
+    if add:
+        lines, about = _added(name, lines, about)
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(ledger, target)
-    write_atomically(_about(target), json.dumps(_describe_run(paths.expand(run))) + "\n")
+    write_atomically(target, lines)
+    write_atomically(_about(target), json.dumps(about) + "\n")
     write_atomically(PAGE, also_seen_page())
     return target
 
 
-def find_recordable(run: str | Path, name: str) -> Path:
-    """The ledger of a run that can be kept under this name.
+def _added(name: str, lines: str, about: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The lines of a kept ledger with a run's in place of those on the same claims; and what is told of both."""
+    new = {json.loads(line)["claim"] for line in lines.splitlines()}
+    old = _kept(name).read_text(encoding="utf-8").splitlines(keepends=True)
+    stay = [line for line in old if json.loads(line)["claim"] not in new]
+    earlier = _read_about(name)
+    ends = {claim: _end(earlier, claim) for claim in (json.loads(line)["claim"] for line in stay)}
+    commits = {commit for each in (earlier, about) for commit in each.get("commit", "").split(", ") if commit}
+    about |= {"earlier": ends} | ({"commit": ", ".join(sorted(commits))} if commits else {})
+    return "".join(stay) + lines, about
+
+
+def _end(about: dict[str, Any], claim: str) -> str | None:
+    """When the run that judged a claim ended, as an hour or, where only that is known, a day."""
+    return about.get("earlier", {}).get(claim) or about.get("finished") or about.get("kept")
+
+
+def find_recordable(run: str | Path, name: str, *, add: bool = False) -> Path:
+    """The ledger of a run that can be kept under this name, or added to what is kept under it.
 
     Raises:
-        LookupError: the run holds no ledger.
+        LookupError: the run holds no ledger; or nothing is kept that it could be added to.
         ValueError: a name that cannot be that of a file and a column.
     """
     if not NAME.fullmatch(name):
@@ -74,6 +95,8 @@ def find_recordable(run: str | Path, name: str) -> Path:
     ledger = paths.expand(run) / FILE
     if not ledger.exists():
         raise LookupError(f"{run} holds no {FILE}; run a study into this folder first")
+    if add and not _kept(name).exists():
+        raise LookupError(f"nothing is kept under {name!r} to add to; record it without adding")
     return ledger
 
 
@@ -113,13 +136,13 @@ def judged_earlier(name: str, claim_id: str) -> bool:
 
     Of a run that tells its day alone, one of the same day counts as earlier.
     """
-    revised, about = claim(claim_id).revised, _read_about(name)
-    if not revised:
-        return False
+    revised, ended = claim(claim_id).revised, _end(_read_about(name), claim_id)
+    if not revised or ended is None:
+        return bool(revised)
     anew = datetime.datetime.fromisoformat(revised)
-    if "finished" in about:
-        return datetime.datetime.fromisoformat(about["finished"]) < anew
-    return "kept" not in about or datetime.date.fromisoformat(about["kept"]) <= anew.date()
+    if "T" in ended:
+        return datetime.datetime.fromisoformat(ended) < anew
+    return datetime.date.fromisoformat(ended) <= anew.date()
 
 
 def _judge_again(row: dict[str, Any]) -> Verdict:
@@ -163,7 +186,7 @@ def _dense_losses(verdicts: Sequence[Verdict]) -> str:
     told = []
     for one in verdicts:
         margin = claim(one.claim).margin
-        if one.margin and margin and margin.unit in RELATIVE:
+        if one.margin and margin and margin.unit in RELATIVE and not one.unit.startswith("%"):
             loss = one.margin / margin.value
             told.append(f"{loss:.2f} nats" if one.unit.startswith("nats") else f"{one.unit} = {loss:.2f}")
             told[-1] += f" (perplexity {exp(loss):.3g})" if one.unit.startswith("nats") else ""
@@ -175,7 +198,7 @@ def _when_kept(name: str) -> str:
     return about.get("kept", NOT_RECORDED) + (f", made at {about['commit']}" if "commit" in about else "")
 
 
-def _read_about(name: str) -> dict[str, str]:
+def _read_about(name: str) -> dict[str, Any]:
     path = _about(_kept(name))
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 

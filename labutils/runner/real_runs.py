@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from labutils.claims.ledger import FILE as LEDGER
-from labutils.claims.ledger import correct, ledger
+from labutils.claims.ledger import correct
 from labutils.claims.verdicts import Verdict
 from labutils.core import paths
 from labutils.core.files import hash_bytes, hash_path, write_atomically
 from labutils.runner.foreign_text import find_quotation, text_files
 from labutils.runner.notebooks import find_notebooks, hash_cells, read_notebook, read_title
+from labutils.runner.real_kept import KeptPages, read_pages, read_verdicts
 from labutils.runner.real_manifest import FOLDER, MANIFEST, read_manifest, seal
 from labutils.runner.real_outputs import TAG, hidden_cells, read_parts, read_provenance
 from labutils.runner.real_pages import RealStudy, without_folders, write_index, write_page
@@ -41,24 +42,28 @@ def keep_pages(
     run: str | Path,
     name: str,
     *,
+    add: bool = False,
     notebooks: Path = paths.NOTEBOOKS,
     readme: Path | None = None,
     real: Path = FOLDER,
 ) -> list[str]:
     """Write the pages of a run on a real model, tell its answers in notebooks and README, and return the stems.
 
-    The pages of an earlier run are replaced. Texts of the data are left out: outputs of code cells tagged `texts`,
+    The pages of an earlier run are replaced; with `add`, those of notebooks that this run is without stay, and Holm's
+    correction is over all that is kept then. Texts of the data are left out: outputs of code cells tagged `texts`,
     tables, and columns of rows that quote them.
 
     Args:
         run: folder of a run with the profile `real`.
         name: on what it was made, for instance the model and the texts.
+        add: to what is kept under the same name.
         notebooks, readme, real: where to write; those of the repository by default.
 
     Raises:
         LookupError: the folder holds no run, or the data it read are not found.
         ValueError: a notebook failed, ran with another profile or with other cells than it has now; its outputs or its
-            data were changed since; an output quotes the data; or the rows are too large. Nothing is written then.
+            data were changed since; an output quotes the data; the rows are too large; or there is nothing to add to:
+            nothing is kept, it has another name, or it was edited. Nothing is written then.
 
         keep_pages("results/real", "SmolLM2-135M on WikiText and PubMed")
     """
@@ -72,12 +77,16 @@ def keep_pages(
     ledgers = "".join((run / stem / LEDGER).read_text() for stem, each in records.items() if not each["after_all"])
     if not (run / LEDGER).exists() or (run / LEDGER).read_text() != ledgers:
         raise ValueError(f"{run / LEDGER} is not what the notebooks found; `labutils run … --resume` writes it anew")
-    contents, entries = {}, {}
-    for stem, verdicts in _read_verdicts(run, list(records)).items():
-        study = _read_study(run, records[stem], present[stem], verdicts)
+    stays = read_pages(name, without=list(records), real=real) if add else KeptPages({}, {}, {})
+    found = stays.verdicts | {stem: read_verdicts(run / stem / LEDGER) for stem in records}
+    corrected = _correct_together({stem: found[stem] for stem in sorted(found)})
+    contents, entries = stays.told_anew(corrected), dict(stays.entries)
+    for stem, record in records.items():
+        study = _read_study(run, record, present[stem], corrected[stem])
         made, entries[stem] = _make_files(run, study, name)
         contents |= made
     _check_size({file: content for file, content in contents.items() if file.startswith("rows/")})
+    entries = {stem: entries[stem] for stem in sorted(entries)}
     contents["index.md"] = write_index(name, entries).encode()
     _write(real, contents, {"name": name, "notebooks": entries})
     write_heads(notebooks=notebooks, real=real)
@@ -122,11 +131,10 @@ def _located(value: Any) -> Any:
     return value.replace("$LABUTILS_DATA/", "") if isinstance(value, str) else value
 
 
-def _read_verdicts(run: Path, stems: list[str]) -> dict[str, list[Verdict]]:
-    """The verdicts by notebook, corrected over all of the run."""
-    found = {stem: ledger(run / stem / LEDGER).to_dict("records") for stem in stems}
-    corrected = iter(correct([Verdict.from_row(row) for rows in found.values() for row in rows]))
-    return {stem: [next(corrected) for _ in rows] for stem, rows in found.items()}
+def _correct_together(found: Mapping[str, list[Verdict]]) -> dict[str, list[Verdict]]:
+    """The verdicts by notebook, corrected over all of them."""
+    corrected = iter(correct([one for verdicts in found.values() for one in verdicts]))
+    return {stem: [next(corrected) for _ in verdicts] for stem, verdicts in found.items()}
 
 
 def _read_study(run: Path, record: Mapping[str, Any], present: Path, verdicts: list[Verdict]) -> RealStudy:
@@ -150,7 +158,9 @@ def _make_files(run: Path, study: RealStudy, name: str) -> tuple[dict[str, bytes
     about = {"question": study.question, "answer": without_folders(record["answer"])}
     about |= {key: record.get(key) for key in MEASURED}
     about |= {"git": record["git"], **inputs, "columns_left_out": left_out}
-    return {f"{stem}.md": page, f"rows/{stem}.parquet": rows, **study.figures()}, _without_folders(about)
+    made = {f"{stem}.md": page, f"rows/{stem}.parquet": rows, **study.figures()}
+    verdicts = without_folders((run / stem / LEDGER).read_text())
+    return made | {f"ledgers/{stem}.jsonl": verdicts.encode()}, _without_folders(about)
 
 
 def _without_folders(value: Any) -> Any:

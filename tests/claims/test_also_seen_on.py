@@ -78,6 +78,32 @@ def test_the_commits_of_a_run_are_told_where_its_manifest_has_them(elsewhere_in)
     assert ", made at abcdef0 |" in elsewhere.PAGE.read_text()
 
 
+def test_a_run_in_parts_is_one_row_and_each_verdict_keeps_its_own_hour(elsewhere_in) -> None:
+    def record(end: str, commit: str, *verdicts: Verdict, add: bool) -> None:
+        write_ledger(elsewhere_in / "ledger.jsonl", list(verdicts))
+        about = {"git": {"commit": commit}, "finished": end}
+        (elsewhere_in / "manifest.json").write_text(json.dumps({"notebooks": {"01": about}}))
+        elsewhere.record_elsewhere(elsewhere_in, "parts", add=add)
+
+    with pytest.raises(LookupError, match="nothing is kept under 'parts' to add to"):
+        record("2026-11-28T00:00:00+00:00", "a" * 9, verdict("C01", 0.03, 0.05), add=True)
+    both = verdict("C01", 0.03, 0.05), verdict("C22", 0.03, 0.05)
+    record("2026-11-28T00:00:00+00:00", "a" * 9, *both, add=False)
+    record("2099-01-01T00:00:00+00:00", "b" * 9, verdict("C22", 0.06, 0.08), verdict("C02", 0.03, 0.05), add=True)
+    assert [one.claim for one in elsewhere.kept_verdicts()["parts"]] == ["C01", "C22", "C02"]
+    assert [elsewhere.judged_earlier("parts", claim) for claim in ("C01", "C22", "C02")] == [True, False, False]
+    page = elsewhere.PAGE.read_text()
+    assert ", made at aaaaaaa, bbbbbbb |" in page and "+0.070 nats per token" in page.split("### C22")[1]
+    record("2099-01-02T00:00:00+00:00", "c" * 9, verdict("C03", 0.03, 0.05), add=True)  # a third part
+    assert [elsewhere.judged_earlier("parts", claim) for claim in ("C01", "C22")] == [True, False]
+
+
+def test_a_loss_in_per_cent_of_itself_is_no_dense_loss(elsewhere_in) -> None:
+    write_ledger(elsewhere_in / "ledger.jsonl", [verdict("C06", -0.3, -0.1, unit="% of the dense loss", margin=1.0)])
+    elsewhere.record_elsewhere(elsewhere_in, "one")
+    assert "= 100.00" not in elsewhere.PAGE.read_text()
+
+
 def test_every_model_of_a_kept_ledger_is_described() -> None:
     assert "(not recorded)" not in elsewhere.PAGE.read_text()
     about = elsewhere.PAGE.read_text().split("- `realtext-llama`: ")[1].split("\n")[0]

@@ -24,8 +24,8 @@ def keep(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]
     """Keep the run's pages beside the tiny notebooks."""
     monkeypatch.chdir(lab)
     readme = prepare(lab)
-    return lambda name="A model on notes": keep_pages(
-        lab / "run", name, notebooks=lab, readme=readme, real=lab / "docs" / "real"
+    return lambda name="A model on notes", **given: keep_pages(
+        lab / "run", name, notebooks=lab, readme=readme, real=lab / "docs" / "real", **given
     )
 
 
@@ -189,8 +189,10 @@ def test_a_later_run_takes_the_place_of_an_earlier_one(lab: Path, keep: Callable
     write_run(lab, "01_a")
     write_run(lab, "02_b")
     keep()
-    for path in (lab / "run" / "02_b").iterdir():
-        path.unlink()
+    ledger = lab / "run" / "ledger.jsonl"
+    of_both = ledger.read_text()
+    drop(lab, "02_b")
+    ledger.write_text(of_both)
     with pytest.raises(ValueError, match="is not what the notebooks found"):
         keep("Another name")
     write_manifest(lab / "run")
@@ -198,6 +200,52 @@ def test_a_later_run_takes_the_place_of_an_earlier_one(lab: Path, keep: Callable
     real = lab / "docs" / "real"
     assert not list(real.rglob("02_b*")) and find_altered(real) == []
     assert (real / "index.md").read_text().startswith("# Another name\n")
+
+
+def drop(lab: Path, stem: str) -> None:
+    """Take a notebook out of the run."""
+    for path in (lab / "run" / stem).iterdir():
+        path.unlink()
+    write_manifest(lab / "run")
+
+
+def test_a_run_is_added_to_what_is_kept(lab: Path, keep: Callable) -> None:
+    """Pages of other notebooks stay; the correction is over all; to run in two parts or in one makes no difference."""
+    two = [verdict(claim="C02"), verdict(claim="C03")]
+    write_run(lab, "01_a")
+    write_run(lab, "02_b", verdicts=two)
+    keep()
+    real = lab / "docs" / "real"
+    at_once = contents(real)
+    drop(lab, "02_b")
+    keep()
+    assert "**supported**" in (real / "01_a.md").read_text() and not (real / "02_b.md").exists()
+    drop(lab, "01_a")
+    write_run(lab, "02_b", verdicts=two)
+    assert keep(add=True) == ["02_b"]
+    assert contents(real) == at_once and find_altered(real) == []
+    page = (real / "01_a.md").read_text()
+    assert "**inconclusive**" in page and "supported before Holm's correction over 3 tests" in page
+    write_run(lab, "02_b", verdicts=[], answer="Nothing.")
+    keep(add=True)
+    assert "**supported**" in (real / "01_a.md").read_text() and "## Verdicts" not in (real / "02_b.md").read_text()
+
+
+def test_a_run_is_added_to_its_own_name_and_to_intact_pages_alone(lab: Path, keep: Callable) -> None:
+    write_run(lab, "01_a")
+    with pytest.raises(ValueError, match="real/ holds nothing, not 'A model on notes'"):
+        keep(add=True)
+    assert not (lab / "docs").exists()
+    keep()
+    real = lab / "docs" / "real"
+    before = contents(real)
+    with pytest.raises(ValueError, match="real/ holds 'A model on notes', not 'Another'"):
+        keep("Another", add=True)
+    assert contents(real) == before
+    (real / "01_a.md").write_text("more")
+    with pytest.raises(ValueError, match="nothing can be added: real/01_a.md was edited by hand"):
+        keep(add=True)
+    assert (real / "01_a.md").read_text() == "more"
 
 
 @pytest.mark.parametrize("name", ["01_a.md", "index.md", "figures/01_a-1.png", "rows/01_a.parquet", "manifest.json"])
@@ -272,18 +320,18 @@ def check_that_edits_show(lab: Path, places: dict) -> None:
 
 def test_one_command_keeps_pages_and_column(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     kept = []
-    monkeypatch.setattr("labutils.runner.real_runs.keep_pages", lambda run, name: kept.append((run, name)) or ["01_a"])
+    monkeypatch.setattr("labutils.runner.real_runs.keep_pages", lambda run, name, add: kept.append((name, add)) or ["01_a"])
     monkeypatch.setattr(
         "labutils.claims.also_seen_on.record_elsewhere",
-        lambda run, name: kept.append("column") or Path(f"{name}.jsonl"),
+        lambda run, name, add: kept.append(("column", add)) or Path(f"{name}.jsonl"),
     )
     assert main(["record", "results/real", "a/b", "--pages"]) == 2 and kept == []
     assert "cannot name a run" in capsys.readouterr().err
     assert main(["record", "results/nowhere", "A model", "--pages"]) == 2 and kept == []
-    monkeypatch.setattr("labutils.claims.also_seen_on.find_recordable", lambda run, name: None)
-    assert main(["record", "results/real", "A model"]) == 0 and kept == ["column"]
-    assert main(["record", "results/real", "A model", "--pages"]) == 0
-    assert kept[1:] == [(Path("results/real"), "A model"), "column"]  # what refuses a run comes first
+    monkeypatch.setattr("labutils.claims.also_seen_on.find_recordable", lambda run, name, add: None)
+    assert main(["record", "results/real", "A model"]) == 0 and kept == [("column", False)]
+    assert main(["record", "results/real", "A model", "--pages", "--add"]) == 0
+    assert kept[1:] == [("A model", True), ("column", True)]  # what refuses a run comes first
     assert "pages in docs/real: 01_a" in capsys.readouterr().out
 
 
