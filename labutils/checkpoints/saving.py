@@ -97,7 +97,8 @@ def load_pruned(folder: str | Path, *, device: str = "auto", dtype: str = "auto"
             has not finished.
         ValueError: a damaged file, tensors of another shape, or weights that are not finite.
     """
-    folder, wanted = expand(folder), parse_dtype(dtype)
+    folder, device = expand(folder), choose_device(device)
+    wanted = parse_dtype(dtype, device=device)
     if (folder / FOLDER).exists():
         raise LookupError(f"{folder} is not complete; call `prune_checkpoint` again with the same arguments.")
     report = read_report(folder)
@@ -110,4 +111,4 @@ def load_pruned(folder: str | Path, *, device: str = "auto", dtype: str = "auto"
     check_finite(model)
     has_tokenizer = any((folder / name).exists() for name in ("tokenizer_config.json", "tokenizer.json"))
     tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
-    return PrunedModel(model.to(choose_device(device)).eval(), tokenizer, report)
+    return PrunedModel(model.to(device).eval(), tokenizer, report)

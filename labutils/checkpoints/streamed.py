@@ -37,8 +37,9 @@ class StreamedModel:
             LookupError: the checkpoint lacks a weight of a block.
         """
         self.shards, self.device = shards, torch.device(device)
-        self.keeps_dtypes = parse_dtype(dtype) is None
-        self.model = build_without_weights(shards.folder, parse_dtype(dtype), stored=shards.first_dtype())
+        wanted = parse_dtype(dtype, device=device)
+        self.keeps_dtypes = wanted is None
+        self.model = build_without_weights(shards.folder, wanted, stored=shards.first_dtype())
         self.prefix, self.blocks = find_blocks(self.model)
         inside = [name for name, _ in self.blocks.named_parameters(prefix=self.prefix)]
         self.groups = match_all(shards.shapes, self.model, set(inside))

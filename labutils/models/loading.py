@@ -18,6 +18,7 @@ from labutils.models.structure import check_finite
 
 COMPACT = "model.compact.safetensors"  # the weights of a form that `load_pruned` reads
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+MULTIPLY_BFLOAT16 = ("avx512_bf16", "amx_bf16")  # without these, torch's products on a CPU are slower than in float32
 
 
 def load_model(
@@ -36,7 +37,8 @@ def load_model(
             `LABUTILS_DATA`), a GGUF file or a folder with one (needs the extra `gguf`), `package:<name>` for a model
             that an installed Python package carries in either form, or a hub id.
         device: "auto" takes the GPU where there is one.
-        dtype: a floating-point dtype or its name; "auto" keeps the checkpoint's on a GPU and takes float32 on a CPU.
+        dtype: a floating-point dtype or its name; "auto" keeps the checkpoint's on a GPU and takes float32 on a CPU;
+            "fast" takes bfloat16 where the GPU or processor multiplies in it, else float32.
         revision: branch, tag or commit of a hub id.
 
     Returns:
@@ -51,7 +53,8 @@ def load_model(
     """
     source = os.fspath(source)
     place = locate(source)
-    device, wanted = choose_device(device), parse_dtype(dtype)
+    device = choose_device(device)
+    wanted = parse_dtype(dtype, device=device)
     if wanted is None:
         wanted = torch.float32 if device == "cpu" else "auto"
     if os.path.exists(os.path.join(place, COMPACT)):
@@ -110,10 +113,10 @@ def choose_device(name: str) -> str:
     return name
 
 
-def parse_dtype(name: str | torch.dtype) -> torch.dtype | None:
-    """The floating-point dtype of that name, None for "auto".
+def parse_dtype(name: str | torch.dtype, *, device: str) -> torch.dtype | None:
+    """The floating-point dtype of that name, None for "auto"; "fast" is bfloat16 where `device` multiplies in it.
 
-    >>> parse_dtype("bfloat16")
+    >>> parse_dtype("bfloat16", device="cpu")
     torch.bfloat16
 
     Raises:
@@ -122,12 +125,21 @@ def parse_dtype(name: str | torch.dtype) -> torch.dtype | None:
     text = str(name).removeprefix("torch.")
     if text == "auto":
         return None
+    if text == "fast":
+        return torch.bfloat16 if _multiplies_bfloat16(torch.device(device)) else torch.float32
     if text not in DTYPES:
         raise ValueError(
-            f'dtype={text!r} is not a floating-point dtype that models are computed in; give "auto", '
-            + ", ".join(f'"{known}"' for known in DTYPES) + f".{suggest(text, list(DTYPES))}"
+            f'dtype={text!r} is not a floating-point dtype that models are computed in; give "auto", "fast", '
+            + ", ".join(f'"{known}"' for known in DTYPES) + f".{suggest(text, ['fast', *DTYPES])}"
         )  # fmt: skip
     return getattr(torch, text)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch cannot tell
+    return device.type == "cpu" and any(capabilities.get(each) for each in MULTIPLY_BFLOAT16)
 
 
 def _ask(auto: type, source: str, place: str, revision: str | None) -> PreTrainedConfig | PreTrainedTokenizerBase:
