@@ -42,7 +42,7 @@ def read_pages(name: str, *, without: Collection[str], real: Path) -> KeptPages:
     manifest = read_manifest(real)
     if manifest.get("name") != name:
         kept = repr(manifest["name"]) if manifest else "nothing"
-        raise ValueError(f"{real.name}/ holds {kept}, not {name!r}: record without adding, or give the name that it has")
+        raise ValueError(f"{real.name}/ holds {kept}, not {name!r}: record without adding, or under the name it has")
     if altered := find_altered(real):
         raise ValueError(f"nothing can be added: {altered[0]}; bring it back, or record all anew")
     entries = {stem: about for stem, about in manifest["notebooks"].items() if stem not in without}

@@ -320,7 +320,9 @@ def check_that_edits_show(lab: Path, places: dict) -> None:
 
 def test_one_command_keeps_pages_and_column(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     kept = []
-    monkeypatch.setattr("labutils.runner.real_runs.keep_pages", lambda run, name, add: kept.append((name, add)) or ["01_a"])
+    monkeypatch.setattr(
+        "labutils.runner.real_runs.keep_pages", lambda run, name, add: kept.append((name, add)) or ["01_a"]
+    )
     monkeypatch.setattr(
         "labutils.claims.also_seen_on.record_elsewhere",
         lambda run, name, add: kept.append(("column", add)) or Path(f"{name}.jsonl"),
