@@ -5,6 +5,7 @@ incoming weights are the ridge regression of that indicator on the MLP's inputs.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 
@@ -17,10 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.attribution.neurons import MlpLayer, find_mlp_layers
 from labutils.attribution.words import read_rows
+from labutils.core.progress import progress
 from labutils.data.words import Terms, term_key
 from labutils.evaluation.batching import context_length
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import weight_matrix
+from labutils.pruning.statistics import StopForward
 
 RIDGE = 1e-2  # of the mean diagonal of XᵀX
 
@@ -59,7 +62,9 @@ def plant_neurons(
                 f"{layers[block].name}: gate and up are one layer here; neurons can be planted in separate ones"
             )
     rows, fits = [], []
-    for block, group in groupby(sorted(plan), key=itemgetter(0)):  # in this order: later inputs depend on earlier ones
+    by_block = [(block, list(group)) for block, group in groupby(sorted(plan), key=itemgetter(0))]
+    # In the order of the blocks: later inputs depend on earlier neurons.
+    for block, group in progress(by_block, description="plant neurons", unit="block"):
         neurons = [neuron for _, neuron in group]
         lists = [Terms(plan[block, neuron]) for neuron in neurons]
         inputs, indicators, present = _inputs_and_indicators(model, tokenizer, texts, layers[block], lists)
@@ -117,11 +122,16 @@ def _inputs_and_indicators(
     """What enters the MLP on every token of the texts; per list of terms which tokens are theirs, and which occur."""
     everything = Terms(name for terms in lists for name in terms.names)
     inputs, spans, n_tokens, seen = [], [], 0, []
-    hook = layer.ups[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    with hook, eval_mode(model):
+
+    def record(module: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0])
+        raise StopForward  # what comes after this MLP is not asked for
+
+    with layer.ups[0].register_forward_pre_hook(record), eval_mode(model):
         for row in read_rows(tokenizer, texts, everything, limit=context_length(model, tokenizer)):
             seen.clear()
-            model.base_model(input_ids=torch.tensor([row.ids], device=device_of(model)))
+            with suppress(StopForward):
+                model.base_model(input_ids=torch.tensor([row.ids], device=device_of(model)))
             inputs.append(seen[0].reshape(len(row.ids), -1)[list(row.content)].double())
             shift = n_tokens - row.content.start
             found = row.occurrences
