@@ -38,7 +38,7 @@ def test_the_real_profile_leaves_no_parameter_on_the_controlled_language() -> No
     assert len(studies) + len(skipped) == len(STEMS)
     assert find_lab_text(studies) == {}
     for study in studies:
-        assert study.last or study.parameters["dtype"] == "bfloat16"
+        assert study.last or study.parameters["dtype"] == "fast"
 
 
 def test_the_real_profile_names_files_that_are_there(real_data) -> None:

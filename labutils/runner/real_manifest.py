@@ -15,6 +15,7 @@ from labutils.claims.registry import all_claims
 from labutils.core import paths
 from labutils.core.files import hash_file, hash_json, read_json
 from labutils.runner.notebooks import hash_cells
+from labutils.runner.short_answers import in_short
 
 FOLDER = paths.REPOSITORY / "docs" / "real"
 MANIFEST = "manifest.json"
@@ -65,7 +66,7 @@ def tell_in_notebook(stem: str, notebook: NotebookNode, manifest: dict[str, Any]
 def tell_in_readme(stem: str, manifest: dict[str, Any]) -> str | None:
     """The line of the README's table on the recorded run; None where that run is without the notebook."""
     about = manifest.get("notebooks", {}).get(stem)
-    answer = about and f"{safe(about['answer'])}{_tell_revised(stem, about)}"
+    answer = about and f"{safe(in_short(about['answer']))}{_tell_revised(stem, about)}"
     return answer and f"**[{safe(manifest['name'])}](docs/real/{stem}.md):** {answer}"
 
 

@@ -26,6 +26,7 @@ from labutils.runner.notebooks import (
 from labutils.runner.planning import plan_studies
 from labutils.runner.real_manifest import FOLDER, find_altered, read_manifest, tell_in_notebook, tell_in_readme
 from labutils.runner.records import portable, read_records
+from labutils.runner.short_answers import in_short
 from labutils.runner.stored_evidence import plan_rows, write_rows
 
 PROFILE = "full"
@@ -105,7 +106,7 @@ def stale_notebooks(*, notebooks: Path = paths.NOTEBOOKS, real: Path = FOLDER) -
 
 
 def readme_table(*, notebooks: Path = paths.NOTEBOOKS, real: Path = FOLDER) -> str:
-    """The README's table of notebooks: name, question, answer, from the stored notebooks and the pages on a real model.
+    """The README's table of notebooks: name, question, answer in short, from stored notebooks and real pages.
 
     >>> print(readme_table())
     """
@@ -114,7 +115,7 @@ def readme_table(*, notebooks: Path = paths.NOTEBOOKS, real: Path = FOLDER) -> s
     for stem, path in find_notebooks(notebooks).items():
         notebook = read_notebook(path)
         answer = notebook.metadata.get("labutils", {}).get("answer", "not yet stored")
-        answer = "<br>".join(filter(None, [answer, tell_in_readme(stem, manifest)]))
+        answer = "<br>".join(filter(None, [in_short(answer), tell_in_readme(stem, manifest)]))
         question, answer = (text.replace("|", "\\|") for text in (read_title(notebook), answer))
         lines.append(f"| [{stem}](notebooks/{path.name}) | {question} | {answer} |")
     return "\n".join(lines)
