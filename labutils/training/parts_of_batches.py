@@ -6,7 +6,7 @@ come to the same step, but for the order of sums.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Int64
@@ -46,6 +46,38 @@ def kept_bytes(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows seq_l
     return sum(found.values())
 
 
+def losses_in_parts(loss_of: Loss, batch: Int64[Tensor, "rows seq_len"], *, rows: int) -> Iterator[Float[Tensor, ""]]:
+    """The losses of parts of a batch, each times its share of the batch: they add up to the mean loss.
+
+    >>> with torch.no_grad():
+    ...     sum(loss.item() for loss in losses_in_parts(loss_of, batch, rows=2))
+
+    A part is read when its loss is asked for, so that nothing of two parts need be in memory together.
+
+    Args:
+        loss_of: the mean loss of some rows, in which all count alike.
+        rows: sequences of a part; the last part may have fewer.
+    """
+    for part in batch.split(rows):
+        yield loss_of(part) * (len(part) / len(batch))
+
+
+def backward_in_parts(loss_of: Loss, batch: Int64[Tensor, "rows seq_len"], *, rows: int) -> float:
+    """Add the gradient of a batch's mean loss to what parameters have, part by part; returns the loss.
+
+    >>> backward_in_parts(lambda part: model(input_ids=part, labels=part).loss, batch, rows=2)
+
+    One that is NaN or infinite is returned as soon as a part shows it; the gradients are then incomplete.
+    """
+    total = 0.0
+    for loss in losses_in_parts(loss_of, batch, rows=rows):
+        total += loss.item()
+        if not math.isfinite(total):
+            return total
+        loss.backward()
+    return total
+
+
 def step_in_parts(
     optimizer: torch.optim.Optimizer, loss_of: Loss, batch: Int64[Tensor, "rows seq_len"], *, rows: int, step: int
 ) -> float:
@@ -54,23 +86,18 @@ def step_in_parts(
     >>> step_in_parts(optimizer, lambda part: model(input_ids=part, labels=part).loss, batch, rows=2, step=0)
 
     Args:
-        loss_of: the mean loss of some rows, in which all count alike.
+        loss_of: as of `losses_in_parts`.
         step: its number, from 0, for the message.
 
     Raises:
         ValueError: the loss is NaN or infinite, before the step that would spoil the weights.
     """
     optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for part in batch.split(rows):
-        loss = loss_of(part) * (len(part) / len(batch))
-        if not math.isfinite(value := loss.item()):
-            rate = optimizer.defaults["lr"]
-            raise ValueError(f"the loss at step {step} is {value}; lower the learning rate (now {rate:g}).")
-        loss.backward()
-        total += value
+    if not math.isfinite(value := backward_in_parts(loss_of, batch, rows=rows)):
+        rate = optimizer.defaults["lr"]
+        raise ValueError(f"the loss at step {step} is {value}; lower the learning rate (now {rate:g}).")
     optimizer.step()
-    return total
+    return value
 
 
 def _place(tensor: Tensor) -> int:
