@@ -15,6 +15,7 @@ from labutils.training.parts_of_batches import kept_bytes
 
 RANK, MEASURED = 8, 2**20  # of adapters, and parameters of the optimizer that is timed
 STATE = 4 * 4  # bytes that AdamW holds of a parameter: gradient, two means, and the copy in 32 bits
+MASKED = 4 + 1  # and behind a mask: its score, and whether it is kept
 
 
 class StepRates(NamedTuple):
