@@ -117,10 +117,10 @@ class Meter:
         rates = self.step_rates(asked.part)
         row, rows = asked.length * rates.kept, asked.rows
         if asked.in_parts:
-            rows = max(1, min(rows, int(KEPT_AT_ONCE // max(1.0, row))))
+            rows = max(1, min(rows, int((KEPT_AT_ONCE - rates.fixed) // max(1.0, row))))
         gaps = 2 if self.model.device.type == "cpu" else 1
         state = STATE + MASKED * asked.masked
-        return round(gaps * rows * row + rates.parameters * state + self.weight_bytes)
+        return round(gaps * (rates.fixed + rows * row) + rates.parameters * state + self.weight_bytes)
 
     @cached_property
     def n_experts(self) -> int:

@@ -22,7 +22,17 @@ def rows_that_fit(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows se
 
     >>> rows_that_fit(model, lambda rows: model(input_ids=rows, labels=rows).loss, batch)
     """
-    return max(1, min(len(batch), KEPT_AT_ONCE // max(1, kept_bytes(model, loss_of, batch[:1]))))
+    fixed, of_row = kept_by_rows(model, loss_of, batch[:1])
+    return max(1, min(len(batch), (KEPT_AT_ONCE - fixed) // max(1, of_row)))
+
+
+def kept_by_rows(model: nn.Module, loss_of: Loss, row: Int64[Tensor, "1 seq_len"]) -> tuple[int, int]:
+    """Bytes kept for the way back by a pass of however many rows, such as updates of masked adapters; and by each row.
+
+    >>> kept_by_rows(model, lambda rows: model(input_ids=rows, labels=rows).loss, batch[:1])
+    """
+    one, two = (kept_bytes(model, loss_of, row.expand(n, -1)) for n in (1, 2))
+    return max(0, 2 * one - two), two - one
 
 
 def kept_bytes(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows seq_len"]) -> int:

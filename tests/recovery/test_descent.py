@@ -84,8 +84,9 @@ def test_a_batch_that_keeps_too_much_is_cut_by_itself(way: str, tiny_llama, read
     monkeypatch.setattr(parts_of_batches, "KEPT_AT_ONCE", 1)
     WAYS[way][0](copy.deepcopy(tiny_llama))
     per_batch = 2 if way.startswith("logits") else 1  # the dense model reads it too
-    measured_and_read = per_batch * (1 + 3 * 5)  # of the first row what it keeps; two steps, and behind them
-    assert read[-measured_and_read:] == [1] * measured_and_read
+    n_read = per_batch * 3 * 5  # two steps, and behind them
+    assert read[-n_read:] == [1] * n_read
+    assert read[-n_read - 2 * per_batch : -n_read] == [1] * per_batch + [2] * per_batch  # what rows keep
 
 
 def test_parts_of_sixteen_bits_are_added_up_in_thirty_two(tiny_llama, monkeypatch) -> None:
