@@ -9,7 +9,7 @@ import pandas as pd
 from foresight_meter import count_study
 
 from labutils.core.files import hash_json
-from labutils.foresight.costing import dense_key, sweep_keys
+from labutils.foresight.costing import FILE_BYTES, dense_key, sweep_keys
 from labutils.foresight.loss_notebooks import loss_sweeps
 from labutils.foresight.plans import plan_work
 from labutils.foresight.work import Work, model_of
@@ -45,8 +45,9 @@ def _works(study: Study) -> tuple[Work, ...]:
 
 
 def check_counts(run: Path, studies: Iterable[Study]) -> None:
-    """Tables that notebooks 09, 13 and 14 of a run have kept are as many as were foreseen, and so is what they tell."""
-    checks = {"09_what_perplexity_hides": _yardsticks, "13_smaller_for_real": _smaller, "14_what_heals": _healing}
+    """Tables that notebooks 09, 13, 13b and 14 of a run have kept are as many as were foreseen, and what they tell."""
+    checks = {"09_what_perplexity_hides": _yardsticks, "13_smaller_for_real": _smaller,
+              "13b_experts_and_paths": _experts, "14_what_heals": _healing}  # fmt: skip
     for study in studies:
         if study.stem in checks:
             found, foreseen = checks[study.stem](run, study), count_study(study)
@@ -75,6 +76,17 @@ def _smaller(run: Path, study: Study) -> dict[str, int]:
     dense = len(p["models"]) * (2 + len(p["question_tasks"]))
     timed = 2 * len(p["n_blocks"]) * len(p["models"])
     return {"evaluations": made + skipped + dense, "prunings": made + timed}
+
+
+def _experts(run: Path, study: Study) -> dict[str, int]:
+    """Every arm of a mixture at all sparsities, every path, every model with fewer blocks; and the dense models."""
+    keys = _keys(run, "smaller").values()
+    arms, paths = [key for key in keys if "mixture" in key], [key["paths"] for key in keys if "routes" in key]
+    ways = [key["way"] for key in keys if "way" in key]
+    pruned, choices = sum(len(key["sparsities"]) for key in arms), sum("gone" in key["mixture"] for key in arms)
+    read = pruned + len(study.parameters["mixtures"]) + sum(1 + len(each) for each in paths) + len(ways)
+    return {"evaluations": read, "prunings": pruned + choices + sum(way != "dense" for way in ways),
+            "disk": len([*arms, *paths, *ways]) * FILE_BYTES}  # fmt: skip
 
 
 def _healing(run: Path, study: Study) -> dict[str, int]:

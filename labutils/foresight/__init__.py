@@ -7,8 +7,8 @@ model, by the forecasts of `pruning` and by short passes and steps that are time
 `command` asks for it in a process of its own. When a notebook changes what it prunes or reads, its function here
 changes with it: a test runs the notebooks and compares what the run has kept with what was foreseen.
 
-Imports `core`, `models`, `runner`, `data`, `world`, `pruning`, `training`, `evaluation`, `recovery`, `sweeps` and
-`yardsticks`. Nothing but the command line imports it.
+Imports `core`, `models`, `runner`, `data`, `world`, `pruning`, `training`, `evaluation`, `recovery`, `sweeps`,
+`yardsticks` and `smaller`. Nothing but the command line imports it.
 """
 
 from labutils.core.lazy import attach

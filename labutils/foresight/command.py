@@ -74,7 +74,8 @@ def _ask(studies: Sequence[tuple[str, Mapping[str, Any]]], threads: int) -> list
 
 def _names_large_model(parameters: Mapping[str, Any]) -> bool:
     """Whether a model is named that is not one of the lab's own small ones."""
-    named = [parameters.get("model"), parameters.get("second_model"), *(parameters.get("models") or [])]
+    lists = [parameters.get(name) or [] for name in ("models", "mixtures")]
+    named = [parameters.get("model"), parameters.get("second_model"), *sum(lists, [])]
     return any(not (paths.MODELS / name).is_dir() for name in named if isinstance(name, str))
 
 

@@ -24,6 +24,8 @@ def cost_work(meter: Meter, work: Work, kept: set[Key]) -> Cost:
     Raises:
         LookupError, ValueError: a source that cannot be read, or a model whose cost cannot be told.
     """
+    if work.n_experts and meter.n_experts < work.n_experts:
+        return Cost()
     total = Cost(seconds=work.loads * meter.load_seconds, peak=meter.weight_bytes + meter.reading_memory())
     for sweep in work.sweeps:
         total.add(_cost_sweep(meter, sweep, work.model, kept))
@@ -31,7 +33,7 @@ def cost_work(meter: Meter, work: Work, kept: set[Key]) -> Cost:
         total.add(_cost_single(meter, single))
     for each in work.passes:
         n_times = each.times * (len(meter.blocks) if each.each_block else 1)
-        total.add(Cost(meter.pass_seconds(each), evaluations=n_times if each.evaluates else 0))
+        total.add(Cost(meter.pass_seconds(each), evaluations=n_times * each.reading.n_read if each.evaluates else 0))
     for made in work.made:
         total.add(cost_made(meter, made))
     for training in work.trainings:

@@ -112,7 +112,8 @@ def _training(p: Parameters, stage: Stage, times: int) -> Training:
     few = stage.kind == "train" and "all" not in stage.name.split("+")
     part = ("adapters" if LORA in stage.name.split("+") else "few") if few else "all"
     taught, rows = stage.goal == "logits", RecoverySizes().batch_size
-    return Training(p["steps"], rows, p["seq_len"], part, times, taught)
+    masked = stage.kind == "gradual"
+    return Training(p["steps"], rows, p["seq_len"], part, times, taught, in_parts=True, masked=masked)
 
 
 def _trial_work(p: Parameters, trials: Sequence[tuple[Job, int]]) -> Work:

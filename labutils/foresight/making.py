@@ -1,15 +1,16 @@
-"""What it takes to make a model smaller in the ways of notebooks 13 and 14: passes over the calibration, counted."""
+"""What it takes to make a model smaller in the ways of notebooks 13, 13b and 14: its passes, counted."""
 
 from labutils.foresight.cost import Cost
 from labutils.foresight.meter import Meter
 from labutils.foresight.work import Made, Training
 
 # Ways by what they read. A walk brings the calibration through all blocks once, without the head.
-UNREAD = {"shallowest", "deepest", "shallow, first kept"}
+UNREAD = {"shallowest", "deepest", "shallow, first kept", "top", "router clusters"}
 SEARCHES = {"SLEB": 1, "blocks": 1, "choose blocks": 1, "sublayers": 2}  # units per block that are tried one by one
 GRADIENTS = {"Taylor"}
 TWO_STAGES = {"2SSP", "2SSP, α 1", "2SSP, α 2"}
 FITTED = {"output, least squares"}  # a second walk, with all products of neurons
+USED = {"REAP", "mean norm"}  # one walk, in which the experts run a second time
 PERTURBED = {"Bonsai": 4 * 32, "Bonsai, 8 masks": 4 * 8}  # masks, each of which the calibration is read with
 CURVED = {"Surgeon", "Surgeon, independent", "Surgeon, no update", "Surgeon, columns only"}
 CURVED_PASSES = 20  # there and back, with the factors that are summed on the way
@@ -60,7 +61,7 @@ def making_seconds(meter: Meter, arm: str, n: int | float, shape: tuple[int, int
     if arm in GRADIENTS or arm in CURVED:
         there_and_back = meter.training_seconds(Training(1, *shape))
         return there_and_back * (CURVED_PASSES if arm in CURVED else 1) + walk
-    return walk * (3 if arm in FITTED else 1)
+    return walk * (3 if arm in FITTED else 2 if arm in USED else 1)
 
 
 def _search(block: float, head: float, n_blocks: int, n_units: int, n_removed: int) -> float:

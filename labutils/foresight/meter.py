@@ -10,8 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.evaluation.batching import rows_at_once
 from labutils.evaluation.losses import sequence_losses
-from labutils.foresight.readings import PlantedTexts, Reading, Written
-from labutils.foresight.steps import STATE, StepRates, measure_steps, optimizer_seconds
+from labutils.foresight.readings import AlongPaths, PlantedTexts, Reading, Written
+from labutils.foresight.steps import MASKED, STATE, StepRates, measure_steps, optimizer_seconds
 from labutils.foresight.work import Pass, Shape, Training
 from labutils.models.experts import holds_experts
 from labutils.models.modes import eval_mode
@@ -22,6 +22,7 @@ from labutils.pruning.forecast.probe import clocked, measure_pruning, measure_sp
 from labutils.pruning.forecast.request import plan_request
 from labutils.pruning.forecast.seconds import beginning_seconds, stage_seconds
 from labutils.pruning.methods import Request
+from labutils.smaller.mixtures import count_experts
 from labutils.training.parts_of_batches import KEPT_AT_ONCE
 from labutils.yardsticks.divergence import TOP
 
@@ -83,6 +84,10 @@ class Meter:
         """Seconds of one pass over a reading."""
         if isinstance(reading, Written):
             return reading.n * reading.prompt_len * self._without_head + reading.steps * self._writing
+        if isinstance(reading, AlongPaths):
+            one_block, n_run = self._without_head / len(self.blocks), reading.count_blocks(len(self.blocks))
+            head = max(0.0, self._with_head - self._without_head) * reading.count_predicted(self.tokenizer)
+            return self.count(reading) * n_run * one_block + reading.n_read * head
         return self.count(reading) * (self._with_head if reading.head else self._without_head)
 
     def pass_seconds(self, asked: Pass) -> float:
@@ -112,9 +117,15 @@ class Meter:
         rates = self.step_rates(asked.part)
         row, rows = asked.length * rates.kept, asked.rows
         if asked.in_parts:
-            rows = max(1, min(rows, int(KEPT_AT_ONCE // max(1.0, row))))
+            rows = max(1, min(rows, int((KEPT_AT_ONCE - rates.fixed) // max(1.0, row))))
         gaps = 2 if self.model.device.type == "cpu" else 1
-        return round(gaps * rows * row + rates.parameters * STATE + self.weight_bytes)
+        state = STATE + MASKED * asked.masked
+        return round(gaps * (rates.fixed + rows * row) + rates.parameters * state + self.weight_bytes)
+
+    @cached_property
+    def n_experts(self) -> int:
+        """Of each mixture; asked for only where a notebook drops some, since not every model's parts can be told."""
+        return count_experts(self.model)
 
     @property
     def walk_rate(self) -> float:

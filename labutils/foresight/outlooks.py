@@ -18,6 +18,7 @@ STEMS = (  # of the notebooks that there is a forecast of, see `plans`
     "10_any_model",
     "12_best_possible",
     "13_smaller_for_real",
+    "13b_experts_and_paths",
     "14_what_heals",
     "99_ledger",
 )

@@ -1,5 +1,6 @@
 """Which notebooks can be foreseen, and by which function."""
 
+from labutils.foresight.experts_notebook import plan_experts
 from labutils.foresight.healing_notebook import plan_healing
 from labutils.foresight.loss_notebooks import (
     plan_any_model,
@@ -33,6 +34,7 @@ FORESEEN: dict[str, Planner] = {
     "10_any_model": plan_any_model,
     "12_best_possible": plan_best_possible,
     "13_smaller_for_real": plan_smaller,
+    "13b_experts_and_paths": plan_experts,
     "14_what_heals": plan_healing,
     "99_ledger": plan_ledger,
 }

@@ -10,6 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from labutils.data.corpora import load_texts
 from labutils.data.tasks import Task, load_task
 from labutils.data.words import Terms, find_words
+from labutils.evaluation.choice_tokens import Row, encode_choices, plain_rows
+from labutils.smaller.routes import draw_paths
 from labutils.sweeps.calibration_sets import task_texts
 from labutils.yardsticks.planting import BATCH, planting_windows
 from labutils.yardsticks.study import PLANTED
@@ -32,6 +34,11 @@ class Reading(ABC):
     def n_items(self) -> int:
         """Rows that a sweep keeps of it; all pairs of a source, whose number only reading tells, count as 1000."""
         return 0
+
+    @property
+    def n_read(self) -> int:
+        """Models that read it in one go: each path through a model's blocks is one."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,44 @@ class WordsLeftOut(Reading):
         kept = {word for word, count in held_by.items() if self.min_count <= count < len(words)}
         lengths = [_count(tokenizer, [text]) for text in task_texts(task)]
         return sum(length * (1 + len(own & kept)) for length, own in zip(lengths, words, strict=True))
+
+
+@dataclass(frozen=True)
+class AlongPaths(Reading):
+    """Items of a choice task, every choice behind its prompt, read along a model's own path and along others.
+
+    >>> AlongPaths(Items(("lab:qa/birthplaces",), 50, seed=0), n_paths=20, draw=0).count_blocks(6)
+    """
+
+    items: Items
+    n_paths: int
+    draw: int
+
+    def count_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Of the rows that enter the blocks."""
+        return sum(len(row.ids) for row in self._rows(tokenizer))
+
+    def count_predicted(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Tokens of all choices: what the head reads along each path."""
+        return sum(len(row.reads) for row in self._rows(tokenizer))
+
+    def count_blocks(self, n_blocks: int) -> int:
+        """How many blocks every row goes through: those at which paths begin alike run once.
+
+        Raises:
+            ValueError: more paths than there are through so many blocks.
+        """
+        paths = [tuple(range(n_blocks)), *draw_paths(n_blocks, self.n_paths, seed=self.draw)]
+        return len({path[: end + 1] for path in paths for end in range(len(path))})
+
+    @property
+    def n_read(self) -> int:
+        return self.n_paths + 1
+
+    def _rows(self, tokenizer: PreTrainedTokenizerBase) -> list[Row]:
+        records = [record for task in self.items.load() for record in task.items.to_dict("records")]
+        limit = tokenizer.model_max_length
+        return [row for record in records for row in plain_rows(encode_choices(tokenizer, record, limit)[0])]
 
 
 @dataclass(frozen=True)

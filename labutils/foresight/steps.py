@@ -11,18 +11,20 @@ from transformers import PreTrainedModel
 
 from labutils.pruning.forecast.probe import clocked
 from labutils.training.masked_lora import add_lora, drop_lora
-from labutils.training.parts_of_batches import kept_bytes
+from labutils.training.parts_of_batches import kept_by_rows
 
 RANK, MEASURED = 8, 2**20  # of adapters, and parameters of the optimizer that is timed
 STATE = 4 * 4  # bytes that AdamW holds of a parameter: gradient, two means, and the copy in 32 bits
+MASKED = 4 + 1  # and behind a mask: its score, and whether it is kept
 
 
 class StepRates(NamedTuple):
-    """Seconds and kept bytes per token, there and back; and how many parameters move."""
+    """Seconds and kept bytes per token, there and back; how many parameters move; bytes kept by any pass."""
 
     seconds: float
     kept: float
     parameters: int
+    fixed: int
 
 
 def measure_steps(model: PreTrainedModel, probe: Tensor, part: str) -> StepRates:
@@ -39,9 +41,9 @@ def measure_steps(model: PreTrainedModel, probe: Tensor, part: str) -> StepRates
         times = clocked(
             lambda: torch.autograd.grad(loss_of(ids), parameters, allow_unused=True), model.device, repeats=2
         )
-        kept = kept_bytes(network, loss_of, ids)
+        fixed, kept = kept_by_rows(network, loss_of, ids[:1])
         count = sum(parameter.numel() for parameter in parameters)
-    return StepRates(min(map(min, times)) / ids.numel(), kept / ids.numel(), count)
+    return StepRates(min(map(min, times)) / ids.numel(), kept / ids.shape[1], count, fixed)
 
 
 @contextmanager

@@ -77,8 +77,10 @@ class Made:
     """A smaller model, made so many times, and read where a reading is given.
 
     Attributes:
-        arm: of `labutils.smaller.ARMS`, or a stage of `labutils.recovery`: "choose neurons", "choose blocks".
-        n_blocks: whose parameters go, None: every number up to half of the model's; a share is of its blocks.
+        arm: of `labutils.smaller.ARMS`, a way to drop blocks or a choice of experts of notebook 13b, or a stage of
+            `labutils.recovery`: "choose neurons", "choose blocks".
+        n_blocks: whose parameters go, None: every number up to half of the model's; a share is of its blocks. Of
+            experts how many of each mixture.
         shape: of the calibration.
         without: numbers of blocks whose rows are kept already.
     """
@@ -100,7 +102,8 @@ class Training:
         rows, length: of a batch.
         part: what is trained: "all", "adapters" or "few" (biases and norms).
         taught: whether the dense model reads every batch too.
-        in_parts: whether a batch is cut where it keeps too much for the way back, as `tune_lora` does.
+        in_parts: whether a batch is cut where it keeps too much for the way back, as `tune_lora` and `recover` do.
+        masked: whether weights are trained behind a mask that is chosen by scores.
     """
 
     steps: "int | Reading"
@@ -110,6 +113,7 @@ class Training:
     times: int = 1
     taught: bool = False
     in_parts: bool = False
+    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class Work:
         saved: how much is written to the folder of temporary files, in multiples of its weights.
         kept_places: places at which the likeliest words of the dense model are kept while it runs.
         files: tables that it keeps in the run's folder beside those of `sweeps`.
+        n_experts: that a mixture of the model needs at least; without them nothing of it is done.
     """
 
     model: ModelId
@@ -135,6 +140,7 @@ class Work:
     trainings: tuple[Training, ...] = ()
     kept_places: int = 0
     files: int = 0
+    n_experts: int = 0
 
 
 @dataclass(frozen=True)

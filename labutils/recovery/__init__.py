@@ -14,7 +14,8 @@ from labutils.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "recovering": ["recover", "Recovered", "Diverged"],
+        "recovering": ["recover", "Recovered"],
+        "descent": ["Diverged"],
         "reestimating": ["reestimate"],
         "gradual": ["prune_while_tuning"],
         "penalised": ["tune_with_penalty"],

@@ -13,12 +13,13 @@ from labutils.core.provenance import hash_tensors
 from labutils.data.corpora import load_tokens
 from labutils.pruning.pipeline import prune
 from labutils.recovery.clock import Spent, Stopwatch
+from labutils.recovery.descent import Diverged
 from labutils.recovery.gradual import prune_while_tuning
 from labutils.recovery.own_text import own_continuations
 from labutils.recovery.penalised import tune_with_penalty
 from labutils.recovery.places import assert_kept, kept_places
 from labutils.recovery.readings import Reading, read_model
-from labutils.recovery.recovering import Diverged, Recovered, recover
+from labutils.recovery.recovering import Recovered, recover
 from labutils.recovery.reestimating import reestimate
 from labutils.recovery.removal import (
     Neurons,

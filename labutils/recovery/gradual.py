@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from labutils.core.progress import progress
 from labutils.models.structure import find_blocks, prunable_layers
 from labutils.recovery.clock import Stopwatch
+from labutils.recovery.descent import BatchLoss, check_loss, wide_copy
 from labutils.recovery.places import assert_kept
 from labutils.recovery.recovering import (
     Recovered,
-    check_loss,
     check_training,
     choose_loss,
     draw_batches,
@@ -69,8 +69,7 @@ def prune_while_tuning(
             losses.append(run.step(batch, optimizer, growing_share(step + 1, steps, sparsity), learning_rate))
             schedule.step()
         run.show_masked(sparsity)
-        with torch.no_grad():
-            check_loss(run.text(model, batch.to(run.shown[0].device)), "behind the last step", learning_rate)
+        check_loss(run.text.read(batch), "behind the last step", learning_rate)
     model.train(was_training)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert_kept(model, {names[id(one)]: mask for one, mask in zip(run.shown, run.masks, strict=True)})
@@ -107,11 +106,12 @@ class _Run:
     def __init__(self, model: PreTrainedModel, shown: list[nn.Parameter], score: str) -> None:
         self.model, self.shown, self.score = model, shown, score
         self.masks = [torch.ones_like(one, dtype=torch.bool) for one in shown]
-        self.scores = [torch.zeros_like(one, dtype=torch.float32) for one in shown]
         own = {id(one) for one in shown}
         self.others = [one for one in model.parameters() if id(one) not in own]
-        self.hidden, self.rest = map(_copies, (shown, self.others))
-        self.text = choose_loss("text", None)
+        self.hidden, self.rest = ([wide_copy(one) for one in each] for each in (shown, self.others))
+        self.scores = [torch.zeros_like(one) for one in self.hidden]
+        copied = list(zip([*shown, *self.others], self.trained(), strict=True))
+        self.text = BatchLoss(model, choose_loss("text", None), copied)
         self.scored = score != "movement"  # whether there is anything to choose by: movement has none before a gradient
 
     def trained(self) -> list[nn.Parameter]:
@@ -129,25 +129,15 @@ class _Run:
 
     def step(self, batch: Tensor, optimizer: torch.optim.Optimizer, share: float, rate: float) -> float:
         self.show_masked(share if self.scored else 0.0)
-        for parameter in self.model.parameters():
-            parameter.grad = None
-        loss = self.text(self.model, batch.to(self.shown[0].device))
-        check_loss(loss, "at a step", rate)
-        loss.backward()
-        for parameter, weights, scores, mask in zip(self.shown, self.hidden, self.scores, self.masks, strict=True):
-            gradient = parameter.grad.float()
-            scores -= gradient * weights.detach()
-            weights.grad = gradient.masked_fill(~mask, 0.0)
-        for parameter, weights in zip(self.others, self.rest, strict=True):
-            weights.grad = None if parameter.grad is None else parameter.grad.float()
+        optimizer.zero_grad(set_to_none=True)
+        loss = check_loss(self.text.add_gradients(batch), "at a step", rate)
+        for weights, scores, mask in zip(self.hidden, self.scores, self.masks, strict=True):
+            scores -= weights.grad * weights.detach()
+            weights.grad.masked_fill_(~mask, 0.0)
         nn.utils.clip_grad_norm_(self.trained(), CLIP_NORM)
         optimizer.step()
         self.scored = True
-        return loss.item()
-
-
-def _copies(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    return [nn.Parameter(one.detach().clone().float()) for one in parameters]
+        return loss
 
 
 def _block_matrices(model: PreTrainedModel) -> list[nn.Parameter]:

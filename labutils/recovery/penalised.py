@@ -10,12 +10,12 @@ from transformers import PreTrainedModel
 
 from labutils.models.structure import find_blocks
 from labutils.recovery.clock import Stopwatch
+from labutils.recovery.descent import descend, widened
 from labutils.recovery.places import parameters_of
 from labutils.recovery.recovering import (
     Recovered,
     check_training,
     choose_loss,
-    descend,
     draw_batches,
     restored_on_error,
 )
@@ -45,17 +45,18 @@ def tune_with_penalty(
     check_training(model, tokens, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     if not strength >= 0:
         raise ValueError(f"strength={strength} must be at least 0.")
-    text, blocks = choose_loss("text", None), find_blocks(model)[1]
+    blocks = find_blocks(model)[1]
     slices = [neuron_slices(find_feed_forward(blocks[index]), own) for index, own in neurons.items() if len(own)]
     watch, was_training = Stopwatch(), model.training
 
-    def penalised(network: nn.Module, batch: Tensor) -> Float[Tensor, ""]:
-        return text(network, batch) + strength * sum(group_norms(own).sum() for own in slices)
+    def penalty() -> Float[Tensor, ""]:
+        return strength * sum(group_norms(own).sum() for own in slices)
 
     with restored_on_error(model, model.parameters()):
         model.eval().requires_grad_(True)
         batches = draw_batches(tokens, steps, batch_size, seed)
-        losses = descend(model, parameters_of(model, ["all"]), batches, penalised, learning_rate, steps)
+        given = (model, parameters_of(model, ["all"]), batches, choose_loss("text", None), learning_rate, steps)
+        losses = descend(*given, penalty=penalty if slices else None)
     model.train(was_training)
     count = sum(parameter.numel() for parameter in model.parameters())
     return Recovered(losses, watch.spent(), count, steps * batch_size * tokens.shape[1])
@@ -65,7 +66,7 @@ def group_norms(slices: list[tuple[nn.Parameter, tuple[Tensor | slice, ...]]]) -
     """The Euclidean norm of all weights of each neuron of one block, from `neuron_slices`."""
     total = 0.0
     for parameter, places in slices:
-        own = parameter[places].float()
+        own = widened(parameter[places])
         axis = 1 if isinstance(places[0], slice) else 0  # which dimension counts the neurons
         squares = own.square() if own.ndim == 1 else own.square().sum(1 - axis)
         fused = places[axis].numel() // _count(slices)

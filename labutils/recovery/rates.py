@@ -9,9 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labutils.core.progress import progress
 from labutils.models.loading import model_name
+from labutils.recovery.descent import Diverged
 from labutils.recovery.draws import Bench, Draw, Recipe, RecoverySizes, Way
 from labutils.recovery.readings import Reading
-from labutils.recovery.recovering import Diverged
 from labutils.recovery.stages import PENALTY, parse_arm, way_of
 from labutils.recovery.study import common_key, finished_arms, kept_arm, prunes
 from labutils.stats.bootstrap import Interval

@@ -1,6 +1,6 @@
 """Train a part of a pruned model, towards text or towards the dense model, and keep every zero."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from labutils.core.progress import progress
 from labutils.models.positions import check_context
 from labutils.models.structure import (
     check_causal,
@@ -19,6 +18,7 @@ from labutils.models.structure import (
     prunable_layers,
 )
 from labutils.recovery.clock import Spent, Stopwatch
+from labutils.recovery.descent import Loss, descend, widened
 from labutils.recovery.places import (
     assert_kept,
     kept_places,
@@ -28,15 +28,9 @@ from labutils.recovery.places import (
     split_parts,
 )
 from labutils.training.masked_lora import add_lora, drop_lora, merge_lora
-from labutils.training.steps import CLIP_NORM, rate_share
 
 GOALS = ("text", "logits")
 Pairs = list[tuple[nn.Parameter, Bool[Tensor, "..."]]]  # parameters, and which of their places are kept
-Loss = Callable[[nn.Module, Int64[Tensor, "batch seq_len"]], Float[Tensor, ""]]
-
-
-class Diverged(ValueError):
-    """A training whose loss is no longer finite, or that leaves a model which cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,8 @@ def recover(
 
     AdamW without weight decay, gradients clipped to norm 1, learning rate as `rate_share`. Parameters of 16 bits are
     trained through copies of 32, since small steps would be rounded away. The batches depend on `seed` alone, so that
-    two recoveries read the same tokens in the same order.
+    two recoveries read the same tokens in the same order; one that would keep more than 1 GiB for the way back goes
+    through the model in parts.
 
     Args:
         trained: parts joined by "+": "lora" (masked adapters, Hu et al. 2022), "biases", "norms", "head"; or "all".
@@ -141,8 +136,8 @@ def choose_loss(goal: str, dense: PreTrainedModel | None) -> Loss:
 
     def divergence(model: nn.Module, batch: Int64[Tensor, "batch seq_len"]) -> Float[Tensor, ""]:
         with torch.no_grad():
-            wanted = dense(input_ids=batch, use_cache=False).logits[:, :-1].float()
-        return logit_divergence(wanted, model(input_ids=batch, use_cache=False).logits[:, :-1].float())
+            wanted = widened(dense(input_ids=batch, use_cache=False).logits[:, :-1])
+        return logit_divergence(wanted, widened(model(input_ids=batch, use_cache=False).logits[:, :-1]))
 
     return divergence
 
@@ -170,48 +165,6 @@ def draw_batches(
             queue += torch.randperm(len(tokens), generator=generator).tolist()
         chosen, queue = queue[:batch_size], queue[batch_size:]
         yield tokens[chosen]
-
-
-def descend(
-    model: nn.Module, parameters: list[nn.Parameter], batches: Iterator[Tensor], loss_of: Loss, rate: float, steps: int
-) -> list[float]:
-    """One step of AdamW per batch on copies of 32 bits; returns the losses before each step.
-
-    Raises:
-        Diverged: a loss is not finite, of a batch before its step, or of the last batch behind it.
-    """
-    place = parameters[0].device
-    masters = [one if one.dtype == torch.float32 else one.detach().float().requires_grad_() for one in parameters]
-    optimizer = torch.optim.AdamW(masters, lr=rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, steps))
-    losses = []
-    for step, batch in enumerate(progress(batches, total=steps, description="recover", unit="step")):
-        batch = batch.to(place)
-        loss = loss_of(model, batch)
-        check_loss(loss, f"at step {step}", rate)
-        for parameter in parameters:
-            parameter.grad = None
-        loss.backward()
-        for master, parameter in zip(masters, parameters, strict=True):
-            if master is not parameter:
-                master.grad = None if parameter.grad is None else parameter.grad.float()
-        nn.utils.clip_grad_norm_(masters, CLIP_NORM)
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            for master, parameter in zip(masters, parameters, strict=True):
-                if master is not parameter:
-                    parameter.copy_(master)
-        losses.append(loss.item())
-    with torch.no_grad():
-        check_loss(loss_of(model, batch), "behind the last step", rate)
-    return losses
-
-
-def check_loss(loss: Float[Tensor, ""], where: str, rate: float) -> None:
-    """Diverged where a loss is NaN or infinite."""
-    if not torch.isfinite(loss):
-        raise Diverged(f"the loss {where} is {loss.item()}; lower the learning rate (now {rate:g}).")
 
 
 def count_trained(network: nn.Module, parameters: list[nn.Parameter], pairs: Pairs) -> int:

@@ -6,7 +6,7 @@ come to the same step, but for the order of sums.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Int64
@@ -22,7 +22,17 @@ def rows_that_fit(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows se
 
     >>> rows_that_fit(model, lambda rows: model(input_ids=rows, labels=rows).loss, batch)
     """
-    return max(1, min(len(batch), KEPT_AT_ONCE // max(1, kept_bytes(model, loss_of, batch[:1]))))
+    fixed, of_row = kept_by_rows(model, loss_of, batch[:1])
+    return max(1, min(len(batch), (KEPT_AT_ONCE - fixed) // max(1, of_row)))
+
+
+def kept_by_rows(model: nn.Module, loss_of: Loss, row: Int64[Tensor, "1 seq_len"]) -> tuple[int, int]:
+    """Bytes kept for the way back by a pass of however many rows, such as updates of masked adapters; and by each row.
+
+    >>> kept_by_rows(model, lambda rows: model(input_ids=rows, labels=rows).loss, batch[:1])
+    """
+    one, two = (kept_bytes(model, loss_of, row.expand(n, -1)) for n in (1, 2))
+    return max(0, 2 * one - two), two - one
 
 
 def kept_bytes(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows seq_len"]) -> int:
@@ -46,6 +56,38 @@ def kept_bytes(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows seq_l
     return sum(found.values())
 
 
+def losses_in_parts(loss_of: Loss, batch: Int64[Tensor, "rows seq_len"], *, rows: int) -> Iterator[Float[Tensor, ""]]:
+    """The losses of parts of a batch, each times its share of the batch: they add up to the mean loss.
+
+    >>> with torch.no_grad():
+    ...     sum(loss.item() for loss in losses_in_parts(loss_of, batch, rows=2))
+
+    A part is read when its loss is asked for, so that nothing of two parts need be in memory together.
+
+    Args:
+        loss_of: the mean loss of some rows, in which all count alike.
+        rows: sequences of a part; the last part may have fewer.
+    """
+    for part in batch.split(rows):
+        yield loss_of(part) * (len(part) / len(batch))
+
+
+def backward_in_parts(loss_of: Loss, batch: Int64[Tensor, "rows seq_len"], *, rows: int) -> float:
+    """Add the gradient of a batch's mean loss to what parameters have, part by part; returns the loss.
+
+    >>> backward_in_parts(lambda part: model(input_ids=part, labels=part).loss, batch, rows=2)
+
+    One that is NaN or infinite is returned as soon as a part shows it; the gradients are then incomplete.
+    """
+    total = 0.0
+    for loss in losses_in_parts(loss_of, batch, rows=rows):
+        total += loss.item()
+        if not math.isfinite(total):
+            return total
+        loss.backward()
+    return total
+
+
 def step_in_parts(
     optimizer: torch.optim.Optimizer, loss_of: Loss, batch: Int64[Tensor, "rows seq_len"], *, rows: int, step: int
 ) -> float:
@@ -54,23 +96,18 @@ def step_in_parts(
     >>> step_in_parts(optimizer, lambda part: model(input_ids=part, labels=part).loss, batch, rows=2, step=0)
 
     Args:
-        loss_of: the mean loss of some rows, in which all count alike.
+        loss_of: as of `losses_in_parts`.
         step: its number, from 0, for the message.
 
     Raises:
         ValueError: the loss is NaN or infinite, before the step that would spoil the weights.
     """
     optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for part in batch.split(rows):
-        loss = loss_of(part) * (len(part) / len(batch))
-        if not math.isfinite(value := loss.item()):
-            rate = optimizer.defaults["lr"]
-            raise ValueError(f"the loss at step {step} is {value}; lower the learning rate (now {rate:g}).")
-        loss.backward()
-        total += value
+    if not math.isfinite(value := backward_in_parts(loss_of, batch, rows=rows)):
+        rate = optimizer.defaults["lr"]
+        raise ValueError(f"the loss at step {step} is {value}; lower the learning rate (now {rate:g}).")
     optimizer.step()
-    return total
+    return value
 
 
 def _place(tensor: Tensor) -> int:

@@ -34,6 +34,11 @@ def test_of_the_labs_own_models_nothing_is_worked_out_unless_asked(asked, tmp_pa
     assert command.tell_run(studies, tmp_path, always=True)[0].startswith("forecast: about 01:40") and asked
 
 
+def test_a_mixture_that_is_not_the_labs_own_is_told_of(asked, tmp_path):
+    command.tell_run(plan("13b_experts_and_paths", mixtures=["owner/large"]), tmp_path)
+    assert asked == [["13b_experts_and_paths"]]
+
+
 def test_notebooks_without_a_forecast_are_not_asked_about(asked, tmp_path):
     assert command.tell_run(plan("11_cost"), tmp_path) == [] and asked == []
     assert command.tell_run(plan("11_cost"), tmp_path, always=True) == ["forecast: there is none of 11_cost"]

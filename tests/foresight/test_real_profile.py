@@ -9,7 +9,17 @@ from labutils.core import paths
 from labutils.data.corpora import load_tokens
 from labutils.foresight.outlooks import STEMS
 from labutils.foresight.plans import plan_work
-from labutils.foresight.readings import Passages, Reading, Rows, Texts, TextsAbout, Windows, WordsLeftOut, Written
+from labutils.foresight.readings import (
+    AlongPaths,
+    Passages,
+    Reading,
+    Rows,
+    Texts,
+    TextsAbout,
+    Windows,
+    WordsLeftOut,
+    Written,
+)
 from labutils.foresight.work import Work
 from labutils.runner.planning import plan_studies
 from labutils.sweeps.calibration_sets import load_calibration
@@ -52,7 +62,7 @@ def _readings(work: Work) -> list[Reading]:
 
 def _source(reading: Reading) -> Reading:
     """What is loaded for a reading, of which some readings are a part."""
-    if isinstance(reading, Passages | WordsLeftOut):
+    if isinstance(reading, AlongPaths | Passages | WordsLeftOut):
         return reading.items
     texts = reading.texts if isinstance(reading, TextsAbout) else reading
     return dataclasses.replace(texts, step=1) if isinstance(texts, Texts) else texts

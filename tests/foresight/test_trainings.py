@@ -143,6 +143,14 @@ def test_a_batch_in_parts_keeps_less(meter, monkeypatch) -> None:
     assert meter.training_memory(whole) - meter.training_memory(parts) == pytest.approx(7 * row, rel=1e-3)
 
 
+def test_recoveries_train_in_parts_and_masks_take_memory(meter) -> None:
+    (work,) = plan_healing(parameters_of("14_what_heals", models=["lab-llama"])).works
+    recovered = [each for each in work.trainings if each.rows == RecoverySizes().batch_size]
+    assert recovered and all(each.in_parts for each in recovered) and len({each.masked for each in recovered}) == 2
+    plain, masked = (meter.training_memory(Training(1, 8, 32, masked=each)) for each in (False, True))
+    assert masked - plain == 5 * meter.model.num_parameters()
+
+
 def test_searches_cost_more_than_walks_and_walks_more_than_nothing(meter) -> None:
     def seconds(arm: str, n: int = 2) -> float:
         return cost_work(meter, Work(MODEL, made=(Made(arm, n, (8, 64)),), loads=0), set()).seconds

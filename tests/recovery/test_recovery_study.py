@@ -19,6 +19,7 @@ from labutils.recovery import (
     Recovered,
     RecoverySizes,
     chosen_recipes,
+    descent,
     held_out_reading,
     if_able,
     if_settled,
@@ -37,6 +38,7 @@ from labutils.recovery.draws import Bench, Draw
 from labutils.recovery.stages import parse_arm, way_of
 from labutils.recovery.task_masks import own_gain_over_tasks, own_mask_gain
 from labutils.stats.bootstrap import Interval
+from labutils.training import parts_of_batches
 
 pytest.importorskip("peft")
 ARMS = [
@@ -124,6 +126,35 @@ def check_rows(rows: pd.DataFrame) -> None:
     assert arms.loc[("wanda → lora", 1), "seconds"] > arms.loc[("wanda", 1), "seconds"] > 0
     gain = lab.contrast(rows, {"lora": ("wanda", "wanda → lora")})
     assert len(gain) == 10 and gain["value"].abs().sum() > 0
+
+
+def test_a_sweep_killed_in_a_part_of_a_batch_goes_on_to_the_same_rows(asked: dict, tmp_path, monkeypatch) -> None:
+    """Every row of a batch by itself: the rows of the sweep are then those of whole batches, but for rounding."""
+    arms = ["wanda → lora", "wanda → all/logits@own", "penalty → neurons", "movement"]
+    asked, named = {**asked, "draws": [1], "arms": arms}, ["arm", "evaluation", "item"]
+    at_once = recovery_sweep("lab-llama", **asked)
+    monkeypatch.setattr(parts_of_batches, "KEPT_AT_ONCE", 1)
+    whole = recovery_sweep("lab-llama", **asked)
+    taken, plain = [], descent.losses_in_parts
+
+    def killed(*given, **more):
+        for loss in plain(*given, **more):
+            if len(taken) == 9:  # of each arm four rows of two steps, two behind them: the second one is on its way
+                raise KeyboardInterrupt
+            taken.append(1)
+            yield loss
+
+    monkeypatch.setattr(descent, "losses_in_parts", killed)
+    monkeypatch.setattr(parts_of_batches, "losses_in_parts", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recovery_sweep("lab-llama", **asked, folder=tmp_path)
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 2  # the dense model and one arm
+    monkeypatch.setattr(descent, "losses_in_parts", plain)
+    monkeypatch.setattr(parts_of_batches, "losses_in_parts", plain)
+    resumed = recovery_sweep("lab-llama", **asked, folder=tmp_path)
+    pd.testing.assert_frame_equal(without_times(resumed), without_times(whole))
+    in_nats = [rows[rows["unit"] != "accuracy"].set_index(named)["loss"] for rows in (whole, at_once)]
+    pd.testing.assert_series_equal(*in_nats, rtol=1e-3)
 
 
 BAD = [

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from labutils.training import parts_of_batches
-from labutils.training.masked_lora import tune_lora
-from labutils.training.parts_of_batches import kept_bytes, rows_that_fit, step_in_parts
+from labutils.training.masked_lora import add_lora, tune_lora
+from labutils.training.parts_of_batches import kept_by_rows, kept_bytes, rows_that_fit, step_in_parts
 
 TOKENS = torch.randint(64, (6, 16), generator=torch.Generator().manual_seed(0))
 
@@ -44,15 +44,27 @@ def test_a_step_that_would_spoil_the_weights_is_not_taken(tiny_llama):
 
 
 def test_what_is_kept_grows_with_the_rows_and_holds_no_weights(tiny_llama, monkeypatch):
+    fixed, of_row = kept_by_rows(tiny_llama, loss_of(tiny_llama), TOKENS[:1])
     one, three = (kept_bytes(tiny_llama, loss_of(tiny_llama), TOKENS[:n]) for n in (1, 3))
     logits = TOKENS[:1].numel() * 64 * 4
     assert one > logits and three == pytest.approx(3 * one, rel=0.1)
+    assert 0 <= fixed < 0.1 * one and fixed + 3 * of_row == pytest.approx(three, rel=0.01)
     wide = copy.deepcopy(tiny_llama)
     wide.register_buffer("unused", torch.zeros(10**6))
     assert kept_bytes(wide, loss_of(wide), TOKENS[:1]) == one
     for limit, rows in ((10 * one, 6), (int(2.5 * one), 2), (1, 1)):
         monkeypatch.setattr(parts_of_batches, "KEPT_AT_ONCE", limit)
         assert rows_that_fit(tiny_llama, loss_of(tiny_llama), TOKENS) == rows
+
+
+def test_what_adapters_keep_of_whole_matrices_is_the_same_for_any_rows(tiny_llama):
+    """The update that falls on pruned weights is a matrix as large as the layer's own, however few rows there are."""
+    size = 4 * sum(one.numel() for name, one in tiny_llama.model.layers.named_parameters() if one.ndim == 2)
+    plain = kept_by_rows(tiny_llama, loss_of(tiny_llama), TOKENS[:1])[0]
+    adapted = add_lora(tiny_llama, rank=2)
+    fixed, of_row = kept_by_rows(adapted, loss_of(adapted), TOKENS[:1])
+    assert 0.7 * size < fixed - plain < 1.3 * size  # of the first block fewer, whose inputs need no gradient
+    assert fixed + 4 * of_row == pytest.approx(kept_bytes(adapted, loss_of(adapted), TOKENS[:4]), rel=0.01)
 
 
 def test_nothing_stays_of_what_was_measured(tiny_llama) -> None:
@@ -73,7 +85,7 @@ def test_adapters_are_tuned_alike_whatever_fits(tiny_llama, monkeypatch):
         type(tiny_llama), "forward", lambda self, **given: seen.append(len(given["input_ids"])) or plain(self, **given)
     )
     parts, by_rows = tune_lora(copy.deepcopy(tiny_llama), TOKENS, rank=2, steps=3, batch_size=4)
-    assert seen == [1] * (1 + 3 * 4)
+    assert seen == [1, 2] + [1] * 3 * 4  # measured first
     assert by_rows == pytest.approx(losses, rel=1e-4)
     for name, each in parts.state_dict().items():
         torch.testing.assert_close(each, whole.state_dict()[name], rtol=1e-3, atol=1e-4)
