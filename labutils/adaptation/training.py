@@ -28,6 +28,7 @@ from labutils.models.loading import load_model
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_token_ids, is_causal
 from labutils.training.steps import minimise, trainable
+from labutils.training.text_loss import text_loss
 
 HELDOUT_BATCH = 8
 Batch = dict[str, Tensor]
@@ -194,7 +195,7 @@ def _loss_of(base: Base) -> Callable[[Batch], Float[Tensor, ""]]:
     """The loss of one batch by the model's own head."""
     model = base.model
     if is_causal(model):
-        return lambda batch: model(**batch, use_cache=False).loss
+        return lambda batch: text_loss(model, batch["input_ids"])
 
     def masked_loss(batch: Batch) -> Tensor:
         chosen = batch["labels"] != -100

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from labutils.pruning.forecast.probe import clocked
 from labutils.training.masked_lora import add_lora, drop_lora
 from labutils.training.parts_of_batches import kept_by_rows
+from labutils.training.text_loss import text_loss
 
 RANK, MEASURED = 8, 2**20  # of adapters, and parameters of the optimizer that is timed
 STATE = 4 * 4  # bytes that AdamW holds of a parameter: gradient, two means, and the copy in 32 bits
@@ -36,7 +37,7 @@ def measure_steps(model: PreTrainedModel, probe: Tensor, part: str) -> StepRates
     with _prepared(model, part) as (network, parameters):
 
         def loss_of(rows: Tensor) -> Tensor:
-            return network(input_ids=rows, labels=rows, use_cache=False).loss
+            return text_loss(network, rows)
 
         times = clocked(
             lambda: torch.autograd.grad(loss_of(ids), parameters, allow_unused=True), model.device, repeats=2

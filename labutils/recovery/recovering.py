@@ -28,6 +28,7 @@ from labutils.recovery.places import (
     split_parts,
 )
 from labutils.training.masked_lora import add_lora, drop_lora, merge_lora
+from labutils.training.text_loss import text_loss
 
 GOALS = ("text", "logits")
 Pairs = list[tuple[nn.Parameter, Bool[Tensor, "..."]]]  # parameters, and which of their places are kept
@@ -130,7 +131,7 @@ def choose_loss(goal: str, dense: PreTrainedModel | None) -> Loss:
     if goal not in GOALS:
         raise ValueError(f"goal={goal!r} must be one of {', '.join(GOALS)}.")
     if goal == "text":
-        return lambda model, batch: model(input_ids=batch, labels=batch, use_cache=False).loss
+        return text_loss
     if dense is None:
         raise ValueError('goal="logits" needs dense=…, the model before its pruning.')
 

@@ -21,6 +21,7 @@ from labutils.models.structure import Layer, check_causal, check_token_ids, find
 from labutils.training.lora import ADAPTER, wrap_with_lora
 from labutils.training.masked_experts import is_fused, mask_experts
 from labutils.training.parts_of_batches import rows_that_fit, step_in_parts
+from labutils.training.text_loss import text_loss
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -102,7 +103,7 @@ def tune_lora(
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
 
     def loss_of(rows: Int64[Tensor, "rows seq_len"]) -> Tensor:
-        return adapted(input_ids=rows, labels=rows).loss
+        return text_loss(adapted, rows)
 
     rows = rows_that_fit(adapted, loss_of, tokens[:1].to(model.device).expand(batch_size, -1))
     for step in progress(range(steps), description="tune adapters", unit="step"):

@@ -20,7 +20,7 @@ Loss = Callable[[Int64[Tensor, "rows seq_len"]], Float[Tensor, ""]]
 def rows_that_fit(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows seq_len"]) -> int:
     """How many rows of a batch may go together: measured on its first row; at least one.
 
-    >>> rows_that_fit(model, lambda rows: model(input_ids=rows, labels=rows).loss, batch)
+    >>> rows_that_fit(model, lambda rows: text_loss(model, rows), batch)
     """
     fixed, of_row = kept_by_rows(model, loss_of, batch[:1])
     return max(1, min(len(batch), (KEPT_AT_ONCE - fixed) // max(1, of_row)))
@@ -29,7 +29,7 @@ def rows_that_fit(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows se
 def kept_by_rows(model: nn.Module, loss_of: Loss, row: Int64[Tensor, "1 seq_len"]) -> tuple[int, int]:
     """Bytes kept for the way back by a pass of however many rows, such as updates of masked adapters; and by each row.
 
-    >>> kept_by_rows(model, lambda rows: model(input_ids=rows, labels=rows).loss, batch[:1])
+    >>> kept_by_rows(model, lambda rows: text_loss(model, rows), batch[:1])
     """
     one, two = (kept_bytes(model, loss_of, row.expand(n, -1)) for n in (1, 2))
     return max(0, 2 * one - two), two - one
@@ -38,7 +38,7 @@ def kept_by_rows(model: nn.Module, loss_of: Loss, row: Int64[Tensor, "1 seq_len"
 def kept_bytes(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows seq_len"]) -> int:
     """Bytes of all that a loss keeps for the way back, but for parameters and buffers, which are there anyway.
 
-    >>> kept_bytes(model, lambda rows: model(input_ids=rows, labels=rows).loss, batch[:1])
+    >>> kept_bytes(model, lambda rows: text_loss(model, rows), batch[:1])
     """
     own = {_place(each) for each in (*model.parameters(), *model.buffers())}
     found: dict[int, int] = {}
@@ -75,7 +75,7 @@ def losses_in_parts(loss_of: Loss, batch: Int64[Tensor, "rows seq_len"], *, rows
 def backward_in_parts(loss_of: Loss, batch: Int64[Tensor, "rows seq_len"], *, rows: int) -> float:
     """Add the gradient of a batch's mean loss to what parameters have, part by part; returns the loss.
 
-    >>> backward_in_parts(lambda part: model(input_ids=part, labels=part).loss, batch, rows=2)
+    >>> backward_in_parts(lambda part: text_loss(model, part), batch, rows=2)
 
     One that is NaN or infinite is returned as soon as a part shows it; the gradients are then incomplete.
     """
@@ -93,7 +93,7 @@ def step_in_parts(
 ) -> float:
     """One step down the mean loss of a batch, of which `rows` sequences go at a time; returns the loss.
 
-    >>> step_in_parts(optimizer, lambda part: model(input_ids=part, labels=part).loss, batch, rows=2, step=0)
+    >>> step_in_parts(optimizer, lambda part: text_loss(model, part), batch, rows=2, step=0)
 
     Args:
         loss_of: as of `losses_in_parts`.

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from labutils.core.seeding import generator
 from labutils.models.structure import check_causal
 from labutils.training.steps import minimise, trainable
+from labutils.training.text_loss import text_loss
 from labutils.world.documents import write_documents
 from labutils.world.planted import RELATIONS, PlantedFact, plant_facts, reading_items, statements
 from labutils.world.tasks import write_items
@@ -85,7 +86,7 @@ def plant(
         batches = list(windows.to(model.device).split(BATCH))
         with trainable(model, "full", rank=0, seed=seed) as parameters:
             losses += minimise(
-                parameters, batches, lambda batch: model(input_ids=batch, labels=batch).loss,
+                parameters, batches, lambda batch: text_loss(model, batch),
                 learning_rate=rates[stage], steps=len(batches),
             )  # fmt: skip
         tokens += sum(batch.numel() for batch in batches)
