@@ -17,39 +17,18 @@ from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.allocation_rules import UPPER_SPARSITY, integer_budgets
 from labutils.pruning.allocations import Allocation, DenseModel, register_allocation
 from labutils.pruning.level_reading import LeveledMatrix, MatrixReader, part_size
-from labutils.pruning.level_switching import LevelSearch, count_reads, search_levels
+from labutils.pruning.level_switching import LevelSearch, SearchOptions, count_reads, search_levels
 from labutils.pruning.matrices import MatrixMethod, prune_matrix
 from labutils.pruning.restoring import WeightSnapshot
 
 
 @register_allocation("evopress")
 @dataclass(frozen=True)
-class EvoPress(Allocation):
-    """Searched by switching levels, for the least divergence of the output (EvoPress, arXiv 2410.14649).
-
-    Attributes:
-        generations, offspring: how many are tried, and how many in each.
-        levels: on either side of the uniform sparsity; a pruned copy of all matrices is kept for each.
-        level_range: how far the outermost are from it in a matrix of mean size, as a share of min(S, 1 − S).
-    """
-
-    generations: int = 50
-    offspring: int = 16
-    levels: int = 8
-    level_range: float = 0.5
+class EvoPress(SearchOptions, Allocation):
+    """Searched by switching levels, for the least divergence of the output (EvoPress, arXiv 2410.14649)."""
 
     per_matrix = True
     streamable = False
-
-    def __post_init__(self) -> None:
-        for name in ("generations", "offspring", "levels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1.")
-        if not 0 < self.level_range <= 1:
-            raise ValueError(
-                f"level_range={self.level_range!r} must be above 0 and at most 1, where the outermost levels of a "
-                "matrix of mean size are dense or empty."
-            )
 
     @property
     def n_levels(self) -> int:

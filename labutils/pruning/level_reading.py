@@ -95,16 +95,20 @@ class LevelReader:
 
 
 class MatrixReader(LevelReader):
-    """Units are matrices, which are replaced by what they are at their level; the caller puts the dense ones back."""
+    """Units are matrices, which are replaced by what they are at their level; the caller puts the dense ones back.
+
+    Attributes:
+        now: the level of each; None as long as it is dense.
+    """
 
     def __init__(self, walk: BlockWalk, matrices: Sequence[LeveledMatrix]):
         super().__init__(walk, [matrix.block for matrix in matrices])
         self.matrices = matrices
-        self._now: list[int | None] = [None] * len(matrices)
+        self.now: list[int | None] = [None] * len(matrices)
 
     @torch.no_grad()
     def set_levels(self, levels: Levels) -> None:
         for unit, level in enumerate(levels):
-            if self._now[unit] != level:
+            if self.now[unit] != level:
                 self.matrices[unit].place.copy_(self.matrices[unit].weights[level])
-                self._now[unit] = level
+                self.now[unit] = level

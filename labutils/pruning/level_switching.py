@@ -31,6 +31,33 @@ TRIES = 20  # draws for each offspring, where few assignments can be reached
 
 
 @dataclass(frozen=True)
+class SearchOptions:
+    """How long is searched, and among which levels.
+
+    Attributes:
+        generations, offspring: how many are tried, and how many in each.
+        levels: on either side of the uniform share; what a unit is at each of them is kept in memory.
+        level_range: how far the outermost are from it in a unit of mean size, as a share of what it loses or, where
+            that is less, of what stays.
+    """
+
+    generations: int = 50
+    offspring: int = 16
+    levels: int = 8
+    level_range: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("generations", "offspring", "levels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1.")
+        if not 0 < self.level_range <= 1:
+            raise ValueError(
+                f"level_range={self.level_range!r} must be above 0 and at most 1, where a unit of mean size is whole "
+                "or empty at its outermost levels."
+            )
+
+
+@dataclass(frozen=True)
 class LevelSearch:
     """What a search found.
 
@@ -75,8 +102,8 @@ def search_levels(
         seed: of the offspring, and of the parts that they are read on.
 
     Raises:
-        ValueError: bounds that do not belong to the units or exclude their start, numbers below 1, or a start whose
-            fitness is not finite.
+        ValueError: bounds that do not belong to the units or exclude their start, numbers below 1, no two units that
+            can exchange a level, or a start whose fitness is not finite.
     """
     units = _check(start, lowest, highest, kinds, n_parts=n_parts, generations=generations, offspring=offspring)
     first = best = tuple(start)
@@ -90,8 +117,6 @@ def search_levels(
     draws = generator(seed, "level switching")
     for number in progress(range(1, generations + 1), description="search levels", unit="generation"):
         children = draw_offspring(best, lowest, highest, units, offspring, draws)
-        if not children:
-            break
         challenger, value = select(children, draws.permutation(n_parts).tolist(), read)
         taken = value < fitness
         best, fitness = (challenger, value) if taken else (best, fitness)
@@ -109,8 +134,10 @@ def draw_offspring(
     number: int,
     draws: np.random.Generator,
 ) -> list[Levels]:
-    """So many distinct assignments of the same total in every kind, by one to three switches each; fewer, or none,
-    where no more are found."""
+    """So many distinct assignments of the same total in every kind, by one to three switches each.
+
+    Fewer, where there are not so many around the parent; at least one, where any two units can exchange a level.
+    """
     found: dict[Levels, None] = {}
     for _ in range(TRIES * number):
         child = list(parent)
@@ -131,18 +158,24 @@ def _switch(
     draws: np.random.Generator,
 ) -> None:
     """Raise one unit by a level and lower another of its kind by one, in place; nothing where no two can."""
-    units = range(len(levels))
-    falling = [unit for unit in units if levels[unit] > lowest[unit]]
-    partners = {
-        unit: own
-        for unit in units
-        if levels[unit] < highest[unit]
-        and (own := [other for other in falling if other != unit and kinds[other] == kinds[unit]])
-    }
-    if partners:
+    if partners := _partners(levels, lowest, highest, kinds):
         raised = list(partners)[draws.integers(len(partners))]
         levels[partners[raised][draws.integers(len(partners[raised]))]] -= 1
         levels[raised] += 1
+
+
+def _partners(
+    levels: Sequence[int], lowest: Sequence[int], highest: Sequence[int], kinds: Sequence[Hashable]
+) -> dict[int, list[int]]:
+    """Of every unit that can rise those of its kind that can fall in exchange, where there are any."""
+    units = range(len(levels))
+    falling = [unit for unit in units if levels[unit] > lowest[unit]]
+    found = {
+        unit: [other for other in falling if other != unit and kinds[other] == kinds[unit]]
+        for unit in units
+        if levels[unit] < highest[unit]
+    }
+    return {unit: own for unit, own in found.items() if own}
 
 
 def plan_rounds(candidates: int, n_parts: int) -> list[tuple[int, int]]:
@@ -204,4 +237,9 @@ def _check(
     for unit, (low, level, high) in enumerate(zip(lowest, start, highest, strict=True)):
         if not low <= level <= high:
             raise ValueError(f"unit {unit} starts at level {level}, outside its levels {low} to {high}.")
+    if not _partners(start, lowest, highest, kinds):
+        raise ValueError(
+            "No unit can be raised by a level while another of its kind is lowered, so there is nothing to search. Ask "
+            "for more or less to go, for other levels, or for the uniform allocation."
+        )
     return kinds

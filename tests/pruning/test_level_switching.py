@@ -92,11 +92,6 @@ def test_only_units_of_one_kind_exchange_levels_and_bounds_hold() -> None:
         assert all(a <= level <= b for a, level, b in zip(low, levels, high, strict=True))
 
 
-def test_where_nothing_can_move_the_start_is_read_and_stays() -> None:
-    found = search_levels([0, 0], [0, -1], [0, 1], lambda own, parts: [3.0] * len(own), generations=5, offspring=2)
-    assert found.levels == (0, 0) and found.path["fitness"].tolist() == [3.0]
-
-
 @pytest.mark.parametrize(("candidates", "n_parts"), [(16, 8), (64, 64), (7, 3), (1, 5), (5, 1)])
 def test_rounds_read_more_of_fewer_and_cost_what_is_told(candidates: int, n_parts: int) -> None:
     rounds = plan_rounds(candidates, n_parts)
@@ -131,6 +126,8 @@ def test_a_candidate_that_breaks_is_the_worst_one() -> None:
         ({"offspring": True}, "offspring=True must be"),
         ({"n_parts": 0}, "n_parts=0 must be"),
         ({"start": [0, 3]}, "unit 1 starts at level 3, outside its levels -1 to 1"),
+        ({"lowest": [0, -1], "highest": [0, 1]}, "No unit can be raised .* nothing to search"),
+        ({"kinds": ["a", "b"]}, "No unit can be raised"),
         ({"lowest": [-1]}, "2 units have 1 lowest"),
         ({"kinds": ["a"]}, "1 kinds"),
         ({"read": lambda own, parts: [math.inf]}, "output is not finite"),
