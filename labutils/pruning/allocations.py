@@ -82,7 +82,7 @@ class Allocation:
         raise NotImplementedError(f"{type(self).__name__} must define `sparsities`.")
 
     def tried(self, dense: DenseModel) -> pd.DataFrame | None:
-        """How it came to them, for the report, where it searched."""
+        """How it came to them, for the report, where it searched; the model is not dense any more."""
         return None
 
 

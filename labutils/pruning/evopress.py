@@ -54,14 +54,18 @@ class EvoPress(SearchOptions, Allocation):
         return [budget / size for budget, size in zip(budgets, sizes, strict=True)]
 
     def tried(self, dense: DenseModel) -> pd.DataFrame | None:
-        return self._search(dense).path if dense.sparsity > 0 else None
+        found = dense.statistics.searches.get(self._key(dense))
+        return None if found is None else found.path
 
     def _search(self, dense: DenseModel) -> LevelSearch:
         """The search, once for all who ask for it."""
-        known, key = dense.statistics.searches, (self, dense.method, dense.sparsity, dense.options, dense.seed)
-        if key not in known:
-            known[key] = self._carry_out(dense)
-        return known[key]
+        known = dense.statistics.searches
+        if self._key(dense) not in known:
+            known[self._key(dense)] = self._carry_out(dense)
+        return known[self._key(dense)]
+
+    def _key(self, dense: DenseModel) -> tuple:
+        return self, dense.method, dense.sparsity, dense.options, dense.seed
 
     @torch.no_grad()
     def _carry_out(self, dense: DenseModel) -> LevelSearch:

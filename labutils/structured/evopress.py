@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from labutils.core.options import read_options
+from labutils.core.options import suggest
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.level_reading import LeveledMatrix, LevelReader, MatrixReader
 from labutils.pruning.level_switching import Levels, LevelSearch, SearchOptions, search_levels
-from labutils.pruning.registry import check_values
+from labutils.pruning.registry import check_values, option_names
 from labutils.pruning.restoring import WeightSnapshot
 from labutils.structured.anatomy import Anatomy
 from labutils.structured.repair import channels_of, least_squares, mean_of_removed
@@ -66,17 +66,21 @@ def read_width_options(allocation: str, given: Mapping[str, object]) -> WidthOpt
     """The options of a search; None for an allocation that does not search, which has none.
 
     Raises:
-        ValueError: an option that there is not, or that the allocation does not heed; or a value that cannot be.
+        TypeError: an argument that `shrink` does not have, whatever the allocation.
+        ValueError: an option that the allocation does not heed, or a value that cannot be.
     """
-    if allocation != "evopress":
-        if given:
+    known = option_names(WidthOptions)
+    for name in given:
+        if name not in known:
+            others = ("share", "units", "method", "allocation", "standardise", "repair", "batch_size")
+            raise TypeError(f"shrink has no argument {name!r}.{suggest(name, (*others, *known))}")
+        if allocation != "evopress":
             raise ValueError(
-                f"shrink has no option {next(iter(given))!r} with allocation={allocation!r}; "
-                'allocation="evopress" has generations, offspring, levels, level_range and seed.'
+                f'{name} is an option of allocation="evopress"; the call has allocation={allocation!r}. Leave it out, '
+                "or choose that allocation."
             )
-        return None
     check_values(WidthOptions, given)
-    return read_options(WidthOptions, given, of='shrink with allocation="evopress"')
+    return WidthOptions(**given) if allocation == "evopress" else None
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,9 @@ def test_levels_of_equal_units_have_one_step_and_stay_inside() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"allocation": "uniform", "generations": 3}, "no option 'generations' with allocation='uniform'"),
-        ({"allocation": "evopress", "generation": 3}, "no option 'generation'. Did you mean 'generations'"),
+        ({"allocation": "uniform", "generations": 3}, "generations is an option of allocation=.evopress.; the call has"),
+        ({"method": "output", "seed": 3}, "seed is an option of"),
+        ({"allocation": "evopress", "generation": 3}, "no argument 'generation'. Did you mean 'generations'"),
         ({"allocation": "evopress", "levels": 0}, "levels=0 must be at least 1"),
         ({"allocation": "evopress", "seed": 0.5}, "seed=0.5 must be a whole number"),
         ({"allocation": "evopress", "share": 0.999}, "asks for more than these units have"),
@@ -138,10 +139,11 @@ def test_levels_of_equal_units_have_one_step_and_stay_inside() -> None:
 )
 def test_what_cannot_be_searched_is_refused(asked: dict, message: str, inputs) -> None:
     model = build("llama", 2)
-    with pytest.raises(ValueError, match=message):
+    kind = TypeError if "generation" in asked else ValueError
+    with pytest.raises(kind, match=message):
         lab.shrink(model, inputs, **{"share": 0.3, **asked})
     if "share" not in asked:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(kind, match=message):
             lab.forecast_smaller(model, share=0.3, **asked)
 
 
