@@ -129,7 +129,7 @@ def test_levels_of_equal_units_have_one_step_and_stay_inside() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"allocation": "uniform", "generations": 3}, "generations is an option of allocation=.evopress.; the call has"),
+        ({"allocation": "uniform", "generations": 3}, "generations is an option of allocation=.evopress."),
         ({"method": "output", "seed": 3}, "seed is an option of"),
         ({"allocation": "evopress", "generation": 3}, "no argument 'generation'. Did you mean 'generations'"),
         ({"allocation": "evopress", "levels": 0}, "levels=0 must be at least 1"),
