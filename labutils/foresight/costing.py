@@ -129,7 +129,7 @@ def _grid_seconds(meter: Meter, requests: Sequence[Request], shape: Shape) -> fl
             shared.add(("allocate", request.allocation.reads_hessians(method)))
             seconds += allocate
         if not method.reads_inputs and not meter.has_experts:
-            seconds += stages["prune"]
+            seconds += stages["prune"] + stages.get("search", 0.0)
             continue
         gathered = stages.pop("collect") + stages.pop("factorise", 0.0)
         if ("gathered", method.needs_hessian) not in shared:

@@ -1,6 +1,6 @@
 """How the sparsity is spread: the allocations, and how many weights each matrix drops.
 
-An allocation looks at the *dense* model, in at most one pass over the calibration tokens before anything is pruned.
+An allocation looks at the *dense* model before anything is pruned, most of them in at most one pass over the tokens.
 `ALLOCATIONS` names them all; `register_allocation` adds one, and `prune`, grids, streaming and forecasts then know it.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from labutils.models.structure import prunable_layers
 from labutils.pruning import allocation_rules as rules
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.matrices import MatrixMethod
+from labutils.pruning.prune_options import PruneOptions
 from labutils.pruning.registry import Registry
 
 Budgets = dict[tuple[int, str], int]  # weights to drop, by block index and layer name
@@ -27,13 +29,15 @@ class DenseModel:
     Attributes:
         method: the method that will prune, for allocations that rank weights by its score.
         sparsity: the target S.
-        damping: of Hessians, where the method ranks by them.
+        options: those of the call of `prune`.
+        seed: of what an allocation draws.
     """
 
     statistics: DenseStatistics
     method: MatrixMethod
     sparsity: float
-    damping: float
+    options: PruneOptions
+    seed: int = 0
 
     @property
     def sizes(self) -> Tensor:
@@ -51,6 +55,7 @@ class Allocation:
         reads_scores_alone: whether it reads the weights' scores and nothing else of the dense model, so that tokens are
             run for it only where the method reads inputs.
         score_copies: how often it holds the scores of all weights at once, in float32; for forecasts of memory.
+        n_levels: so many prunings of every matrix it makes beforehand and holds at once; for forecasts.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Allocation:
     streamable = True
     reads_scores_alone = False
     score_copies = 0
+    n_levels = 0
 
     def reads_inputs(self, sparsity: float) -> bool:
         """Whether tokens are run through the dense model for it."""
@@ -67,9 +73,17 @@ class Allocation:
         """Whether Hessians are gathered in that pass."""
         return False
 
+    def read_tokens(self, n_sequences: int, length: int) -> int:
+        """Tokens on which it runs the whole model to compare what it tries; for forecasts."""
+        return 0
+
     def sparsities(self, dense: DenseModel) -> Tensor | Sequence[float]:
         """The rule: sparsities whose parameter-weighted mean is the target."""
         raise NotImplementedError(f"{type(self).__name__} must define `sparsities`.")
+
+    def tried(self, dense: DenseModel) -> pd.DataFrame | None:
+        """How it came to them, for the report, where it searched; the model is not dense any more."""
+        return None
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")
@@ -198,7 +212,7 @@ class _OneThreshold(Allocation):
 
     def sparsities(self, dense: DenseModel) -> list[float]:
         return dense.statistics.global_sparsities(
-            dense.method, dense.sparsity, standardise=self.standardise, damping=dense.damping
+            dense.method, dense.sparsity, standardise=self.standardise, damping=dense.options.damping
         )
 
 
@@ -247,34 +261,6 @@ class AdaptiveOwl(Allocation):
         if not self.reads_inputs(dense.sparsity):
             return Uniform().sparsities(dense)
         return Owl(self.owl_lambda(dense.sparsity), self.owl_m).sparsities(dense)
-
-
-class Given(Allocation):
-    """One number per block, as a call of `prune` gave them; moved to the target exactly."""
-
-    name = "given"
-
-    def __init__(self, values: Sequence[float]):
-        try:
-            self.values = tuple(float(value) for value in values)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"allocation={values!r} must be a name, or one number per block.") from error
-
-    def sparsities(self, dense: DenseModel) -> Tensor:
-        """Raises a ValueError: not one per block, outside [0, 0.99], or a mean that is not the target."""
-        given, sizes = torch.tensor(self.values, dtype=torch.float64), dense.sizes
-        inside = (given >= 0) & (given <= rules.UPPER_SPARSITY)  # False for NaN
-        if len(given) != len(sizes) or not inside.all():
-            raise ValueError(
-                f"The allocation must be {len(sizes)} numbers, one per block, within [0, {rules.UPPER_SPARSITY}]; "
-                f"got {given.tolist()}."
-            )
-        mean = ((given * sizes).sum() / sizes.sum()).item()
-        if abs(mean - dense.sparsity) > 1e-3:
-            raise ValueError(
-                f"The allocation's parameter-weighted mean is {mean:.4f}, not the target sparsity {dense.sparsity}."
-            )
-        return rules.project_to_budget(given, sizes, dense.sparsity)
 
 
 def matrix_budgets(dense: DenseModel, allocation: Allocation) -> Budgets:

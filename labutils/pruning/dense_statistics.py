@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from labutils.models.experts import holds_experts
-from labutils.models.structure import prunable_layers, weight_matrix
+from labutils.models.structure import Layer, prunable_layers, weight_matrix
 from labutils.pruning import allocation_rules as rules
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.gradient_passes import find_gradients, keep_gradients
 from labutils.pruning.importance import wanda_score
+from labutils.pruning.level_switching import LevelSearch
 from labutils.pruning.matrices import UNREACHED, MatrixMethod, matrix_score
-from labutils.pruning.reconstruction import factor_hessian
+from labutils.pruning.reconstruction import Factor
+from labutils.pruning.statistics import BlockInputs, Statistics
 from labutils.pruning.thresholds import kth_lowest_of_parts
 
 Scores = Callable[[], Iterable[Tensor]]  # of all matrices, one by one, as often as they are asked for
@@ -28,6 +30,7 @@ class DenseStatistics:
         self.walk, self.sparsities = walk, sparsities
         self._wanda: dict[float, tuple[Tensor, Tensor]] = {}
         self._global: dict[tuple, dict[float, list[float]]] = {}
+        self.searches: dict[object, LevelSearch] = {}  # by what was asked for
 
     @cached_property
     def norms(self) -> list[dict[str, Tensor]]:
@@ -120,21 +123,27 @@ class DenseStatistics:
 
     def _scores_of_inputs(self, method: MatrixMethod, standardise: bool, damping: float) -> Iterator[Tensor]:
         """The scores of all matrices of the dense model, in a pass over it."""
+        for _, _, layer, own, factor in self.matrices(method, damping, factorise=method.ranks_by_hessian):
+            score = matrix_score(weight_matrix(layer), own, method, factor=factor).float()
+            yield _standardised(score) if standardise else score
+
+    def matrices(
+        self, method: MatrixMethod, damping: float, *, factorise: bool
+    ) -> Iterator[tuple[int, str, Layer, Statistics, Factor | None]]:
+        """In a pass over the dense model: every matrix's block, name, layer, and what a method reads of its inputs."""
         self.walk.rewind()
         keep_gradients(self.walk, [method])
         for index, block in enumerate(self.walk.blocks):
             gradients = find_gradients(self.walk, index, method)
-            statistics = self.walk.collect_and_advance(index, hessian=method.needs_hessian)
-            factors = {}
+            inputs = BlockInputs(partial(self.walk.collect_and_advance, index))
+            statistics = inputs.statistics(hessian=method.needs_hessian)
+            factors = inputs.factors(damping, method.precision, inverse=method.needs_inverse) if factorise else {}
             for name, layer in prunable_layers(block).items():
                 own = statistics[name]
-                if method.ranks_by_hessian and id(own) not in factors:
-                    factors[id(own)] = factor_hessian(own.hessian.to(method.precision), damping=damping)
                 factor = factors.get(id(own))
                 if name in gradients:
                     own = dataclasses.replace(own, gradient=gradients[name])
-                score = matrix_score(weight_matrix(layer), own, method, factor=factor).float()
-                yield _standardised(score) if standardise else score
+                yield index, name, layer, own, factor
         self.walk.rewind()
 
 

@@ -74,11 +74,14 @@ class Method:
                 "does not. Leave it out, or choose one such as wanda+ls or sparsegpt."
             )
 
+    def dense_model(self, statistics: DenseStatistics, request: "Request") -> DenseModel:
+        """What an allocation is asked about."""
+        method = self.matrix_method(request.sparsity)
+        return DenseModel(statistics, method, request.sparsity, request.options, request.seed)
+
     def plan(self, statistics: DenseStatistics, request: "Request") -> tuple[list[MatrixMethod], Budgets] | None:
         """The matrix method of each block and the budgets; None where `carry_out` finds them by trying."""
-        method = self.matrix_method(request.sparsity)
-        dense = DenseModel(statistics, method, request.sparsity, request.options.damping)
-        budgets = matrix_budgets(dense, request.allocation)
+        budgets = matrix_budgets(self.dense_model(statistics, request), request.allocation)
         return self.block_methods(budgets, statistics.sizes, request.sparsity), budgets
 
     def carry_out(self, statistics: DenseStatistics, request: "Request") -> object:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from labutils.core.options import suggest
 from labutils.models.structure import prunable_layers, weight_matrix
-from labutils.pruning import coordination, optiprune, projection_methods, rose, selection  # noqa: F401 (they register methods)
-from labutils.pruning.allocations import ALLOCATIONS, Allocation, Given, Uniform
+from labutils.pruning import coordination, evopress, optiprune, projection_methods, rose, selection  # noqa: F401 (they register)
+from labutils.pruning.allocations import ALLOCATIONS, Allocation, Uniform
 from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.given_allocation import Given
 from labutils.pruning.importance import SCORES, register_score  # noqa: F401 (where all names are known)
 from labutils.pruning.methods import (
     METHODS,

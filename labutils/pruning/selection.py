@@ -21,10 +21,11 @@ from torch import Tensor
 
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning import allocation_rules as rules
-from labutils.pruning.allocations import Allocation, DenseModel, Given, Owl, Uniform, matrix_budgets
+from labutils.pruning.allocations import Allocation, Owl, Uniform, matrix_budgets
 from labutils.pruning.blocks import prune_walk
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.dense_statistics import DenseStatistics
+from labutils.pruning.given_allocation import Given
 from labutils.pruning.importance import relative_importance_score
 from labutils.pruning.matrices import MatrixMethod, SparseGPT
 from labutils.pruning.methods import Method, Request, register_method
@@ -110,7 +111,7 @@ class OptiPruneAuto(Method):
 
     def _candidates(self, statistics: DenseStatistics, request: Request) -> dict[str, Tensor]:
         """The sparsities per block that are tried, by the allocation's name."""
-        dense = self._dense(statistics, request)
+        dense = self.dense_model(statistics, request)
         if not self.has_choice(request):
             asked = Uniform() if isinstance(request.allocation, Measured) else request.allocation
             return {asked.name: asked.sparsities(dense)}
@@ -118,12 +119,8 @@ class OptiPruneAuto(Method):
         measured = (_measure(statistics, request) + request.sparsity) / 2
         return {"measured": measured, "owl": Owl(self.owl_lambda, self.owl_m).sparsities(dense)}
 
-    def _dense(self, statistics: DenseStatistics, request: Request) -> DenseModel:
-        method = self.matrix_method(request.sparsity)
-        return DenseModel(statistics, method, request.sparsity, request.options.damping)
-
     def _prune(self, statistics: DenseStatistics, request: Request, sparsities: Tensor) -> PruneReport:
-        dense = self._dense(statistics, request)
+        dense = self.dense_model(statistics, request)
         budgets = matrix_budgets(dense, Given(sparsities.tolist()))
         return prune_walk(statistics.walk, [dense.method] * len(statistics.walk.blocks), budgets, request)
 

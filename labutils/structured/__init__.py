@@ -5,9 +5,10 @@
 blocks and sublayers by a way of choosing in `depth`, by `similarity` or by a `search` along `paths` of the model;
 `collapse` folds blocks into one. `shrinking` takes out neurons and groups of heads: `views` of the units,
 `unit_scores`, `unit_allocation`, `repair`, and `gradients` where a score reads them. `perturbation` chooses units by a
-`mask_regression` of losses, `surgeon` by a `curvature` and the `kronecker` formulas; `width` has what they share.
-`experts` drops experts by what they do to texts, `expert_clusters` chooses them by how alike they are; `norm_places`
-tells pre-norm models from others. `foretelling` tells what any of these will give.
+`mask_regression` of losses, `evopress` blocks and widths by the output, `surgeon` by a `curvature` and the `kronecker`
+formulas; `width` has what they share. `experts` drops experts by what they do to texts, `expert_clusters` chooses them
+by how alike they are; `norm_places` tells pre-norm models from others. `foretelling` tells what any of these will
+give.
 
 Imports `core`, `models`, `pruning`, `evaluation` and `checkpoints`. A new way to choose blocks is a function under
 `register_depth`, a new score of units one under `register_unit_score`.

@@ -7,8 +7,10 @@ import pandas as pd
 
 from labutils.models.structure import check_causal
 from labutils.pruning.calibration import BlockWalk
+from labutils.pruning.level_switching import LevelSearch
 from labutils.pruning.registry import Registry
 from labutils.structured.anatomy import read_anatomies
+from labutils.structured.evopress import search_blocks
 from labutils.structured.paths import Paths
 from labutils.structured.search import Search, greedy_search
 from labutils.structured.similarity import angular_distances, read_profile
@@ -26,7 +28,7 @@ class Choice:
 
     blocks: tuple[int, ...]
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
-    search: Search | None = None
+    search: Search | LevelSearch | None = None
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,14 @@ class DepthOptions:
     Attributes:
         spare_ends: `greedy` never takes the first or the last block that is left, as SLEB.
         race: see `greedy_search`.
+        generations, offspring, seed: of `evopress`, see `search_levels`.
     """
 
     spare_ends: bool = True
     race: float | int = 5.0
+    generations: int = 20
+    offspring: int = 16
+    seed: int = 0
 
 
 Chooser = Callable[[BlockWalk | int, int, DepthOptions], Choice]
@@ -110,6 +116,16 @@ def by_loss(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
         paths, units, lambda removed, unit: len(removed) < n_blocks, spare_ends=options.spare_ends, race=options.race
     )
     return Choice(tuple(sorted(block for block, _ in search.removed)), search.history, search)
+
+
+@register_depth("evopress", options=("generations", "offspring", "seed"))
+def by_switching(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
+    """Those that a search finds for the least divergence of the output, from the choice by angle on (EvoPress)."""
+    start = by_angle(walk, n_blocks, options).blocks
+    blocks, search = search_blocks(
+        walk, start, generations=options.generations, offspring=options.offspring, seed=options.seed
+    )
+    return Choice(blocks, search.path, search)
 
 
 @register_depth("deepest", reads_texts=False)

@@ -46,10 +46,11 @@ def drop_blocks(
         n_blocks: how many go.
         blocks: which go, by their numbers from 0 on, in place of a choice: without calibration, method and options.
         method: "angular" (the default: the run of blocks that turns the last token's state least), "influence"
-            (ShortGPT), "greedy" (SLEB: one by one by the loss), "deepest" (but the last), "shallowest", or one that was
-            registered.
+            (ShortGPT), "greedy" (SLEB: one by one by the loss), "evopress" (searched from the choice by angle on, by
+            the divergence of the output), "deepest" (but the last), "shallowest", or one that was registered.
         **options: of "greedy": `spare_ends` (True: the first and the last block that are left stay, as in SLEB) and
-            `race` (5.0: candidates that trail by so many standard errors are not read on; 0 reads all).
+            `race` (5.0: candidates that trail by so many standard errors are not read on; 0 reads all); of "evopress"
+            `generations` (20), `offspring` (16) in each, and `seed` (0).
 
     Raises:
         ValueError: neither or both of `n_blocks` and `blocks`, too many, no such block, no calibration; or an option

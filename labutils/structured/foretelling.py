@@ -21,12 +21,13 @@ from labutils.pruning.forecast.trace import BlockCosts, trace_block
 from labutils.structured.anatomy import Anatomy, read_anatomies
 from labutils.structured.depth import DEPTH, DepthOptions
 from labutils.structured.dropping import check_blocks
+from labutils.structured.evopress import read_width_options
 from labutils.structured.experts import EXPERT_SCORES, check_mixtures
 from labutils.structured.removal import Removal
 from labutils.structured.report import count_all, count_blocks
 from labutils.structured.shrinking import check_architecture, read_recipe
 from labutils.structured.surgery import Plan, plan_surgery
-from labutils.structured.unit_allocation import ALLOCATIONS, uniform
+from labutils.structured.unit_allocation import uniform
 from labutils.structured.views import Activations, make_view
 from labutils.structured.width import as_removal, check_any, check_budget, check_request, padded_groups
 
@@ -132,9 +133,10 @@ def _plan_blocks(
 
 def _plan_units(
     model: PreTrainedModel, share: float, *, units: Sequence[str] = ("neurons",), method: str = "output",
-    allocation: str | None = None, standardise: bool | None = None, repair: str | None = None,
+    allocation: str | None = None, standardise: bool | None = None, repair: str | None = None, **options: object,
 ) -> tuple[Plan, bool]:  # fmt: skip
     _, recipe = read_recipe(method, allocation, standardise, repair)
+    read_width_options(recipe.allocation, options)
     check_request(share, units)
     anatomies = read_anatomies(model)
     kinds, biases, groups = check_architecture(model, anatomies, units, method, recipe)
@@ -148,7 +150,7 @@ def _plan_units(
     plan = plan_surgery(
         model, removal, anatomies, biases=biases, n_groups=padded_groups(removal, anatomies, groups)
     )  # fmt: skip
-    return plan, ALLOCATIONS[recipe.allocation] is uniform
+    return plan, recipe.allocation == "uniform"
 
 
 def _count_units(

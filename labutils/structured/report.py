@@ -7,6 +7,7 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from labutils.models.structure import find_blocks
+from labutils.pruning.level_switching import LevelSearch
 from labutils.structured.removal import Removal
 from labutils.structured.search import Search
 
@@ -25,7 +26,7 @@ class ShrinkReport:
         widths: neurons, groups and experts of every block afterwards; None where they stayed as they were.
         options: what was asked for.
         seconds: of the whole, surgery and proof included.
-        search: where candidates were tried out by the loss.
+        search: where candidates were tried out by the loss or, with a `path`, by the divergence of the output.
     """
 
     removal: Removal
@@ -37,7 +38,7 @@ class ShrinkReport:
     widths: dict[str, int | None]
     options: dict[str, object]
     seconds: float = float("nan")
-    search: Search | None = field(default=None, repr=False)
+    search: Search | LevelSearch | None = field(default=None, repr=False)
 
 
 class Smaller(NamedTuple):

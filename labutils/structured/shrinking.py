@@ -14,6 +14,7 @@ from labutils.models.wrappers import bare_model
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.inputs import Calibration
 from labutils.structured.anatomy import Anatomy, read_anatomies
+from labutils.structured.evopress import read_width_options, search_widths
 from labutils.structured.gradients import matrix_gradients
 from labutils.structured.removal import Removal
 from labutils.structured.repair import least_squares, mean_of_removed
@@ -59,6 +60,7 @@ def shrink(
     standardise: bool | None = None,
     repair: str | None = None,
     batch_size: int = 8,
+    **options: object,
 ) -> Smaller:
     """A narrower model, without some of its neurons or groups of heads; the dense one stays as it is.
 
@@ -77,22 +79,25 @@ def shrink(
         units: "neurons" of the feed-forward parts, "groups" (key-value heads with all their query heads), or both.
         method: "output" (energy of what a unit adds to its part's output), "flap", "wanda-sp", "minitron", "2ssp"
             (neurons only), "taylor" (LLM-Pruner), "magnitude", or a score that was registered.
-        allocation: "uniform" (equally many per block) or "global" (the lowest of all). Default: the method's own, which
-            is global for "flap" and uniform for the others.
+        allocation: "uniform" (equally many per block), "global" (the lowest of all), or "evopress" (the lowest of each
+            block, how many being searched from uniform on for the least divergence of the output, the total kept).
+            Default: the method's own, which is global for "flap" and uniform for the others.
         standardise: compare scores in standard deviations of their own kind and block; of scores of channels these,
             before they are averaged over a unit. Default: True for "flap".
         repair: "none"; "bias", the mean of what removed units put out, where the architecture can have a bias there; or
             "least-squares", other weights for the units that stay. Default: "bias" for "flap", "least-squares" for
             "output", none for the others.
+        **options: of "evopress": `generations`, `offspring`, `levels` and `level_range` as in `prune`, and `seed`.
 
     Raises:
         ValueError: a share outside (0, 1), more than these units have, or too little for any; unknown units or
-            repairs; a score that is not finite.
+            repairs or options; a score that is not finite.
         LookupError: an unknown method or allocation, units that the score is not defined for; or an architecture that
             cannot express it, which is told before anything runs.
     """
     started, model = time.perf_counter(), bare_model(model)
     score, recipe = read_recipe(method, allocation, standardise, repair)
+    searched, search = read_width_options(recipe.allocation, options), None
     check_request(share, units)
     anatomies, blocks = read_anatomies(model), find_blocks(model)[1]
     kinds, biases, groups = check_architecture(model, anatomies, units, method, recipe)
@@ -108,6 +113,10 @@ def shrink(
     may_go = {"groups": [groups[-1] - left for left in groups]} if groups else None
     removed = ALLOCATIONS[recipe.allocation](scores, costs, budget, may_go)
     check_any(removed, share, kinds, groups)
+    if searched:
+        removed, search = search_widths(
+            walk, anatomies, scores, costs, removed, statistics, repair=recipe.repair, options=searched
+        )
     removal = as_removal(removed)
     padded = padded_groups(removal, anatomies, groups)
     smaller = carve(model, removal, anatomies, biases=biases, n_groups=padded)
@@ -115,10 +124,16 @@ def shrink(
         _add_biases(smaller, model, statistics, removed, anatomies)
     elif recipe.repair == "least-squares":
         _fit(smaller, walk, removed, anatomies, kinds)
-    asked = {"method": method, "share": share, "units": tuple(kinds), **vars(recipe)}
+    asked = {
+        "method": method,
+        "share": share,
+        "units": tuple(kinds),
+        **vars(recipe),
+        **(vars(searched) if searched else {}),
+    }
     report = report_units(model, smaller, removed, costs, scores, asked)
     widths = plan_surgery(model, removal, anatomies, biases=biases, n_groups=padded).widths
-    return Smaller(smaller, replace(report, widths=widths, seconds=time.perf_counter() - started))
+    return Smaller(smaller, replace(report, widths=widths, search=search, seconds=time.perf_counter() - started))
 
 
 def check_architecture(

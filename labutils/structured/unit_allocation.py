@@ -1,4 +1,4 @@
-"""How many units each block loses: equally many, or those that score lowest over all blocks."""
+"""How many units each block loses: equally many, those that score lowest over all blocks, or what a search finds."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -61,6 +61,7 @@ def overall(scores: Scores, costs: Mapping[Key, int], budget: float, may_go: Num
 ALLOCATIONS: dict[str, Callable[[Scores, Mapping[Key, int], float, Numbers | None], Removed]] = {
     "uniform": uniform,
     "global": overall,
+    "evopress": uniform,  # where its search begins
 }
 
 

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from slow_divergences import slow_divergence, slow_outputs
 from torch import nn
 
-from labutils.models.structure import find_blocks, is_causal
+from labutils.models.structure import find_blocks
 from labutils.pruning import prune
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.output_divergence import DenseOutput
@@ -20,31 +21,6 @@ def inputs() -> dict[str, torch.Tensor]:
     ids, mask = torch.randint(3, 64, (7, 20), generator=generator), torch.ones(7, 20, dtype=torch.int64)
     mask[2, 11:] = 0
     return {"input_ids": ids, "attention_mask": mask}
-
-
-def slow_outputs(model: nn.Module, inputs: dict) -> list[torch.Tensor]:
-    """Per sequence in float64, without its padding: log-probabilities per position, or the mean state's direction."""
-    found = []
-    for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
-        with torch.no_grad():
-            output = copy.deepcopy(model).double()(ids[mask.bool()].unsqueeze(0))
-        if is_causal(model):
-            found.append(torch.log(torch.softmax(output.logits[0], dim=-1)))
-        else:
-            mean = output.last_hidden_state[0].mean(dim=0)
-            found.append(mean / mean.norm())
-    return found
-
-
-def slow_divergence(dense: list[torch.Tensor], pruned: list[torch.Tensor]) -> float:
-    if dense[0].dim() == 1:
-        return sum(1 - float(a @ b) for a, b in zip(dense, pruned, strict=True)) / len(dense)
-    total, count = 0.0, 0
-    for first, second in zip(dense, pruned, strict=True):
-        for p, q in zip(first, second, strict=True):
-            total += sum(float(a.exp() * (a - b)) for a, b in zip(p, q, strict=True))
-            count += 1
-    return total / count
 
 
 @pytest.mark.parametrize("name", MODELS)

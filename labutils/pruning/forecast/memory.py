@@ -51,11 +51,12 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     pruning = statistics + factors + max(_largest_matrix(plan), matching)
     working = {
         "allocate": costs.peak + _norms(plan) + _all_scores(plan),
+        "search": _levels(plan, on_cpu) + max(pruning, costs.peak + _outputs(plan, plan.part_tokens)) + 2 * hidden,
         "collect": collecting,
         "factorise": statistics + factors + _largest_factor(plan) * FACTOR_COPIES,
         "prune": pruning,
         "advance": costs.peak,
-        "measure": costs.peak + int(4 * FLOAT * plan.n_read * max(plan.vocabulary, plan.width)),
+        "measure": costs.peak + _outputs(plan, plan.n_read),
     }
     beside = copied if on_cpu else 0
     of_model = KEPT_GRADIENTS.get(plan.method.gradients, 0) * costs.weights * plan.n_blocks * FLOAT
@@ -129,6 +130,17 @@ def _norms(plan: Plan) -> int:
 
 def _all_scores(plan: Plan) -> int:
     return plan.request.allocation.score_copies * plan.costs.weights * plan.n_blocks * FLOAT
+
+
+def _levels(plan: Plan, on_cpu: bool) -> int:
+    """Copies of all matrices in host memory: pruned to every level, and dense."""
+    copies = plan.request.allocation.n_levels + 1 if on_cpu else 0
+    return copies * plan.costs.weights * plan.n_blocks * plan.dtype.itemsize
+
+
+def _outputs(plan: Plan, n_tokens: int) -> int:
+    """The output for so many tokens, and what it is compared with."""
+    return int(4 * FLOAT * n_tokens * max(plan.vocabulary, plan.width))
 
 
 def _largest_matrix(plan: Plan) -> int:

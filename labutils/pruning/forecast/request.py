@@ -152,7 +152,8 @@ def plan_request(
     costs, n_blocks = trace_block(model, (batch, shape[1]))
     head, parameters = model.get_output_embeddings(), sum(parameter.nbytes for parameter in model.parameters())
     vocabulary = 0 if head is None else head.weight.shape[0]
-    return Plan(costs, n_blocks, shape[0] / batch, shape[0] * shape[1], parameters, vocabulary, request, dtype)
+    n_tokens = shape[0] * shape[1]
+    return Plan(costs, n_blocks, shape[0] / batch, n_tokens, shape[1], parameters, vocabulary, request, dtype)
 
 
 def build_on_meta(model_or_config: PreTrainedModel | PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

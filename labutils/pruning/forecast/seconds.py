@@ -16,6 +16,7 @@ def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed, *, errors: bo
     dense_path = plan.options.output_target == "dense"  # both models' blocks run once more, before they are pruned
     found = {
         "allocate": _allocate(plan, speed),
+        "search": _search(plan, speed, pruning) if plan.searches else 0.0,
         "collect": _collect(plan, speed) * plan.n_walks,
         "factorise": _factorise(plan, speed) * plan.n_walks,
         "prune": (_prune(plan, speed, pruning, errors) + _descend(plan, speed)) * plan.n_walks,
@@ -104,15 +105,24 @@ def _error(plan: Plan, rows: int, columns: int) -> int:
 
 def _measure(plan: Plan, speed: Speed) -> float:
     """The model's output is read on probes of every block, and after each candidate."""
-    length = plan.n_tokens / plan.n_batches / plan.options.batch_size
-    probed = 2 * max(PROBE_COST * plan.n_tokens, plan.n_blocks * length)
+    probed = 2 * max(PROBE_COST * plan.n_tokens, plan.n_blocks * plan.length)
     outputs = probed + (1 + plan.n_walks) * plan.n_read
-    per_output = speed.product * 2 * plan.width * plan.vocabulary
-    per_output += speed.traffic * 10 * FLOAT * max(plan.vocabulary, plan.width)
     n_reads = 1 if plan.options.sequential else 1 + plan.n_walks  # of all blocks
-    return (
-        _run(plan, speed) * plan.n_blocks * (probed / 2 + n_reads * plan.n_read) / plan.n_tokens + outputs * per_output
-    )
+    runs = _run(plan, speed) * plan.n_blocks * (probed / 2 + n_reads * plan.n_read) / plan.n_tokens
+    return runs + outputs * _read_output(plan, speed)
+
+
+def _read_output(plan: Plan, speed: Speed) -> float:
+    """The output at one token, compared with another."""
+    product = speed.product * 2 * plan.width * plan.vocabulary
+    return product + speed.traffic * 10 * FLOAT * max(plan.vocabulary, plan.width)
+
+
+def _search(plan: Plan, speed: Speed, pruning: PruningSpeed) -> float:
+    """All matrices are pruned at all levels; candidates run all blocks, at most, and are read."""
+    levels = _prune(plan, speed, pruning, False) * plan.request.allocation.n_levels
+    runs = _run(plan, speed) * plan.n_blocks * plan.n_searched / plan.n_tokens
+    return levels + runs + plan.n_searched * _read_output(plan, speed)
 
 
 def _symmetric_operations(width: int) -> int:
