@@ -60,8 +60,7 @@ def recovery_curve(shares: pd.DataFrame, *, title: str) -> Figure:
     axis.set(xlabel="k (neurons with the largest mean z)", ylabel="share found", ylim=(-0.02, 1.02), xscale="log")
     axis.set_xticks(shares["k"], [f"{k}" for k in shares["k"]])
     axis.minorticks_off()
-    axis.legend(frameon=False, loc="center right")
-    return finish_figure(figure, title)
+    return finish_figure(figure, title, legend_of=axis)
 
 
 def ablation_chart(
@@ -109,11 +108,11 @@ def agreement_dots(agreement: pd.DataFrame, *, title: str) -> Figure:
     axis.scatter(
         agreement["block"] + spread, agreement["rho"], s=18, color=COLOURS["matching"], zorder=3, label="one concept"
     )
-    mean = by_block["rho"].mean()
-    axis.scatter(mean.index, mean, marker="_", s=300, linewidth=2, color="0.2", zorder=4, label="mean over concepts")
+    mean, size = by_block["rho"].mean(), min(17.0, 140 / len(blocks)) ** 2  # no wider than the room of a block
+    axis.scatter(mean.index, mean, marker="_", s=size, linewidth=2, color="0.2", zorder=4, label="mean over concepts")
     axis.axhline(0, color="0.3", linewidth=1, zorder=2)
     axis.set(xlabel="block (0 reads the embeddings)", ylabel="rank correlation")
-    axis.set_xticks(blocks)
+    axis.set_xticks(blocks[:: 1 + len(blocks) // 16])
     axis.grid(axis="x", visible=False)
     return finish_figure(figure, title, legend_of=axis)
 
