@@ -93,7 +93,7 @@ def test_a_span_lies_among_tokens() -> None:
 
 def test_a_head_of_an_unknown_kind() -> None:
     model = build("BertModel")
-    with pytest.raises(LookupError, match="BertModel puts out votes, of which.*Choose another method"):
+    with pytest.raises(LookupError, match="BertModel puts out votes.*Choose another method than optiprune-auto"):
         read_output(model, transformers.utils.ModelOutput(votes=torch.ones(4)), INPUTS)
 
 
