@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # captum's fast TracIn leaves out the bias of the last layer, though it promises the scores of back-propagation.
 #
-# Versions: captum 0.9.0, with torch 2.13.0 (CPU), numpy 2.4.6.
+# Versions: captum 0.9.0, with torch 2.13.0 (CPU), numpy 2.4.6, safetensors 0.8.0.
 # Expected: the docstring of `TracInCPFast` says that its scores for the last fully connected layer are exactly those of
 #   naive back-propagation, with no loss in accuracy. `TracInCP(..., layers=["last"])` is back-propagation through that
 #   layer, whose parameters are a weight and, by default, a bias.
@@ -17,12 +17,13 @@ export OMP_NUM_THREADS=1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check captum==0.9.0 torch==2.13.0 numpy==2.4.6
-"$folder/venv/bin/python" - "$folder/checkpoint.pt" 2>"$folder/log" <<'PYTHON' || { cat "$folder/log" >&2; exit 1; }
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check captum==0.9.0 torch==2.13.0 numpy==2.4.6 safetensors==0.8.0
+"$folder/venv/bin/python" - "$folder/checkpoint.safetensors" 2>"$folder/log" <<'PYTHON' || { cat "$folder/log" >&2; exit 1; }
 import sys
 
 import torch
 from captum.influence import TracInCP, TracInCPFast
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -41,7 +42,7 @@ class Classifier(nn.Module):
 
 
 def load(model, path):
-    model.load_state_dict(torch.load(path))
+    model.load_state_dict(load_file(path))
     return 1.0  # the learning rate
 
 
@@ -65,7 +66,7 @@ for normalised in (False, True):
             model = Classifier(bias, normalised)
             inputs, targets = torch.randn(TRAINING, 8), torch.randint(3, (TRAINING,))
             tests, wanted = torch.randn(TESTS, 8), torch.randint(3, (TESTS,))
-            torch.save(model.state_dict(), CHECKPOINT)
+            save_file(model.state_dict(), CHECKPOINT)
             data = TensorDataset(inputs, targets)
             common = dict(checkpoints=[CHECKPOINT], checkpoints_load_func=load, loss_fn=LOSS, batch_size=TRAINING)
             found = {
