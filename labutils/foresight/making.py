@@ -3,6 +3,9 @@
 from labutils.foresight.cost import Cost
 from labutils.foresight.meter import Meter
 from labutils.foresight.work import Made, Training
+from labutils.pruning.level_reading import searched_tokens
+from labutils.pruning.level_switching import SearchOptions
+from labutils.smaller.arms import GENERATIONS
 
 # Ways by what they read. A walk brings the calibration through all blocks once, without the head.
 UNREAD = {"shallowest", "deepest", "shallow, first kept", "top", "router clusters"}
@@ -12,6 +15,7 @@ TWO_STAGES = {"2SSP", "2SSP, α 1", "2SSP, α 2"}
 FITTED = {"output, least squares"}  # a second walk, with all products of neurons
 USED = {"REAP", "mean norm"}  # one walk, in which the experts run a second time
 PERTURBED = {"Bonsai": 4 * 32, "Bonsai, 8 masks": 4 * 8}  # masks, each of which the calibration is read with
+SWITCHED = {"FLAP, EvoPress"}  # widths that are exchanged between blocks in generations
 CURVED = {"Surgeon", "Surgeon, independent", "Surgeon, no update", "Surgeon, columns only"}
 CURVED_PASSES = 20  # there and back, with the factors that are summed on the way
 
@@ -56,6 +60,8 @@ def making_seconds(meter: Meter, arm: str, n: int | float, shape: tuple[int, int
         return walk + _search(walk / total, read - walk, total, total, 1)
     if arm == "choose neurons":
         return total * read
+    if arm in SWITCHED:
+        return walk + searched_tokens(*shape, GENERATIONS, SearchOptions().offspring) * meter.reading_rate
     if arm in PERTURBED:
         return PERTURBED[arm] * read
     if arm in GRADIENTS or arm in CURVED:

@@ -16,8 +16,8 @@ import torch
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.allocation_rules import UPPER_SPARSITY, integer_budgets
 from labutils.pruning.allocations import Allocation, DenseModel, register_allocation
-from labutils.pruning.level_reading import LeveledMatrix, MatrixReader, part_size
-from labutils.pruning.level_switching import LevelSearch, SearchOptions, count_reads, search_levels
+from labutils.pruning.level_reading import LeveledMatrix, MatrixReader, searched_tokens
+from labutils.pruning.level_switching import LevelSearch, SearchOptions, search_levels
 from labutils.pruning.matrices import MatrixMethod, prune_matrix
 from labutils.pruning.restoring import WeightSnapshot
 
@@ -41,8 +41,7 @@ class EvoPress(SearchOptions, Allocation):
         return method.needs_hessian
 
     def read_tokens(self, n_sequences: int, length: int) -> int:
-        n_parts = -(-n_sequences // part_size(length))
-        return length * part_size(length) * (n_parts + self.generations * count_reads(self.offspring, n_parts))
+        return searched_tokens(n_sequences, length, self.generations, self.offspring)
 
     def sparsities(self, dense: DenseModel) -> list[float]:
         """Raises a ValueError: levels too near to each other for the model's matrices, or an output not finite."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labutils.pruning.calibration import BlockWalk
-from labutils.pruning.level_switching import Levels
+from labutils.pruning.level_switching import Levels, count_reads
 from labutils.pruning.output_divergence import DenseOutput, read_output
 
 PART_TOKENS = 512  # that are read together, or one sequence, where that is longer
@@ -23,6 +23,12 @@ PART_TOKENS = 512  # that are read together, or one sequence, where that is long
 def part_size(length: int) -> int:
     """Sequences of a part of the calibration."""
     return max(1, PART_TOKENS // length)
+
+
+def searched_tokens(n_sequences: int, length: int, generations: int, offspring: int) -> int:
+    """Tokens that a search runs the whole model on, over all its candidates; for forecasts."""
+    n_parts = -(-n_sequences // part_size(length))
+    return length * part_size(length) * (n_parts + generations * count_reads(offspring, n_parts))
 
 
 @dataclass(frozen=True)

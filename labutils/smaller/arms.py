@@ -24,6 +24,7 @@ class Made(NamedTuple):
     removed_share: float
 
 
+GENERATIONS = 20
 Arm = Callable[[PreTrainedModel, Tensor, int | float], Made]  # a number of blocks, whole where blocks or sublayers go
 
 
@@ -36,6 +37,11 @@ def _neurons(method: str, **options: object) -> Arm:
         return _made(shrink(model, tokens, share=n / len(find_blocks(model)[1]), method=method, **options))
 
     return make
+
+
+def _searched(method: str) -> Arm:
+    """A search in 20 generations, where the default has 50: on lab-llama they reached 89 to 99 % of what 60 did."""
+    return _neurons(method, allocation="evopress", generations=GENERATIONS)
 
 
 def _by_losses(masks: int) -> Arm:
@@ -141,6 +147,7 @@ ARMS: dict[str, Arm] = {
     "FLAP, no bias": _neurons("flap", repair="none"),
     "FLAP, no z-scores": _neurons("flap", standardise=False),
     "FLAP, uniform": _neurons("flap", allocation="uniform"),
+    "FLAP, EvoPress": _searched("flap"),
     "Taylor": _neurons("taylor"),
     "Bonsai": _by_losses(32),
     "Bonsai, 8 masks": _by_losses(8),

@@ -157,6 +157,7 @@ def test_searches_cost_more_than_walks_and_walks_more_than_nothing(meter) -> Non
 
     assert seconds("deepest") == 0.0 < seconds("influence") < seconds("SLEB") < seconds("sublayers")
     assert seconds("SLEB", 1) < seconds("SLEB", 2) and seconds("Taylor") > seconds("influence")
+    assert seconds("FLAP") < seconds("SLEB") < seconds("FLAP, EvoPress") == seconds("FLAP, EvoPress", 3)
     halves = cost_work(meter, Work(MODEL, made=(Made("angular", None, (8, 64)),), loads=0), set())
     assert halves.prunings == len(meter.blocks) // 2 and halves.evaluations == 0
 

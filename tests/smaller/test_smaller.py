@@ -187,7 +187,7 @@ def test_what_an_architecture_cannot_express_is_refused_by_its_arm_and_every_oth
             assert lab.sequence_losses(make_smaller(arm, model, tokens, 1).model, tokens).isfinite().all()
         except LookupError as error:
             refused[arm] = str(error)
-    assert set(refused) == {"FLAP", "FLAP, no z-scores", "FLAP, uniform"}
+    assert set(refused) == {"FLAP", "FLAP, no z-scores", "FLAP, uniform", "FLAP, EvoPress"}
     assert all("mlp_bias" in reason for reason in refused.values())
     with pytest.raises(LookupError, match="a run of 3 of 4 blocks has no two blocks before it"):
         make_smaller("LaCo", model, tokens, 3)
