@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import checked_types  # noqa: F401  before anything of labutils
 import numpy as np
 import pandas as pd
 import pytest
