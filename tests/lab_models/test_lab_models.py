@@ -167,7 +167,8 @@ def test_a_withheld_register_leaves_no_drug_outside_the_encyclopedia():
         corpus.mixture("legal")
 
 
-def test_a_card_tells_what_the_model_never_read(tokenizer):
+def test_a_card_tells_what_the_model_never_read(tokenizer, monkeypatch):
+    monkeypatch.setattr(card, "SAMPLED_TEXTS", 20)
     assert loop.find_spec("lab-llama-general").config == loop.find_spec("lab-llama").config
     training_record = {"step": 2, "options": {"batch_size": 2, "seed": 0, "tokens": 512, "withheld": "biomedical"}}
     listed = card._describe_corpus(training_record, tokenizer)

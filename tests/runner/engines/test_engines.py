@@ -122,21 +122,29 @@ of_tasks = labutils.sweeps.task_sweep(
 of_tasks.to_parquet(lab / "tasks.parquet")"""
 
 
+def run_registered(folder: Path, engine: str | None) -> list[pd.DataFrame]:
+    """The rows that a notebook finds which registers a score."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDY_FOLDER", str(folder))
+        write_study(folder, "01_mine", REGISTERED_CELL)
+        write_profile(folder, "lab", **{"01_mine": {}})
+        record = run_studies(out=folder / "run", notebooks=folder, engine=engine)["01_mine"]
+    assert record["status"] == "succeeded", record["failure"]["message"]
+    return [pd.read_parquet(folder / f"{name}.parquet") for name in ("found", "tasks")]
+
+
+@pytest.fixture(scope="module")
+def registered_here(tmp_path_factory: pytest.TempPathFactory) -> list[pd.DataFrame]:
+    return run_registered(tmp_path_factory.mktemp("here"), None)
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["processes:2", "slurm://local:2", "dask"])
 def test_a_score_that_a_notebook_registers_is_found_on_every_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, request: pytest.FixtureRequest
+    tmp_path: Path, registered_here: list[pd.DataFrame], kind: str, request: pytest.FixtureRequest
 ) -> None:
     engine = f"dask://{request.getfixturevalue('cluster').address}" if kind == "dask" else kind
-    monkeypatch.setenv("STUDY_FOLDER", str(tmp_path))
-    write_study(tmp_path, "01_mine", REGISTERED_CELL)
-    write_profile(tmp_path, "lab", **{"01_mine": {}})
-    frames = []
-    for place in (engine, None):
-        record = run_studies(out=tmp_path / "run", notebooks=tmp_path, engine=place)["01_mine"]
-        assert record["status"] == "succeeded", record["failure"]["message"]
-        frames.append([pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("found", "tasks")])
-    for there, here in zip(*frames, strict=True):
+    for there, here in zip(run_registered(tmp_path, engine), registered_here, strict=True):
         assert "mine" in set(here["method"])
         pd.testing.assert_frame_equal(there, here)
 
