@@ -216,7 +216,9 @@ def worst_for_broken(losses: Float[Tensor, " masks"]) -> Float[Tensor, " masks"]
 
 
 @contextmanager
-def _switched(walk: BlockWalk, anatomies: Sequence[Anatomy], masks: Mapping[Key, Bool[Tensor, " units"]]) -> Iterator:
+def _switched(
+    walk: BlockWalk, anatomies: Sequence[Anatomy], masks: Mapping[Key, Bool[Tensor, " units"]]
+) -> Iterator[None]:
     """Within it the channels of units that are off are zero where the part's last matrix reads them."""
     with ExitStack() as hooks:
         for (index, kind), on in masks.items():
