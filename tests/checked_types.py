@@ -34,12 +34,27 @@ def mentions(node: ast.AST | None, names: set[str]) -> bool:
 
 
 class Decorating(ast.NodeTransformer):
-    """Puts the decorators on a module's functions, methods and dataclasses."""
+    """Puts the decorators on a module's functions, methods and dataclasses.
+
+    Types that a module imports for readers alone, under `TYPE_CHECKING`, are not there to be checked.
+    """
 
     def __init__(self, shapes: set[str]) -> None:
         self.shapes = shapes
+        self.absent: set[str] = set()
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        if mentions(node.test, {"TYPE_CHECKING"}):
+            self.absent |= {alias.name for each in node.body for alias in each.names}
+        return self.generic_visit(node)
+
+    def _forget(self, annotation: ast.expr | None) -> ast.expr | None:
+        return None if isinstance(annotation, ast.Constant) and annotation.value in self.absent else annotation
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.returns = self._forget(node.returns)
+        for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+            each.annotation = self._forget(each.annotation)
         shaped = any(mentions(each, self.shapes) for each in (node.args, node.returns))
         node.decorator_list += _decorators(node, [SHAPED, CHECKED] if shaped else [CHECKED])
         return node

@@ -17,10 +17,14 @@ SOURCE = '''\
 """A module."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from nowhere import Stranger
 
 Square = Float[Tensor, "n n"]
 
@@ -36,6 +40,10 @@ class Coded:
 
 def widen(values: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
     return Coded(torch.zeros(7, 1)).values.new_zeros(values.shape)  # whose dimensions are its own
+
+
+def greet(stranger: "Stranger", times: int) -> "Stranger":
+    return stranger
 
 
 def trace(matrix: Square) -> float:
@@ -85,11 +93,13 @@ def test_dimensions_of_one_name_agree_within_a_call(planted) -> None:
 
 
 def test_types_of_fields_methods_and_results_are_checked(planted) -> None:
+    assert planted.greet("any type of a package that is not imported", 2)
     for wrong in (
         lambda: planted.Coded(torch.ones(3)),
         lambda: planted.Pair("one"),
         lambda: planted.Pair.halve(3),
         lambda: planted.Pair(1).word,
+        lambda: planted.greet("any type of a package that is not imported", "twice"),
     ):
         with pytest.raises((BeartypeCallHintViolation, TypeCheckError)):
             wrong()
