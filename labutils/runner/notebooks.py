@@ -87,6 +87,11 @@ def hash_cells(notebook: NotebookNode) -> str:
     return hash_json([[cell.cell_type, cell.source] for cell in own_cells(notebook)])
 
 
+def hash_code(notebook: NotebookNode) -> str:
+    """SHA-256 over the source of the author's code cells, on which outputs hang; no output hangs on prose."""
+    return hash_json([cell.source for cell in own_cells(notebook) if cell.cell_type == "code"])
+
+
 def count_code_cells(notebook: NotebookNode) -> int:
     """Number of code cells of the author's."""
     return sum(cell.cell_type == "code" for cell in own_cells(notebook))

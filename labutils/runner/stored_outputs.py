@@ -1,6 +1,7 @@
 """Stored outputs: from a run of the profile `full` into notebooks and README, and whether they are still true.
 
-A stored notebook carries the hash of the cells and parameters that made its outputs: an edit without a new run shows.
+A stored notebook carries the hash of the code and parameters that made its outputs: an edit of them without a new run
+shows. Prose, on which no output hangs, may be put better without one.
 """
 
 import datetime
@@ -17,7 +18,7 @@ from labutils.runner.notebooks import (
     find_figures,
     find_notebooks,
     has_tag,
-    hash_cells,
+    hash_code,
     own_cells,
     read_notebook,
     read_title,
@@ -87,19 +88,19 @@ def write_heads(*, notebooks: Path = paths.NOTEBOOKS, real: Path = FOLDER) -> No
 
 
 def stale_notebooks(*, notebooks: Path = paths.NOTEBOOKS, real: Path = FOLDER) -> dict[str, str]:
-    """The notebooks whose stored outputs are missing or were made by other cells or parameters, with the reason.
+    """The notebooks whose stored outputs are missing or were made by other code or parameters, with the reason.
 
-    >>> stale_notebooks()  # {"00_tour": "cells or parameters changed …"}
+    >>> stale_notebooks()  # {"00_tour": "code or parameters changed …"}
     """
     hashes, manifest = present_hashes(notebooks), read_manifest(real)
     stale = {}
     for stem, path in find_notebooks(notebooks).items():
         notebook = read_notebook(path)
         about = notebook.metadata.get("labutils", {})
-        if "cells_sha256" not in about:
+        if "code_sha256" not in about:
             stale[stem] = "has no stored outputs"
-        elif about["cells_sha256"] != hashes.get(stem):
-            stale[stem] = f"cells or parameters changed since its outputs were stored on {about['stored']}"
+        elif about["code_sha256"] != hashes.get(stem):
+            stale[stem] = f"code or parameters changed since its outputs were stored on {about['stored']}"
         elif _find_answer(notebook, stem).source != _write_answer(stem, notebook, manifest):
             stale[stem] = "its answer was edited by hand, or is not what was recorded on a real model"
     return stale
@@ -146,13 +147,13 @@ def find_stale(*, notebooks: Path = paths.NOTEBOOKS, readme: Path | None = None,
 
 
 def present_hashes(notebooks: Path = paths.NOTEBOOKS) -> dict[str, str]:
-    """Hash of each notebook's own cells together with its parameters in the profile `full`."""
+    """Hash of each notebook's own code together with its parameters in the profile `full`."""
     studies, _ = plan_studies((), profile=PROFILE, overrides={}, folder=notebooks)
     return {study.stem: _hash_source(study.notebook, portable(study.parameters)) for study in studies}
 
 
 def _hash_source(notebook: NotebookNode, parameters: dict[str, Any]) -> str:
-    return hash_json([hash_cells(notebook), parameters])
+    return hash_json([hash_code(notebook), parameters])
 
 
 def _store_one(run: Path, record: dict[str, Any], notebooks: Path, hashes: dict[str, str], today: str) -> NotebookNode:
@@ -162,19 +163,21 @@ def _store_one(run: Path, record: dict[str, Any], notebooks: Path, hashes: dict[
     executed = read_notebook(run / stem / f"{stem}.ipynb")
     made_by = _hash_source(executed, record["inputs"]["parameters"])
     if made_by != hashes.get(stem):
-        raise ValueError(f"{stem}: its cells or parameters changed since that run; run it again")
+        raise ValueError(f"{stem}: its code or parameters changed since that run; run it again")
     notebook = read_notebook(notebooks / f"{stem}.ipynb")
     kept = {name: value for name, value in notebook.metadata.get("labutils", {}).items() if name == "after"}
-    about = {"profile": PROFILE, "cells_sha256": made_by, "stored": today, "answer": record["answer"]}
+    about = {"profile": PROFILE, "code_sha256": made_by, "stored": today, "answer": record["answer"]}
     notebook.metadata["labutils"] = nbformat.from_dict(kept | about)
     _find_answer(notebook, stem)  # without it nothing is written
-    number = 0
-    for cell, source in zip(own_cells(notebook), own_cells(executed), strict=True):
-        if cell.cell_type == "code":
-            number += 1
-            cell.execution_count = number
-            cell.outputs = _clean_outputs(source.outputs, number)
+    pairs = zip(_code_cells(notebook), _code_cells(executed), strict=True)
+    for number, (cell, source) in enumerate(pairs, 1):
+        cell.execution_count = number
+        cell.outputs = _clean_outputs(source.outputs, number)
     return notebook
+
+
+def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in own_cells(notebook) if cell.cell_type == "code"]
 
 
 def _find_picture(stored: Mapping[str, NotebookNode]) -> bytes | None:

@@ -59,13 +59,18 @@ def test_outputs_go_into_the_notebook_and_the_readme_and_edits_show(lab: Path, r
     change(lab, 1, source="**Answer.** Something else.")
     assert stale_notebooks(notebooks=lab)["01_a"].startswith("its answer was edited by hand")
     (lab / "01_a.ipynb").write_text(stored)
+    change(lab, 0, source="# Is 01_a so?\n\nThe same, told better.")
+    assert stale_notebooks(notebooks=lab) == {}
+    assert store_outputs(lab / "run", notebooks=lab, readme=readme) == ["01_a"]
+    assert "told better" in (lab / "01_a.ipynb").read_text()
+    (lab / "01_a.ipynb").write_text(stored)
     change(lab, 4, source=OUTPUTS + "\n")
-    assert "cells or parameters changed" in stale_notebooks(notebooks=lab)["01_a"]
-    with pytest.raises(ValueError, match="01_a: its cells or parameters changed since that run"):
+    assert "code or parameters changed" in stale_notebooks(notebooks=lab)["01_a"]
+    with pytest.raises(ValueError, match="01_a: its code or parameters changed since that run"):
         store_outputs(lab / "run", notebooks=lab, readme=readme)
     (lab / "01_a.ipynb").write_text(stored)
     write_profile(lab, "full", **{"01_a": {"seed": 5}})
-    assert "cells or parameters changed" in stale_notebooks(notebooks=lab)["01_a"]
+    assert "code or parameters changed" in stale_notebooks(notebooks=lab)["01_a"]
 
 
 def check_notebook(notebook: nbformat.NotebookNode) -> None:
