@@ -15,7 +15,10 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
-CHECKED = "__import__('beartype').beartype"
+from beartype import BeartypeConf, beartype
+
+checked = beartype(conf=BeartypeConf(violation_type=TypeError))  # as jaxtyping's own violations are
+CHECKED = "__import__('checked_types').checked"
 SHAPED = "__import__('jaxtyping').jaxtyped(typechecker=None)"  # around the former
 SHAPED_FIELDS = f"__import__('jaxtyping').jaxtyped(typechecker={CHECKED})"
 

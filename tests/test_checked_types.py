@@ -5,9 +5,7 @@ import sys
 
 import pytest
 import torch
-from beartype.roar import BeartypeCallHintViolation
 from checked_types import check_types
-from jaxtyping import TypeCheckError
 
 import labutils as lab
 from labutils.pruning.patterns import inside_mask, parse_pattern
@@ -88,7 +86,7 @@ def test_dimensions_of_one_name_agree_within_a_call(planted) -> None:
         lambda: planted.product(torch.ones(2, 3), torch.ones(3, 4, dtype=torch.int64)),
         lambda: planted.trace(torch.ones(2, 3)),  # by the name of a type
     ):
-        with pytest.raises(BeartypeCallHintViolation):
+        with pytest.raises(TypeError):
             wrong()
 
 
@@ -101,7 +99,7 @@ def test_types_of_fields_methods_and_results_are_checked(planted) -> None:
         lambda: planted.Pair(1).word,
         lambda: planted.greet("any type of a package that is not imported", "twice"),
     ):
-        with pytest.raises((BeartypeCallHintViolation, TypeCheckError)):
+        with pytest.raises(TypeError):
             wrong()
 
 
@@ -117,5 +115,5 @@ def test_the_package_itself_is_checked() -> None:
         lambda: RecoverySizes(batch_size="eight"),
         lambda: lab.data.split_pair(3),
     ):
-        with pytest.raises(BeartypeCallHintViolation):
+        with pytest.raises(TypeError):
             wrong()
