@@ -40,7 +40,7 @@ def _neurons(method: str, **options: object) -> Arm:
 
 
 def _searched(method: str) -> Arm:
-    """A search in 20 generations, where the default has 50: on lab-llama they reached 89 to 99 % of what 60 did."""
+    """A search in 20 generations, where the default has 50: on lab-llama they reached 89 % or more of what 60 did."""
     return _neurons(method, allocation="evopress", generations=GENERATIONS)
 
 
