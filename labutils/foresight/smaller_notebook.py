@@ -1,5 +1,7 @@
 """What notebook 13 will do, from its parameters and the ways that it declares: smaller models, made, read and timed."""
 
+from collections.abc import Sequence
+
 from labutils.data.sources import split_pair
 from labutils.foresight.declared import read_declared
 from labutils.foresight.readings import Items, Windows, Written
@@ -19,7 +21,11 @@ def plan_smaller(parameters: Parameters) -> StudyWork:
     windows = Windows((split_pair(p["text"])[1],), p["n_items"], p["seq_len"], p["seed"])
     asked = [Items((task,), p["n_questions"], p["seed"]) for task in p["question_tasks"]]
     sizes = p["n_blocks"]
-    made = [Made(arm, n, shape, p["n_draws"], windows) for n in sizes for arm in arms]
+    made = [
+        Made(arm, n, shape, p["n_draws"], windows, searched=_searched(arms[:at], arms[at:], sizes[:place], n))
+        for place, n in enumerate(sizes)
+        for at, arm in enumerate(arms)
+    ]
     few = [(arm, n) for n in p["perturbed_blocks"] for arm in declared["arms_37"] if arm not in arms or n not in sizes]
     cut = [(arm, share) for share in p["curvature_shares"] for arm in declared["arms_11"]]
     made += [Made(*each, shape, p["n_perturbed_draws"], windows) for each in few]
@@ -44,3 +50,11 @@ def plan_smaller(parameters: Parameters) -> StudyWork:
         for name in p["models"]
     ]
     return StudyWork(tuple(works), "ways that a model cannot express count as made; searches to a factor of about two")
+
+
+def _searched(
+    before: Sequence[str], after: Sequence[str], smaller: Sequence[int | float], n: int | float
+) -> dict[str, int | float]:
+    """To which number of blocks each arm of the sweep has searched when it comes to the first one of `after` at n."""
+    reached = max(smaller, default=0)
+    return dict.fromkeys(after, reached) | dict.fromkeys(before, max(reached, n))

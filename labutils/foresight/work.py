@@ -1,7 +1,7 @@
 """What a notebook will do with a model, before it does it: prunings, readings, copies. Pure data."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from labutils.foresight.readings import Reading
@@ -83,6 +83,7 @@ class Made:
             experts how many of each mixture.
         shape: of the calibration.
         without: numbers of blocks whose rows are kept already.
+        searched: to which number of blocks each arm has searched before on the same calibration.
     """
 
     arm: str
@@ -91,6 +92,7 @@ class Made:
     times: int = 1
     reading: Reading | None = None
     without: tuple[int, ...] = ()
+    searched: Mapping[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

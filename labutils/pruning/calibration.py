@@ -37,6 +37,7 @@ class BlockWalk:
         inputs: the checked calibration; of `CalibrationTexts`, the text that the blocks read.
         general: its general text, checked; None where there is none.
         gradient_inputs: what gradients of the model's loss are taken on; `inputs` where nothing else was given.
+        batch_size: sequences that run together.
         hidden: per batch, the inputs of the block that comes next.
         calls: per batch and block, the arguments and keywords that the block gets beside its hidden states, once for
             each time that it is applied.
@@ -73,7 +74,7 @@ class BlockWalk:
             self._check_texts(calibration)
         self.n_sequences = len(self.inputs["input_ids"])
         self._block_calls = BlockCalls(model, self.prefix, self.blocks)
-        self._batch_size, self._prove = batch_size, prove
+        self.batch_size, self._prove = batch_size, prove
         self._begin()
 
     def _check_texts(self, calibration: CalibrationTexts) -> None:
@@ -94,7 +95,7 @@ class BlockWalk:
                 self._check_replay()
             elif not self._block_calls.order:
                 self._block_calls.capture(self._one_sequence())
-            for number in range(-(-self.n_sequences // self._batch_size)):
+            for number in range(-(-self.n_sequences // self.batch_size)):
                 self._capture(self.batch_inputs(number))
 
     def _check_replay(self) -> None:
@@ -111,7 +112,7 @@ class BlockWalk:
 
     def batch_inputs(self, number: int) -> dict[str, Tensor]:
         """The calibration of one batch, on the model's device."""
-        rows = slice(number * self._batch_size, (number + 1) * self._batch_size)
+        rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
         return {key: value[rows].to(self.model.device) for key, value in self.inputs.items()}
 
     def rows_of(self, inputs: dict[str, Tensor], size: int = 1) -> Iterator[dict[str, Tensor]]:

@@ -24,6 +24,7 @@ from labutils.pruning.calibration import BlockWalk
 from labutils.smaller.arms import Made, check_arms, make_smaller
 from labutils.smaller.keeping import KeptRows
 from labutils.structured.dropping import drop_blocks
+from labutils.structured.remembered import losses_remembered
 from labutils.structured.report import count_all
 from labutils.structured.similarity import Profile, read_profile
 
@@ -78,10 +79,11 @@ def sweep_smaller(
         for draw in progress(range(n_draws), description=f"shrink {name}", unit="draw"):
             tokens = load_tokens(calibration, tokenizer, n_sequences=n_calibration, seq_len=seq_len, seed=draw)
             read = {"calibration": hash_tensors({"ids": tokens}), "evaluation": hash_tensors({"ids": windows})}
-            for n, arm in itertools.product(n_blocks, arms):
-                key = {"sweep": arm, "n_blocks": n, **read}
-                found = kept.frame(key, partial(_one, model, arm, tokens, n, windows))
-                frames.append(found.assign(**about, sparsity=n / total, draw=draw))
+            with losses_remembered(model, tokens):
+                for n, arm in itertools.product(n_blocks, arms):
+                    key = {"sweep": arm, "n_blocks": n, **read}
+                    found = kept.frame(key, partial(_one, model, arm, tokens, n, windows))
+                    frames.append(found.assign(**about, sparsity=n / total, draw=draw))
     rows = pd.concat(frames, ignore_index=True)
     left_out = rows["skipped"].notna()
     columns = ["model", "arm", "sparsity", "draw", "skipped"]

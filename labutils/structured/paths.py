@@ -13,6 +13,7 @@ from torch import Tensor
 from labutils.evaluation.readout import log_likelihoods
 from labutils.pruning.calibration import BlockWalk
 from labutils.structured.anatomy import Anatomy, out_layers, zero_output
+from labutils.structured.remembered import known_losses
 
 Unit = tuple[int, str]  # a block, and "block", "attention" or "mlp"
 
@@ -21,6 +22,7 @@ class Paths:
     """The blocks of a walk, run with units off; it counts what it runs.
 
     Attributes:
+        known: losses of a batch with units off, as a search keeps them.
         block_runs: blocks run so far, each on one batch.
         head_runs: how often the head was run on one batch.
     """
@@ -28,6 +30,7 @@ class Paths:
     def __init__(self, walk: BlockWalk, anatomies: Sequence[Anatomy]):
         self.walk, self.anatomies = walk, anatomies
         self.block_runs = self.head_runs = 0
+        self.known = known_losses(walk.model, walk.inputs, walk.batch_size)
 
     @property
     def n_batches(self) -> int:

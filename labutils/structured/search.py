@@ -123,14 +123,15 @@ def _read(
 
 def _read_batch(paths: Paths, batch: int, candidates: Sequence[Unit], removed: tuple[Unit, ...]) -> dict[Unit, Tensor]:
     """One batch: the states in front of each candidate are handed on from one to the next."""
-    found, hidden = {}, paths.walk.hidden[batch]
-    last = max(block for block, _ in candidates)
+    off = {unit: (batch, frozenset((*removed, unit))) for unit in candidates}
+    unread, hidden = [unit for unit in candidates if off[unit] not in paths.known], paths.walk.hidden[batch]
+    last = max((block for block, _ in unread), default=-1)
     for index in range(last + 1):
-        for unit in [unit for unit in candidates if unit[0] == index]:
-            found[unit] = paths.losses(index, batch, hidden, (*removed, unit))
+        for unit in [unit for unit in unread if unit[0] == index]:
+            paths.known[off[unit]] = paths.losses(index, batch, hidden, (*removed, unit))
         if index < last:
             hidden = paths.step(index, batch, hidden, removed)
-    return found
+    return {unit: paths.known[off[unit]] for unit in candidates}
 
 
 def _still_racing(losses: dict[Unit, Tensor], racing: list[Unit], race: float) -> list[Unit]:

@@ -17,6 +17,7 @@ from labutils.foresight.meter import Meter
 from labutils.foresight.outlooks import Outlook, write_outlooks
 from labutils.foresight.plans import plan_work
 from labutils.foresight.readings import PlantedTexts
+from labutils.foresight.smaller_notebook import plan_smaller
 from labutils.foresight.steps import measure_steps
 from labutils.foresight.work import Made, ModelId, Training, Work
 from labutils.recovery import draws, stages, study
@@ -160,6 +161,20 @@ def test_searches_cost_more_than_walks_and_walks_more_than_nothing(meter) -> Non
     assert seconds("FLAP") < seconds("SLEB") < seconds("FLAP, EvoPress") == seconds("FLAP, EvoPress", 3)
     halves = cost_work(meter, Work(MODEL, made=(Made("angular", None, (8, 64)),), loads=0), set())
     assert halves.prunings == len(meter.blocks) // 2 and halves.evaluations == 0
+
+
+def test_a_search_is_charged_for_what_no_other_has_read(meter) -> None:
+    def seconds(arm: str, n: int, **searched: int) -> float:
+        made = Made(arm, n, (8, 64), searched=searched)
+        return cost_work(meter, Work(MODEL, made=(made,), loads=0), set()).seconds
+
+    for arm in ("SLEB", "sublayers"):
+        assert seconds(arm, 2) + seconds(arm, 3, **{arm: 2}) == pytest.approx(seconds(arm, 3))
+    assert seconds("blocks", 2, SLEB=2) < seconds("blocks", 2) == seconds("SLEB", 2)
+    assert seconds("blocks", 2, SLEB=2) < seconds("blocks", 2, SLEB=1) < seconds("blocks", 2)
+    (work,) = plan_smaller(parameters_of("13_smaller_for_real", models=["lab-llama"], n_blocks=[1, 2])).works
+    of_blocks = [dict(each.searched) for each in work.made if each.arm == "blocks" and each.reading is not None]
+    assert [(each["SLEB"], each["blocks"]) for each in of_blocks] == [(1, 0), (2, 1)]
 
 
 def test_steps_and_the_ledger_are_told() -> None:

@@ -13,6 +13,7 @@ from labutils.pruning.calibration import BlockWalk
 from labutils.structured import Removal, masked
 from labutils.structured.anatomy import read_anatomies
 from labutils.structured.paths import Paths
+from labutils.structured.remembered import losses_remembered
 from labutils.structured.search import Search, greedy_search
 
 BLOCKS, GONE = 12, 2
@@ -82,3 +83,33 @@ def test_the_last_candidate_that_is_left_is_not_read_to_the_end(model, tokens) -
     found = greedy_search(paths, units, lambda removed, unit: len(removed) < 1, race=2.0)
     assert found.removed == ((7, "block"),) and found.history["sequences"].nunique() == 1
     assert 16 <= found.history["sequences"].max() < 64
+
+
+@pytest.fixture(scope="module")
+def few(tokens) -> Tensor:
+    return tokens[:16]
+
+
+def test_a_search_that_follows_another_runs_what_is_new_and_finds_the_same(model, few) -> None:
+    asked = [{"n_blocks": 1}, {"n_blocks": 3}, {"n_blocks": 3, "spare_ends": False}]
+    alone = [lab.drop_blocks(model, few, method="greedy", **each).report for each in asked]
+    with losses_remembered(model, few):
+        together = [lab.drop_blocks(model, few, method="greedy", **each).report for each in asked]
+        again = lab.drop_blocks(model, few, method="greedy", n_blocks=2).report.search
+    for own, other in zip(alone, together, strict=True):
+        assert own.table.equals(other.table) and own.removal == other.removal
+    first, *later = [report.search for report in together]
+    assert first.block_runs == alone[0].search.block_runs
+    assert all(each.head_runs < own.search.head_runs for each, own in zip(later, alone[1:], strict=True))
+    assert again.block_runs == again.head_runs == 0
+    assert lab.drop_blocks(model, few, method="greedy", n_blocks=1).report.search.head_runs == first.head_runs
+
+
+@pytest.mark.parametrize("other", ["model", "tokens", "batch size"])
+def test_what_is_remembered_is_of_one_model_one_calibration_and_one_size_of_batches(model, few, other) -> None:
+    with losses_remembered(model, few):
+        first = lab.drop_blocks(model, few, method="greedy", n_blocks=1).report.search
+        asked = copy.deepcopy(model) if other == "model" else model, few.flip(0) if other == "tokens" else few
+        size = 4 if other == "batch size" else 8
+        found = lab.drop_blocks(*asked, method="greedy", n_blocks=1, batch_size=size).report.search
+    assert found.removed == first.removed and found.head_runs > 0
