@@ -14,6 +14,7 @@ REPOSITORY = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(REPOSITORY)]
 
 from sitegen.links import find_broken  # noqa: E402
+from sitegen.pictures import shrink_pictures  # noqa: E402
 from sitegen.source_tree import EXTRA, write_tree  # noqa: E402
 
 LARGEST = 25_000_000  # bytes
@@ -39,6 +40,7 @@ def build(target: Path, work: Path) -> int:
     for pattern in UNUSED:
         for path in made.rglob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shrink_pictures(made / "_images")
     broken = find_broken(made)
     if broken:
         raise RuntimeError("links of the site lead nowhere:\n" + "\n".join(broken))
