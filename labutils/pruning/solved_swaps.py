@@ -1,0 +1,288 @@
+"""Exchanges of a kept and a dropped weight that lower the error left after exact least squares.
+
+SparseSwaps, and `swaps`, judge an exchange by what it does while the kept weights stay as they are. If least squares
+follows, this is what it does after them (arXiv 2512.10922 with Hassibi & Stork 1993): with v the solution on the mask,
+A = (H_SS)⁻¹, G = A H_SD, c = H (w − v) and s_q = H_qq − H_qS G_q, dropping p and restoring q changes the error by
+
+    Δ(p, q) = v_p² / A_pp − (c_q + G_pq v_p / A_pp)² / (s_q + G_pq² / A_pp)
+            = (x_p² − y_q² − 2 x_p y_q z_pq) / (1 + z_pq²),
+
+with x_p = v_p / √A_pp, y_q = c_q / √s_q, z_pq = G_pq / √(A_pp s_q): x² is what dropping alone costs, y² what restoring
+alone brings. All of it stands in the table of `solved_rows`, which an exchange changes by two rank-one steps.
+
+All pairs of a row are looked at, and those with the best exchanges make a list. Exchanges inside the list, the best
+first, need no more than its part of the table, and are then made in the whole of it together. The search ends when a
+look at all pairs, at a table made anew, finds none that helps. Where the list holds all weights, this is the search
+that makes the best exchange of all, again and again.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from labutils.pruning.reconstruction import check_layer, damped_hessian
+from labutils.pruning.solved_rows import SolvedRows, exchange_places, order_by_mask, solve_rows
+from labutils.pruning.swap_pairs import Costs, Pairs, cheapest_pairs
+from labutils.pruning.swaps import Swapped, check_pattern
+
+LEAST_SHARE = 1e-10  # of a row's error, that an exchange must gain
+LEAST_GAIN = 1e-13  # of Σ_j w_j² H_jj of its row, below which a gain may be rounding
+LEAST_PIVOT = 1e-12  # s_q below which an input is a sum of kept ones, and restoring it brings nothing
+RENEWED_EVERY = 50  # exchanges, after which a row's table is made from scratch
+LIST = 16  # kept, and as many dropped weights, between which exchanges are made without a look at the others
+CHUNK_BYTES = 64 * 2**20  # of the tables of rows that are searched together
+COPIES = 5  # of a table that are alive at a time
+
+
+def swap_solved_weights(
+    weight: Float[Tensor, "out in"],
+    mask: Bool[Tensor, "rows columns"],
+    hessian: Float[Tensor, "inputs inputs"],
+    *,
+    damping: float = 0.01,
+    pattern: tuple[int, int] | None = None,
+    max_swaps: int | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> Swapped:
+    """Exchange kept and dropped weights until no single exchange lowers a row's damped error after least squares.
+
+    The error falls at every exchange, and none is left that lowers it by more than a ten-billionth of it. Computed in
+    double precision, whatever the weights are. The mask is made for `least_squares`, which must follow: with the kept
+    weights as they were it may be worse than the one to start from.
+
+    >>> swap_solved_weights(torch.tensor([[2.0, -1.5, 3.0]]), torch.tensor([[True, False, False]]),
+    ...                     torch.tensor([[6.0, 3.0, 2.0], [3.0, 6.0, 1.0], [2.0, 1.0, 2.0]]), damping=0.0).mask
+    tensor([[False, False,  True]])
+
+    Args:
+        hessian: XᵀX, or any multiple of it.
+        damping: share of its mean diagonal that is added to it, as for the least squares that follow.
+        pattern: (N, M) that the mask has and keeps.
+        max_swaps: of a row; None for as many as there are.
+        chunk_bytes: of the tables of rows that are searched together, (in + 2)² numbers for each; speed and memory.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, a pattern that the mask does not have, or a
+            Hessian whose part on some row's kept weights is singular.
+    """
+    check_layer(weight, mask, hessian)
+    check_pattern(mask, pattern)
+    columns, n_kept = weight.shape[1], mask.sum(dim=1)
+    found, counts = mask.clone(), torch.zeros_like(n_kept)
+    damped = damped_hessian(hessian.double(), damping)
+    scale = damped.diagonal().sqrt()
+    correlations = (damped / scale).div_(scale[:, None])
+    sizes = weight.double() * scale.masked_fill(hessian.diagonal() == 0, 0.0)
+    norms = torch.linalg.vector_norm(sizes, dim=1, keepdim=True)
+    sizes = sizes / norms.clamp(min=torch.finfo(torch.float64).tiny)
+    waiting = ((n_kept > 0) & (n_kept < columns)).nonzero().flatten()
+    waiting = waiting[n_kept[waiting].argsort(stable=True)]  # tables are padded to the row that keeps most
+    search = _Search(correlations, pattern, max_swaps)
+    for part in waiting.split(max(1, chunk_bytes // (8 * COPIES * (columns + 2) ** 2))):
+        found[part], counts[part] = search.go(sizes[part], mask[part])
+    return Swapped(found, counts)
+
+
+def solved_swaps_memory(rows: int, columns: int) -> int:
+    """Bytes at the peak: copies of the Hessian and the matrix, and the tables of a chunk or of one row."""
+    return 8 * (3 * columns**2 + 2 * rows * columns) + max(CHUNK_BYTES, 8 * COPIES * (columns + 2) ** 2)
+
+
+class _Rows(NamedTuple):
+    """Rows that are still searched, in coordinates in which their Σ_j w_j² H_jj is one, or zero.
+
+    Attributes:
+        place: among the rows of the search.
+        swaps: exchanges so far.
+        swaps_before, order_before, error_before: when the table was last made from scratch.
+    """
+
+    place: Int[Tensor, " rows"]
+    weight: Float[Tensor, "rows in"]
+    table: Float[Tensor, "rows side side"]
+    order: Int[Tensor, "rows in"]
+    n_kept: Int[Tensor, " rows"]
+    swaps: Int[Tensor, " rows"]
+    swaps_before: Int[Tensor, " rows"]
+    order_before: Int[Tensor, "rows in"]
+    error_before: Float[Tensor, " rows"]
+
+    @property
+    def solved(self) -> SolvedRows:
+        return SolvedRows(self.table, self.order, self.n_kept)
+
+    def only(self, chosen: Tensor) -> "_Rows":
+        return _Rows(*(field[chosen] for field in self))
+
+
+class _Search:
+    """Rows with one Hessian, in coordinates in which its diagonal is one."""
+
+    def __init__(self, hessian: Float[Tensor, "in in"], pattern: tuple[int, int] | None, max_swaps: int | None):
+        self.hessian, self.pattern, self.max_swaps = hessian, pattern, max_swaps
+
+    def go(
+        self, weight: Float[Tensor, "rows in"], mask: Bool[Tensor, "rows in"]
+    ) -> tuple[Bool[Tensor, "rows in"], Int[Tensor, " rows"]]:
+        """Masks that no exchange improves, and the exchanges of every row."""
+        ended, counts = mask.clone(), torch.zeros(len(mask), dtype=torch.long, device=mask.device)
+        start = solve_rows(weight, self.hessian, order_by_mask(mask), mask.sum(dim=1))
+        rows = _Rows(
+            torch.arange(len(mask), device=mask.device), weight, *start, counts.clone(), counts.clone(),
+            start.order.clone(), start.errors.clone(),
+        )  # fmt: skip
+        while len(rows.place):
+            least = (LEAST_SHARE * rows.solved.errors).clamp(min=LEAST_GAIN)
+            best = best_exchanges(rows.solved, self.pattern)
+            helps = best.drop.amin(dim=1) < -least
+            if self.max_swaps is not None:
+                helps &= rows.swaps < self.max_swaps
+            stays = helps | (rows.swaps > rows.swaps_before)  # a table that is not fresh has no last word
+            self._exchange(rows, best, least, helps.nonzero().flatten())
+            made = rows.swaps - rows.swaps_before
+            stays &= ~self._renew(rows, ((made >= RENEWED_EVERY) | (~helps & (made > 0))).nonzero().flatten())
+            ended[rows.place[~stays]], counts[rows.place[~stays]] = rows.solved.mask[~stays], rows.swaps[~stays]
+            rows = rows.only(stays) if not stays.all() else rows
+        return ended, counts
+
+    def _renew(self, rows: _Rows, chosen: Int[Tensor, " chosen"]) -> Bool[Tensor, " rows"]:
+        """Make tables from scratch, in place; tells whose error has risen by rounding, which go back to their mask."""
+        risen = torch.zeros(len(rows.place), dtype=torch.bool, device=chosen.device)
+        if len(chosen):
+            solved = solve_rows(rows.weight[chosen], self.hessian, rows.order[chosen], rows.n_kept[chosen])
+            risen[chosen] = solved.errors >= rows.error_before[chosen]
+            rows.table[chosen], rows.error_before[chosen] = solved.table, solved.errors
+            rows.order[risen], rows.swaps[risen] = rows.order_before[risen], rows.swaps_before[risen]
+            rows.order_before[chosen], rows.swaps_before[chosen] = rows.order[chosen], rows.swaps[chosen]
+        return risen
+
+    def _exchange(self, rows: _Rows, best: Costs, least: Tensor, due: Int[Tensor, " due"]) -> None:
+        """Exchange inside the lists of the rows that are due, in place, the best pair first."""
+        if not len(due):
+            return
+        own = best.only(due)
+        lists = _Lists.start(rows.table[due], own, cheapest_pairs(own, LIST), rows.n_kept[due], self.pattern)
+        left = None if self.max_swaps is None else self.max_swaps - rows.swaps[due]
+        rows.swaps[due] += lists.exchange(least[due], left)
+        dropped, restored = lists.changed(empty=rows.table.shape[1] - 1)
+        table, order = rows.table[due], rows.order[due]
+        exchange_places(table, dropped, restored)
+        rows.table[due] = table
+        row, pair = (dropped < order.shape[1]).nonzero(as_tuple=True)
+        out, into = dropped[row, pair], restored[row, pair]
+        order[row, out], order[row, into] = order[row, into], order[row, out]
+        rows.order[due] = order
+
+
+class _Lists:
+    """Short lists of places of every row, and their part of its table.
+
+    Attributes:
+        places: of the kept weights of the list, then of the dropped ones; of two kinds that are not to be mixed, each
+            as many as `half`.
+        holds: which member of the list is in each place of it now.
+    """
+
+    def __init__(self, table: Tensor, places: Int[Tensor, "rows listed"], allowed: Bool[Tensor, "rows kept dropped"]):
+        self.places, self.allowed, self.half = places, allowed, places.shape[1] // 2
+        ends = torch.arange(table.shape[1] - 2, table.shape[1], device=places.device).expand(len(places), 2)
+        index = torch.cat([places, ends], dim=1)
+        rows = table.gather(1, index[:, :, None].expand(-1, -1, table.shape[2]))
+        self.table = rows.gather(2, index[:, None, :].expand(-1, index.shape[1], -1))
+        self.holds = torch.arange(places.shape[1], device=places.device).repeat(len(places), 1)
+
+    @classmethod
+    def start(
+        cls, table: Tensor, best: Costs, pairs: Pairs, n_kept: Int[Tensor, " rows"], pattern: tuple[int, int] | None
+    ) -> "_Lists":
+        """What has no exchange at all is in the list only to fill it."""
+        fits = torch.isfinite(best.drop.gather(1, pairs.kept))[:, :, None]
+        fits = fits & torch.isfinite(best.restore.gather(1, pairs.dropped))[:, None, :]
+        if pattern:
+            keep_n, group_m = pattern
+            of_kept, of_dropped = pairs.kept // keep_n, (pairs.dropped - n_kept[:, None]) // (group_m - keep_n)
+            fits = fits & (of_kept[:, :, None] == of_dropped[:, None, :])
+        return cls(table, torch.cat(pairs, dim=1), fits)
+
+    def exchange(self, least: Float[Tensor, " rows"], left: Int[Tensor, " rows"] | None) -> Int[Tensor, " rows"]:
+        """The best pair of every row, until none gains more than the least; returns how many there were."""
+        own, made = torch.arange(len(self.holds), device=self.holds.device), torch.zeros_like(self.holds[:, 0])
+        table, allowed = self.table, self.allowed
+        while True:
+            root, ratio = _units(table)
+            change = changes(
+                table[:, : self.half, self.half : -2], root[:, : self.half], ratio[:, : self.half],
+                root[:, self.half :], ratio[:, self.half :],
+            )  # fmt: skip
+            gain, pair = change.masked_fill_(~allowed, torch.inf).flatten(1).min(dim=1)
+            going = gain < -least[own]
+            if left is not None:
+                going &= made[own] < left[own]
+            if not going.any():
+                return made
+            if not going.all():
+                own, table, allowed, pair = own[going], table[going], allowed[going], pair[going]
+            first, second = pair // self.half, self.half + pair % self.half
+            exchange_places(table, first[:, None], second[:, None])
+            self.holds[own, first], self.holds[own, second] = self.holds[own, second], self.holds[own, first]
+            made[own] += 1
+
+    def changed(self, empty: int) -> tuple[Int[Tensor, "rows pairs"], Int[Tensor, "rows pairs"]]:
+        """Places of what was dropped, and of what was restored for it, in the end; filled up with `empty`."""
+        gone, come = torch.zeros_like(self.holds, dtype=torch.bool), torch.zeros_like(self.holds, dtype=torch.bool)
+        gone.scatter_(1, self.holds[:, self.half :], True)
+        come.scatter_(1, self.holds[:, : self.half], True)
+        gone[:, self.half :], come[:, : self.half] = False, False
+        most = int(gone.sum(dim=1).max())
+        found = []
+        for chosen in (gone, come):
+            index = chosen.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+            found.append(self.places.gather(1, index).masked_fill_(~chosen.gather(1, index), empty))
+        return found[0], found[1]
+
+
+def best_exchanges(rows: SolvedRows, pattern: tuple[int, int] | None) -> Costs:
+    """The lowest Δ that every kept and every dropped weight takes part in, by place; infinite where there is none."""
+    table, (most, least) = rows.table, (int(rows.n_kept.max()), int(rows.n_kept.min()))
+    root, ratio = _units(table)
+    best = Costs(torch.full_like(root, torch.inf), torch.full_like(root, torch.inf))
+    crossed = table[:, :most, least:-2]
+    if pattern:  # as many kept in every row, and places of a group stand together
+        kept, dropped = (-1, pattern[0]), (-1, pattern[1] - pattern[0])
+        crossed = crossed.unflatten(1, kept).unflatten(3, dropped).diagonal(dim1=1, dim2=3).movedim(-1, 1)
+        sides = [side.unflatten(1, size) for side, size in ((root[:, :most], kept), (ratio[:, :most], kept),
+            (root[:, least:], dropped), (ratio[:, least:], dropped))]
+    else:
+        sides = [root[:, :most], ratio[:, :most], root[:, least:], ratio[:, least:]]
+    change = changes(crossed, *sides)
+    if most > least:
+        change.masked_fill_(~(rows.is_kept[:, :most, None] & ~rows.is_kept[:, None, least:]), torch.inf)
+    best.drop[:, :most], best.restore[:, least:] = change.amin(dim=-1).flatten(1), change.amin(dim=-2).flatten(1)
+    return best
+
+
+def changes(
+    crossed: Float[Tensor, "*rows kept dropped"], kept_root: Float[Tensor, "*rows kept"],
+    kept_ratio: Float[Tensor, "*rows kept"], dropped_root: Float[Tensor, "*rows dropped"],
+    dropped_ratio: Float[Tensor, "*rows dropped"],
+) -> Float[Tensor, "*rows kept dropped"]:  # fmt: skip
+    """Δ of all pairs: (x² − y² − 2 x y z) / (1 + z²)."""
+    shared = crossed / kept_root[..., :, None]
+    shared /= dropped_root[..., None, :]
+    change = shared * (-2 * kept_ratio[..., :, None])
+    change *= dropped_ratio[..., None, :]
+    change += kept_ratio.square()[..., :, None]
+    change -= dropped_ratio.square()[..., None, :]
+    return change.div_(shared.square_().add_(1))
+
+
+def _units(table: Float[Tensor, "rows side side"]) -> tuple[Float[Tensor, "rows in"], Float[Tensor, "rows in"]]:
+    """√A_pp of the kept and √s_q of the dropped; and x and y.
+
+    A root is infinite, and y zero, of an input that is a sum of kept ones: no exchange for it helps.
+    """
+    own = table.diagonal(dim1=1, dim2=2)[:, :-2].abs()
+    root = own.sqrt().masked_fill_(own < LEAST_PIVOT, torch.inf)
+    return root, table[:, :-2, -2] / root
