@@ -1,19 +1,13 @@
 """Exchanges of a kept and a dropped weight that lower the error left after exact least squares.
 
-SparseSwaps, and `swaps`, judge an exchange by what it does while the kept weights stay as they are. If least squares
-follows, this is what it does after them (arXiv 2512.10922 with Hassibi & Stork 1993): with v the solution on the mask,
-A = (H_SS)⁻¹, G = A H_SD, c = H (w − v) and s_q = H_qq − H_qS G_q, dropping p and restoring q changes the error by
+SparseSwaps, and `swaps`, judge an exchange by what it does while the kept weights stay as they are (arXiv 2512.10922).
+Here it is judged by what it does if least squares follow, which find other values for all of them: see `solved_pairs`.
 
-    Δ(p, q) = v_p² / A_pp − (c_q + G_pq v_p / A_pp)² / (s_q + G_pq² / A_pp)
-            = (x_p² − y_q² − 2 x_p y_q z_pq) / (1 + z_pq²),
-
-with x_p = v_p / √A_pp, y_q = c_q / √s_q, z_pq = G_pq / √(A_pp s_q): x² is what dropping alone costs, y² what restoring
-alone brings. All of it stands in the table of `solved_rows`, which an exchange changes by two rank-one steps.
-
-All pairs of a row are looked at, and those with the best exchanges make a list. Exchanges inside the list, the best
-first, need no more than its part of the table, and are then made in the whole of it together. The search ends when a
-look at all pairs, at a table made anew, finds none that helps. Where the list holds all weights, this is the search
-that makes the best exchange of all, again and again.
+All pairs of a row are looked at, and the weights with the best exchanges make a list. Exchanges inside the list, the
+best first, need no more than its part of the row's table, and are then made in the whole of it together. The search
+ends when a look at all pairs, at a table made from scratch, finds none that helps. Where the list holds all weights,
+this is the search that makes the best exchange of all, again and again; else it ended within 0.1% of that one's error
+on correlated inputs, in a fraction of the time.
 """
 
 from typing import NamedTuple
@@ -23,16 +17,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labutils.pruning.reconstruction import check_layer, damped_hessian
+from labutils.pruning.solved_pairs import best_exchanges, changes, error_units
 from labutils.pruning.solved_rows import SolvedRows, exchange_places, order_by_mask, solve_rows
 from labutils.pruning.swap_pairs import Costs, Pairs, cheapest_pairs
 from labutils.pruning.swaps import Swapped, check_pattern
 
 LEAST_SHARE = 1e-10  # of a row's error, that an exchange must gain
 LEAST_GAIN = 1e-13  # of Σ_j w_j² H_jj of its row, below which a gain may be rounding
-LEAST_PIVOT = 1e-12  # s_q below which an input is a sum of kept ones, and restoring it brings nothing
-RENEWED_EVERY = 50  # exchanges, after which a row's table is made from scratch
-LIST = 16  # kept, and as many dropped weights, between which exchanges are made without a look at the others
+RENEWED_EVERY = 50  # exchanges, after which a row's table is made from scratch, as it is before the last look
 CHUNK_BYTES = 64 * 2**20  # of the tables of rows that are searched together
+OPERATIONS = 9000  # per row and squared width
 COPIES = 5  # of a table that are alive at a time
 
 
@@ -83,6 +77,11 @@ def swap_solved_weights(
     for part in waiting.split(max(1, chunk_bytes // (8 * COPIES * (columns + 2) ** 2))):
         found[part], counts[part] = search.go(sizes[part], mask[part])
     return Swapped(found, counts)
+
+
+def solved_swaps_operations(rows: int, columns: int) -> int:
+    """Operations of a search that starts at half of the weights, in those of large products in single precision."""
+    return OPERATIONS * rows * columns**2
 
 
 def solved_swaps_memory(rows: int, columns: int) -> int:
@@ -163,7 +162,7 @@ class _Search:
         if not len(due):
             return
         own = best.only(due)
-        lists = _Lists.start(rows.table[due], own, cheapest_pairs(own, LIST), rows.n_kept[due], self.pattern)
+        lists = _Lists.start(rows.table[due], own, cheapest_pairs(own), rows.n_kept[due], self.pattern)
         left = None if self.max_swaps is None else self.max_swaps - rows.swaps[due]
         rows.swaps[due] += lists.exchange(least[due], left)
         dropped, restored = lists.changed(empty=rows.table.shape[1] - 1)
@@ -211,7 +210,7 @@ class _Lists:
         own, made = torch.arange(len(self.holds), device=self.holds.device), torch.zeros_like(self.holds[:, 0])
         table, allowed = self.table, self.allowed
         while True:
-            root, ratio = _units(table)
+            root, ratio = error_units(table)
             change = changes(
                 table[:, : self.half, self.half : -2], root[:, : self.half], ratio[:, : self.half],
                 root[:, self.half :], ratio[:, self.half :],
@@ -241,48 +240,3 @@ class _Lists:
             index = chosen.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
             found.append(self.places.gather(1, index).masked_fill_(~chosen.gather(1, index), empty))
         return found[0], found[1]
-
-
-def best_exchanges(rows: SolvedRows, pattern: tuple[int, int] | None) -> Costs:
-    """The lowest Δ that every kept and every dropped weight takes part in, by place; infinite where there is none."""
-    table, (most, least) = rows.table, (int(rows.n_kept.max()), int(rows.n_kept.min()))
-    root, ratio = _units(table)
-    best = Costs(torch.full_like(root, torch.inf), torch.full_like(root, torch.inf))
-    crossed = table[:, :most, least:-2]
-    if pattern:  # as many kept in every row, and places of a group stand together
-        kept, dropped = (-1, pattern[0]), (-1, pattern[1] - pattern[0])
-        crossed = crossed.unflatten(1, kept).unflatten(3, dropped).diagonal(dim1=1, dim2=3).movedim(-1, 1)
-        sides = [side.unflatten(1, size) for side, size in ((root[:, :most], kept), (ratio[:, :most], kept),
-            (root[:, least:], dropped), (ratio[:, least:], dropped))]
-    else:
-        sides = [root[:, :most], ratio[:, :most], root[:, least:], ratio[:, least:]]
-    change = changes(crossed, *sides)
-    if most > least:
-        change.masked_fill_(~(rows.is_kept[:, :most, None] & ~rows.is_kept[:, None, least:]), torch.inf)
-    best.drop[:, :most], best.restore[:, least:] = change.amin(dim=-1).flatten(1), change.amin(dim=-2).flatten(1)
-    return best
-
-
-def changes(
-    crossed: Float[Tensor, "*rows kept dropped"], kept_root: Float[Tensor, "*rows kept"],
-    kept_ratio: Float[Tensor, "*rows kept"], dropped_root: Float[Tensor, "*rows dropped"],
-    dropped_ratio: Float[Tensor, "*rows dropped"],
-) -> Float[Tensor, "*rows kept dropped"]:  # fmt: skip
-    """Δ of all pairs: (x² − y² − 2 x y z) / (1 + z²)."""
-    shared = crossed / kept_root[..., :, None]
-    shared /= dropped_root[..., None, :]
-    change = shared * (-2 * kept_ratio[..., :, None])
-    change *= dropped_ratio[..., None, :]
-    change += kept_ratio.square()[..., :, None]
-    change -= dropped_ratio.square()[..., None, :]
-    return change.div_(shared.square_().add_(1))
-
-
-def _units(table: Float[Tensor, "rows side side"]) -> tuple[Float[Tensor, "rows in"], Float[Tensor, "rows in"]]:
-    """√A_pp of the kept and √s_q of the dropped; and x and y.
-
-    A root is infinite, and y zero, of an input that is a sum of kept ones: no exchange for it helps.
-    """
-    own = table.diagonal(dim1=1, dim2=2)[:, :-2].abs()
-    root = own.sqrt().masked_fill_(own < LEAST_PIVOT, torch.inf)
-    return root, table[:, :-2, -2] / root

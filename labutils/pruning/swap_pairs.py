@@ -39,9 +39,9 @@ class Costs(NamedTuple):
         return Costs(*(field[chosen] for field in self))
 
 
-def cheapest_pairs(costs: Costs, most: int = LIST) -> Pairs:
+def cheapest_pairs(costs: Costs) -> Pairs:
     """The cheapest weights of every row; its own order is kept, so that ties go to the lowest input."""
-    size = min(most, costs.drop.shape[1])
+    size = min(LIST, costs.drop.shape[1])
     return Pairs(*(of.topk(size, largest=False, sorted=False).indices.sort(dim=1).values for of in costs))
 
 
