@@ -25,9 +25,9 @@ from labutils.pruning.swaps import Swapped, check_pattern
 LEAST_SHARE = 1e-10  # of a row's error, that an exchange must gain
 LEAST_GAIN = 1e-13  # of Σ_j w_j² H_jj of its row, below which a gain may be rounding
 RENEWED_EVERY = 50  # exchanges, after which a row's table is made from scratch, as it is before the last look
-CHUNK_BYTES = 64 * 2**20  # of the tables of rows that are searched together
+CHUNK_BYTES = 256 * 2**20  # of the tables of rows that are searched together
 OPERATIONS = 9000  # per row and squared width
-COPIES = 5  # of a table that are alive at a time
+COPIES = 6  # of a table, or of as much, that are alive at a time
 
 
 def swap_solved_weights(
@@ -74,7 +74,7 @@ def swap_solved_weights(
     waiting = ((n_kept > 0) & (n_kept < columns)).nonzero().flatten()
     waiting = waiting[n_kept[waiting].argsort(stable=True)]  # tables are padded to the row that keeps most
     search = _Search(correlations, pattern, max_swaps)
-    for part in waiting.split(max(1, chunk_bytes // (8 * COPIES * (columns + 2) ** 2))):
+    for part in waiting.split(max(1, chunk_bytes // _row_bytes(columns))):
         found[part], counts[part] = search.go(sizes[part], mask[part])
     return Swapped(found, counts)
 
@@ -86,7 +86,12 @@ def solved_swaps_operations(rows: int, columns: int) -> int:
 
 def solved_swaps_memory(rows: int, columns: int) -> int:
     """Bytes at the peak: copies of the Hessian and the matrix, and the tables of a chunk or of one row."""
-    return 8 * (3 * columns**2 + 2 * rows * columns) + max(CHUNK_BYTES, 8 * COPIES * (columns + 2) ** 2)
+    tables = max(_row_bytes(columns), min(CHUNK_BYTES, rows * _row_bytes(columns)))
+    return 8 * (3 * columns**2 + 2 * rows * columns) + tables
+
+
+def _row_bytes(columns: int) -> int:
+    return 8 * COPIES * (columns + 2) ** 2
 
 
 class _Rows(NamedTuple):
@@ -179,8 +184,10 @@ class _Lists:
     """Short lists of places of every row, and their part of its table.
 
     Attributes:
-        places: of the kept weights of the list, then of the dropped ones; of two kinds that are not to be mixed, each
-            as many as `half`.
+        places: of the kept weights of the list, then of as many dropped ones.
+        allowed: pairs that may be exchanged.
+        half: how many are kept.
+        table: the part of the listed places, and of the last two.
         holds: which member of the list is in each place of it now.
     """
 
