@@ -81,7 +81,8 @@ def solve_rows(
     kept = torch.arange(most, device=weight.device) < n_kept[:, None]
     inverse = _inverse_of_kept(table[:, :most, :most], kept)
     solved = inverse @ table[:, :most]  # G and v; zero in what is padded
-    table[:, least:, least:].baddbmm_(table[:, least:, :most], solved[:, :, least:], alpha=-1)
+    across = table[:, least:, :most].clone()  # a part of it is written over by the next line
+    table[:, least:, least:].baddbmm_(across, solved[:, :, least:], alpha=-1)
     table[:, :most] = torch.where(kept[:, :, None], solved, table[:, :most])
     table[:, :, :most] = torch.where(kept[:, None, :], table[:, :most].mT, table[:, :, :most])
     corner = table[:, :most, :most]

@@ -74,6 +74,8 @@ def swap_solved_weights(
     waiting = ((n_kept > 0) & (n_kept < columns)).nonzero().flatten()
     waiting = waiting[n_kept[waiting].argsort(stable=True)]  # tables are padded to the row that keeps most
     search = _Search(correlations, pattern, max_swaps)
+    if not len(waiting):
+        return Swapped(found, counts)
     for part in waiting.split(max(1, chunk_bytes // _row_bytes(columns))):
         found[part], counts[part] = search.go(sizes[part], mask[part])
     return Swapped(found, counts)
@@ -143,10 +145,10 @@ class _Search:
             helps = best.drop.amin(dim=1) < -least
             if self.max_swaps is not None:
                 helps &= rows.swaps < self.max_swaps
-            stays = helps | (rows.swaps > rows.swaps_before)  # a table that is not fresh has no last word
-            self._exchange(rows, best, least, helps.nonzero().flatten())
+            helps &= self._exchange(rows, best, least, helps.nonzero().flatten())
             made = rows.swaps - rows.swaps_before
-            stays &= ~self._renew(rows, ((made >= RENEWED_EVERY) | (~helps & (made > 0))).nonzero().flatten())
+            stays = made > 0  # a table that is not fresh has no last word
+            stays &= ~self._renew(rows, ((made >= RENEWED_EVERY) | (~helps & stays)).nonzero().flatten())
             ended[rows.place[~stays]], counts[rows.place[~stays]] = rows.solved.mask[~stays], rows.swaps[~stays]
             rows = rows.only(stays) if not stays.all() else rows
         return ended, counts
@@ -162,14 +164,17 @@ class _Search:
             rows.order_before[chosen], rows.swaps_before[chosen] = rows.order[chosen], rows.swaps[chosen]
         return risen
 
-    def _exchange(self, rows: _Rows, best: Costs, least: Tensor, due: Int[Tensor, " due"]) -> None:
-        """Exchange inside the lists of the rows that are due, in place, the best pair first."""
+    def _exchange(self, rows: _Rows, best: Costs, least: Tensor, due: Int[Tensor, " due"]) -> Bool[Tensor, " rows"]:
+        """Exchange inside the lists of the rows that are due, in place, the best pair first; tells which have moved."""
+        moved = torch.zeros_like(rows.swaps, dtype=torch.bool)
         if not len(due):
-            return
+            return moved
         own = best.only(due)
         lists = _Lists.start(rows.table[due], own, cheapest_pairs(own), rows.n_kept[due], self.pattern)
         left = None if self.max_swaps is None else self.max_swaps - rows.swaps[due]
-        rows.swaps[due] += lists.exchange(least[due], left)
+        made = lists.exchange(least[due], left)
+        rows.swaps[due] += made
+        moved[due] = made > 0
         dropped, restored = lists.changed(empty=rows.table.shape[1] - 1)
         table, order = rows.table[due], rows.order[due]
         exchange_places(table, dropped, restored)
@@ -178,6 +183,7 @@ class _Search:
         out, into = dropped[row, pair], restored[row, pair]
         order[row, out], order[row, into] = order[row, into], order[row, out]
         rows.order[due] = order
+        return moved
 
 
 class _Lists:
@@ -213,10 +219,13 @@ class _Lists:
         return cls(table, torch.cat(pairs, dim=1), fits)
 
     def exchange(self, least: Float[Tensor, " rows"], left: Int[Tensor, " rows"] | None) -> Int[Tensor, " rows"]:
-        """The best pair of every row, until none gains more than the least; returns how many there were."""
+        """The best pair of every row, until none gains more than the least; returns how many there were.
+
+        Not more than until tables are made anew, so that rounding cannot go in a circle.
+        """
         own, made = torch.arange(len(self.holds), device=self.holds.device), torch.zeros_like(self.holds[:, 0])
         table, allowed = self.table, self.allowed
-        while True:
+        for _ in range(RENEWED_EVERY):
             root, ratio = error_units(table)
             change = changes(
                 table[:, : self.half, self.half : -2], root[:, : self.half], ratio[:, : self.half],
@@ -227,13 +236,14 @@ class _Lists:
             if left is not None:
                 going &= made[own] < left[own]
             if not going.any():
-                return made
+                break
             if not going.all():
                 own, table, allowed, pair = own[going], table[going], allowed[going], pair[going]
             first, second = pair // self.half, self.half + pair % self.half
             exchange_places(table, first[:, None], second[:, None])
             self.holds[own, first], self.holds[own, second] = self.holds[own, second], self.holds[own, first]
             made[own] += 1
+        return made
 
     def changed(self, empty: int) -> tuple[Int[Tensor, "rows pairs"], Int[Tensor, "rows pairs"]]:
         """Places of what was dropped, and of what was restored for it, in the end; filled up with `empty`."""

@@ -13,26 +13,27 @@ def solved(weight: torch.Tensor, mask: torch.Tensor, hessian: torch.Tensor) -> S
     return solve_rows(weight, hessian, order_by_mask(mask), mask.sum(dim=1))
 
 
-def test_the_table_against_least_squares() -> None:
+@pytest.mark.parametrize("columns", [6, 10, 40])
+def test_the_table_against_least_squares(columns: int) -> None:
     """Rows that keep different numbers of weights, so that some are padded; every entry of the table."""
-    weight, hessian, mask = random_weight(6, 10), random_hessian(10), random_mask(6, 10)
+    weight, hessian, mask = random_weight(6, columns), random_hessian(columns), random_mask(6, columns)
     rows = solved(weight, mask, hessian)
     assert len(mask.sum(dim=1).unique()) > 2 and torch.equal(rows.mask, mask)
     design, matrix = np.linalg.cholesky(float64(hessian)).T, float64(hessian)
     for row in range(6):
         dense, kept, order = float64(weight[row]), mask[row].nonzero().flatten().numpy(), rows.order[row].numpy()
-        best = np.zeros(10)
+        best = np.zeros(columns)
         best[kept] = np.linalg.lstsq(design[:, kept], design @ dense, rcond=None)[0]
-        gone = np.setdiff1d(np.arange(10), kept)
+        gone = np.setdiff1d(np.arange(columns), kept)
         inverse = np.linalg.inv(matrix[np.ix_(kept, kept)])
         across = inverse @ matrix[np.ix_(kept, gone)]
-        expected = np.zeros((12, 12))
+        expected = np.zeros((columns + 2, columns + 2))
         expected[np.ix_(kept, kept)], expected[np.ix_(kept, gone)] = -inverse, across
         expected[np.ix_(gone, kept)] = across.T
         expected[np.ix_(gone, gone)] = matrix[np.ix_(gone, gone)] - matrix[np.ix_(gone, kept)] @ across
         border = np.append(best + matrix @ (dense - best) * ~mask[row].numpy(), np.sum((design @ (dense - best)) ** 2))
-        expected[:11, 10] = expected[10, :11] = border
-        places = np.append(order, [10, 11])
+        expected[:-1, -2] = expected[-2, :-1] = border
+        places = np.append(order, [columns, columns + 1])
         np.testing.assert_allclose(float64(rows.table[row]), expected[np.ix_(places, places)], rtol=1e-8, atol=1e-9)
         assert float(rows.errors[row]) == pytest.approx(border[-1], rel=1e-9)
 
