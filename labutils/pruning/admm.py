@@ -5,9 +5,10 @@ projected weights and U the running sum of what the projection cut off (Boža, T
 
     Z = mask · (W + U),    U ← U + W − Z,    W ← (B + ρ (Z − U)) (H + ρ I)⁻¹,    B = W₀ H.
 
-The mask is given, or it is chosen anew in each of the first steps while the sparsity rises to its target by a cubic
-law. B is made of the damped Hessian, so the ridge pulls towards the dense weights. The authors' code damps the scaled
-Hessian by 0.1; ours damps as everything else in this room does, before the scaling, so that methods can be compared.
+The mask is given, or it is chosen anew in each of the first steps, while the sparsity rises to its target by a cubic
+law, or at the target from the start. B is made of the damped Hessian, so the ridge pulls towards the dense weights. The
+authors' code damps the scaled Hessian by 0.1; ours damps as everything else in this room does, before the scaling, so
+that methods can be compared.
 After 20 steps it is not at the optimum of its mask: exact least squares is.
 """
 
@@ -83,13 +84,18 @@ def gradual_admm(
     pattern: tuple[int, int] | None = None,
     group: Literal["row", "matrix"] = "matrix",
     damping: float = 0.01,
+    gradual: bool = True,
 ) -> tuple[Float[Tensor, "out in"], Bool[Tensor, "out in"]]:
     """Choose a mask by sizes of weights that are being reconstructed, while the sparsity rises.
 
     At step t of the first 15, n_drop · (1 − (1 − t/15)³) weights go. That is the paper's law; the default branch of
-    the authors' code computes it and then prunes to the target at once. An N:M mask has its sparsity from the start.
+    the authors' code computes it and then prunes to the target at each of these steps. An N:M mask has its sparsity
+    from the start either way.
 
     >>> new_weight, mask = gradual_admm(weight, inputs.T @ inputs, n_drop=weight.numel() // 2)
+
+    Args:
+        gradual: by the paper's law; False as the authors' code: n_drop weights go at every step, chosen anew 15 times.
 
     Returns:
         the new weight (zero where dropped) and the mask (True = kept).
@@ -99,7 +105,7 @@ def gradual_admm(
     def thinned_mask(current: Tensor, step: int) -> Tensor | None:
         if step >= THINNED_STEPS:
             return None
-        share = 1 - (1 - (step + 1) / THINNED_STEPS) ** 3
+        share = 1 - (1 - (step + 1) / THINNED_STEPS) ** 3 if gradual else 1
         return choose_mask(current.abs(), round(n_drop * share), pattern, group)
 
     found, mask = _alternate(problem, thinned_mask, STEPS)

@@ -44,7 +44,8 @@ def alps(
 
     Args:
         hessian: XᵀX, or any multiple of it.
-        damping: share of its mean diagonal that is added to it.
+        damping: share of its mean diagonal that is added to it. The paper's text adds 0.01 of the trace, which is
+            0.01 · in, since the trace is the mean diagonal times the inputs.
 
     Returns:
         the new weight (zero where dropped) and the mask (True = kept).

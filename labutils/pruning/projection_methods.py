@@ -29,6 +29,8 @@ class _Projection(MatrixMethod):
 class GradualADMM(_Projection):
     """The mask is chosen anew while the sparsity rises and the weights are reconstructed (Boža 2024)."""
 
+    gradual: bool = True
+
     name = "admm"
 
     def operations(self, rows: int, columns: int) -> int:
@@ -42,8 +44,9 @@ class GradualADMM(_Projection):
         factor: Factor | None, block_size: int, group: Group | None, cut: Cut | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         return gradual_admm(
-            weight, statistics.hessian, n_drop=n_drop, pattern=pattern, group=group or "matrix", damping=factor.damping
-        )
+            weight, statistics.hessian, n_drop=n_drop, pattern=pattern, group=group or "matrix", damping=factor.damping,
+            gradual=self.gradual,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,18 @@ class Alps(_Projection):
 
 
 @register_method("admm")
+@dataclass(frozen=True)
 class _ADMM(Method):
-    """Mask and weights together while the sparsity rises, by alternating solves and projections (arXiv 2401.02938)."""
+    """Mask and weights together while the sparsity rises, by alternating solves and projections (arXiv 2401.02938).
+
+    Attributes:
+        gradual: False for the target's sparsity at every step, as the authors' code has it.
+    """
+
+    gradual: bool = True
 
     def matrix_method(self, sparsity: float) -> MatrixMethod:
-        return GradualADMM()
+        return GradualADMM(self.gradual)
 
 
 @register_method("alps")

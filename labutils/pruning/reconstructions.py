@@ -24,6 +24,7 @@ from labutils.pruning.least_squares import CHUNK_BYTES, least_squares, least_squ
 from labutils.pruning.patterns import inside_mask
 from labutils.pruning.reconstruction import Factor, obs_update
 from labutils.pruning.registry import Registry
+from labutils.pruning.solved_swaps import solved_swaps_memory, solved_swaps_operations, swap_solved_weights
 from labutils.pruning.statistics import Statistics
 from labutils.pruning.swap_pairs import CHUNK_BYTES as SWAP_BYTES
 from labutils.pruning.swaps import swap_weights
@@ -267,6 +268,21 @@ class SparseSwaps(MaskSearch):
     def search(self, layer: MaskedLayer) -> Tensor:
         damping, hessian = layer.factor.damping, layer.statistics.hessian
         return swap_weights(layer.weight, layer.mask, hessian, damping=damping, pattern=layer.pattern).mask
+
+
+@register_search("swaps-ls")
+class SolvedSwaps(SparseSwaps):
+    """Exchanges until none lowers the output error after least squares, for +ls to follow (2512.10922)."""
+
+    def operations(self, rows: int, columns: int) -> int:
+        return solved_swaps_operations(rows, columns)
+
+    def memory(self, rows: int, columns: int) -> int:
+        return solved_swaps_memory(rows, columns)
+
+    def search(self, layer: MaskedLayer) -> Tensor:
+        damping, hessian = layer.factor.damping, layer.statistics.hessian
+        return swap_solved_weights(layer.weight, layer.mask, hessian, damping=damping, pattern=layer.pattern).mask
 
 
 @register_search("dsnot")

@@ -73,9 +73,8 @@ def swap_weights(
         ValueError: shapes that do not fit, values that are not finite, or a pattern that the mask does not have.
     """
     check_layer(weight, mask, hessian)
+    check_pattern(mask, pattern)
     rows, columns = weight.shape
-    if pattern and (columns % pattern[1] or (mask.reshape(rows, -1, pattern[1]).sum(dim=2) != pattern[0]).any()):
-        raise ValueError(f"The mask to start from does not keep {pattern[0]} of every {pattern[1]} inputs.")
     found, counts = mask.clone(), torch.zeros(rows, dtype=torch.long, device=mask.device)
     if columns < 2 or not rows:
         return Swapped(found, counts)
@@ -90,6 +89,13 @@ def swap_weights(
     for part in torch.arange(rows, device=mask.device).split(ROWS):
         found[part], counts[part] = search.go(sizes[part], found[part])
     return Swapped(found, counts)
+
+
+def check_pattern(mask: Bool[Tensor, "out in"], pattern: tuple[int, int] | None) -> None:
+    """Refuse a mask that does not have the pattern that a search is to keep, with a ValueError."""
+    rows, columns = mask.shape
+    if pattern and (columns % pattern[1] or (mask.reshape(rows, -1, pattern[1]).sum(dim=2) != pattern[0]).any()):
+        raise ValueError(f"The mask to start from does not keep {pattern[0]} of every {pattern[1]} inputs.")
 
 
 class _Rows(NamedTuple):

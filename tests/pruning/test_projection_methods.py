@@ -78,21 +78,35 @@ def test_admm_on_a_mask_goes_to_least_squares() -> None:
         assert after[1] <= after[0] < error(weight, weight * mask, hessian)
 
 
+@pytest.mark.parametrize("gradual", [True, False])
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_gradual_admm_equals_the_loop(budget: dict) -> None:
+def test_gradual_admm_equals_the_loop(budget: dict, gradual: bool) -> None:
+    """By the paper's law, and at the full sparsity at each of the first steps, as the authors' code has it."""
     weight, hessian = random_weight(6, 16), random_hessian(16)
     chosen: list[np.ndarray] = []
 
     def mask_at(current: np.ndarray, step: int) -> np.ndarray:
         if step < 15:
-            share = 1 - (1 - (step + 1) / 15) ** 3
+            share = 1 - (1 - (step + 1) / 15) ** 3 if gradual else 1
             chosen[:] = [kept_of(np.abs(current), **{**budget, "n_drop": round(budget["n_drop"] * share)})]
         return chosen[0]
 
     expected = admm_loop(weight, hessian, mask_at)
-    found, mask = gradual_admm(weight, hessian, **budget)
+    found, mask = gradual_admm(weight, hessian, **budget, gradual=gradual)
     assert mask.numpy().tolist() == chosen[0].tolist() and int((~mask).sum()) == 48
     np.testing.assert_allclose(float64(found), expected, rtol=1e-8, atol=1e-10)
+    if "pattern" not in budget:
+        assert not torch.equal(found, gradual_admm(weight, hessian, **budget, gradual=not gradual)[0])
+
+
+def test_alps_with_the_papers_damping() -> None:
+    """0.01 of the trace is a damping of 0.01 · in; the search then sees H + 0.01 · tr(H) · I."""
+    weight, hessian = random_weight(6, 16), random_hessian(16)
+    by_hand = hessian + 0.01 * hessian.trace() * torch.eye(16, dtype=torch.float64)
+    found, mask = alps(weight, hessian, n_drop=48, damping=0.01 * 16)
+    expected, own = alps(weight, by_hand, n_drop=48, damping=0.0)
+    assert torch.equal(mask, own)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

@@ -28,7 +28,7 @@ from labutils.pruning.statistics import Statistics
 
 NAMES = [
     "wanda+ls", "ria+admm", "magnitude+ls", "wanda+swaps", "ri+swaps+ls", "wanda+dsnot", "wanda+dsnot+obs", "admm",
-    "alps", "rgs", "wanda+match", "sparsegpt-mask+ls", "rose", "sparsellm",
+    "alps", "rgs", "wanda+match", "sparsegpt-mask+ls", "rose", "sparsellm", "wanda+swaps-ls+ls",
 ]  # fmt: skip
 
 
@@ -43,6 +43,7 @@ def statistics_of(inputs: torch.Tensor) -> Statistics:
 
 def test_names() -> None:
     assert ScoreMethod("wanda", "swaps", "ls").name == "wanda+swaps+ls"
+    assert method_kind("wanda+swaps-ls+ls")().method == ScoreMethod("wanda", "swaps-ls", "ls")
     assert method_kind("wanda+none")().name == "wanda" and matrix_method("wanda+none") == matrix_method("wanda")
     assert matrix_method("magnitude+ls").reads_inputs and not matrix_method("magnitude").reads_inputs
     assert matrix_method("wanda+swaps").needs_factor and not matrix_method("wanda+swaps").needs_inverse
@@ -57,7 +58,8 @@ def test_names() -> None:
 def test_listed() -> None:
     table = list_methods().set_index(["kind", "name"])["what"]
     assert set(table["reconstruction"].index) == {"none", "obs", "ls", "admm", "match", "regional"}
-    assert set(table["search"].index) == {"swaps", "dsnot"} and {"admm", "alps"} <= set(table["method"].index)
+    assert set(table["search"].index) == {"swaps", "swaps-ls", "dsnot"}
+    assert {"admm", "alps"} <= set(table["method"].index)
     assert all(table)
 
 
@@ -79,6 +81,7 @@ def test_the_layers_error_by_what_follows_the_score(pattern: tuple[int, int] | N
             found = {step: error(f"{score}{step}") for step in ("", "+obs", "+ls", "+admm", "+swaps", "+swaps+ls")}
             assert all(found["+ls"] <= found[step] * (1 + 1e-6) for step in ("", "+obs", "+admm"))
             assert found["+swaps"] <= found[""] and found["+swaps+ls"] <= found["+swaps"]
+            assert error(f"{score}+swaps-ls+ls") <= found["+ls"] * (1 + 1e-6)
             assert found["+admm"] < found[""]  # obs promises nothing: it does not return to a column
 
 
@@ -98,7 +101,7 @@ def test_pruned_by_every_one(tiny_llama: nn.Module, tokens: torch.Tensor, name: 
 
 
 def test_in_a_grid(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
-    methods = ["wanda", "wanda+ls", "ri+swaps+ls", "wanda+dsnot", "alps"]
+    methods = ["wanda", "wanda+ls", "ri+swaps+ls", "ri+swaps-ls+ls", "wanda+dsnot", "alps"]
     rows = assert_grid_equals_calls(
         tiny_llama, tokens, methods=methods, sparsities=[0.5], patterns=["unstructured", "2:4"]
     )
@@ -131,7 +134,7 @@ def test_streamed(tiny_llama: nn.Module, tokens: torch.Tensor, name: str, tmp_pa
 
 def test_forecast_grows_with_the_operations_of_the_steps(tiny_llama: nn.Module, tokens: torch.Tensor) -> None:
     """Its stages and its memory; what a step takes is told by its `operations` and `memory`."""
-    for name in ("wanda+ls", "wanda+swaps", "wanda+dsnot", "alps", "rgs", "wanda+match"):
+    for name in ("wanda+ls", "wanda+swaps", "wanda+swaps-ls", "wanda+dsnot", "alps", "rgs", "wanda+match"):
         found, method = lab.forecast(tiny_llama, tokens, method=name, sparsity=0.5), matrix_method(name)
         assert set(found.stages["stage"]) >= {"collect", "prune", "advance"}
         assert method.operations(64, 32) >= 0 and method.memory(64, 32) >= 0

@@ -21,6 +21,7 @@ from labutils.pruning.statistics import Statistics
 REPEATS = 6  # the first one is not counted
 WIDTH = 512
 ROW_BY_ROW = 8  # operations per row and squared width, from which on a method counts as such
+SLOW_ROWS = 1000  # the same, from which on a handful of rows takes long enough to be measured
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,13 @@ def measure_pruning(method: MatrixMethod, device: torch.device, group: str | Non
         return whole - method.operations(rows, WIDTH) * measure_speed(device, torch.float32).product
 
     # Where every row is solved or searched by itself, few rows tell as much, and the probe stays short.
-    row_by_row = method.operations(1, WIDTH) > ROW_BY_ROW * WIDTH**2
-    fewest, most = (WIDTH // 64, WIDTH // 8) if row_by_row else (WIDTH // 8, 2 * WIDTH)
+    operations = method.operations(1, WIDTH) / WIDTH**2
+    fewest, most = (WIDTH // 64, WIDTH // 8) if operations > ROW_BY_ROW else (WIDTH // 8, 2 * WIDTH)
+    if operations > SLOW_ROWS:
+        fewest, most = 1, 4
     few, many = seconds(fewest), seconds(most)
-    per_weight = max(many - few, 0) / (most - fewest) / WIDTH
-    return PruningSpeed(max(few / WIDTH - per_weight * fewest, 0), per_weight)
+    per_weight = max(many - few, 0.0) / (most - fewest) / WIDTH
+    return PruningSpeed(max(few / WIDTH - per_weight * fewest, 0.0), per_weight)
 
 
 def _tokens_and_weight(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
