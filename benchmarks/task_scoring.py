@@ -40,7 +40,11 @@ ITEMS = {  # of each file
 HARNESS_FOUR = ("piqa", "arc_challenge", "sst2", "boolq")
 WINDOWS = (12, 256)
 BATCH = 8  # rows at once, for the harness; ours decides by tokens
-SIDES = ("ours", "theirs", "before")
+SIDES = ("ours", "theirs", "before", "floor")
+FLOOR_ROW = 256  # tokens
+RATIOS = {
+    "ratio_to_theirs": ("ours", "theirs"), "ratio_to_before": ("ours", "before"), "floor_to_theirs": ("floor", "theirs")
+}  # fmt: skip
 EXACT = "float64"  # this package in float64: which of two float32 results lies nearer to the truth
 CLOCKS = ("wall", "processor")
 
@@ -60,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         items = Path(place) / "items.json"
         items.write_text(json.dumps(draw_items(options.model)))
-        sources = {"ours": None, "theirs": None, "before": options.before.resolve(), EXACT: None}
+        sources = {"ours": None, "theirs": None, "before": options.before.resolve(), "floor": None, EXACT: None}
         workers = {
             side: Worker(
                 __file__, options.peer if side == "theirs" else sys.executable,
@@ -127,18 +131,18 @@ def largest_difference(some: list, others: list) -> float:
 
 
 def summary(entries: dict[str, dict]) -> dict:
-    """Per task the median ratio of the processor's seconds, and its geometric mean over four tasks."""
+    """Per task the median ratios of the processor's seconds, and their geometric means over four tasks."""
     done = {name: entry for name, entry in entries.items() if entry["pairs"]}
     for entry in done.values():
-        for other in ("theirs", "before"):
-            entry[f"ratio_to_{other}"] = statistics.median(
-                pair["ours"]["processor"] / pair[other]["processor"] for pair in entry["pairs"]
+        for ratio, (side, other) in RATIOS.items():
+            entry[ratio] = statistics.median(
+                pair[side]["processor"] / pair[other]["processor"] for pair in entry["pairs"]
             )
     means = {}
     if all(name in done for name in HARNESS_FOUR):
-        for other in ("theirs", "before"):
-            logs = [math.log(done[name][f"ratio_to_{other}"]) for name in HARNESS_FOUR]
-            means[f"geometric_mean_ratio_to_{other}"] = math.exp(statistics.mean(logs))
+        for ratio in RATIOS:
+            logs = [math.log(done[name][ratio]) for name in HARNESS_FOUR]
+            means[f"geometric_mean_{ratio}"] = math.exp(statistics.mean(logs))
     return means
 
 
@@ -147,13 +151,17 @@ def serve(side: str, model: str, items: Path) -> None:
     torch.set_num_threads(1)
     known = json.loads(items.read_text())
     exact = {"dtype": "float64"} if side == EXACT else {}  # the earlier commit may know no `dtype`
-    score = score_theirs(model) if side == "theirs" else score_ours(model, **exact)
+    sides = {"theirs": score_theirs, "floor": score_floor}
+    score = sides[side](model) if side in sides else score_ours(model, **exact)
     package = "lm_eval" if side == "theirs" else "transformers"
     answer({"torch": torch.__version__, package: importlib.metadata.version(package)})
     for line in sys.stdin:
         request, kept = json.loads(line), {}
         name, items = request["name"], known[request["name"]][: request.get("n")]
         clocks = timed(lambda: kept.update(score(name, items)))  # noqa: B023
+        if side == "floor":  # which scores nothing
+            answer(clocks)
+            continue
         sums, golds = kept["sums"], kept["golds"]
         right = [row.index(max(row)) == gold for row, gold in zip(sums, golds, strict=True)]
         answer({**clocks, "sums": sums, "accuracy": statistics.mean(right), "read": kept.get("read", "")})
@@ -176,6 +184,37 @@ def score_ours(folder: str, **options: str):
         found = lab.score_task(model, tokenizer, Task(name, "qa", "choice", pd.DataFrame(items)))
         sums = found.get("log_likelihoods", pd.Series([[0.0, 0.0]] * len(found))).tolist()
         return {"sums": sums, "golds": found["gold"].tolist(), "read": found.attrs.get("read", "")}
+
+    return score
+
+
+def score_floor(folder: str):
+    """Nothing is scored: the tokens that must be read go through the blocks, those that predict through the head."""
+    import labutils as lab
+
+    model, tokenizer = lab.load_model(folder)
+
+    def must(name: str, items: list) -> tuple[int, int]:
+        """Tokens that are read, and those that predict: a choice's last one is not read, the prompt's last predicts."""
+        if name == "perplexity":
+            return sum(map(len, items)), sum(len(ids) - 1 for ids in items)
+        n_read = n_predicting = 0
+        for item in items:
+            prompt = len(tokenizer(item["prompt"])["input_ids"])
+            own = [len(tokenizer(f"{item['prompt']} {choice}")["input_ids"]) - prompt for choice in item["choices"]]
+            n_read, n_predicting = n_read + prompt + sum(own) - len(own), n_predicting + sum(own)
+        return n_read, n_predicting
+
+    def score(name: str, items: list) -> dict:
+        n_read, n_predicting = must(name, items)
+        ids, n_rest = torch.arange(n_read) % model.config.vocab_size, n_read % FLOOR_ROW
+        whole, rest = ids.split([n_read - n_rest, n_rest])
+        batches = [*whole.view(-1, FLOOR_ROW).split(BATCH), rest[None]]
+        with torch.inference_mode():
+            for rows in (batch for batch in batches if batch.numel()):
+                states = model.base_model(input_ids=rows, use_cache=False).last_hidden_state.flatten(0, 1)
+                model.get_output_embeddings()(states[: math.ceil(len(states) * n_predicting / n_read)])
+        return {}
 
     return score
 

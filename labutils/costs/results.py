@@ -8,6 +8,7 @@ from labutils.core import paths
 
 RESULTS = paths.REPOSITORY / "benchmarks" / "results"
 PEERS = "against_llm_compressor"
+NO_AIM = float("nan")
 CROSSED_AIM, CHOICE_AIM, LABELS_AIM, PERPLEXITY_AIM = 0.20, 0.60, 0.25, 0.90
 MANY_LABELS = ("ag_news", "trec")  # four and six
 
@@ -55,7 +56,7 @@ def other_results() -> pd.DataFrame:
     """
     rows = []
 
-    def add(name: str, what: str, ratio: float, aim: float = float("nan")) -> None:
+    def add(name: str, what: str, ratio: float, aim: float = NO_AIM) -> None:
         found = read_benchmark(name)
         about = {"date": found["date"], "machine": found["processor"]}
         rows.append({"what": what, "ratio": ratio, "aim": aim, **about})
@@ -94,9 +95,15 @@ def _scoring_ratios(found: dict) -> list[tuple[str, float, float]]:
         if name in tasks
     ]
     peer = "lm-evaluation-harness"
+    floor = f"what no scoring with this model can do without / {peer}"
+    floors = [] if "floor_to_theirs" not in tasks["perplexity"] else [
+        (f"{floor}, choice tasks", found["geometric_mean_floor_to_theirs"], NO_AIM),
+        (f"{floor}, perplexity", tasks["perplexity"]["floor_to_theirs"], NO_AIM),
+    ]  # fmt: skip
     return [
         (f"choice tasks, geometric mean of four / {peer}", found["geometric_mean_ratio_to_theirs"], CHOICE_AIM),
         (f"perplexity / {peer}", tasks["perplexity"]["ratio_to_theirs"], PERPLEXITY_AIM),
+        *floors,
         *labels,
     ]
 
