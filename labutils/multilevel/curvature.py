@@ -30,7 +30,8 @@ def expected_curvature(
         levels: J.
     """
     parts = zip(factors, free, projected, slopes, levels, strict=True)
-    return block_diag(*(_one_factor(*part) for part in parts))
+    found = [_one_factor(*part) for part in parts]
+    return found[0] if len(found) == 1 else block_diag(*found)
 
 
 def _one_factor(

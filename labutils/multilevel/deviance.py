@@ -7,8 +7,9 @@ and σ² is n(1 + log(2π r²/n)) + log|V|, and under REML (n−p)(1 + log(2π r
 
 V is never formed. One grouping factor, the one with most coefficients, is eliminated level by level, since its part of
 the cross products is block-diagonal; what is left, the columns [Z_other, X, y], is one dense matrix. With a single
-grouping factor only [X, y] is left, and the cost of a value does not depend on the number of rows. Where few levels of
-several large factors meet, `crossed` gives the same solution faster.
+grouping factor only [X, y] is left, and the cost of a value does not depend on the number of rows. The same solution is
+found faster by `single` where one factor has few varying columns, and by `crossed` where few levels of several large
+factors meet.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from scipy.linalg.lapack import dtrtrs
 
 from labutils.multilevel.crossed import eliminated, solve_crossed
 from labutils.multilevel.products import Products, Solution, diagonal_blocks, scaled_rows, split_rows
+from labutils.multilevel.single import FEW, solve_single
 
 Square = Float[np.ndarray, "terms terms"]
 
@@ -29,13 +31,16 @@ def solve(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> So
     Raises:
         np.linalg.LinAlgError: the response is reproduced exactly, so that there is no residual.
     """
-    return _solve(products, factors)[0] if products.between is None else solve_crossed(products, factors)
+    if products.between is not None:
+        return solve_crossed(products, factors)
+    single = len(factors) == 1 and len(factors[0]) <= FEW
+    return solve_single(products, factors[0]) if single else _solve(products, factors)[0]
 
 
 def residual_left(products: Products, factors: Sequence[Float[np.ndarray, "_ _"]]) -> float:
     """y'Py alone; raises as `solve`."""
     if products.between is None:
-        return _solve(products, factors)[0].r2
+        return solve(products, factors).r2
     return float(eliminated(products, factors).root[-1, -1] ** 2)
 
 

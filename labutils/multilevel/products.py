@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +29,16 @@ class Products:
     cross: Float[np.ndarray, "levels terms columns"]
     gram: Float[np.ndarray, "rest rest"]
     between: csr_array | None = None
+
+    @cached_property
+    def levels_last(self) -> Float[np.ndarray, "terms all levels"]:
+        """`own` and `cross` side by side, the levels along the last axis."""
+        return np.ascontiguousarray(np.concatenate([self.own, self.cross], axis=2).transpose(1, 2, 0))
+
+    @cached_property
+    def own_sum(self) -> Float[np.ndarray, "terms terms"]:
+        """Z'Z of the eliminated factor, summed over its levels."""
+        return self.own.sum(0)
 
     def dense(self) -> "Products":
         """The same with `between` as part of `cross`."""
