@@ -155,7 +155,7 @@ def term_columns(
     categories = [(term, factor) for term in terms for factor in term if factors[factor].levels]
     in_place_of_intercept = None if INTERCEPT in terms else next(iter(categories), None)
     names: list[str] = []
-    columns = []
+    columns: list[np.ndarray] = []
     for term in terms:
         labels, values = [""], np.ones((len(data), 1))
         for factor in term:
@@ -165,8 +165,9 @@ def term_columns(
             labels = [f"{label}:{other}" if label else other for other in coded.labels() for label in labels]
             values = (coded.values[:, :, None] * values[:, None, :]).reshape(len(values), -1)
         names += labels if term else [term_name(term)]
-        columns.append(values)
-    return tuple(names), np.concatenate(columns, axis=1) if columns else np.empty((len(data), 0))
+        columns += list(values.T)
+    # Column by column in memory, since all that follows goes through whole columns.
+    return tuple(names), np.array(columns).T if columns else np.empty((len(data), 0))
 
 
 def group_codes(names: Sequence[str], data: pd.DataFrame) -> tuple[Int[np.ndarray, " rows"], list]:
@@ -174,13 +175,14 @@ def group_codes(names: Sequence[str], data: pd.DataFrame) -> tuple[Int[np.ndarra
     columns = [read_column(data, name) for name in names]
     if len(columns) == 1:
         codes, levels = _levels(columns[0])
-        return codes.astype(np.int64), list(levels)
-    labels = columns[0].astype(str).str.cat([column.astype(str) for column in columns[1:]], sep=":")
+        return codes.astype(np.int64), levels.tolist()
     # Combined labels can coincide ("a:b" with "c" and "a" with "b:c"), so the combinations are told apart by codes.
-    pairs = pd.MultiIndex.from_arrays([_levels(column)[0] for column in columns])
-    codes, _ = pd.factorize(pairs, sort=True)
-    levels = pd.Series(labels.to_numpy()).groupby(codes).first()
-    return codes.astype(np.int64), list(levels)
+    codes = np.zeros(len(data), dtype=np.int64)
+    for column in columns:
+        inner, levels = _levels(column)
+        _, first, codes = np.unique(codes * len(levels) + inner, return_index=True, return_inverse=True)
+    labels = zip(*(column.iloc[first].astype(str) for column in columns), strict=True)
+    return codes.astype(np.int64), [":".join(label) for label in labels]
 
 
 def _levels(column: pd.Series) -> tuple[np.ndarray, pd.Index | np.ndarray]:
