@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 from jaxtyping import Float
@@ -93,7 +94,7 @@ def split_rows(
     matrix: Float[np.ndarray, "rest columns"], sizes: Sequence[tuple[int, int]]
 ) -> list[Float[np.ndarray, "_ columns"]]:
     """The rows of each grouping factor that was not eliminated."""
-    ends = np.cumsum([levels * terms for levels, terms in sizes])
+    ends = accumulate(levels * terms for levels, terms in sizes)
     return [matrix[end - levels * terms : end] for end, (levels, terms) in zip(ends, sizes, strict=True)]
 
 

@@ -57,6 +57,12 @@ def _step(
     found, largest = np.zeros_like(factor), 0.0
     for block in blocks:
         own = factor[block, block]
+        if len(own) == 1:  # the same in one number
+            change = -levels * slope[block, block].item() / (own.item() * trace[block, block].item()) ** 2
+            kept = max(1 + change, LEAST)
+            largest = max(largest, abs(kept - 1))
+            found[block, block] = own * kept**0.5
+            continue
         # In the metric of Ψ itself, Λ⁻¹ dΨ Λ⁻', the identity stands for what is there.
         metric = own.T @ trace[block, block] @ own / levels
         inverse = np.linalg.inv(metric)

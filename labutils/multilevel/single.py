@@ -43,7 +43,9 @@ def solve_single(products: Products, factor: Float[np.ndarray, "terms terms"]) -
     )  # fmt: skip
 
 
-def _whiten(squares: Float[np.ndarray, "terms terms levels"], right: Float[np.ndarray, "terms columns levels"]) -> float:
+def _whiten(
+    squares: Float[np.ndarray, "terms terms levels"], right: Float[np.ndarray, "terms columns levels"]
+) -> float:
     """I + squares = L_j L_j' of every level: L_j⁻¹ times the right sides, in place, and Σ_j log|L_j L_j'|."""
     terms, log_det = len(squares), 0.0
     for k in range(terms):
