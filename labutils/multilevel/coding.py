@@ -84,7 +84,7 @@ def refuse_missing(names: Sequence[str], data: pd.DataFrame) -> None:
     columns = {name: read_column(data, name) for name in names}
     if data.empty:
         raise ValueError("The data have no rows.")
-    missing = {name: int(column.isna().sum()) for name, column in columns.items() if column.isna().any()}
+    missing = {name: int(column.isna().sum()) for name, column in columns.items() if column.array.isna().any()}
     if missing:
         counts = ", ".join(f"{name!r} in {count} rows" for name, count in missing.items())
         raise ValueError(f"Values are missing: {counts}. Leave those rows out: data.dropna(subset={list(missing)}).")
@@ -177,12 +177,20 @@ def group_codes(names: Sequence[str], data: pd.DataFrame) -> tuple[Int[np.ndarra
         codes, levels = _levels(columns[0])
         return codes.astype(np.int64), levels.tolist()
     # Combined labels can coincide ("a:b" with "c" and "a" with "b:c"), so the combinations are told apart by codes.
-    codes = np.zeros(len(data), dtype=np.int64)
+    codes, labels = np.zeros(len(data), dtype=np.int64), [[]]
     for column in columns:
         inner, levels = _levels(column)
-        _, first, codes = np.unique(codes * len(levels) + inner, return_index=True, return_inverse=True)
-    labels = zip(*(column.iloc[first].astype(str) for column in columns), strict=True)
+        combined, codes = np.unique(codes * len(levels) + inner, return_inverse=True)
+        before, last = np.divmod(combined, len(levels))
+        texts = _texts(levels)
+        labels = [[*labels[i], texts[j]] for i, j in zip(before.tolist(), last.tolist(), strict=True)]
     return codes.astype(np.int64), [":".join(label) for label in labels]
+
+
+def _texts(levels: pd.Index | np.ndarray) -> list[str]:
+    """Levels as text, in the way of a column's `astype(str)`."""
+    values = levels.tolist()
+    return values if all(isinstance(value, str) for value in values) else pd.Series(levels).astype(str).tolist()
 
 
 def _levels(column: pd.Series) -> tuple[np.ndarray, pd.Index | np.ndarray]:

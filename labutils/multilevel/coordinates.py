@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse import csr_array, hstack
+from scipy.sparse import csr_array, hstack, issparse
 
 from labutils.multilevel.matrices import Design, Grouping
 from labutils.multilevel.orthogonal import Basis
@@ -130,9 +130,10 @@ def _cross_products(
     if len(groupings) > 1:
         first, *others = [_sparse(grouping, each) for grouping, each in zip(groupings, columns, strict=True)]
         other = others[0] if len(others) == 1 else hstack(others, format="csr")
-        mixed = other.T @ dense
-        between = csr_array(first.T @ other)
-        gram = np.block([[(other.T @ other).toarray(), mixed], [mixed.T, gram]])
+        if len(y) * max(first.shape[1], other.shape[1]) < MANY:  # so little that full matrices are faster
+            first, other = first.toarray(), other.toarray()
+        mixed, between, squares = other.T @ dense, csr_array(first.T @ other), other.T @ other
+        gram = np.block([[squares.toarray() if issparse(squares) else squares, mixed], [mixed.T, gram]])
         size = between.shape[0] * between.shape[1]
         if size < MANY or between.nnz > SPARSE * size:
             inside = between.toarray().reshape(*cross.shape[:2], -1)

@@ -21,9 +21,7 @@ def solve_single(products: Products, factor: Float[np.ndarray, "terms terms"]) -
         np.linalg.LinAlgError: the response is reproduced exactly, so that there is no residual.
     """
     sums, terms = products.levels_last, len(factor)  # Z_j'[Z_j, X, y]
-    # As in `deviance`: L_j L_j' = I + Λ'Z_j'Z_jΛ, and the halves H_j = L_j⁻¹Λ'Z_j'[Z_j, X, y].
-    half = (factor.T @ sums.reshape(terms, -1)).reshape(sums.shape)
-    log_det = _whiten(factor.T @ half[:, :terms], half)
+    half, log_det = halves_of_levels(products, factor)
     lost = (half @ half.transpose(0, 2, 1)).sum(0)  # Σ_j H_j'H_j: what V⁻¹ takes off every cross product
     information = products.own_sum - lost[:terms, :terms]
     # [X, y]'V⁻¹[X, y] = LL' with L = [[R_X', 0], [r_X', r]]: both determinants, b, and r² = y'Py.
@@ -41,6 +39,15 @@ def solve_single(products: Products, factor: Float[np.ndarray, "terms terms"]) -
         coefficients=coefficients, information_root=inner, scores=[scores.T], information=[information],
         projected=[information - whitened @ whitened.T],
     )  # fmt: skip
+
+
+def halves_of_levels(
+    products: Products, factor: Float[np.ndarray, "terms terms"]
+) -> tuple[Float[np.ndarray, "terms all levels"], float]:
+    """L_j⁻¹Λ'Z_j'[Z_j, W] of every level, L_j L_j' = I + Λ'Z_j'Z_jΛ, and Σ_j log|L_j L_j'|; W as in `deviance`."""
+    sums, terms = products.levels_last, len(factor)
+    half = (factor.T @ sums.reshape(terms, -1)).reshape(sums.shape)
+    return half, _whiten(factor.T @ half[:, :terms], half)
 
 
 def _whiten(
