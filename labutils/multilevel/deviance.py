@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg.lapack import dtrtrs
 
-from labutils.multilevel.crossed import eliminated, solve_crossed
+from labutils.multilevel.crossed import eliminated, factorised, solve_crossed
 from labutils.multilevel.products import Products, Solution, diagonal_blocks, scaled_rows, split_rows
 from labutils.multilevel.single import FEW, halves_of_levels, solve_single
 
@@ -67,8 +67,8 @@ def _solve(
     penalised[np.arange(n_other), np.arange(n_other)] += 1
     # One Cholesky factor [[L, 0, 0], [R_ZX', R_X', 0], [r_Z', r_X', r]] holds both determinants, the right-hand side
     # of the triangular system for (u_o, b), and in its last corner r: r² is what least squares leave of y, y'Py.
-    root = np.linalg.cholesky(penalised)
-    log_diagonal, inner, last = np.log(np.diag(root)), root[:-1, :-1], root[-1]
+    root = factorised(penalised)
+    log_diagonal, inner, last = np.log(root.diagonal()), root[:-1, :-1], root[-1]
     effects = _triangular_solve(inner, last[:-1, None], transposed=True)[:, 0]
     # What the gradient needs of every level j: row blocks Z_j'V_1⁻¹W, and square blocks Z_j'V_1⁻¹Z_j.
     rows_of = [cross.reshape(-1, cross.shape[-1]), *split_rows(rest, products.sizes[1:])]

@@ -118,10 +118,12 @@ def scaled_rows(
     """Λ' times the rows of every grouping factor that was not eliminated; the rows of X and y stay."""
     if not factors:
         return matrix
+    if all(terms == 1 for _, terms in sizes):
+        shares = np.ones((len(matrix), 1))
+        for rows, factor in zip(split_rows(shares, sizes), factors, strict=True):
+            rows[:] = factor.item()
+        return shares * matrix
     result = matrix.copy()
     for rows, factor, (levels, terms) in zip(split_rows(result, sizes), factors, sizes, strict=True):
-        if terms == 1:
-            rows *= factor.item()
-        else:
-            rows[:] = (factor.T @ rows.reshape(levels, terms, -1)).reshape(rows.shape)
+        rows[:] = (factor.T @ rows.reshape(levels, terms, -1)).reshape(rows.shape)
     return result

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg.lapack import dtrtri
 
+from labutils.multilevel.crossed import factorised
 from labutils.multilevel.products import Products, Solution
 
 FEW = 3  # varying columns up to which this is faster than one factorisation per level
@@ -25,7 +26,7 @@ def solve_single(products: Products, factor: Float[np.ndarray, "terms terms"]) -
     lost = (half @ half.transpose(0, 2, 1)).sum(0)  # Σ_j H_j'H_j: what V⁻¹ takes off every cross product
     information = products.own_sum - lost[:terms, :terms]
     # [X, y]'V⁻¹[X, y] = LL' with L = [[R_X', 0], [r_X', r]]: both determinants, b, and r² = y'Py.
-    root = np.linalg.cholesky(products.gram - lost[terms:, terms:])
+    root = factorised(products.gram - lost[terms:, terms:])
     inner, last = root[:-1, :-1], root[-1]
     back, failed = dtrtri(inner, lower=1)  # R_X'⁻¹
     if failed:
@@ -35,7 +36,7 @@ def solve_single(products: Products, factor: Float[np.ndarray, "terms terms"]) -
     scores = rest[:, -1] - coefficients @ rest[:, :-1]  # Z_j'V⁻¹(y − Xb) = Z_j'Py
     whitened = (back @ rest[:, :-1]).reshape(terms, -1)  # R_X'⁻¹X'V⁻¹Z_j, with which V⁻¹ becomes P
     return Solution(
-        log_det_v=log_det, log_det_x=2 * float(np.log(np.diag(inner)).sum()), r2=float(last[-1] ** 2),
+        log_det_v=log_det, log_det_x=2 * float(np.log(inner.diagonal()).sum()), r2=float(last[-1] ** 2),
         coefficients=coefficients, information_root=inner, scores=[scores.T], information=[information],
         projected=[information - whitened @ whitened.T],
     )  # fmt: skip
