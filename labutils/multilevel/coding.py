@@ -26,6 +26,7 @@ FUNCTIONS: dict[str, Callable[[Numbers], Numbers]] = {
     "center": lambda x: x - x.mean(),
     "scale": lambda x: (x - x.mean()) / x.std(ddof=1),
 }
+MANY = 1000  # rows of text from which pandas divides them into levels faster than numpy
 CATEGORY = "C"
 OF_THE_DATA = ("center", "scale")  # their values depend on the other rows too
 _ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
@@ -195,6 +196,9 @@ def _texts(levels: pd.Index | np.ndarray) -> list[str]:
 
 def _levels(column: pd.Series) -> tuple[np.ndarray, pd.Index | np.ndarray]:
     """Number of each row's level, and the levels in order."""
+    if isinstance(column.dtype, pd.StringDtype) and len(column) < MANY:
+        levels, codes = np.unique(column.to_numpy(dtype=object), return_inverse=True)
+        return codes, levels
     try:
         return pd.factorize(column, sort=True)
     except TypeError as error:

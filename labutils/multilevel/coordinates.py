@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse import csr_array, hstack, issparse
+from scipy.sparse import csr_array, hstack
 
 from labutils.multilevel.matrices import Design, Grouping
 from labutils.multilevel.orthogonal import Basis
@@ -128,16 +128,18 @@ def _cross_products(
     dense = np.vstack([x.T, y]).T
     gram, between = dense.T @ dense, None
     if len(groupings) > 1:
-        first, *others = [_sparse(grouping, each) for grouping, each in zip(groupings, columns, strict=True)]
-        other = others[0] if len(others) == 1 else hstack(others, format="csr")
-        if len(y) * max(first.shape[1], other.shape[1]) < MANY:  # so little that full matrices are faster
-            first, other = first.toarray(), other.toarray()
-        mixed, between, squares = other.T @ dense, csr_array(first.T @ other), other.T @ other
-        gram = np.block([[squares.toarray() if issparse(squares) else squares, mixed], [mixed.T, gram]])
-        size = between.shape[0] * between.shape[1]
-        if size < MANY or between.nnz > SPARSE * size:
-            inside = between.toarray().reshape(*cross.shape[:2], -1)
-            cross, between = np.concatenate([inside, cross], axis=2), None
+        little = len(y) * max(grouping.n_coefficients for grouping in groupings) < MANY
+        spread = _filled if little else _sparse  # of so little, full matrices are faster
+        first, *others = [spread(grouping, each) for grouping, each in zip(groupings, columns, strict=True)]
+        other = np.hstack(others) if little else hstack(others, format="csr")
+        mixed, squares, inside = other.T @ dense, other.T @ other, first.T @ other
+        gram = np.block([[squares if little else squares.toarray(), mixed], [mixed.T, gram]])
+        size = inside.shape[0] * inside.shape[1]
+        if not little and size >= MANY and inside.nnz <= SPARSE * size:
+            between = csr_array(inside)
+        else:
+            inside = inside if little else inside.toarray()
+            cross = np.concatenate([inside.reshape(*cross.shape[:2], -1), cross], axis=2)
     sizes = tuple((len(grouping.levels), len(grouping.terms)) for grouping in groupings)
     return Products(len(y), x.shape[1], sizes, own, cross, gram, between)
 
@@ -155,8 +157,16 @@ def _level_sums(
     return found
 
 
-def _sparse(grouping: Grouping, values: Float[np.ndarray, "rows terms"]) -> csr_array:
+def _filled(grouping: Grouping, values: Float[np.ndarray, "rows terms"]) -> Float[np.ndarray, "rows coefficients"]:
     """One row per row, one column per level and varying column."""
+    n_rows, n_terms = values.shape
+    found = np.zeros((n_rows, len(grouping.levels), n_terms))
+    found[np.arange(n_rows), grouping.codes] = values
+    return found.reshape(n_rows, -1)
+
+
+def _sparse(grouping: Grouping, values: Float[np.ndarray, "rows terms"]) -> csr_array:
+    """The same where most numbers are zero."""
     n_rows, n_terms = values.shape
     places = grouping.codes[:, None] * n_terms + np.arange(n_terms)
     ends = np.arange(0, values.size + 1, n_terms)

@@ -55,6 +55,6 @@ def _one_factor(
     bent = levels * flat @ changes.transpose(0, 2, 1).reshape(len(rows), -1).T
     values, vectors = np.linalg.eigh(slope)
     upward = vectors * np.clip(values, 0, None) @ vectors.T
-    bent += 2 * upward[np.ix_(rows, rows)] * (columns[:, None] == columns)
+    bent += 2 * upward[rows[:, None], rows] * (columns[:, None] == columns)
     values, vectors = np.linalg.eigh((bent + bent.T) / 2)
     return vectors * np.maximum(values, max(LEAST * values[-1], 1e-8 * levels)) @ vectors.T

@@ -18,6 +18,7 @@ from labutils.multilevel.fit import Fit
 from labutils.multilevel.products import Solution
 
 STEP = 1e-4  # of central differences, relative to parameters of size one or more
+COLUMNS = pd.Index(["estimate", "se", "df", "t", "p"])
 FLAT = 1e-8  # curvatures below this share of the largest carry no information; as in lmerTest they are left out
 
 
@@ -77,10 +78,8 @@ def t_table(uncertainty: Uncertainty, contrasts: Float[np.ndarray, "rows fixed"]
     errors = np.sqrt(np.einsum("ri,ij,rj->r", contrasts, uncertainty.covariance, contrasts))
     degrees = np.array([uncertainty.degrees_of_freedom(contrast) for contrast in contrasts])
     ratios = estimates / errors
-    return pd.DataFrame(
-        {"estimate": estimates, "se": errors, "df": degrees, "t": ratios, "p": 2 * stdtr(degrees, -np.abs(ratios))},
-        index=pd.Index(names, name="term"),
-    )
+    columns = np.column_stack([estimates, errors, degrees, ratios, 2 * stdtr(degrees, -np.abs(ratios))])
+    return pd.DataFrame(columns, index=pd.Index(names, name="term"), columns=COLUMNS)
 
 
 def _inverse_information(solution: Solution) -> Float[np.ndarray, "fixed fixed"]:
