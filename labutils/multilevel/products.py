@@ -118,12 +118,23 @@ def scaled_rows(
     """Λ' times the rows of every grouping factor that was not eliminated; the rows of X and y stay."""
     if not factors:
         return matrix
-    if all(terms == 1 for _, terms in sizes):
-        shares = np.ones((len(matrix), 1))
-        for rows, factor in zip(split_rows(shares, sizes), factors, strict=True):
-            rows[:] = factor.item()
-        return shares * matrix
     result = matrix.copy()
     for rows, factor, (levels, terms) in zip(split_rows(result, sizes), factors, sizes, strict=True):
-        rows[:] = (factor.T @ rows.reshape(levels, terms, -1)).reshape(rows.shape)
+        if terms == 1:
+            rows *= factor.item()
+        else:
+            rows[:] = (factor.T @ rows.reshape(levels, terms, -1)).reshape(rows.shape)
     return result
+
+
+def row_shares(
+    factors: Sequence[Float[np.ndarray, "_ _"]], sizes: Sequence[tuple[int, int]], n_rows: int
+) -> Float[np.ndarray, "rest 1"] | None:
+    """What `scaled_rows` multiplies every row by, where that is one number: where all factors have one column."""
+    if not sizes or any(terms > 1 for _, terms in sizes):
+        return None
+    shares, start = np.ones((n_rows, 1)), 0
+    for factor, (levels, _) in zip(factors, sizes, strict=True):
+        shares[start : start + levels] = factor.item()
+        start += levels
+    return shares

@@ -15,7 +15,7 @@ from jaxtyping import Float
 Factors = list[Float[np.ndarray, "_ _"]]
 SlopesAndTraces = tuple[float, Sequence[Float[np.ndarray, "_ _"]], Sequence[Float[np.ndarray, "_ _"]]]
 
-MOST_STEPS = 6
+MOST_STEPS = 4
 NEAR = 0.1  # largest relative change of a covariance matrix after which the descent knows the way better
 LEAST = 0.05  # share of a covariance matrix that a step leaves in every direction
 
