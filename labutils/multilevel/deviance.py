@@ -19,7 +19,7 @@ from jaxtyping import Float
 from scipy.linalg.lapack import dtrtrs
 
 from labutils.multilevel.crossed import eliminated, factorised, solve_crossed
-from labutils.multilevel.products import Products, Solution, diagonal_blocks, row_shares, scaled_rows, split_rows
+from labutils.multilevel.products import Products, Solution, diagonal_blocks, row_scaling, split_rows
 from labutils.multilevel.single import FEW, halves_of_levels, solve_single
 
 Square = Float[np.ndarray, "terms terms"]
@@ -62,12 +62,8 @@ def _solve(
     # equations of the spherical effects of o, of b, and of y as a last column. Λ' is applied to the rows, then to the
     # columns, which are the rows of the transpose: S W'V_1⁻¹W S' with S = diag(Λ_o', I, 1). The penalty adds I to the
     # block of the random effects.
-    shares = row_shares(factors[1:], products.sizes[1:], len(rest))
-
-    def scaled_by(matrix: Float[np.ndarray, "rest columns"]) -> Float[np.ndarray, "rest columns"]:
-        return scaled_rows(matrix, factors[1:], products.sizes[1:]) if shares is None else shares * matrix
-
-    penalised = scaled_by(scaled_by(rest).T)
+    scale = row_scaling(factors[1:], products.sizes[1:], len(rest))
+    penalised = scale(scale(rest).T)
     penalised[np.arange(n_other), np.arange(n_other)] += 1
     # One Cholesky factor [[L, 0, 0], [R_ZX', R_X', 0], [r_Z', r_X', r]] holds both determinants, the right-hand side
     # of the triangular system for (u_o, b), and in its last corner r: r² is what least squares leave of y, y'Py.
@@ -79,7 +75,7 @@ def _solve(
     own = [precision, *diagonal_blocks(rest, products.sizes[1:])]
     scores, precisions, information, projected = [], [], [], []
     for rows, blocks in zip(rows_of, own, strict=True):
-        scaled = scaled_by(rows.T)
+        scaled = scale(rows.T)
         # Py = V⁻¹(y − Xb) = V_1⁻¹(y − Z_o Λ_o u_o − Xb)
         scores.append((rows[:, -1] - effects @ scaled[:-1]).reshape(blocks.shape[:2]))
         # With w = root⁻¹ S[Z_o, X]'V_1⁻¹Z_j: its rows of o take V_1⁻¹ to V⁻¹ (Woodbury), its rows of X take V⁻¹ to P.
@@ -92,8 +88,7 @@ def _solve(
     solution = Solution(
         log_det_v=log_det + 2 * float(log_diagonal[:n_other].sum()),
         log_det_x=2 * float(log_diagonal[n_other:-1].sum()), r2=float(last[-1] ** 2), coefficients=effects[n_other:],
-        information_root=inner[n_other:, n_other:], scores=scores,
-        information=information, projected=projected,
+        information_root=inner[n_other:, n_other:], scores=scores, information=information, projected=projected,
     )  # fmt: skip
     return solution, precisions
 

@@ -26,7 +26,7 @@ from labutils.multilevel.deviance import (
 )
 from labutils.multilevel.matrices import Design
 from labutils.multilevel.products import Products, Solution, beside_fixed
-from labutils.multilevel.scoring import SlopesAndTraces, scored
+from labutils.multilevel.scoring import Factors, SlopesAndTraces, scored
 
 Theta = Float[np.ndarray, " parameters"]
 STARTS = (1.0, 0.1)  # relative standard deviations from which descents begin
@@ -180,7 +180,7 @@ def _lowest(problem: Problem) -> Descent:
 
 
 def _scored(problem: Problem, start: Theta) -> Theta:
-    def evaluate(factors: list[Float[np.ndarray, "_ _"]]) -> SlopesAndTraces:
+    def evaluate(factors: Factors) -> SlopesAndTraces:
         try:
             found = problem.solve(problem.theta(factors))
         except np.linalg.LinAlgError:

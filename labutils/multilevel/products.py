@@ -1,6 +1,6 @@
 """Cross products of a model's columns, all that its deviance needs of the data, and what a solution is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -127,14 +127,14 @@ def scaled_rows(
     return result
 
 
-def row_shares(
+def row_scaling(
     factors: Sequence[Float[np.ndarray, "_ _"]], sizes: Sequence[tuple[int, int]], n_rows: int
-) -> Float[np.ndarray, "rest 1"] | None:
-    """What `scaled_rows` multiplies every row by, where that is one number: where all factors have one column."""
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`scaled_rows` of one matrix after the other: by one number a row where all factors have one column."""
     if not sizes or any(terms > 1 for _, terms in sizes):
-        return None
+        return lambda matrix: scaled_rows(matrix, factors, sizes)
     shares, start = np.ones((n_rows, 1)), 0
     for factor, (levels, _) in zip(factors, sizes, strict=True):
         shares[start : start + levels] = factor.item()
         start += levels
-    return shares
+    return lambda matrix: shares * matrix
