@@ -78,6 +78,11 @@ def other_results() -> pd.DataFrame:
         for model, case in found["median_over_pairs"].items():
             what = f"multilevel model / lme4: {model}, {case['rows']:,} rows"
             add("multilevel_against_lme4", what, case["ratio"], *([CROSSED_AIM] if "InstEval" in model else []))
+    if found := read_benchmark("multilevel_against_python"):
+        for model, case in found["median_over_pairs"].items():
+            for package, one in case["against"].items():
+                what = f"multilevel model / {package}: {model}, {case['rows']:,} rows"
+                add("multilevel_against_python", what, one["ratio"], one.get("aim", float("nan")))
     if found := read_benchmark("task_scoring"):
         for what, ratio, aim in _scoring_ratios(found):
             add("task_scoring", what, ratio, aim)

@@ -16,8 +16,8 @@ are judged by: `smallest_effect`, `share_ratio`; the same asked in other ways: `
 
 Imports `core` and `stats` only. From a formula to a fit the files are, in this order: `syntax`, `formula`, `coding`,
 `codebook`, `weighting`, `orthogonal`, `matrices`, `identification`, `design`, `products`, `coordinates`, `deviance`
-with `crossed`, `fit` with `curvature` and `descent`; what is read from a fit (`satterthwaite`, `random_effects`,
-`prediction`, `variance_shares`) becomes an attribute of `model.MultilevelModel`.
+with `single` and `crossed`, `fit` with `curvature` and `descent`; what is read from a fit (`satterthwaite`,
+`random_effects`, `prediction`, `variance_shares`) becomes an attribute of `model.MultilevelModel`.
 """
 
 from labutils.core.lazy import attach

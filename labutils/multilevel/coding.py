@@ -26,6 +26,7 @@ FUNCTIONS: dict[str, Callable[[Numbers], Numbers]] = {
     "center": lambda x: x - x.mean(),
     "scale": lambda x: (x - x.mean()) / x.std(ddof=1),
 }
+MANY = 1000  # rows of text from which pandas divides them into levels faster than numpy
 CATEGORY = "C"
 OF_THE_DATA = ("center", "scale")  # their values depend on the other rows too
 _ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
@@ -84,7 +85,7 @@ def refuse_missing(names: Sequence[str], data: pd.DataFrame) -> None:
     columns = {name: read_column(data, name) for name in names}
     if data.empty:
         raise ValueError("The data have no rows.")
-    missing = {name: int(column.isna().sum()) for name, column in columns.items() if column.isna().any()}
+    missing = {name: int(column.isna().sum()) for name, column in columns.items() if column.array.isna().any()}
     if missing:
         counts = ", ".join(f"{name!r} in {count} rows" for name, count in missing.items())
         raise ValueError(f"Values are missing: {counts}. Leave those rows out: data.dropna(subset={list(missing)}).")
@@ -155,7 +156,7 @@ def term_columns(
     categories = [(term, factor) for term in terms for factor in term if factors[factor].levels]
     in_place_of_intercept = None if INTERCEPT in terms else next(iter(categories), None)
     names: list[str] = []
-    columns = []
+    columns: list[np.ndarray] = []
     for term in terms:
         labels, values = [""], np.ones((len(data), 1))
         for factor in term:
@@ -165,8 +166,9 @@ def term_columns(
             labels = [f"{label}:{other}" if label else other for other in coded.labels() for label in labels]
             values = (coded.values[:, :, None] * values[:, None, :]).reshape(len(values), -1)
         names += labels if term else [term_name(term)]
-        columns.append(values)
-    return tuple(names), np.concatenate(columns, axis=1) if columns else np.empty((len(data), 0))
+        columns += list(values.T)
+    # Column by column in memory, since all that follows goes through whole columns.
+    return tuple(names), np.array(columns).T if columns else np.empty((len(data), 0))
 
 
 def group_codes(names: Sequence[str], data: pd.DataFrame) -> tuple[Int[np.ndarray, " rows"], list]:
@@ -174,17 +176,29 @@ def group_codes(names: Sequence[str], data: pd.DataFrame) -> tuple[Int[np.ndarra
     columns = [read_column(data, name) for name in names]
     if len(columns) == 1:
         codes, levels = _levels(columns[0])
-        return codes.astype(np.int64), list(levels)
-    labels = columns[0].astype(str).str.cat([column.astype(str) for column in columns[1:]], sep=":")
+        return codes.astype(np.int64), levels.tolist()
     # Combined labels can coincide ("a:b" with "c" and "a" with "b:c"), so the combinations are told apart by codes.
-    pairs = pd.MultiIndex.from_arrays([_levels(column)[0] for column in columns])
-    codes, _ = pd.factorize(pairs, sort=True)
-    levels = pd.Series(labels.to_numpy()).groupby(codes).first()
-    return codes.astype(np.int64), list(levels)
+    codes, labels = np.zeros(len(data), dtype=np.int64), [[]]
+    for column in columns:
+        inner, levels = _levels(column)
+        combined, codes = np.unique(codes * len(levels) + inner, return_inverse=True)
+        before, last = np.divmod(combined, len(levels))
+        texts = _texts(levels)
+        labels = [[*labels[i], texts[j]] for i, j in zip(before.tolist(), last.tolist(), strict=True)]
+    return codes.astype(np.int64), [":".join(label) for label in labels]
+
+
+def _texts(levels: pd.Index | np.ndarray) -> list[str]:
+    """Levels as text, in the way of a column's `astype(str)`."""
+    values = levels.tolist()
+    return values if all(isinstance(value, str) for value in values) else pd.Series(levels).astype(str).tolist()
 
 
 def _levels(column: pd.Series) -> tuple[np.ndarray, pd.Index | np.ndarray]:
     """Number of each row's level, and the levels in order."""
+    if isinstance(column.dtype, pd.StringDtype) and len(column) < MANY:
+        levels, codes = np.unique(column.to_numpy(dtype=object), return_inverse=True)
+        return codes, levels
     try:
         return pd.factorize(column, sort=True)
     except TypeError as error:

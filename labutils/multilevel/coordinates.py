@@ -9,6 +9,7 @@ Prior weights w, with residuals of variance σ²/w, are ordinary residuals once 
 √w. That is done here, so that everything behind sees rows of equal weight; the density of y takes ½ Σ log w in return.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +93,7 @@ def orthogonalise(design: Design) -> tuple[Products, Coordinates]:
     _refuse_too_large(groupings)
     blocks = [_orthogonal_blocks(design.groupings[i], design.random_bases[i]) for i in order]
     columns, random_roots = zip(*blocks, strict=True)
-    dense = np.column_stack([q, residuals / scale])
-    products = _cross_products(groupings, columns, dense)
+    products = _cross_products(groupings, columns, q, residuals / scale)
     log_weights = 0.0 if design.weights is None else float(np.log(design.weights).sum())
     return products, Coordinates(order, root, least_squares, scale, random_roots, log_weights)
 
@@ -109,37 +109,64 @@ def _orthogonal_blocks(
     root = np.zeros((len(grouping.terms),) * 2)
     for block, basis in zip(grouping.blocks, bases, strict=True):
         root[block, block] = basis.root
-    return np.hstack([basis.q for basis in bases]), root
+    return bases[0].q if len(bases) == 1 else np.hstack([basis.q for basis in bases]), root
 
 
 def _cross_products(
-    groupings: list[Grouping], columns: tuple[Float[np.ndarray, "rows _"], ...], dense: Float[np.ndarray, "rows rest"]
+    groupings: list[Grouping],
+    columns: tuple[Float[np.ndarray, "rows _"], ...],
+    x: Float[np.ndarray, "rows fixed"],
+    y: Float[np.ndarray, " rows"],
 ) -> Products:
-    """`dense` is [X, y]; the first of the groupings is the one to be eliminated."""
-    first, *others = [_sparse(grouping, values) for grouping, values in zip(groupings, columns, strict=True)]
-    cross, gram, between = first.T @ dense, dense.T @ dense, None
-    if others:
-        other = hstack(others, format="csr")
-        mixed = other.T @ dense
-        between = csr_array(first.T @ other)
-        gram = np.block([[(other.T @ other).toarray(), mixed], [mixed.T, gram]])
-        size = between.shape[0] * between.shape[1]
-        if size < MANY or between.nnz > SPARSE * size:
-            cross, between = np.hstack([between.toarray(), cross]), None
-    # Z_j'Z_j of the eliminated factor: sums over the rows of each level, never the whole block-diagonal matrix.
-    codes, values, n_levels = groupings[0].codes, columns[0], len(groupings[0].levels)
-    n_terms = values.shape[1]
-    own = np.empty((n_levels, n_terms, n_terms))
-    for i in range(n_terms):
-        for j in range(i + 1):
-            own[:, i, j] = own[:, j, i] = np.bincount(codes, values[:, i] * values[:, j], n_levels)
+    """The first of the groupings is the one to be eliminated."""
+    # Z_j'Z_j and Z_j'[X, y] of the eliminated factor: sums over the rows of each level, never the whole block-diagonal
+    # matrix. Where Z has the columns of X, its own sums are among those beside X.
+    values, n_terms = columns[0], columns[0].shape[1]
+    sides = [*values.T, *([] if values is x else x.T), y]
+    sums = _level_sums(groupings[0], values, sides)
+    own, cross = sums[:, :, :n_terms], sums[:, :, -1 - x.shape[1] :]
+    dense = np.vstack([x.T, y]).T
+    gram, between = dense.T @ dense, None
+    if len(groupings) > 1:
+        little = len(y) * max(grouping.n_coefficients for grouping in groupings) < MANY
+        spread = _filled if little else _sparse  # of so little, full matrices are faster
+        first, *others = [spread(grouping, each) for grouping, each in zip(groupings, columns, strict=True)]
+        other = np.hstack(others) if little else hstack(others, format="csr")
+        mixed, squares, inside = other.T @ dense, other.T @ other, first.T @ other
+        gram = np.block([[squares if little else squares.toarray(), mixed], [mixed.T, gram]])
+        size = inside.shape[0] * inside.shape[1]
+        if not little and size >= MANY and inside.nnz <= SPARSE * size:
+            between = csr_array(inside)
+        else:
+            inside = inside if little else inside.toarray()
+            cross = np.concatenate([inside.reshape(*cross.shape[:2], -1), cross], axis=2)
     sizes = tuple((len(grouping.levels), len(grouping.terms)) for grouping in groupings)
-    cross = np.asarray(cross).reshape(n_levels, n_terms, -1)
-    return Products(len(dense), dense.shape[1] - 1, sizes, own, cross, np.asarray(gram), between)
+    return Products(len(y), x.shape[1], sizes, own, cross, gram, between)
+
+
+def _level_sums(
+    grouping: Grouping, values: Float[np.ndarray, "rows terms"], sides: Sequence[Float[np.ndarray, " rows"]]
+) -> Float[np.ndarray, "levels terms sides"]:
+    """Sums over the rows of every level, of each of the values times each of the sides, which begin with the values."""
+    n_levels, n_terms = len(grouping.levels), values.shape[1]
+    found = np.empty((n_levels, n_terms, len(sides)))
+    for i, each in enumerate(values.T):
+        for j, side in enumerate(sides):
+            mirrored = j < i
+            found[:, i, j] = found[:, j, i] if mirrored else np.bincount(grouping.codes, each * side, n_levels)
+    return found
+
+
+def _filled(grouping: Grouping, values: Float[np.ndarray, "rows terms"]) -> Float[np.ndarray, "rows coefficients"]:
+    """One row per row, one column per level and varying column."""
+    n_rows, n_terms = values.shape
+    found = np.zeros((n_rows, len(grouping.levels), n_terms))
+    found[np.arange(n_rows), grouping.codes] = values
+    return found.reshape(n_rows, -1)
 
 
 def _sparse(grouping: Grouping, values: Float[np.ndarray, "rows terms"]) -> csr_array:
-    """One row per row, one column per level and varying column."""
+    """The same where most numbers are zero."""
     n_rows, n_terms = values.shape
     places = grouping.codes[:, None] * n_terms + np.arange(n_terms)
     ends = np.arange(0, values.size + 1, n_terms)

@@ -7,10 +7,10 @@ positive.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.linalg import block_diag
 
 LEAST = 1e-3  # of the largest curvature of a grouping factor: a direction is taken to bend no less
 
@@ -30,7 +30,12 @@ def expected_curvature(
         levels: J.
     """
     parts = zip(factors, free, projected, slopes, levels, strict=True)
-    return block_diag(*(_one_factor(*part) for part in parts))
+    found = [_one_factor(*part) for part in parts]
+    ends = list(accumulate(len(block) for block in found))
+    whole = np.zeros((ends[-1],) * 2)
+    for block, end in zip(found, ends, strict=True):
+        whole[end - len(block) : end, end - len(block) : end] = block
+    return whole
 
 
 def _one_factor(
@@ -40,6 +45,8 @@ def _one_factor(
     slope: Float[np.ndarray, "terms terms"],
     levels: int,
 ) -> Float[np.ndarray, "entries entries"]:
+    if len(factor) == 1:  # the same in one number
+        return np.maximum((2 * factor * projected) ** 2 / levels + 2 * np.clip(slope, 0, None), 1e-8 * levels)
     rows, columns = np.nonzero(free)
     changes = np.zeros((len(rows), *factor.shape))
     changes[np.arange(len(rows)), rows] = factor[:, columns].T  # E_rc Λ'
@@ -48,6 +55,6 @@ def _one_factor(
     bent = levels * flat @ changes.transpose(0, 2, 1).reshape(len(rows), -1).T
     values, vectors = np.linalg.eigh(slope)
     upward = vectors * np.clip(values, 0, None) @ vectors.T
-    bent += 2 * upward[np.ix_(rows, rows)] * (columns[:, None] == columns)
+    bent += 2 * upward[rows[:, None], rows] * (columns[:, None] == columns)
     values, vectors = np.linalg.eigh((bent + bent.T) / 2)
     return vectors * np.maximum(values, max(LEAST * values[-1], 1e-8 * levels)) @ vectors.T

@@ -3,7 +3,8 @@
 Whatever would end in a number without meaning is refused here, before anything is fitted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,12 @@ from labutils.multilevel.coding import (
     refuse_missing,
     term_columns,
 )
-from labutils.multilevel.formula import Formula, RandomTerm
+from labutils.multilevel.formula import Formula, RandomTerm, Term
 from labutils.multilevel.identification import check_identified, refuse_sizes
 from labutils.multilevel.matrices import Design, Grouping
 from labutils.multilevel.weighting import Weights, read_weights
+
+Coder = Callable[[tuple[Term, ...]], tuple[tuple[str, ...], np.ndarray]]  # names and columns of some terms
 
 
 def build_design(formula: Formula, data: pd.DataFrame, weights: Weights | None = None) -> Design:
@@ -37,14 +40,16 @@ def build_design(formula: Formula, data: pd.DataFrame, weights: Weights | None =
     refuse_sizes(str(formula.response), y)
     if np.ptp(y) <= CONSTANT_TOLERANCE * np.abs(y).max():
         raise ValueError(f"The response {str(formula.response)!r} is constant: there is no variance to explain.")
-    terms, x = term_columns(formula.fixed, data)
+    read = cache(lambda factor: read_factor(factor, data))
+    coded = cache(lambda terms: term_columns(terms, data, lambda factor, _: read(factor)))
+    terms, x = coded(formula.fixed)
     if not terms:
         raise ValueError(f"The formula {formula.text!r} has no fixed effect: leave in the intercept at least.")
     for factor in formula.uncorrelated:
-        if read_factor(factor, data).levels:
+        if read(factor).levels:
             raise ValueError(f"{str(factor)!r} is a category; left of '||' give numbers, as 0/1 columns of your own.")
     names = list(dict.fromkeys(random.group for random in formula.random))
-    groupings = tuple(_grouping(name, [r for r in formula.random if r.group == name], data) for name in names)
+    groupings = tuple(_grouping(name, [r for r in formula.random if r.group == name], data, coded) for name in names)
     _refuse_same_names("fixed effects", terms)
     _refuse_same_names("grouping factors", [grouping.name for grouping in groupings])
     design = Design(formula.text, str(formula.response), y, terms, x, groupings, prior, Codebook.of(formula, data))
@@ -58,16 +63,16 @@ def _refuse_same_names(what: str, names: Sequence[str]) -> None:
         raise ValueError(f"Two {what} would be called {twice!r}: rename a column, so that they can be told apart.")
 
 
-def _grouping(group: tuple[str, ...], random: list[RandomTerm], data: pd.DataFrame) -> Grouping:
+def _grouping(group: tuple[str, ...], random: list[RandomTerm], data: pd.DataFrame, code: Coder) -> Grouping:
     """All random terms of one grouping factor, put together and checked."""
     name = ":".join(group)
     codes, levels = group_codes(group, data)
-    coded = [term_columns(term.terms, data) for term in random]
+    coded = [code(term.terms) for term in random]
     terms = tuple(term for names, _ in coded for term in names)
     twice = next((term for term in terms if terms.count(term) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice!r} varies over {name!r} in two random terms: its variance would be there twice.")
     ends = np.cumsum([len(names) for names, _ in coded])
     blocks = tuple(slice(int(end) - len(names), int(end)) for end, (names, _) in zip(ends, coded, strict=True))
-    columns = np.concatenate([columns for _, columns in coded], axis=1)
+    columns = coded[0][1] if len(coded) == 1 else np.concatenate([columns for _, columns in coded], axis=1)
     return Grouping(name, tuple(levels), codes, terms, columns, blocks, group)

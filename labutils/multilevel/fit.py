@@ -9,6 +9,7 @@ say that the matrices of `covariance_gradients` have no negative eigenvalue; oth
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -25,7 +26,7 @@ from labutils.multilevel.deviance import (
 )
 from labutils.multilevel.matrices import Design
 from labutils.multilevel.products import Products, Solution, beside_fixed
-from labutils.multilevel.scoring import SlopesAndTraces, scored
+from labutils.multilevel.scoring import Factors, SlopesAndTraces, scored
 
 Theta = Float[np.ndarray, " parameters"]
 STARTS = (1.0, 0.1)  # relative standard deviations from which descents begin
@@ -47,13 +48,16 @@ class Problem:
 
     def factors(self, theta: Theta) -> list[Float[np.ndarray, "_ _"]]:
         found, start = [], 0
-        for mask in self.free:
+        for mask, count in zip(self.free, self._counts, strict=True):
             factor = np.zeros(mask.shape)
-            count = int(mask.sum())
             factor[mask] = theta[start : start + count]
             found.append(factor)
             start += count
         return found
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        return tuple(int(mask.sum()) for mask in self.free)
 
     def theta(self, factors: Sequence[Float[np.ndarray, "_ _"]]) -> Theta:
         return np.concatenate([factor[mask] for factor, mask in zip(factors, self.free, strict=True)])
@@ -176,7 +180,7 @@ def _lowest(problem: Problem) -> Descent:
 
 
 def _scored(problem: Problem, start: Theta) -> Theta:
-    def evaluate(factors: list[Float[np.ndarray, "_ _"]]) -> SlopesAndTraces:
+    def evaluate(factors: Factors) -> SlopesAndTraces:
         try:
             found = problem.solve(problem.theta(factors))
         except np.linalg.LinAlgError:
@@ -248,6 +252,8 @@ def _snap_to_boundary(problem: Problem, found: Descent) -> tuple[Theta, bool]:
             singular |= bool((kept == 0).any())
             clean[block, block] = np.linalg.qr((vectors * np.sqrt(kept)).T, mode="r").T
         cleaned.append(clean)
+    if not singular:  # the same θ but for signs and rounding
+        return found.point, False
     theta = problem.theta(cleaned)
     same = problem.value_and_gradient(theta)[0] < found.value + 100 * close_enough(found.value)
     return (theta if same else found.point), singular

@@ -43,8 +43,8 @@ def check_identified(design: Design) -> None:
     for grouping, bases in zip(design.groupings, design.random_bases, strict=True):
         for block, basis in zip(grouping.blocks, bases, strict=True):
             where = f"random terms of {grouping.name!r}"
-            columns = grouping.columns[:, block]
-            _refuse_dependent(grouping.terms[block], columns, basis, where, design.weights)
+            if basis is not design.basis:  # what the fixed effects have was looked at already
+                _refuse_dependent(grouping.terms[block], grouping.columns[:, block], basis, where, design.weights)
         if grouping.n_coefficients >= design.n_rows:
             raise ValueError(
                 f"{design.n_rows} rows for {grouping.n_coefficients} random coefficients ({len(grouping.terms)} for "
@@ -55,7 +55,10 @@ def check_identified(design: Design) -> None:
 
 def refuse_sizes(name: str, values: Float[np.ndarray, " rows"]) -> None:
     """Values whose squares double precision does not hold."""
-    size = float(np.abs(values).max())
+    _refuse_size(name, float(np.abs(values).max()))
+
+
+def _refuse_size(name: str, size: float) -> None:
     if size and not SIZES[0] < size < SIZES[1]:
         raise ValueError(
             f"The values of {name!r} go up to {size:g}, which double precision cannot square: rescale them."
@@ -73,8 +76,8 @@ def _refuse_dependent(
     sizes = np.abs(columns).max(axis=0)
     if (sizes == 0).any():
         raise ValueError(f"{names[int(np.argmin(sizes))]!r} is zero in every row, in the {what}.")
-    for name, values in zip(names, columns.T, strict=True):
-        refuse_sizes(name, values)
+    for name, size in zip(names, sizes, strict=True):
+        _refuse_size(name, float(size))
     if (basis.own >= DEPENDENCE_TOLERANCE).all():
         return
     first = int(np.flatnonzero(basis.own < DEPENDENCE_TOLERANCE)[0])

@@ -90,7 +90,8 @@ class Design:
 
     def _basis(self, columns: Float[np.ndarray, "rows terms"]) -> Basis:
         # Most often what varies are the fixed effects, or the intercept alone.
-        return self.basis if np.array_equal(columns, self.x) else orthogonalise_columns(columns, self._roots)
+        same = columns.shape == self.x.shape and np.array_equal(columns, self.x)
+        return self.basis if same else orthogonalise_columns(columns, self._roots)
 
     @property
     def n_parameters(self) -> int:

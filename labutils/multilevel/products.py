@@ -1,7 +1,9 @@
 """Cross products of a model's columns, all that its deviance needs of the data, and what a solution is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +30,16 @@ class Products:
     cross: Float[np.ndarray, "levels terms columns"]
     gram: Float[np.ndarray, "rest rest"]
     between: csr_array | None = None
+
+    @cached_property
+    def levels_last(self) -> Float[np.ndarray, "terms all levels"]:
+        """`own` and `cross` side by side, the levels along the last axis."""
+        return np.ascontiguousarray(np.concatenate([self.own, self.cross], axis=2).transpose(1, 2, 0))
+
+    @cached_property
+    def own_sum(self) -> Float[np.ndarray, "terms terms"]:
+        """Z'Z of the eliminated factor, summed over its levels."""
+        return self.own.sum(0)
 
     def dense(self) -> "Products":
         """The same with `between` as part of `cross`."""
@@ -82,7 +94,7 @@ def split_rows(
     matrix: Float[np.ndarray, "rest columns"], sizes: Sequence[tuple[int, int]]
 ) -> list[Float[np.ndarray, "_ columns"]]:
     """The rows of each grouping factor that was not eliminated."""
-    ends = np.cumsum([levels * terms for levels, terms in sizes])
+    ends = accumulate(levels * terms for levels, terms in sizes)
     return [matrix[end - levels * terms : end] for end, (levels, terms) in zip(ends, sizes, strict=True)]
 
 
@@ -113,3 +125,16 @@ def scaled_rows(
         else:
             rows[:] = (factor.T @ rows.reshape(levels, terms, -1)).reshape(rows.shape)
     return result
+
+
+def row_scaling(
+    factors: Sequence[Float[np.ndarray, "_ _"]], sizes: Sequence[tuple[int, int]], n_rows: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`scaled_rows` of one matrix after the other: by one number a row where all factors have one column."""
+    if not sizes or any(terms > 1 for _, terms in sizes):
+        return lambda matrix: scaled_rows(matrix, factors, sizes)
+    shares, start = np.ones((n_rows, 1)), 0
+    for factor, (levels, _) in zip(factors, sizes, strict=True):
+        shares[start : start + levels] = factor.item()
+        start += levels
+    return lambda matrix: shares * matrix

@@ -18,6 +18,7 @@ from labutils.multilevel.fit import Fit
 from labutils.multilevel.products import Solution
 
 STEP = 1e-4  # of central differences, relative to parameters of size one or more
+COLUMNS = pd.Index(["estimate", "se", "df", "t", "p"])
 FLAT = 1e-8  # curvatures below this share of the largest carry no information; as in lmerTest they are left out
 
 
@@ -40,15 +41,17 @@ class Uncertainty:
         """Derivative of the covariance in φ, and the covariance A of φ, by central differences of exact gradients."""
         # As lmerTest (Kuznetsova et al. 2017), but the Hessian is a difference of exact gradients, not of values.
         fit, sigma = self.fit, np.sqrt(self.fit.variance)
-        phi = np.append(fit.theta, sigma)
-        hessian, jacobian = np.empty((len(phi), len(phi))), []
-        for i, step in enumerate(STEP * np.maximum(1, np.abs(phi))):
-            ahead, behind = phi.copy(), phi.copy()
+        hessian, jacobian = np.empty((len(fit.theta) + 1,) * 2), []
+        for i, step in enumerate(STEP * np.maximum(1, np.abs(fit.theta))):
+            ahead, behind = fit.theta.copy(), fit.theta.copy()
             ahead[i] += step
             behind[i] -= step
-            (slope_ahead, covariance_ahead), (slope_behind, covariance_behind) = _slope(fit, ahead), _slope(fit, behind)
+            slope_ahead, covariance_ahead = _slope(fit, ahead, sigma)
+            slope_behind, covariance_behind = _slope(fit, behind, sigma)
             hessian[i] = (slope_ahead - slope_behind) / (2 * step)
             jacobian.append((covariance_ahead - covariance_behind) / (2 * step))
+        hessian[-1] = _bend_in_sigma(fit, sigma)
+        jacobian.append(2 * sigma * _inverse_information(fit.solution))
         # A = 2 H⁻¹: the deviance is −2 log-likelihood, so its Hessian is twice the observed information. Directions
         # without curvature, as at a variance of zero, are left out of the inverse.
         values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
@@ -75,10 +78,8 @@ def t_table(uncertainty: Uncertainty, contrasts: Float[np.ndarray, "rows fixed"]
     errors = np.sqrt(np.einsum("ri,ij,rj->r", contrasts, uncertainty.covariance, contrasts))
     degrees = np.array([uncertainty.degrees_of_freedom(contrast) for contrast in contrasts])
     ratios = estimates / errors
-    return pd.DataFrame(
-        {"estimate": estimates, "se": errors, "df": degrees, "t": ratios, "p": 2 * stdtr(degrees, -np.abs(ratios))},
-        index=pd.Index(names, name="term"),
-    )
+    columns = np.column_stack([estimates, errors, degrees, ratios, 2 * stdtr(degrees, -np.abs(ratios))])
+    return pd.DataFrame(columns, index=pd.Index(names, name="term"), columns=COLUMNS)
 
 
 def _inverse_information(solution: Solution) -> Float[np.ndarray, "fixed fixed"]:
@@ -88,10 +89,9 @@ def _inverse_information(solution: Solution) -> Float[np.ndarray, "fixed fixed"]
 
 
 def _slope(
-    fit: Fit, phi: Float[np.ndarray, " parameters"]
-) -> tuple[Float[np.ndarray, " parameters"], Float[np.ndarray, "fixed fixed"]]:
+    fit: Fit, theta: Float[np.ndarray, " parameters"], sigma: float
+) -> tuple[Float[np.ndarray, " _"], Float[np.ndarray, "fixed fixed"]]:
     """Gradient of the deviance in φ = (θ, σ), profiled over b only, and the covariance of b there."""
-    theta, sigma = phi[:-1], phi[-1]
     found = fit.problem.solve(theta)
     products = fit.problem.products
     degrees = products.n_rows - products.n_fixed * fit.problem.reml
@@ -99,3 +99,12 @@ def _slope(
     slope_sigma = 2 * degrees / sigma - 2 * found.r2 / sigma**3
     slope = np.append(fit.problem.pull_back(theta, found, sigma**2), slope_sigma)
     return slope, sigma**2 * _inverse_information(found)
+
+
+def _bend_in_sigma(fit: Fit, sigma: float) -> Float[np.ndarray, " _"]:
+    """Derivative of the gradient of `_slope` in σ, at the estimate."""
+    degrees = fit.problem.products.n_rows - fit.problem.products.n_fixed * fit.problem.reml
+    # The slope in θ is a − c/σ², so that its derivative is 2c/σ³, and c/σ² is what it lacks to a.
+    lacking = fit.problem.pull_back(fit.theta, fit.solution, np.inf)
+    lacking -= fit.problem.pull_back(fit.theta, fit.solution, sigma**2)
+    return np.append(2 * lacking / sigma, -2 * degrees / sigma**2 + 6 * fit.solution.r2 / sigma**4)

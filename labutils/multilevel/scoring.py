@@ -15,7 +15,7 @@ from jaxtyping import Float
 Factors = list[Float[np.ndarray, "_ _"]]
 SlopesAndTraces = tuple[float, Sequence[Float[np.ndarray, "_ _"]], Sequence[Float[np.ndarray, "_ _"]]]
 
-MOST_STEPS = 6
+MOST_STEPS = 4
 NEAR = 0.1  # largest relative change of a covariance matrix after which the descent knows the way better
 LEAST = 0.05  # share of a covariance matrix that a step leaves in every direction
 
@@ -57,6 +57,12 @@ def _step(
     found, largest = np.zeros_like(factor), 0.0
     for block in blocks:
         own = factor[block, block]
+        if len(own) == 1:  # the same in one number
+            change = -levels * slope[block, block].item() / (own.item() * trace[block, block].item()) ** 2
+            kept = max(1 + change, LEAST)
+            largest = max(largest, abs(kept - 1))
+            found[block, block] = own * kept**0.5
+            continue
         # In the metric of Ψ itself, Λ⁻¹ dΨ Λ⁻', the identity stands for what is there.
         metric = own.T @ trace[block, block] @ own / levels
         inverse = np.linalg.inv(metric)

@@ -115,6 +115,11 @@ def test_other_ratios(result_folder: Path) -> None:
         "neuron_words_against_forward": {"median_over_pairs": ratio}, "grid_against_calls": {"cases": [case]},
         "reconstruction_cost": {"over_sparsegpt": {"wanda+ls": {"ratio": 2.2, "limit": 2.5}}},
         "multilevel_against_lme4": {"median_over_pairs": {"InstEval": {"rows": 73421, "ratio": 0.15}}},
+        "multilevel_against_python": {
+            "median_over_pairs": {
+                "cake": {"rows": 270, "against": {"mixedlm": {"ratio": 0.8, "aim": 1.0}, "lme_python": {"ratio": 3.0}}}
+            }
+        },
         "task_scoring": {
             "geometric_mean_ratio_to_theirs": 0.7,
             "tasks": {"perplexity": {"ratio_to_theirs": 1.1}, "trec": {"ratio_to_before": 0.2}},
@@ -123,12 +128,13 @@ def test_other_ratios(result_folder: Path) -> None:
     for name, content in files.items():
         (result_folder / f"{name}.json").write_text(json.dumps(about | content))
     found = costs.other_results()
-    assert found["ratio"].tolist() == [0.9, 0.9, 0.4, 0.9, 0.15, 0.7, 1.1, 0.2, 2.2] and set(found["machine"]) == {
-        "abacus"
-    }
+    assert found["ratio"].tolist() == [0.9, 0.9, 0.4, 0.9, 0.15, 0.8, 3.0, 0.7, 1.1, 0.2, 2.2]
+    assert set(found["machine"]) == {"abacus"}
     assert found["what"][2] == "prune_grid / separate calls, owl, in sequence, 2 M parameters"
     assert found["what"][4] == "multilevel model / lme4: InstEval, 73,421 rows"
-    assert found["aim"].tolist()[4:] == [0.2, 0.6, 0.9, 0.25, 2.5]
+    assert found["what"][5] == "multilevel model / mixedlm: cake, 270 rows"
+    assert found["aim"].tolist()[4:6] == [0.2, 1.0] and pd.isna(found["aim"][6])
+    assert found["aim"].tolist()[7:] == [0.6, 0.9, 0.25, 2.5]
 
 
 def test_forecasts(result_folder: Path) -> None:

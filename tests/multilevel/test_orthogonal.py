@@ -39,3 +39,15 @@ def test_what_a_column_has_of_its_own() -> None:
     own = orthogonalise_columns(columns).own
     assert own[0] == pytest.approx(1) and own[1] == pytest.approx(1, abs=1e-6)
     assert own[2] < 1e-6 and own[3] == 0
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-5, 1e-6, 1e-9])
+def test_columns_that_are_nearly_the_same_are_as_orthogonal_as_any(apart: float) -> None:
+    """Cholesky factors of C'C alone would lose the squared digits."""
+    x, other = np.random.default_rng(3).normal(size=(2, 500))
+    columns = np.column_stack([x, x + apart * other])
+    basis = orthogonalise_columns(columns)
+    assert basis.q.T @ basis.q / 500 == pytest.approx(np.eye(2), abs=1e-14)
+    assert basis.q @ basis.root == pytest.approx(columns, abs=1e-13)
+    beside = np.linalg.norm(other - x * (x @ other) / (x @ x)) * apart / np.linalg.norm(columns[:, 1])
+    assert basis.own[1] == pytest.approx(beside, rel=max(1e-12, 1e-14 / apart))
