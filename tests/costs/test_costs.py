@@ -122,19 +122,24 @@ def test_other_ratios(result_folder: Path) -> None:
         },
         "task_scoring": {
             "geometric_mean_ratio_to_theirs": 0.7,
-            "tasks": {"perplexity": {"ratio_to_theirs": 1.1}, "trec": {"ratio_to_before": 0.2}},
+            "geometric_mean_floor_to_theirs": 0.4,
+            "tasks": {
+                "perplexity": {"ratio_to_theirs": 1.1, "floor_to_theirs": 1.0},
+                "trec": {"ratio_to_before": 0.2},
+            },
         },
     }  # fmt: skip
     for name, content in files.items():
         (result_folder / f"{name}.json").write_text(json.dumps(about | content))
     found = costs.other_results()
-    assert found["ratio"].tolist() == [0.9, 0.9, 0.4, 0.9, 0.15, 0.8, 3.0, 0.7, 1.1, 0.2, 2.2]
+    assert found["ratio"].tolist() == [0.9, 0.9, 0.4, 0.9, 0.15, 0.8, 3.0, 0.7, 1.1, 0.4, 1.0, 0.2, 2.2]
     assert set(found["machine"]) == {"abacus"}
     assert found["what"][2] == "prune_grid / separate calls, owl, in sequence, 2 M parameters"
     assert found["what"][4] == "multilevel model / lme4: InstEval, 73,421 rows"
     assert found["what"][5] == "multilevel model / mixedlm: cake, 270 rows"
     assert found["aim"].tolist()[4:6] == [0.2, 1.0] and pd.isna(found["aim"][6])
-    assert found["aim"].tolist()[7:] == [0.6, 0.9, 0.25, 2.5]
+    assert found["aim"].tolist()[7:9] == [0.6, 0.9] and found["aim"][9:11].isna().all()
+    assert found["aim"].tolist()[11:] == [0.25, 2.5]
 
 
 def test_forecasts(result_folder: Path) -> None:
