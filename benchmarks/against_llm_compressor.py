@@ -4,7 +4,7 @@ The same model (a Llama with random weights, loaded by both from one file), the 
 eight, sparsity 0.5, float32, one thread. llm-compressor pins another version of transformers, so it has an environment
 of its own:
 
-    python -m venv peer && peer/bin/pip install torch==2.13.0 && peer/bin/pip install llmcompressor
+    python -m venv peer && peer/bin/pip install torch==2.13.0 && peer/bin/pip install llmcompressor lazy_loader psutil
     OMP_NUM_THREADS=1 python benchmarks/against_llm_compressor.py --peer peer/bin/python
 
 Each side runs in a process of its own that stays alive, so that prunings alternate: the clock of a shared machine

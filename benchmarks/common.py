@@ -1,4 +1,7 @@
-"""What the benchmarks share: random models, a clock, and a result file that tells its machine and date."""
+"""What the benchmarks share: random models, a clock, and a result file that tells its machine and date.
+
+An environment of a peer, which need not hold what this package needs, can import it.
+"""
 
 import datetime
 import json
@@ -10,9 +13,6 @@ from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-
-from labutils.core.files import write_atomically
-from labutils.core.profiling import describe_processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -53,6 +53,8 @@ def _finish_work(device: str) -> None:
 
 def describe_machine(device: str = "cpu") -> dict[str, object]:
     """Date, processor or accelerator, threads and versions."""
+    from labutils.core.profiling import describe_processor
+
     about = {
         "date": datetime.date.today().isoformat(), "processor": describe_processor(), "cores": os.cpu_count(),
         "threads": torch.get_num_threads(), "python": platform.python_version(), "torch": torch.__version__,
@@ -62,4 +64,6 @@ def describe_machine(device: str = "cpu") -> dict[str, object]:
 
 def write_result(path: Path, result: dict) -> None:
     """Write a result as JSON, whole or not at all."""
+    from labutils.core.files import write_atomically
+
     write_atomically(path, json.dumps(result, indent=1) + "\n")
