@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labutils.pruning.reconstruction import check_layer, damped_hessian
+from labutils.pruning.reconstruction import check_layer
 from labutils.pruning.solved_pairs import best_exchanges, changes, error_units
 from labutils.pruning.solved_rows import SolvedRows, exchange_places, order_by_mask, solve_rows
 from labutils.pruning.swap_pairs import Costs, Pairs, cheapest_pairs
-from labutils.pruning.swaps import Swapped, check_pattern
+from labutils.pruning.swaps import Swapped, check_pattern, in_units
 
 LEAST_SHARE = 1e-10  # of a row's error, that an exchange must gain
 LEAST_GAIN = 1e-13  # of Σ_j w_j² H_jj of its row, below which a gain may be rounding
@@ -68,12 +68,7 @@ def swap_solved_weights(
     check_pattern(mask, pattern)
     columns, n_kept = weight.shape[1], mask.sum(dim=1)
     found, counts = mask.clone(), torch.zeros_like(n_kept)
-    damped = damped_hessian(hessian.double(), damping)
-    scale = damped.diagonal().sqrt()
-    correlations = (damped / scale).div_(scale[:, None])
-    sizes = weight.double() * scale.masked_fill(hessian.diagonal() == 0, 0.0)
-    norms = torch.linalg.vector_norm(sizes, dim=1, keepdim=True)
-    sizes = sizes / norms.clamp(min=torch.finfo(torch.float64).tiny)
+    sizes, correlations = in_units(weight, hessian, damping)
     waiting = ((n_kept > 0) & (n_kept < columns)).nonzero().flatten()
     waiting = waiting[n_kept[waiting].argsort(stable=True)]  # tables are padded to the row that keeps most
     search = _Search(correlations, pattern, max_swaps)

@@ -79,16 +79,25 @@ def swap_weights(
     if columns < 2 or not rows:
         return Swapped(found, counts)
     dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    damped = damped_hessian(hessian.double(), damping)
-    scale = damped.diagonal().sqrt()
-    correlations = (damped / scale).div_(scale[:, None]).to(dtype)
-    sizes = weight.double() * scale.masked_fill(hessian.diagonal() == 0, 0.0)
-    norms = torch.linalg.vector_norm(sizes, dim=1, keepdim=True)
-    sizes = (sizes / norms.clamp(min=torch.finfo(torch.float64).tiny)).to(dtype)
+    sizes, correlations = (each.to(dtype) for each in in_units(weight, hessian, damping))
     search = _Search(correlations, pattern[1] if pattern else None, max_swaps)
     for part in torch.arange(rows, device=mask.device).split(ROWS):
         found[part], counts[part] = search.go(sizes[part], found[part])
     return Swapped(found, counts)
+
+
+def in_units(
+    weight: Float[Tensor, "out in"], hessian: Float[Tensor, "in in"], damping: float
+) -> tuple[Float[Tensor, "out in"], Float[Tensor, "in in"]]:
+    """Rows whose Σ_j w_j² H_jj is one, or zero, and the damped Hessian with a diagonal of one; in double precision.
+
+    A weight whose input was always zero is zero there, whatever the damping.
+    """
+    damped = damped_hessian(hessian.double(), damping)
+    scale = damped.diagonal().sqrt()
+    sizes = weight.double() * scale.masked_fill(hessian.diagonal() == 0, 0.0)
+    norms = torch.linalg.vector_norm(sizes, dim=1, keepdim=True)
+    return sizes / norms.clamp(min=torch.finfo(torch.float64).tiny), (damped / scale).div_(scale[:, None])
 
 
 def check_pattern(mask: Bool[Tensor, "out in"], pattern: tuple[int, int] | None) -> None:
