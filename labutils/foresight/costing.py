@@ -104,8 +104,7 @@ def _identity(request: Request) -> tuple:
         allocation = Uniform()
     spread = (type(allocation).__name__, tuple(asdict(allocation).items()) if _is_data(allocation) else ())
     method = request.method.matrix_method(request.sparsity)
-    n_walks = request.method.n_walks(request)
-    return method, n_walks, spread, request.sparsity, request.pattern, request.permute, request.options
+    return method, spread, request.sparsity, request.pattern, request.permute, request.options
 
 
 def _is_data(value: object) -> bool:

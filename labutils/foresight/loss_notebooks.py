@@ -176,10 +176,12 @@ def plan_best_possible(parameters: Parameters) -> StudyWork:
             )
         passes = (Pass(_once(p, _evaluated(p["texts"]))), Pass(layers, 3 * p["n_layer_draws"] + 3))
         works.append(Work(model_of(p, name), tuple(sweeps), singles, passes, loads=1 if number == 0 else 8, copies=1))
-    for name in UNSEEN if p["models"][0].startswith("lab-") else ():  # what `optiprune-auto` might take
-        arms, asked = ["sparsegpt/owl", "wanda+ls/owl", "alps/owl", "optiprune-auto"], [max(p["sparsities"])]
+    for name in UNSEEN if p["models"][0].startswith("lab-") else ():  # what `optiprune-auto` might prune with
+        arms = ["sparsegpt/uniform", *(f"{method}/measured" for method in ("sparsegpt", "wanda+ls", "admm", "alps"))]
         fewer = {**p, "n_draws": min(p["n_draws"], len(p["models"]))}
-        sweeps = loss_sweeps(fewer, ["lab:narrative", "lab:review"], arms, asked, p["n_calibration"], **own)
+        sweeps = loss_sweeps(
+            fewer, ["lab:narrative", "lab:review"], arms, [max(p["sparsities"])], p["n_calibration"], **own
+        )  # fmt: skip
         works.append(Work(model_of(p, name), tuple(sweeps), (), (), loads=1, copies=1))
     return StudyWork(tuple(works), rough="layers by themselves are not in it")
 

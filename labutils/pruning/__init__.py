@@ -3,8 +3,8 @@
 `prune` goes through `requests` (what was asked), `calibration` and `statistics` (what the blocks read), `allocations`
 and `allocation_rules` (how many weights each matrix drops), `methods` and `matrices` (which method prunes them),
 `importance`, `patterns` and `reconstructions` (which weights go, and what makes up for them), and `report`. `selection`
-is `optiprune-auto`, `evopress` the allocation that is searched by `level_switching` on what `level_reading` reads,
-`grid` a whole sweep, `forecast` the cost of a pruning before it runs.
+is `optiprune-auto`, `measured` its allocation, `evopress` the one that is searched by `level_switching` on what
+`level_reading` reads, `grid` a whole sweep, `forecast` the cost of a pruning before it runs.
 
 Imports `core` and `models`. Scores, mask searches, reconstructions, methods and allocations are objects in registries:
 a new one, in any file, needs `register_score`, `register_search`, `register_reconstruction`, `register_method` or

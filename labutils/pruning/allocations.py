@@ -6,7 +6,7 @@ An allocation looks at the *dense* model before anything is pruned, most of them
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 import torch
@@ -45,6 +45,19 @@ class DenseModel:
         return self.statistics.sizes
 
 
+class Readings(NamedTuple):
+    """What an allocation reads of the model's output to compare what it tries; for forecasts.
+
+    Attributes:
+        tokens: in all; `at_once` of them together.
+        share: of the blocks that run for one of them.
+    """
+
+    tokens: int
+    at_once: int
+    share: float = 1.0
+
+
 class Allocation:
     """How a sparsity is spread over blocks or matrices. The fields of a subclass that is a dataclass are its options.
 
@@ -73,9 +86,9 @@ class Allocation:
         """Whether Hessians are gathered in that pass."""
         return False
 
-    def read_tokens(self, n_sequences: int, length: int) -> int:
-        """Tokens on which it runs the whole model to compare what it tries; for forecasts."""
-        return 0
+    def readings(self, n_sequences: int, length: int, n_blocks: int) -> Readings | None:
+        """What it reads of the model's output, for a calibration of `n_sequences` × `length` tokens, if anything."""
+        return None
 
     def sparsities(self, dense: DenseModel) -> Tensor | Sequence[float]:
         """The rule: sparsities whose parameter-weighted mean is the target."""

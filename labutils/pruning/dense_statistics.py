@@ -31,6 +31,7 @@ class DenseStatistics:
         self._wanda: dict[float, tuple[Tensor, Tensor]] = {}
         self._global: dict[tuple, dict[float, list[float]]] = {}
         self.searches: dict[object, LevelSearch] = {}  # by what was asked for
+        self.damages: dict[object, Tensor] = {}  # of probes, likewise
 
     @cached_property
     def norms(self) -> list[dict[str, Tensor]]:

@@ -15,8 +15,8 @@ import torch
 
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.allocation_rules import UPPER_SPARSITY, integer_budgets
-from labutils.pruning.allocations import Allocation, DenseModel, register_allocation
-from labutils.pruning.level_reading import LeveledMatrix, MatrixReader, searched_tokens
+from labutils.pruning.allocations import Allocation, DenseModel, Readings, register_allocation
+from labutils.pruning.level_reading import LeveledMatrix, MatrixReader, part_size, searched_tokens
 from labutils.pruning.level_switching import LevelSearch, SearchOptions, search_levels
 from labutils.pruning.matrices import MatrixMethod, prune_matrix
 from labutils.pruning.restoring import WeightSnapshot
@@ -40,8 +40,9 @@ class EvoPress(SearchOptions, Allocation):
     def reads_hessians(self, method: MatrixMethod) -> bool:
         return method.needs_hessian
 
-    def read_tokens(self, n_sequences: int, length: int) -> int:
-        return searched_tokens(n_sequences, length, self.generations, self.offspring)
+    def readings(self, n_sequences: int, length: int, n_blocks: int) -> Readings:
+        in_all = searched_tokens(n_sequences, length, self.generations, self.offspring)
+        return Readings(in_all, min(part_size(length), n_sequences) * length)
 
     def sparsities(self, dense: DenseModel) -> list[float]:
         """Raises a ValueError: levels too near to each other for the model's matrices, or an output not finite."""

@@ -15,7 +15,6 @@ from labutils.pruning.dense_statistics import DenseStatistics, needs_tokens
 from labutils.pruning.matrices import MatrixMethod, ScoreMethod, matrix_score, prune_matrix
 from labutils.pruning.methods import Request
 from labutils.pruning.patterns import Cut, count_zeros, lowest_cuts, parse_pattern
-from labutils.pruning.pipeline import prune_request
 from labutils.pruning.report import share_of_zeros
 
 
@@ -25,26 +24,25 @@ class GridEntry:
 
     Attributes:
         request: the first of them.
-        methods, budgets: per block and per matrix; None where they are found by measurement.
+        methods, budgets: per block and per matrix.
     """
 
     request: Request
-    methods: list[MatrixMethod] | None
-    budgets: Budgets | None
+    methods: list[MatrixMethod]
+    budgets: Budgets
     planning_seconds: float
     blocks: nn.ModuleList = field(repr=False)
 
     @property
     def identity(self) -> tuple:
-        """Equal for entries that come to the same model, in one grid with one set of options."""
-        if self.methods is None:
-            return (str(self.request.record()),)
-        return (tuple(self.methods), tuple(self.budgets.values()), self.request.pattern, self.request.permute)
+        """Equal for entries that come to the same model."""
+        request = self.request
+        return (tuple(self.methods), tuple(self.budgets.values()), request.pattern, request.permute, request.options)
 
     @property
     def reads_inputs(self) -> bool:
         """Whether tokens must be run."""
-        return self.methods is None or needs_tokens(self.methods, self.blocks)
+        return needs_tokens(self.methods, self.blocks)
 
 
 class GridEntries:
@@ -67,7 +65,8 @@ class GridEntries:
 
     def _plan(self, request: Request) -> GridEntry:
         started = time.perf_counter()
-        methods, budgets = request.method.plan(self.statistics, request) or (None, None)
+        request = request.method.fit_to(self.statistics.walk, request)
+        methods, budgets = request.method.plan(self.statistics, request)
         return GridEntry(request, methods, budgets, time.perf_counter() - started, self.blocks)
 
     @property
@@ -77,7 +76,7 @@ class GridEntries:
             return None
         wanted: set[bool] = set()
         for entry in filter(lambda entry: entry.reads_inputs, self.entries):
-            wanted |= {True, False} if entry.methods is None else {method.needs_hessian for method in entry.methods}
+            wanted |= {method.needs_hessian for method in entry.methods}
         return wanted
 
     def count_shared(self, seconds: float) -> None:
@@ -87,8 +86,6 @@ class GridEntries:
 
     def carry_out(self, entry: GridEntry) -> float:
         """Prune the dense model; returns the share of zeros."""
-        if entry.methods is None:
-            return prune_request(self.statistics, entry.request).sparsity
         if not entry.reads_inputs:
             return self._prune_weights_alone(entry)
         walk = self.statistics.walk
@@ -122,7 +119,7 @@ class SharedThresholds:
     @staticmethod
     def _applies(entry: GridEntry) -> bool:
         """Unstructured, by scores that compete over the matrix."""
-        if entry.methods is None or entry.request.pattern != "unstructured" or entry.reads_inputs:
+        if entry.request.pattern != "unstructured" or entry.reads_inputs:
             return False
         asked = entry.request.options.group
         return all(isinstance(m, ScoreMethod) and m.competes_in(asked) == "matrix" for m in entry.methods)

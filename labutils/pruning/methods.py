@@ -16,6 +16,7 @@ from torch import Tensor
 
 from labutils.core.options import suggest
 from labutils.pruning.allocations import Allocation, Budgets, DenseModel, Uniform, matrix_budgets
+from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.dense_statistics import DenseStatistics
 from labutils.pruning.dual_importance import GENERAL_STRENGTH, LOSS_SCALE
 from labutils.pruning.gradient_scores import ALPHA, MIXED
@@ -30,8 +31,8 @@ from labutils.pruning.step_names import parse_steps
 class Method:
     """What prunes a model. The fields of a subclass that is a dataclass are its options.
 
-    A subclass defines `matrix_method`; one whose blocks differ also `block_methods`; one that finds its plan by trying
-    overrides `plan` to return None, and `carry_out`.
+    A subclass defines `matrix_method`; one whose blocks differ also `block_methods`; one whose options depend on the
+    tokens at hand also `fit_to`.
 
     Attributes:
         name: the name under which it is registered.
@@ -53,9 +54,9 @@ class Method:
         """What prunes each block, once the budgets are known. `sizes` are the prunable weights per block."""
         return [self.matrix_method(sparsity)] * len(sizes)
 
-    def n_walks(self, request: "Request") -> int:
-        """How often all blocks are pruned: more than once where it tries candidates and reads the output of each."""
-        return 1
+    def fit_to(self, walk: BlockWalk, request: "Request") -> "Request":
+        """The request with its options as the calibration asks for them."""
+        return request
 
     def check(self, request: "Request") -> None:
         """Refuse what the method cannot do with a ValueError, before anything runs."""
@@ -79,14 +80,10 @@ class Method:
         method = self.matrix_method(request.sparsity)
         return DenseModel(statistics, method, request.sparsity, request.options, request.seed)
 
-    def plan(self, statistics: DenseStatistics, request: "Request") -> tuple[list[MatrixMethod], Budgets] | None:
-        """The matrix method of each block and the budgets; None where `carry_out` finds them by trying."""
+    def plan(self, statistics: DenseStatistics, request: "Request") -> tuple[list[MatrixMethod], Budgets]:
+        """The matrix method of each block and the budgets."""
         budgets = matrix_budgets(self.dense_model(statistics, request), request.allocation)
         return self.block_methods(budgets, statistics.sizes, request.sparsity), budgets
-
-    def carry_out(self, statistics: DenseStatistics, request: "Request") -> object:
-        """Prune the dense model and return the `PruneReport`, where there is no plan."""
-        raise NotImplementedError(f"{type(self).__name__} must define `carry_out`, since it has no plan.")
 
 
 @dataclass(frozen=True)
@@ -272,7 +269,7 @@ def matrix_method(name: str) -> MatrixMethod:
     """
     method = method_kind(name)()
     kind = type(method)
-    if kind.plan is not Method.plan or kind.block_methods is not Method.block_methods:
+    if kind.fit_to is not Method.fit_to or kind.block_methods is not Method.block_methods:
         raise ValueError(f"{name!r} has no single way to prune every block; give a score or a method that has.")
     return method.matrix_method(0.0)
 

@@ -1,4 +1,4 @@
-"""What pruning did to a model's output: the measure by which `optiprune-auto` and `evopress` compare candidates."""
+"""What pruning did to a model's output: the measure by which `measured` and `evopress` compare what they try."""
 
 from collections.abc import Mapping
 
@@ -42,8 +42,8 @@ def read_output(model: PreTrainedModel, output: ModelOutput, batch: Inputs) -> F
         return ends.masked_fill(padding, torch.finfo(ends.dtype).min / 2).log_softmax(dim=-1)
     raise LookupError(
         f"{type(model).__name__} puts out {', '.join(output)}, of which labutils does not know how to compare two; "
-        f"it knows last_hidden_state, {', '.join((*SCORES, *SPAN))}. Choose another method than optiprune-auto, "
-        "and another allocation than evopress."
+        f"it knows last_hidden_state, {', '.join((*SCORES, *SPAN))}. Choose another allocation "
+        "than measured, which optiprune-auto has by itself, and evopress."
     )
 
 

@@ -52,11 +52,11 @@ def prune(
             `sparsegpt`, `admm`, `alps`, `optiprune`, `optiprune-auto`; `list_methods` tells them all.
         sparsity: share of zeros over all block matrices, in [0, 1); for an N:M pattern it must be 1 − N/M.
         allocation: how the sparsity is spread over the blocks: `uniform`, `owl`, `alpha`, `dlp`, `arithmetic`,
-            `global`, `global-raw`, `optiprune`, `evopress`, or one number per block, such as a report's
-            `block_sparsity`. Default: the method's own, which is uniform for most.
+            `global`, `global-raw`, `optiprune`, `measured`, `evopress`, or one number per block, such as a
+            report's `block_sparsity`. Default: the method's own, which is uniform for most.
         pattern: "unstructured", or "N:M" to keep N of every M consecutive inputs.
         permute: search a channel permutation for the N:M pattern.
-        seed: which sequences `optiprune-auto` reads the model on, and what `evopress` tries; nothing else is random.
+        seed: which sequences `measured` reads the model on, and what `evopress` tries; nothing else is random.
         **options: see `PruneOptions`; those of the method and of the allocation stand in `list_methods`.
 
     Raises:
@@ -80,13 +80,11 @@ def prune_request(statistics: DenseStatistics, request: Request) -> PruneReport:
     """Prune the dense model that the statistics belong to; they serve any number of requests, the model dense again."""
     started = time.perf_counter()
     check_widths(statistics.walk, request.pattern)
+    request = request.method.fit_to(statistics.walk, request)
     plan = request.method.plan(statistics, request)
-    if plan is None:
-        report = request.method.carry_out(statistics, request)
-    else:
-        tried = request.allocation.tried(request.method.dense_model(statistics, request))
-        report = dataclasses.replace(prune_walk(statistics.walk, *plan, request), candidates=tried)
-    return dataclasses.replace(report, seconds=time.perf_counter() - started)
+    tried = request.allocation.tried(request.method.dense_model(statistics, request))
+    report = prune_walk(statistics.walk, *plan, request)
+    return dataclasses.replace(report, candidates=tried, seconds=time.perf_counter() - started)
 
 
 def _check_in_memory(model: PreTrainedModel) -> None:

@@ -54,8 +54,8 @@ def check_outputs(model: PreTrainedModel, replayed: Tensor, own: Tensor) -> None
     if found > allowed:
         raise LookupError(
             f"{type(model).__name__}: its output, computed from what its last block puts out, is not its own (relative "
-            f"difference {found:.2g}, allowed {allowed:.1g}). Its head reads more than that, so optiprune-auto cannot "
-            "compare its outputs; choose another method."
+            f"difference {found:.2g}, allowed {allowed:.1g}). Its head reads more than that, so outputs cannot "
+            "be compared; choose another allocation than measured, which optiprune-auto has by itself, and evopress."
         )
 
 

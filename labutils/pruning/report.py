@@ -32,8 +32,8 @@ class PruneReport:
             mask search). Weights from blocks of 4 bits have many.
         sparsity: share of zeros over all pruned matrices, counted in the model's weights after the pruning.
         strategy: the method that pruned each block.
-        candidates: what a method tried that chooses by trying, with the damage that decided, or the path of the
-            allocation `evopress`, generation by generation; None for others.
+        candidates: what an allocation tried: of `measured` the damage of every probe, of `evopress` the path of its
+            search, generation by generation; None for others.
         options: everything that `prune` was called with, the options of the method and the allocation included.
         permutations: layer name → channel order under which its mask is N:M.
         seconds: of the whole pruning, allocation included.

@@ -26,13 +26,13 @@ def spread_sparsity(
     What the allocations read of the dense model is gathered once for all.
 
     Args:
-        allocations, method, options: as for `prune`; a method that finds its plan by trying has no spread beforehand.
+        allocations, method, options: as for `prune`.
 
     Returns:
         one row per block, one column per allocation.
 
     Raises:
-        ValueError: the method finds its plan by trying, or what `prune` refuses; LookupError: an unknown name.
+        ValueError: what `prune` refuses; LookupError: an unknown name.
     """
     requests = {
         str(allocation): make_request(method, sparsity, allocation, "unstructured", False, 0, options)
@@ -43,12 +43,9 @@ def spread_sparsity(
     sizes = statistics.sizes.tolist()
     spread = {}
     for name, request in requests.items():
-        if (planned := request.method.plan(statistics, request)) is None:
-            raise ValueError(
-                f"{method!r} finds its spread by trying; give a method that plans it, such as 'magnitude'."
-            )
+        _, budgets = request.method.plan(statistics, request)
         dropped = [0] * len(sizes)
-        for (block, _), count in planned[1].items():
+        for (block, _), count in budgets.items():
             dropped[block] += count
         spread[name] = [count / size for count, size in zip(dropped, sizes, strict=True)]
     return pd.DataFrame(spread).rename_axis("block")

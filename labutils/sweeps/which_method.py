@@ -16,7 +16,7 @@ MARGIN = 0.01  # of the dense loss: what the registry calls too small to matter
 RESAMPLES = 2000
 STUDIES = ("02_pruning_strategy", "03_optiprune")  # whose arms are methods
 # Passes over the calibration text and the solving after them, from none to several whole prunings.
-EFFORT = {"magnitude": 0, "wanda": 1, "ri": 1, "ria": 1, "sparsegpt": 2, "optiprune": 2, "optiprune-auto": 4}
+EFFORT = {"magnitude": 0, "wanda": 1, "ri": 1, "ria": 1, "sparsegpt": 2, "optiprune": 2, "optiprune-auto": 3}
 COLUMNS = [
     "model",
     "pattern",

@@ -147,7 +147,6 @@ def test_nothing_to_remove_needs_no_search(tiny_llama: nn.Module, inputs: dict) 
         ({"generations": 0}, "generations=0 must be at least 1"),
         ({"offspring": 1.5}, "offspring=1.5 must be a whole number"),
         ({"level_range": 1.5}, "level_range=1.5 must be above 0 and at most 1"),
-        ({"method": "optiprune-auto"}, "per matrix"),
         ({"allocation": "owl"}, "is an option of allocation 'evopress'"),
     ],
 )

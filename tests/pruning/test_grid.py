@@ -48,10 +48,9 @@ def assert_grid_equals_calls(model: nn.Module, tokens: object, **grid: object) -
         twin, permute = copy.deepcopy(dense), row.pattern != "unstructured" and bool(grid.get("permute"))
         given = {**options, "pattern": row.pattern, "permute": permute}
         given.pop("patterns", None)
-        asked = None if row.allocation == "measured" else row.allocation
         if row.method != "optiprune":
             given.pop("threshold_on", None)
-        report = prune(twin, tokens, method=row.method, sparsity=row.sparsity, allocation=asked, **given)
+        report = prune(twin, tokens, method=row.method, sparsity=row.sparsity, allocation=row.allocation, **given)
         assert row.reached == report.sparsity, row
         for name, matrix in matrices(twin).items():
             assert torch.equal(matrix, models[row.number][name]), (row.method, row.allocation, row.sparsity, name)
@@ -65,7 +64,7 @@ def test_every_method_at_its_own_allocation(name: str, tokens: torch.Tensor, req
 
 
 @pytest.mark.parametrize(
-    "allocation", ["uniform", "owl", "alpha", "dlp", "arithmetic", "global", "global-raw", "optiprune"]
+    "allocation", ["uniform", "owl", "alpha", "dlp", "arithmetic", "global", "global-raw", "optiprune", "measured"]
 )
 def test_every_allocation(tiny_llama: nn.Module, tokens: torch.Tensor, allocation: str) -> None:
     methods = ["magnitude", "wanda", "ri", "sparsegpt", "ria+obs", "optiprune"]

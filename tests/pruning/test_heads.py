@@ -60,7 +60,7 @@ def test_what_a_head_says_is_its_own_behind_any_block(name: str) -> None:
 def test_pruned_by_measurement(name: str) -> None:
     report = lab.prune(build(name), INPUTS, method="optiprune-auto", sparsity=0.5)
     assert report.sparsity == pytest.approx(0.5, abs=0.02)
-    assert (report.candidates["damage"] > 0).all() and report.candidates["chosen"].sum() == 1
+    assert (report.candidates["damage"] > 0).all() and len(report.candidates) == 2 * len(report.block_sparsity)
 
 
 def test_divergence_of_each_kind_equals_a_slow_loop() -> None:
@@ -93,7 +93,7 @@ def test_a_span_lies_among_tokens() -> None:
 
 def test_a_head_of_an_unknown_kind() -> None:
     model = build("BertModel")
-    with pytest.raises(LookupError, match="BertModel puts out votes.*Choose another method than optiprune-auto"):
+    with pytest.raises(LookupError, match="BertModel puts out votes.*Choose another allocation than measured"):
         read_output(model, transformers.utils.ModelOutput(votes=torch.ones(4)), INPUTS)
 
 

@@ -1,8 +1,6 @@
 """What a spread says beforehand is what a pruning reaches."""
 
 import pandas as pd
-import pytest
-import torch
 
 import labutils as lab
 from labutils.core.provenance import hash_weights
@@ -20,10 +18,3 @@ def test_the_spread_is_what_pruning_reaches_and_leaves_the_model_dense():
         pruned, _ = lab.load_model("lab-llama")
         report = lab.prune(pruned, tokens, method="magnitude", sparsity=0.7, allocation=rule)
         pd.testing.assert_series_equal(spread[rule], report.block_sparsity, check_names=False, atol=1e-12)
-
-
-def test_a_method_that_tries_has_no_spread_beforehand(tiny_llama):
-    with pytest.raises(ValueError, match="by trying"):
-        lab.pruning.spread_sparsity(
-            tiny_llama, torch.ones(2, 8, dtype=torch.int64), allocations=[None], sparsity=0.5, method="optiprune-auto"
-        )

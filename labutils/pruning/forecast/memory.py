@@ -41,8 +41,7 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     temporary tensors.
     """
     costs = plan.costs
-    n_copies = int(plan.options.restorable) + (3 if plan.measures else 0)  # of before, of now and of the best candidate
-    copied = costs.weights * plan.n_blocks * plan.dtype.itemsize * n_copies
+    copied = costs.weights * plan.n_blocks * plan.dtype.itemsize * int(plan.options.restorable)
     hidden, calls = int(costs.hidden * plan.n_batches), int(costs.captured * plan.n_batches)
     kept = min(2, plan.n_blocks - 1) * hidden  # the present ones and the first block's
     statistics, factors, gap = _statistics(plan), _factors(plan), costs.peak if on_cpu else 0
@@ -51,12 +50,11 @@ def stage_memory(plan: Plan, *, on_cpu: bool) -> Memory:
     pruning = statistics + factors + max(_largest_matrix(plan), matching)
     working = {
         "allocate": costs.peak + _norms(plan) + _all_scores(plan),
-        "search": _levels(plan, on_cpu) + max(pruning, costs.peak + _outputs(plan, plan.part_tokens)) + 2 * hidden,
+        "search": _searching(plan, on_cpu, pruning) + 2 * hidden,
         "collect": collecting,
         "factorise": statistics + factors + _largest_factor(plan) * FACTOR_COPIES,
         "prune": pruning,
         "advance": costs.peak,
-        "measure": costs.peak + _outputs(plan, plan.n_read),
     }
     beside = copied if on_cpu else 0
     of_model = KEPT_GRADIENTS.get(plan.method.gradients, 0) * costs.weights * plan.n_blocks * FLOAT
@@ -132,10 +130,14 @@ def _all_scores(plan: Plan) -> int:
     return plan.request.allocation.score_copies * plan.costs.weights * plan.n_blocks * FLOAT
 
 
-def _levels(plan: Plan, on_cpu: bool) -> int:
-    """Copies of all matrices in host memory: pruned to every level, and dense."""
-    copies = plan.request.allocation.n_levels + 1 if on_cpu else 0
-    return copies * plan.costs.weights * plan.n_blocks * plan.dtype.itemsize
+def _searching(plan: Plan, on_cpu: bool, pruning: int) -> int:
+    """Copies of all matrices in host memory, pruned to every level and dense; then a pruning, or outputs."""
+    if (read := plan.readings) is None:
+        return 0
+    levels = plan.request.allocation.n_levels
+    copies = levels + 1 if levels and on_cpu else 0
+    kept = copies * plan.costs.weights * plan.n_blocks * plan.dtype.itemsize
+    return kept + max(pruning if levels else 0, plan.costs.peak + _outputs(plan, read.at_once))
 
 
 def _outputs(plan: Plan, n_tokens: int) -> int:

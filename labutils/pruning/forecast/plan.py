@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
+from labutils.pruning.allocations import Readings
 from labutils.pruning.forecast.trace import BlockCosts
-from labutils.pruning.level_reading import part_size
 from labutils.pruning.matrices import MatrixMethod
 from labutils.pruning.methods import PruneOptions, Request
-from labutils.pruning.selection import READ_TOKENS
 
 
 @dataclass(frozen=True)
@@ -49,34 +48,11 @@ class Plan:
         return self.request.reads_dense_model
 
     @property
-    def searches(self) -> bool:
-        """Whether the allocation tries models that are put together from pruned matrices."""
-        return self.reads_dense_model and self.request.allocation.n_levels > 0
-
-    @property
-    def n_walks(self) -> int:
-        """How often all blocks are pruned: once, or for each of several candidates."""
-        return self.request.method.n_walks(self.request)
-
-    @property
-    def measures(self) -> bool:
-        """Whether there are candidates to choose from, by reading the model's output."""
-        return self.n_walks > 1
-
-    @property
-    def n_read(self) -> int:
-        """Tokens on which a candidate's output is read."""
-        return min(READ_TOKENS, self.n_tokens)
-
-    @property
-    def part_tokens(self) -> int:
-        """Tokens that a search over pruned matrices reads together."""
-        return min(part_size(self.length) * self.length, self.n_tokens)
-
-    @property
-    def n_searched(self) -> int:
-        """Tokens that it reads in all, over its candidates."""
-        return self.request.allocation.read_tokens(self.n_tokens // self.length, self.length)
+    def readings(self) -> Readings | None:
+        """What the allocation reads of the model's output, where it tries something."""
+        if not self.reads_dense_model:
+            return None
+        return self.request.allocation.readings(self.n_tokens // self.length, self.length, self.n_blocks)
 
     @property
     def width(self) -> float:
@@ -87,7 +63,7 @@ class Plan:
     def stages(self) -> list[str]:
         """The steps that this pruning has, in their order."""
         present = {
-            "allocate": self.reads_dense_model, "search": self.searches, "collect": True, "factorise": True,
-            "prune": True, "advance": self.options.sequential, "measure": self.measures,
+            "allocate": self.reads_dense_model, "search": self.readings is not None, "collect": True,
+            "factorise": True, "prune": True, "advance": self.options.sequential,
         }  # fmt: skip
         return [stage for stage, there in present.items() if there]

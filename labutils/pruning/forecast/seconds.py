@@ -3,7 +3,6 @@
 from labutils.pruning.dual_importance import EPOCHS as DUAL_EPOCHS
 from labutils.pruning.forecast.plan import Plan
 from labutils.pruning.forecast.probe import PruningSpeed, Speed
-from labutils.pruning.selection import PROBE_COST
 from labutils.pruning.statistics import SAMPLE_TOKENS
 from labutils.pruning.symmetric import strip_width
 
@@ -16,12 +15,11 @@ def stage_seconds(plan: Plan, speed: Speed, pruning: PruningSpeed, *, errors: bo
     dense_path = plan.options.output_target == "dense"  # both models' blocks run once more, before they are pruned
     found = {
         "allocate": _allocate(plan, speed),
-        "search": _search(plan, speed, pruning) if plan.searches else 0.0,
-        "collect": _collect(plan, speed) * plan.n_walks,
-        "factorise": _factorise(plan, speed) * plan.n_walks,
-        "prune": (_prune(plan, speed, pruning, errors) + _descend(plan, speed)) * plan.n_walks,
-        "advance": _run(plan, speed) * (plan.n_blocks - 1 + 2 * plan.n_blocks * dense_path) * plan.n_walks,
-        "measure": _measure(plan, speed),
+        "search": _search(plan, speed, pruning),
+        "collect": _collect(plan, speed),
+        "factorise": _factorise(plan, speed),
+        "prune": _prune(plan, speed, pruning, errors) + _descend(plan, speed),
+        "advance": _run(plan, speed) * (plan.n_blocks - 1 + 2 * plan.n_blocks * dense_path),
     }
     return {stage: found[stage] for stage in plan.stages}
 
@@ -103,15 +101,6 @@ def _error(plan: Plan, rows: int, columns: int) -> int:
     return 2 * rows * (_symmetric_operations(columns) if plan.method.needs_hessian else sampled)
 
 
-def _measure(plan: Plan, speed: Speed) -> float:
-    """The model's output is read on probes of every block, and after each candidate."""
-    probed = 2 * max(PROBE_COST * plan.n_tokens, plan.n_blocks * plan.length)
-    outputs = probed + (1 + plan.n_walks) * plan.n_read
-    n_reads = 1 if plan.options.sequential else 1 + plan.n_walks  # of all blocks
-    runs = _run(plan, speed) * plan.n_blocks * (probed / 2 + n_reads * plan.n_read) / plan.n_tokens
-    return runs + outputs * _read_output(plan, speed)
-
-
 def _read_output(plan: Plan, speed: Speed) -> float:
     """The output at one token, compared with another."""
     product = speed.product * 2 * plan.width * plan.vocabulary
@@ -119,10 +108,12 @@ def _read_output(plan: Plan, speed: Speed) -> float:
 
 
 def _search(plan: Plan, speed: Speed, pruning: PruningSpeed) -> float:
-    """All matrices are pruned at all levels; candidates run all blocks, at most, and are read."""
+    """All matrices are pruned at all levels; what is tried runs blocks, all of them at most, and is read."""
+    if (read := plan.readings) is None:
+        return 0.0
     levels = _prune(plan, speed, pruning, False) * plan.request.allocation.n_levels
-    runs = _run(plan, speed) * plan.n_blocks * plan.n_searched / plan.n_tokens
-    return levels + runs + plan.n_searched * _read_output(plan, speed)
+    runs = _run(plan, speed) * plan.n_blocks * read.share * read.tokens / plan.n_tokens
+    return levels + runs + read.tokens * _read_output(plan, speed)
 
 
 def _symmetric_operations(width: int) -> int:
