@@ -32,7 +32,7 @@ class Method:
     """What prunes a model. The fields of a subclass that is a dataclass are its options.
 
     A subclass defines `matrix_method`; one whose blocks differ also `block_methods`; one whose options depend on the
-    tokens at hand also `fit_to`.
+    tokens at hand also `fit_to`, and it is not `streamable`.
 
     Attributes:
         name: the name under which it is registered.
@@ -148,12 +148,16 @@ def register_method(name: str) -> Callable[[Kind], Kind]:
     >>> lab.prune(model, tokens, method="careful-end", sparsity=0.5)
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or the method has `fit_to` and says that it is streamable.
     """
     METHODS.refuse_taken(name)
     SCORES.refuse_taken(name)
 
     def register(kind: Kind) -> Kind:
+        if kind.fit_to is not Method.fit_to and kind.streamable:
+            raise ValueError(
+                f"{name!r} has `fit_to`, which a pruning from disk to disk passes over: it must say streamable = False."
+            )
         kind.name = name
         METHODS.add(name, kind)
         return kind

@@ -12,7 +12,9 @@ from torch import nn
 import labutils as lab
 from labutils.pruning import Allocation, MatrixMethod, Method, list_methods, matrix_method, temporary_registrations
 from labutils.pruning.allocations import DenseModel
+from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.matrices import SparseGPT
+from labutils.pruning.methods import METHODS, Request
 from labutils.pruning.requests import with_registrations
 
 
@@ -146,6 +148,16 @@ def test_listed_and_named_in_messages(tiny_llama: nn.Module, tokens: torch.Tenso
     for asked in ({"method": "solving-ent"}, {"method": "squares+ops"}, {"allocation": "tappered"}):
         with pytest.raises(LookupError, match=r"Did you mean '(solving-end|squares\+obs|tapered)'"):
             lab.prune(tiny_llama, tokens, **{"method": "wanda", "sparsity": 0.5, **asked})
+
+
+def test_a_method_that_fits_its_options_to_the_tokens_is_not_streamed() -> None:
+    class Fitted(Method):
+        def fit_to(self, walk: BlockWalk, request: Request) -> Request:
+            return request
+
+    with pytest.raises(ValueError, match="'fitted' has `fit_to`.*must say streamable = False"):
+        lab.register_method("fitted")(Fitted)
+    assert "fitted" not in METHODS
 
 
 def test_names_are_taken_once() -> None:
