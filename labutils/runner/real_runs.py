@@ -34,6 +34,7 @@ MEASURED = (
     "wall_seconds",
     "processor_seconds",
     "peak_megabytes",
+    "earlier",
     "finished",
 )
 

@@ -46,6 +46,7 @@ from labutils.runner.records import (
     write_record,
 )
 from labutils.runner.run_page import keep_run_page
+from labutils.runner.spent import Notes
 
 KEPT_OF_RESULT = ("answer", "n_rows", "verdicts", "device", "threads", "processor_seconds", "peak_megabytes")
 
@@ -203,8 +204,10 @@ def _acquire(session: Session, wanted: FileLock, told: str) -> bool:
 
 
 def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    folder = session.run / study.stem
+    folder, notes = session.run / study.stem, Notes(session.run, study.stem)
     _clear(session, study.stem)
+    if not session.resume:
+        notes.remove()
     attempt = uuid.uuid4().hex
     board = session.board
     execution = Execution(
@@ -221,7 +224,9 @@ def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[
     try:
         executed = execute(without_outputs(study.notebook), study.given, execution)
         outcome = _read_result(folder, attempt, executed)
+        outcome["earlier"] = notes.add_up(without=attempt)
         shutil.rmtree(folder / KEPT, ignore_errors=True)
+        notes.remove()
     except StudyFailure as failure:
         executed, outcome = failure.notebook, _describe_failure(failure, session, folder)
     finally:

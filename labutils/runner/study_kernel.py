@@ -8,6 +8,7 @@ from ipykernel.kernelapp import IPKernelApp
 from labutils.core.paths import run_folder, study_folder
 from labutils.runner.kept_work import FOLDER, WorkKeeper
 from labutils.runner.locks import kernel_lock
+from labutils.runner.spent import Notes
 
 
 class StudyKernelApp(IPKernelApp):
@@ -19,10 +20,11 @@ class StudyKernelApp(IPKernelApp):
         super().init_iopub(context)
 
     def init_code(self) -> None:
-        """Before the first cell: wait for the end of an earlier kernel of this notebook, and watch the cells."""
+        """Before the first cell: wait for the end of an earlier kernel of this notebook; watch cells and time."""
         stem = os.environ["LABUTILS_NOTEBOOK"]
         self.kernel_lock = kernel_lock(run_folder(), stem)
         self.kernel_lock.acquire()
+        Notes(run_folder(), stem).keep(os.environ["LABUTILS_ATTEMPT"])
         self.shell.events.register("post_run_cell", WorkKeeper(self.shell.user_ns, study_folder() / FOLDER).keep)
         super().init_code()
 

@@ -70,6 +70,15 @@ def test_the_index_adds_up_what_all_notebooks_took(lab: Path, keep: Callable) ->
     assert "| **all** |  |  | **2.50** | **6.00** |  | 1,440 |" in index
 
 
+def test_calls_that_were_interrupted_are_in_the_hours(lab: Path, keep: Callable) -> None:
+    earlier = {"calls": 2, "wall_seconds": 1800.0, "processor_seconds": 3600.0}
+    write_run(lab, earlier=earlier)
+    keep()
+    page = (lab / "docs" / "real" / "01_a.md").read_text()
+    assert "| wall hours | 2.50 |" in page and "| processor hours | 4.00 |" in page and "| in calls | 3 |" in page
+    assert "| **2.50** | **4.00** |" in (lab / "docs" / "real" / "index.md").read_text()
+
+
 def test_what_was_not_recorded_is_told(lab: Path, keep: Callable) -> None:
     write_run(lab, processor_seconds=None)
     keep()

@@ -161,7 +161,12 @@ def test_a_killed_runner_takes_its_kernels_along_and_can_be_resumed(lab: Path) -
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert executed(lab) == ["01_a", "02_b", "02_b"]
-    assert [record["status"] for record in read_manifest(lab / "run").values()] == ["succeeded", "succeeded"]
+    records = read_manifest(lab / "run")
+    assert [record["status"] for record in records.values()] == ["succeeded", "succeeded"]
+    killed = records["02_b"]["earlier"]  # what the call that was killed has used is not forgotten
+    assert records["01_a"]["earlier"] is None and killed["calls"] == 1
+    assert killed["wall_seconds"] >= 0 < killed["processor_seconds"]
+    assert not list((lab / "run" / ".spent").rglob("*.json"))
 
 
 def is_running(pid: int) -> bool:
