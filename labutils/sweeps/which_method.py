@@ -15,7 +15,7 @@ PAGE = paths.REPOSITORY / "docs" / "which_method.md"
 MARGIN = 0.01  # of the dense loss: what the registry calls too small to matter
 RESAMPLES = 2000
 STUDIES = ("02_pruning_strategy", "03_optiprune")  # whose arms are methods
-# Passes over the calibration text and the solving after them, from none to several whole prunings.
+# Passes over the calibration text and the solving after them, from none to probes and many solves.
 EFFORT = {"magnitude": 0, "wanda": 1, "ri": 1, "ria": 1, "sparsegpt": 2, "optiprune": 2, "optiprune-auto": 3}
 COLUMNS = [
     "model",
@@ -37,7 +37,7 @@ What this collection measured, model by model. At every share of zeros the table
 loss is shown to be no worse than that of the best one by more than 1 % of the dense model's loss (95 % intervals over
 items and calibration draws, all texts of a study together). Cost is counted in work, not in time: magnitude reads no
 text, Wanda and relative importance read it, Hessian reconstruction also solves with it, and the choice by measurement
-prunes several times. *Loses* is what the method adds to the loss of the dense model. A model that is unlike these may
+probes every block and solves again and again. *Loses* is what the method adds to the loss of the dense model. A model that is unlike these may
 answer otherwise: run the notebook on it. This page is made from the rows of the stored notebooks.
 """
 
