@@ -201,7 +201,7 @@ def _check_streamable(request: Request) -> None:
     for argument, asked in (("method", request.method), ("allocation", request.allocation)):
         if not asked.streamable:
             raise ValueError(
-                f"{argument}={asked.name!r} looks at all weights of the model together, which a pruning from disk to "
+                f"{argument}={asked.name!r} looks at all weights or tokens beforehand, which a pruning from disk to "
                 'disk cannot. Choose another one, for example method="optiprune", or prune the model in memory with '
                 "`prune`."
             )

@@ -8,7 +8,7 @@ from labutils.foresight.cost import Cost
 from labutils.foresight.making import cost_made
 from labutils.foresight.meter import Meter
 from labutils.foresight.work import Draw, ModelId, Shape, Single, Sweep, Training, Work
-from labutils.pruning.allocations import AdaptiveOwl, Uniform
+from labutils.pruning.allocations import AdaptiveOwl, Allocation, Uniform
 from labutils.pruning.methods import Request
 
 Key = tuple
@@ -102,9 +102,14 @@ def _identity(request: Request) -> tuple:
     allocation = request.allocation
     if isinstance(allocation, AdaptiveOwl) and not allocation.reads_inputs(request.sparsity):
         allocation = Uniform()
-    spread = (type(allocation).__name__, tuple(asdict(allocation).items()) if _is_data(allocation) else ())
-    method = request.method.matrix_method(request.sparsity)
-    return method, spread, request.sparsity, request.pattern, request.permute, request.options
+    method, fitted = request.method.matrix_method(request.sparsity), type(request.method).fit_to
+    spread = _spread(allocation)
+    return method, fitted, spread, request.sparsity, request.pattern, request.permute, request.options
+
+
+def _spread(allocation: Allocation) -> tuple:
+    """Equal for allocations of one kind with equal options."""
+    return type(allocation).__name__, tuple(asdict(allocation).items()) if _is_data(allocation) else ()
 
 
 def _is_data(value: object) -> bool:
@@ -124,11 +129,15 @@ def _grid_seconds(meter: Meter, requests: Sequence[Request], shape: Shape) -> fl
         stages = meter.pruning_stages(request, shape, errors=False)
         method = request.method.matrix_method(request.sparsity)
         allocate = stages.pop("allocate", 0.0)
+        allocation = request.allocation
+        searched = ("search", _spread(allocation), request.sparsity, method if allocation.n_levels else None)
+        stages["search"] = 0.0 if searched in shared else stages.get("search", 0.0)
+        shared.add(searched)
         if ("allocate", request.allocation.reads_hessians(method)) not in shared:
             shared.add(("allocate", request.allocation.reads_hessians(method)))
             seconds += allocate
         if not method.reads_inputs and not meter.has_experts:
-            seconds += stages["prune"] + stages.get("search", 0.0)
+            seconds += stages["prune"] + stages["search"]
             continue
         gathered = stages.pop("collect") + stages.pop("factorise", 0.0)
         if ("gathered", method.needs_hessian) not in shared:

@@ -154,7 +154,7 @@ def register_method(name: str) -> Callable[[Kind], Kind]:
     SCORES.refuse_taken(name)
 
     def register(kind: Kind) -> Kind:
-        if kind.fit_to is not Method.fit_to and kind.streamable:
+        if kind.fit_to is not Method.fit_to and kind.streamable is not False:
             raise ValueError(
                 f"{name!r} has `fit_to`, which a pruning from disk to disk passes over: it must say streamable = False."
             )
@@ -273,7 +273,8 @@ def matrix_method(name: str) -> MatrixMethod:
     """
     method = method_kind(name)()
     kind = type(method)
-    if kind.fit_to is not Method.fit_to or kind.block_methods is not Method.block_methods:
+    own = (kind.fit_to, kind.block_methods, kind.plan)
+    if own != (Method.fit_to, Method.block_methods, Method.plan):
         raise ValueError(f"{name!r} has no single way to prune every block; give a score or a method that has.")
     return method.matrix_method(0.0)
 

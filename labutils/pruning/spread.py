@@ -43,7 +43,7 @@ def spread_sparsity(
     sizes = statistics.sizes.tolist()
     spread = {}
     for name, request in requests.items():
-        _, budgets = request.method.plan(statistics, request)
+        _, budgets = request.method.plan(statistics, request.method.fit_to(walk, request))
         dropped = [0] * len(sizes)
         for (block, _), count in budgets.items():
             dropped[block] += count

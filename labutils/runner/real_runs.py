@@ -34,7 +34,6 @@ MEASURED = (
     "wall_seconds",
     "processor_seconds",
     "peak_megabytes",
-    "earlier",
     "finished",
 )
 
@@ -157,7 +156,7 @@ def _make_files(run: Path, study: RealStudy, name: str) -> tuple[dict[str, bytes
     )
     page = write_page(study, name).encode()
     about = {"question": study.question, "answer": without_folders(record["answer"])}
-    about |= {key: record.get(key) for key in MEASURED}
+    about |= {key: record.get(key) for key in MEASURED} | {key: record[key] for key in ("earlier",) if key in record}
     about |= {"git": record["git"], **inputs, "columns_left_out": left_out}
     made = {f"{stem}.md": page, f"rows/{stem}.parquet": rows, **study.figures()}
     verdicts = without_folders((run / stem / LEDGER).read_text())

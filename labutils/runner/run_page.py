@@ -17,6 +17,7 @@ from labutils.claims.registry import claim
 from labutils.claims.verdicts import Verdict
 from labutils.core.files import without_paths, write_atomically
 from labutils.runner.records import read_records
+from labutils.runner.spent import in_all
 
 PAGE = "index.html"
 STATUS = {"succeeded": "✔ succeeded", "failed": "✘ failed", "interrupted": "∅ interrupted"}
@@ -99,7 +100,7 @@ def _notebook(stem: str, record: Mapping[str, Any]) -> list[str]:
         where = f"cell {failure['cell']} ({failure['first_line']})"
         told = f"<b>{html.escape(where)}</b><pre>{html.escape(failure['message'])}</pre>"
     page = f'<a href="{name}/{name}.html">{name}</a>{files}'
-    return [page, html.escape(STATUS[record["status"]]), told, _write_time(record["wall_seconds"])]
+    return [page, html.escape(STATUS[record["status"]]), told, _write_time(in_all(record, "wall_seconds"))]
 
 
 def _verdict(row: Mapping[str, Any]) -> list[str]:
@@ -120,7 +121,7 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
 
 
 def _total(records: Mapping[str, Mapping[str, Any]]) -> str:
-    return f"{_write_time(sum(record['wall_seconds'] for record in records.values()))} of work"
+    return f"{_write_time(sum(in_all(record, 'wall_seconds') for record in records.values()))} of work"
 
 
 def _write_time(seconds: float) -> str:

@@ -9,7 +9,6 @@ import json
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -46,7 +45,7 @@ from labutils.runner.records import (
     write_record,
 )
 from labutils.runner.run_page import keep_run_page
-from labutils.runner.spent import Notes
+from labutils.runner.spent import Notes, name_attempt
 
 KEPT_OF_RESULT = ("answer", "n_rows", "verdicts", "device", "threads", "processor_seconds", "peak_megabytes")
 
@@ -208,7 +207,7 @@ def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[
     _clear(session, study.stem)
     if not session.resume:
         notes.remove()
-    attempt = uuid.uuid4().hex
+    attempt = name_attempt(inputs)
     board = session.board
     execution = Execution(
         kernel_environment(session.run, study.stem, attempt, session.threads, session.engine),
@@ -224,9 +223,8 @@ def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[
     try:
         executed = execute(without_outputs(study.notebook), study.given, execution)
         outcome = _read_result(folder, attempt, executed)
-        outcome["earlier"] = notes.add_up(without=attempt)
+        outcome["earlier"] = notes.add_up(attempt)
         shutil.rmtree(folder / KEPT, ignore_errors=True)
-        notes.remove()
     except StudyFailure as failure:
         executed, outcome = failure.notebook, _describe_failure(failure, session, folder)
     finally:
@@ -236,6 +234,8 @@ def _compute(session: Session, study: Study, inputs: Mapping[str, Any]) -> dict[
     record = new_record(study, inputs, outcome)
     _export(folder, study, executed, record)
     write_record(session.run, record)
+    if record["status"] == "succeeded":
+        notes.remove()
     _report(board, study.stem, outcome)
     return record
 

@@ -1,20 +1,38 @@
 """What a notebook's calls have used: also those that were killed before they could tell.
 
 A kernel notes every few seconds how long it has run. The notes of calls that did not come to their end are added up in
-the record of the one that does, and are then removed.
+the record of the one that does, where cells and parameters are the same, and are then removed.
 """
 
 import json
 import shutil
 import threading
 import time
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from labutils.core.files import write_atomically
+from labutils.core.files import hash_json, write_atomically
 from labutils.core.usage import processor_seconds
 
 FOLDER = ".spent"  # in the run folder
 EVERY_SECONDS = 20.0
+
+
+def name_attempt(inputs: Mapping[str, Any]) -> str:
+    """A name for a call that no other has; it begins alike where cells and parameters are the same."""
+    return f"{hash_json([inputs['cells_sha256'], inputs['parameters']])[:12]}-{uuid.uuid4().hex}"
+
+
+def in_all(record: Mapping[str, Any], key: str) -> float | None:
+    """Seconds of a record, and of the calls before it that did not come to their end; None where it has none.
+
+    >>> in_all({"wall_seconds": 60.0, "earlier": {"calls": 1, "wall_seconds": 30.0}}, "wall_seconds")
+    90.0
+    """
+    own, earlier = record.get(key), record.get("earlier") or {}
+    return None if own is None else own + earlier.get(key, 0.0)
 
 
 class Notes:
@@ -38,12 +56,13 @@ class Notes:
 
         threading.Thread(target=note, daemon=True, name="labutils notes").start()
 
-    def add_up(self, *, without: str) -> dict[str, float | int] | None:
-        """How many calls there were besides the one of that name, and their seconds; None where there was none.
+    def add_up(self, attempt: str) -> dict[str, float | int] | None:
+        """How many calls like this one there were besides it, and their seconds; None where there was none.
 
-        Notes(Path("results/lab"), "01_a").add_up(without="1f0e")  # {"calls": 1, "wall_seconds": 61.2, …}
+        Notes(Path("results/lab"), "01_a").add_up("1f0e-2a")  # {"calls": 1, "wall_seconds": 61.2, …}
         """
-        found = [json.loads(path.read_text()) for path in self.folder.glob("*.json") if path.stem != without]
+        alike = self.folder.glob(f"{attempt.partition('-')[0]}-*.json")
+        found = [json.loads(path.read_text()) for path in alike if path.stem != attempt]
         if not found:
             return None
         seconds = {key: round(sum(each[key] for each in found), 2) for key in ("wall_seconds", "processor_seconds")}

@@ -37,8 +37,9 @@ What this collection measured, model by model. At every share of zeros the table
 loss is shown to be no worse than that of the best one by more than 1 % of the dense model's loss (95 % intervals over
 items and calibration draws, all texts of a study together). Cost is counted in work, not in time: magnitude reads no
 text, Wanda and relative importance read it, Hessian reconstruction also solves with it, and the choice by measurement
-probes every block and solves again and again. *Loses* is what the method adds to the loss of the dense model. A model that is unlike these may
-answer otherwise: run the notebook on it. This page is made from the rows of the stored notebooks.
+probes every block and solves again and again. *Loses* is what the method adds to the loss of the dense model. A model
+that is unlike these may answer otherwise: run the notebook on it. This page is made from the rows of the stored
+notebooks.
 """
 
 
@@ -148,7 +149,7 @@ def effort(arm: str) -> float:
     """The work of an arm in passes over the calibration text, with the solving after them.
 
     >>> effort("magnitude/uniform"), effort("ria/owl"), effort("optiprune-auto")
-    (0.0, 1.5, 4.0)
+    (0.0, 1.5, 3.0)
     """
     method, allocation, *_ = [*arm.split("/"), "own"]
     repair = 1 if "+obs" in method else 0

@@ -102,6 +102,16 @@ def test_a_given_allocation_is_kept(tiny_llama: nn.Module, inputs: dict) -> None
     assert report.candidates is None
 
 
+def test_the_seed_says_which_sequences_probe(tiny_llama: nn.Module, inputs: dict) -> None:
+    damages = [
+        prune(copy.deepcopy(tiny_llama), inputs, method="magnitude", allocation="measured", sparsity=0.5, seed=seed)
+        .candidates["damage"]
+        .tolist()
+        for seed in (0, 0, 1)
+    ]
+    assert damages[0] == damages[1] != damages[2]
+
+
 def test_in_a_grid_auto_is_not_admm_with_less_damping(tiny_llama: nn.Module, inputs: dict) -> None:
     """Both ask for the same matrices and budgets there, and differ by what few tokens do to the damping."""
     found = {}

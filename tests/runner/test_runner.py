@@ -165,7 +165,7 @@ def test_a_killed_runner_takes_its_kernels_along_and_can_be_resumed(lab: Path) -
     assert [record["status"] for record in records.values()] == ["succeeded", "succeeded"]
     killed = records["02_b"]["earlier"]  # what the call that was killed has used is not forgotten
     assert records["01_a"]["earlier"] is None and killed["calls"] == 1
-    assert killed["wall_seconds"] >= 0 < killed["processor_seconds"]
+    assert killed["processor_seconds"] > 0
     assert not list((lab / "run" / ".spent").rglob("*.json"))
 
 

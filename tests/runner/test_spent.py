@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from labutils.core import paths
-from labutils.runner.spent import Notes
+from labutils.runner.spent import Notes, name_attempt
 
 CALL = """
 import sys, time
@@ -36,14 +36,22 @@ def call(run: Path, attempt: str) -> None:
 
 def test_calls_that_were_killed_are_added_up(tmp_path: Path) -> None:
     notes = Notes(tmp_path, "01_a")
-    assert notes.add_up(without="first") is None
-    call(tmp_path, "first")
-    first = notes.add_up(without="last")
-    assert first["calls"] == 1 and first["wall_seconds"] > 0 and notes.add_up(without="first") is None
-    call(tmp_path, "second")
-    both = notes.add_up(without="last")
+    assert notes.add_up("a-first") is None
+    call(tmp_path, "a-first")
+    first = notes.add_up("a-last")
+    assert first["calls"] == 1 and first["wall_seconds"] > 0 and notes.add_up("a-first") is None
+    call(tmp_path, "a-second")
+    both = notes.add_up("a-last")
     assert both["calls"] == 2 and both["processor_seconds"] > first["processor_seconds"] > 0.5
-    assert Notes(tmp_path, "02_b").add_up(without="last") is None
+    assert Notes(tmp_path, "02_b").add_up("a-last") is None
+    assert notes.add_up("b-last") is None  # of other cells or parameters
     notes.remove()
     notes.remove()
-    assert notes.add_up(without="last") is None
+    assert notes.add_up("a-last") is None
+
+
+def test_names_of_calls_begin_alike_where_cells_and_parameters_do() -> None:
+    inputs = {"cells_sha256": "1", "parameters": {"seed": 0}, "labutils_sha256": "2"}
+    first, second = name_attempt(inputs), name_attempt(inputs | {"labutils_sha256": "3"})
+    other = name_attempt(inputs | {"parameters": {"seed": 1}})
+    assert first != second and first.partition("-")[0] == second.partition("-")[0] != other.partition("-")[0]
