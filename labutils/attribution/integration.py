@@ -28,7 +28,7 @@ from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_causal, check_token_ids, find_blocks
 
 MEMORY = 2**30  # bytes
-KEPT = 24  # points of a passage's path whose states are held at once, about
+KEPT = 24  # points of a passage's path whose states are held at once
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Batch:
     mask: Int64[Tensor, "rows length"]
     targets: Bool[Tensor, "rows length"]
     content: Bool[Tensor, "rows length"]  # neither first, special nor padding
-    rows_at_once: int  # points of the path, over all passages, that fit into the memory together
+    rows_at_once: int  # points of the path, over all passages, that are computed together
+    points_at_once: int  # of which the states are held until their part adds up
 
     def fixed(self, rows: Int64[Tensor, " some"] | slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
         """The arguments of the log-likelihood that no path leads through, of some rows or of all."""
@@ -159,7 +160,8 @@ def path_batches(
         first = torch.tensor([passages[index].first_target for index in chosen], device=device).unsqueeze(1)
         baseline = torch.where(content.unsqueeze(-1), neutral, embeddings)
         targets = mask.bool() & (positions >= first)
-        yield Batch(chosen, embeddings, baseline, ids, mask, targets, content, rows_at_once)
+        points_at_once = len(chosen) * KEPT
+        yield Batch(chosen, embeddings, baseline, ids, mask, targets, content, rows_at_once, points_at_once)
 
 
 def _fitting(model: PreTrainedModel, passages: Sequence[Passage], memory: int | None) -> tuple[int, int]:

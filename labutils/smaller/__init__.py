@@ -33,7 +33,7 @@ __getattr__, __dir__, __all__ = attach(
         ],
         "routes": ["answers_along_paths", "best_single_path", "found_paths"],
         "study": ["answers_after_dropping", "block_angles", "neighbour_cosines", "sweep_smaller"],
-        "timing": ["time_models"],
-        "yardsticks": ["deep_minus_shallow", "importance_profiles", "profile_correlations"],
+        "timing": ["relative_times", "time_models"],
+        "yardsticks": ["deep_minus_shallow", "importance_profiles", "profile_correlations", "worst_blocks"],
     },
 )

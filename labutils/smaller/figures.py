@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from labutils.core.figures import finish_figure
 from labutils.plots.figures import symlog
+from labutils.smaller.timing import relative_times
 from labutils.stats.pairing import pair_with_dense
 from labutils.stats.tables import interval_table
 
@@ -88,26 +90,24 @@ def gradient_figure(norms: pd.DataFrame, *, title: str) -> Figure:
             label=str(model), color=sns.color_palette("colorblind")[number % 10],
         )  # fmt: skip
     axis.set(xlabel="block", ylabel="norm of its gradient", yscale="log")
-    for set_format in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-        set_format("{x:g}")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False)
     return finish_figure(figure, title, "geometric means over windows; bars: 95% intervals")
 
 
 def timing_figure(times: pd.DataFrame, *, title: str) -> Figure:
-    """Time relative to the dense model's in the same repeat: medians and the middle half of the repeats."""
-    dense = times[times["model"] == "dense"].set_index(["batch", "phase", "repeat"])["milliseconds"]
-    keys = pd.MultiIndex.from_frame(times[["batch", "phase", "repeat"]])
-    ratios = times.assign(ratio=times["milliseconds"].to_numpy() / dense.loc[keys].to_numpy())
-    ratios = ratios[ratios["model"] != "dense"]
-    cells = list(ratios[["phase", "batch"]].drop_duplicates().itertuples(index=False))
+    """Time relative to the dense model's in the same repeat, as `relative_times` gives it."""
+    table = relative_times(times)
+    cells = list(table[["phase", "batch"]].drop_duplicates().itertuples(index=False))
     shape = {"figsize": (1 + 3.2 * len(cells), 3.2), "sharex": True, "sharey": True, "squeeze": False}
     figure, axes = plt.subplots(1, len(cells), **shape)
     for axis, (phase, batch) in zip(axes[0], cells, strict=True):
-        own = ratios[(ratios["phase"] == phase) & (ratios["batch"] == batch)].groupby("model", sort=False)["ratio"]
-        middle, low, high = own.median(), own.quantile(0.25), own.quantile(0.75)
-        axis.barh(middle.index, middle, xerr=[middle - low, high - middle], color="0.7", capsize=2)
+        own = table[(table["phase"] == phase) & (table["batch"] == batch)]
+        reach = [own["ratio"] - own["low"], own["high"] - own["ratio"]]
+        axis.barh(own["model"], own["ratio"], xerr=reach, color="0.7", capsize=2)
         axis.axvline(1, color="0.2", linewidth=0.8)
         axis.set(title=f"{phase}, batch {batch}", xlabel="time ÷ dense")
     axes[0, 0].invert_yaxis()

@@ -41,6 +41,25 @@ def time_models(
     return found.sort_values(["batch", "repeat", "order"], kind="stable", ignore_index=True).drop(columns="order")
 
 
+def relative_times(times: pd.DataFrame) -> pd.DataFrame:
+    """Time relative to the dense model's in the same repeat: the median over repeats, and their middle half.
+
+    >>> relative_times(time_models({"dense": model, "smaller": smaller}))
+
+    Args:
+        times: as `time_models` gives them, one of the models being "dense".
+
+    Returns:
+        a row per phase, batch and other model, in the order of `times`: ratio, low, high (the quartiles).
+    """
+    cell = ["batch", "phase", "repeat"]
+    dense = times[times["model"] == "dense"].set_index(cell)["milliseconds"]
+    others = times[times["model"] != "dense"]
+    ratio = others["milliseconds"].to_numpy() / dense.loc[pd.MultiIndex.from_frame(others[cell])].to_numpy()
+    of_cell = others.assign(ratio=ratio).groupby(["phase", "batch", "model"], sort=False)["ratio"]
+    return of_cell.quantile([0.5, 0.25, 0.75]).unstack().set_axis(["ratio", "low", "high"], axis=1).reset_index()
+
+
 def _time_one(model: PreTrainedModel, ids: torch.Tensor, prompt: int) -> dict[str, float]:
     ids = ids.to(device_of(model))
     with eval_mode(model):

@@ -31,6 +31,7 @@ from labutils.structured.anatomy import read_anatomies
 from labutils.structured.masking import masked
 from labutils.structured.removal import Removal
 
+TELLING = 0.975  # share of the resamples in which a correlation must have a value
 ITEMS = {"loss": "windows", "choices": "questions", "greedy answers": "questions", "copying": "windows"}
 
 
@@ -143,7 +144,8 @@ def profile_correlations(profiles: pd.DataFrame, *, n_resamples: int = 2000, see
     measure agrees fully. Yardsticks that share items may exceed it, because their errors are not independent.
 
     Returns:
-        first, second, estimate, low, high, ceiling. NaN where a yardstick is the same for every block.
+        first, second, estimate, low, high, ceiling. NaN where a yardstick is the same for every block, in the items as
+        they are or in more than 2.5 % of the resamples: what it says of blocks then hangs on three items or fewer.
     """
     generator = np.random.default_rng(seed)
     names = list(dict.fromkeys(profiles["yardstick"]))
@@ -161,10 +163,24 @@ def profile_correlations(profiles: pd.DataFrame, *, n_resamples: int = 2000, see
         rows.append((first, first, reliable[first], np.nan, np.nan, np.nan))
         for second in names[place + 1 :]:
             samples = _rhos(drawn[first], drawn[second])
-            ends = np.nanpercentile(samples, [2.5, 97.5]) if np.isfinite(samples).any() else (np.nan, np.nan)
+            if np.isfinite(samples).mean() < TELLING:
+                rows.append((first, second, np.nan, np.nan, np.nan, np.nan))
+                continue
             estimate = _rhos(tables[first].mean(axis=0)[None], tables[second].mean(axis=0)[None])[0]
+            ends = np.nanpercentile(samples, [2.5, 97.5])
             rows.append((first, second, estimate, *ends, (reliable[first] * reliable[second]) ** 0.5))
     return pd.DataFrame(rows, columns=["first", "second", "estimate", "low", "high", "ceiling"])
+
+
+def worst_blocks(profiles: pd.DataFrame) -> dict[str, int]:
+    """By yardstick, the block without which most is lost; yardsticks by which no block's loss harms are left out.
+
+    >>> worst_blocks(importance_profiles(model, tokenizer, tokens, task))
+    {'loss': 0, 'choices': 0, 'copying': 1}
+    """
+    harm = profiles.groupby(["yardstick", "block"], sort=False)["value"].mean().unstack()
+    harmed = harm[harm.max(axis=1) > 0]
+    return {str(name): int(block) for name, block in harmed.idxmax(axis=1).items()}
 
 
 def _reliability(table: Float[np.ndarray, "items blocks"], generator: np.random.Generator) -> float:

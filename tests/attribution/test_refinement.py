@@ -1,11 +1,14 @@
 """The path is refined where it bends, until the sums hold: on functions whose integrals are known."""
 
+from weakref import WeakSet
+
 import pytest
 import torch
 from torch import nn
 
-from labutils.attribution.integration import Batch
-from labutils.attribution.refinement import FIRST_POINTS, refined_conductance
+from labutils.attribution import refinement
+from labutils.attribution.integration import KEPT, Batch
+from labutils.attribution.refinement import FIRST_POINTS, Point, refined_conductance
 
 
 class Bend(nn.Module):
@@ -22,11 +25,12 @@ class Bend(nn.Module):
         return (found[..., 0] ** 3 + 3 * found[..., 1]).sum(1)
 
 
-def straight_batch(n_rows: int = 1, rows_at_once: int = 50) -> Batch:
+def straight_batch(n_rows: int = 1, rows_at_once: int = 50, points_at_once: int = 1000) -> Batch:
     """One token per row, from (0, 0) to (1, 1)."""
     ids = torch.zeros(n_rows, 1, dtype=torch.long)
     text = torch.ones(n_rows, 1, 2, dtype=torch.float64)
-    return Batch(list(range(n_rows)), text, 0 * text, ids, ids + 1, ids.bool(), ids.bool(), rows_at_once)
+    fixed = (ids, ids + 1, ids.bool(), ids.bool())
+    return Batch(list(range(n_rows)), text, 0 * text, *fixed, rows_at_once, points_at_once)
 
 
 def total(bend: Bend, tolerance: float, **options):
@@ -65,6 +69,36 @@ def test_rows_do_not_mix_however_many_run_together():
         for path in found:
             assert path.error <= path.allowed
             torch.testing.assert_close(path.totals[0], torch.tensor([1.0, 3.0]).double(), rtol=0, atol=path.allowed)
+
+
+class Wave(nn.Module):
+    """Two units of one token, of which one bends all along the path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units = nn.Identity()
+
+    def forward(self, embeddings: torch.Tensor, *fixed: torch.Tensor) -> torch.Tensor:
+        found = self.units(torch.stack([torch.sin(190 * embeddings[..., 0]), embeddings[..., 1]], dim=-1))
+        return (found[..., 0] ** 4 + found[..., 1]).sum(1)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_no_more_points_are_held_than_fit(n_rows, monkeypatch):
+    """A path that bends everywhere has every part halved; how many are halved together must not fill the memory."""
+    alive, most = WeakSet(), []
+
+    class Counted(Point):
+        def __init__(self, *given: object) -> None:
+            super().__init__(*given)
+            alive.add(self)
+            most.append(len(alive))
+
+    monkeypatch.setattr(refinement, "Point", Counted)
+    wave, allowed = Wave(), n_rows * KEPT
+    batch = straight_batch(n_rows, rows_at_once=1000, points_at_once=allowed)
+    sums = refined_conductance(wave, batch, [(wave.units, "output")], checked=[0], tolerance=0.02, n_points=4000)
+    assert min(path.points for path in sums) > 250 and max(most) <= allowed + KEPT
 
 
 def test_too_few_points_are_told():

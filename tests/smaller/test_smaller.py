@@ -24,7 +24,7 @@ from labutils.smaller.reading import (
     width_over_depth,
 )
 from labutils.smaller.study import answers_after_dropping, block_angles, neighbour_cosines, sweep_smaller
-from labutils.smaller.timing import time_models
+from labutils.smaller.timing import relative_times, time_models
 
 TASK = "lab:qa/whereabouts"
 QUICK = [arm for arm in ARMS if arm != "Bonsai"]  # which is the arm of 8 masks with more of them
@@ -76,6 +76,10 @@ def test_times_are_taken_in_turn_and_compared_repeat_by_repeat(loaded) -> None:
     models = {"dense": model, "less depth": smaller, "less width": model}
     times = time_models(models, batch_sizes=[2], prompt=8, new_tokens=3, repeats=2)
     assert len(times) == 3 * 2 * 2 and (times["milliseconds"] > 0).all()
+    beside = relative_times(times).set_index(["phase", "model"])
+    one = times[times["phase"] == "prefill"].pivot(index="repeat", columns="model", values="milliseconds")
+    halves = (one["less depth"] / one["dense"]).quantile([0.5, 0.25, 0.75])
+    assert beside.loc[("prefill", "less depth"), ["ratio", "low", "high"]].tolist() == pytest.approx(halves.tolist())
     frame = width_over_depth(times.assign(of="lab-llama", sparsity=0.5), phase="decoding", batch=2)
     own = times[(times["phase"] == "decoding") & (times["repeat"] == 1)].set_index("model")["milliseconds"]
     assert frame["value"].iloc[1] == pytest.approx(math.log(own["less width"] / own["less depth"]))
