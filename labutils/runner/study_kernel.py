@@ -5,6 +5,7 @@ from typing import Any
 
 from ipykernel.kernelapp import IPKernelApp
 
+from labutils.core.freed_memory import keep_returning
 from labutils.core.paths import run_folder, study_folder
 from labutils.runner.kept_work import FOLDER, WorkKeeper
 from labutils.runner.locks import kernel_lock
@@ -20,11 +21,12 @@ class StudyKernelApp(IPKernelApp):
         super().init_iopub(context)
 
     def init_code(self) -> None:
-        """Before the first cell: wait for the end of an earlier kernel of this notebook; watch cells and time."""
+        """Before the first cell: wait for the end of an earlier kernel of this notebook; watch cells, time and heap."""
         stem = os.environ["LABUTILS_NOTEBOOK"]
         self.kernel_lock = kernel_lock(run_folder(), stem)
         self.kernel_lock.acquire()
         Notes(run_folder(), stem).keep(os.environ["LABUTILS_ATTEMPT"])
+        keep_returning()
         self.shell.events.register("post_run_cell", WorkKeeper(self.shell.user_ns, study_folder() / FOLDER).keep)
         super().init_code()
 
