@@ -67,6 +67,23 @@ def test_a_grid_costs_less_than_its_prunings_alone(meter):
     assert dense.peak > cost(meter, sweep(arms, n_draws=1)).peak
 
 
+def test_probes_of_blocks_are_read_once_for_all_methods(meter):
+    def seconds(*arms: str) -> float:
+        return cost(meter, sweep(arms, n_draws=1, sparsities=(0.5,))).seconds
+
+    probing = {arm: seconds(f"{arm}/measured") - seconds(f"{arm}/uniform") for arm in ("wanda", "sparsegpt")}
+    both = seconds("wanda/measured", "sparsegpt/measured") - seconds("wanda/uniform", "sparsegpt/uniform")
+    assert both == pytest.approx(max(probing.values()), rel=0.05) and both < 0.75 * sum(probing.values())
+
+
+def test_a_method_that_raises_its_damping_is_another_model(meter):
+    """`optiprune-auto` is ADMM spread by measurement, but for the damping where tokens are few."""
+    found = cost(meter, sweep(["admm/measured", "optiprune-auto"], n_draws=1, sparsities=(0.5,)))
+    assert (found.prunings, found.evaluations) == (2, 1 + 2)
+    same = cost(meter, sweep(["optiprune-auto", "optiprune-auto/measured"], n_draws=1, sparsities=(0.5,)))
+    assert same.evaluations == 1 + 1
+
+
 def test_passes_cost_what_they_are_times_so_often(meter):
     once, twice, back = (Pass(WINDOWS), Pass(WINDOWS, 2), Pass(WINDOWS, gradients=True))
     assert meter.pass_seconds(twice) == 2 * meter.pass_seconds(once) > 0

@@ -19,7 +19,7 @@ from tiny_notebooks import (
 
 from labutils.__main__ import main
 from labutils.core import paths
-from labutils.runner import run_studies
+from labutils.runner import run_studies, runner
 
 DIE_ONCE = """\
 first = not (lab / "died").exists()
@@ -167,6 +167,21 @@ def test_a_killed_runner_takes_its_kernels_along_and_can_be_resumed(lab: Path) -
     assert records["01_a"]["earlier"] is None and killed["calls"] == 1
     assert killed["processor_seconds"] > 0
     assert not list((lab / "run" / ".spent").rglob("*.json"))
+
+
+def test_what_was_used_is_not_forgotten_where_the_record_cannot_be_written(lab: Path, monkeypatch) -> None:
+    write_study(lab, "01_a")
+    write_profile(lab, "lab", **{"01_a": {}})
+
+    def full(*given: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "write_record", full)
+        with pytest.raises(OSError, match="no space"):
+            run_studies(out=lab / "run", notebooks=lab)
+    run_studies(out=lab / "run", notebooks=lab, resume=True)
+    assert read_manifest(lab / "run")["01_a"]["earlier"]["calls"] == 1
 
 
 def is_running(pid: int) -> bool:
