@@ -57,10 +57,16 @@ def tell_in_notebook(stem: str, notebook: NotebookNode, manifest: dict[str, Any]
     about = manifest.get("notebooks", {}).get(stem)
     if about is None:
         return None
-    same = about["cells_sha256"] == hash_cells(notebook)
-    link = f"[its page](../docs/real/{stem}.md)" + ("" if same else ", made by an earlier state of these cells")
+    earlier = made_earlier(stem, notebook, manifest)
+    link = f"[its page](../docs/real/{stem}.md)" + (", made by an earlier state of these cells" if earlier else "")
     answer = f"{safe(about['answer'])}{_tell_revised(stem, about)}"
     return f"**On {safe(manifest['name'])}.** {answer} Figures, verdicts and sizes: {link}."
+
+
+def made_earlier(stem: str, notebook: NotebookNode, manifest: dict[str, Any]) -> bool:
+    """Whether the recorded run has the notebook, but with other cells."""
+    about = manifest.get("notebooks", {}).get(stem)
+    return about is not None and about["cells_sha256"] != hash_cells(notebook)
 
 
 def tell_in_readme(stem: str, manifest: dict[str, Any]) -> str | None:

@@ -25,7 +25,15 @@ from labutils.runner.notebooks import (
     write_notebook,
 )
 from labutils.runner.planning import plan_studies
-from labutils.runner.real_manifest import FOLDER, find_altered, read_manifest, tell_in_notebook, tell_in_readme
+from labutils.runner.real_manifest import (
+    FOLDER,
+    find_altered,
+    made_earlier,
+    read_manifest,
+    safe,
+    tell_in_notebook,
+    tell_in_readme,
+)
 from labutils.runner.records import portable, read_records
 from labutils.runner.short_answers import in_short
 from labutils.runner.stored_evidence import plan_rows, write_rows
@@ -112,13 +120,16 @@ def readme_table(*, notebooks: Path = paths.NOTEBOOKS, real: Path = FOLDER) -> s
     >>> print(readme_table())
     """
     lines = ["| notebook | question | answer |", "|---|---|---|"]
-    manifest = read_manifest(real)
+    manifest, earlier = read_manifest(real), []
     for stem, path in find_notebooks(notebooks).items():
         notebook = read_notebook(path)
         answer = notebook.metadata.get("labutils", {}).get("answer", "not yet stored")
         answer = "<br>".join(filter(None, [in_short(answer), tell_in_readme(stem, manifest)]))
         question, answer = (text.replace("|", "\\|") for text in (read_title(notebook), answer))
         lines.append(f"| [{stem}](notebooks/{path.name}) | {question} | {answer} |")
+        earlier += [stem] if made_earlier(stem, notebook, manifest) else []
+    if earlier:
+        lines += ["", f"Run on {safe(manifest['name'])} with an earlier state of their cells: {', '.join(earlier)}."]
     return "\n".join(lines)
 
 
