@@ -13,6 +13,7 @@ from labutils.core.profiling import CLEAR
 
 WORDS = [f"w{number}" for number in range(500)]
 TINY_WORDS = WORDS[:40]  # with the special tokens they fit the tiny models' vocabulary
+CAUSAL = ["tiny_llama", "tiny_gpt2", "tiny_opt"]  # fixtures of the causal tiny models
 
 
 def can_reset_peak() -> bool:
