@@ -132,3 +132,11 @@ def prepare(lab: Path) -> Path:
     readme = lab / "README.md"
     readme.write_text(f"before\n\n{MARKERS[0]}\n{MARKERS[1]}\n")
     return readme
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
