@@ -191,6 +191,7 @@ def _ledger(options: argparse.Namespace) -> int:
 
 def _record(options: argparse.Namespace) -> int:
     from labutils.claims.also_seen_on import PAGE, find_recordable, record_elsewhere
+    from labutils.sweeps.which_method import write_which_method
 
     find_recordable(options.run, options.name, add=options.add)
     if options.pages:
@@ -198,6 +199,7 @@ def _record(options: argparse.Namespace) -> int:
 
         pages = keep_pages(options.run, options.name, add=options.add)
         print(f"pages in docs/real: {', '.join(pages)}; heads of notebooks and the README's table are rebuilt")
+        print(f"{write_which_method().name} is rebuilt")
     print(f"kept {record_elsewhere(options.run, options.name, add=options.add).name}; {PAGE.name} is rebuilt")
     return 0
 

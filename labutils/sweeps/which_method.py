@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from labutils.core import paths
 from labutils.core.files import write_atomically
+from labutils.data.sources import short_source
+from labutils.runner.notebooks import read_notebook
+from labutils.runner.real_manifest import made_earlier, read_manifest
+from labutils.runner.real_rows import load_real_rows
 from labutils.runner.stored_evidence import load_stored_rows
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, write_interval
 from labutils.sweeps.contrasts import contrast
@@ -38,9 +43,17 @@ loss is shown to be no worse than that of the best one by more than 1 % of the d
 items and calibration draws, all texts of a study together). Cost is counted in work, not in time: magnitude reads no
 text, Wanda and relative importance read it, Hessian reconstruction also solves with it, and the choice by measurement
 probes every block and solves again and again. *Loses* is what the method adds to the loss of the dense model. A model
-that is unlike these may answer otherwise: run the notebook on it. This page is made from the rows of the stored
-notebooks.
+that is unlike these may answer otherwise: run the notebook on it. This page is made from stored rows: those of a real
+model on real text first, then those of the lab models on the controlled language.
 """
+
+
+class Source(NamedTuple):
+    """Rows of a study, where they are read (a link from `docs`), and what a reader must know of them besides."""
+
+    link: str
+    rows: pd.DataFrame
+    note: str = ""
 
 
 def advise(rows: pd.DataFrame, *, margin: float = MARGIN, fewest: int = 2) -> pd.DataFrame:
@@ -88,22 +101,47 @@ def find_stale_page() -> list[str]:
 
 
 def _present_page() -> str:
-    return which_method_page({stem: (f"../notebooks/{stem}.ipynb", load_stored_rows(stem)) for stem in STUDIES})
+    return which_method_page(real_sources() | lab_sources())
 
 
-def which_method_page(tables: Mapping[str, tuple[str, pd.DataFrame]]) -> str:
+def lab_sources() -> dict[str, Source]:
+    """By title, the rows of the stored notebooks that compare methods.
+
+    >>> lab_sources()["03_optiprune"].rows
+    """
+    return {stem: Source(f"../notebooks/{stem}.ipynb", load_stored_rows(stem)) for stem in STUDIES}
+
+
+def real_sources() -> dict[str, Source]:
+    """The same of the recorded run on a real model; empty where there is none.
+
+    >>> list(real_sources())
+    """
+    manifest, found = read_manifest(), {}
+    for stem in STUDIES:
+        if stem in manifest.get("notebooks", {}):
+            earlier = made_earlier(stem, read_notebook(paths.NOTEBOOKS / f"{stem}.ipynb"), manifest)
+            note = "Run with an earlier state of the notebook." if earlier else ""
+            found[f"{stem} on {manifest['name']}"] = Source(f"real/{stem}.md", load_real_rows(stem), note)
+    return found
+
+
+def which_method_page(tables: Mapping[str, Source]) -> str:
     """The page: a table per study and model.
 
-    >>> which_method_page({"02": ("notebooks/02_pruning_strategy.ipynb", rows)})
+    >>> which_method_page({"02": Source("notebooks/02_pruning_strategy.ipynb", rows)})
 
     Args:
-        tables: title of a study → where it is read, as a link from `docs`, and its rows.
+        tables: title of a study → its rows.
     """
     lines = [INTRODUCTION]
-    for title, (link, rows) in tables.items():
+    for title, (link, rows, note) in tables.items():
         for model, part in advise(rows).groupby("model", sort=False):
-            texts = ", ".join(dict.fromkeys(rows.loc[rows["model"] == model, "evaluation"]))
-            lines += [f"## {model}, in [{title}]({link})\n", f"Read on {texts}.\n"]
+            own = rows[(rows["model"] == model) & (rows["arm"] != "dense")]
+            told = [f"Read on {_name_texts(own['evaluation'])}."]
+            if set(own["calibration"]) != set(own["evaluation"]):
+                told.append(f"Calibrated on {_name_texts(own['calibration'])}.")
+            lines += [f"## {model}, in [{title}]({link})\n", " ".join([*told, note]).strip() + "\n"]
             lines += [
                 "| zeros | take | it loses (nats per token) | of the dense loss | as good | avoid |",
                 "|---" * 6 + "|",
@@ -111,6 +149,11 @@ def which_method_page(tables: Mapping[str, tuple[str, pd.DataFrame]]) -> str:
             lines += [_line(row) for row in part.to_dict("records")]
             lines.append("")
     return "\n".join(lines)
+
+
+def _name_texts(sources: pd.Series) -> str:
+    """Files without their folders; other sources whole."""
+    return ", ".join(dict.fromkeys(short_source(text) if text.startswith("file:") else text for text in sources))
 
 
 def _advise_one(part: pd.DataFrame, dense_rows: pd.DataFrame, dense: float, margin: float) -> dict[str, object]:

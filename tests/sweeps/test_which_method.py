@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labutils.sweeps.which_method import advise, which_method_page
+from labutils.sweeps.which_method import Source, advise, which_method_page
 
 DENSE = 2.0
 ADDED = {
@@ -51,7 +51,10 @@ def test_a_narrower_margin_asks_for_the_best(rows: pd.DataFrame) -> None:
 
 
 def test_the_page_says_so(rows: pd.DataFrame) -> None:
-    page = which_method_page({"02_pruning_strategy": ("../notebooks/02_pruning_strategy.ipynb", rows)})
+    rows["evaluation"] = "file:texts/b.txt"
+    table = Source("../notebooks/02_pruning_strategy.ipynb", rows, "Of an earlier state.")
+    page = which_method_page({"02_pruning_strategy": table})
+    assert "\nRead on b.txt. Calibrated on a. Of an earlier state.\n" in page
     assert "## tiny, in [02_pruning_strategy](../notebooks/02_pruning_strategy.ipynb)" in page
     line = next(line for line in page.splitlines() if line.startswith("| 60%"))
     assert line.startswith("| 60% | `wanda/uniform` | +0.51") and line.endswith("| `magnitude/uniform` (+0.8) |")
