@@ -145,6 +145,7 @@ def check_that_edits_show(lab: Path, places: dict) -> None:
     run_studies(profile="full", out=lab / "full", notebooks=lab)
     store_outputs(lab / "full", **places)
     assert "made by an earlier state of these cells" in read_notebook(lab / "01_a.ipynb").cells[1].source
+    assert "with an earlier state of their cells: 01_a." in places["readme"].read_text()
     assert find_stale(**places) == []
 
 
