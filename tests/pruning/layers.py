@@ -1,4 +1,4 @@
-"""Random small layers for the proofs of the solver: weights, correlated inputs, Hessians, masks."""
+"""Random small layers for the proofs of the solver: weights, correlated inputs, Hessians, masks; and scores."""
 
 import numpy as np
 import torch
@@ -38,6 +38,10 @@ def hessian_with_lowest_eigenvalue(lowest: float, columns: int = 6) -> torch.Ten
 
 def random_mask(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(rows, columns, generator=torch.Generator().manual_seed(7 + seed)) > 0.5
+
+
+def scores(rows: int, columns: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def assert_weights(actual: torch.Tensor, expected: np.ndarray, mask: torch.Tensor) -> None:
