@@ -3,11 +3,11 @@
 import re
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from conformance.attempts import Wrong, attempt, attempt_only, one_line, require
 from conformance.plain_passes import plain_output, plain_reads
 from conformance.tiny_configs import FIRST_SPECIAL, NotBuilt, reads_token_ids, tiny_model
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 
 import labutils as lab
 from labutils.checkpoints import save_dense
-from labutils.core import paths
 from labutils.models import find_blocks, prunable_layers, weight_matrix
 from labutils.models.experts import find_routers
 from labutils.pruning.calibration import BlockWalk
@@ -23,10 +22,6 @@ from labutils.pruning.report import PruneReport
 
 BATCH = 2
 IDS = torch.randint(3, FIRST_SPECIAL, (4, 12), generator=torch.Generator().manual_seed(1))
-
-
-class Wrong(Exception):
-    """A check failed; the message says which, and by how much."""
 
 
 @dataclass
@@ -230,31 +225,6 @@ def check_refused_on_disk(model: PreTrainedModel, row: Row, folder: Path) -> Non
     row.disk = done
 
 
-def attempt(what: str, action: Callable[[], object]) -> object:
-    """The result, or the message of a clear refusal: one of our own, of a kind that is documented.
-
-    Raises:
-        Wrong: any other exception, with the place where it was raised.
-    """
-    try:
-        return action()
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        ours = Path(frame.filename).is_relative_to(paths.PACKAGE)
-        if ours and type(error) in (ValueError, LookupError):
-            return one_line(error)
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        raise Wrong(f"{what}: {type(error).__name__} at {place}: {error}") from error
-
-
-def attempt_only(what: str, action: Callable[[], object]) -> object:
-    """The result; a refusal is wrong here."""
-    result = attempt(what, action)
-    if isinstance(result, str):
-        raise Wrong(f"{what} refused: {result}")
-    return result
-
-
 def matrices(model: PreTrainedModel) -> dict[str, Tensor]:
     """Every prunable matrix (out × in), by its name in the model."""
     return {name: weight_matrix(layer) for name, layer in named_layers(model).items()}
@@ -289,14 +259,3 @@ def require_same(state: dict[str, Tensor], model: PreTrainedModel, what: str) ->
     require(not odd, f"{what}: {len(odd)} names differ, such as {odd[:1]}")
     found = [name for name, tensor in state.items() if not torch.equal(tensor, other[name])]
     require(not found, f"{what}: {len(found)} tensors differ, such as {found[:1]}")
-
-
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise Wrong(message)
-
-
-def one_line(text: object) -> str:
-    """Without line breaks, paths of this run and addresses, so that the same fault reads the same."""
-    line = re.sub(r"\s+", " ", str(text)).strip()
-    return re.sub(r"/\S*/(\S+)", r"…/\1", line)[:400]

@@ -14,7 +14,8 @@ from typing import TextIO
 
 import torch
 import transformers
-from conformance.checks import Row, check_class, one_line
+from conformance.attempts import one_line
+from conformance.checks import Row, check_class
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,

@@ -7,7 +7,8 @@ import pytest
 import torch
 import transformers
 from conformance import checks, sweep, table
-from conformance.checks import Row, Wrong, check_statistics, matrices, require_same, snapshot
+from conformance.attempts import Wrong, attempt
+from conformance.checks import Row, check_statistics, matrices, require_same, snapshot
 from conformance.plain_passes import plain_reads
 from conformance.tiny_configs import forward_failure, tiny_model
 from torch import nn
@@ -58,8 +59,8 @@ def test_refusals_are_those_of_our_own_documented_kinds(tiny_llama: nn.Module) -
 
     for action in (foreign, slip):
         with pytest.raises(Wrong, match="prune: (RuntimeError|KeyError) at"):
-            checks.attempt("prune", action)
-    message = checks.attempt("prune", lambda: checks.lab.prune(tiny_llama, checks.IDS, method="wanda", sparsity=2.0))
+            attempt("prune", action)
+    message = attempt("prune", lambda: checks.lab.prune(tiny_llama, checks.IDS, method="wanda", sparsity=2.0))
     assert "sparsity=2.0 must be a share" in message
 
 
