@@ -28,11 +28,6 @@ from labutils.pruning.rose import Rose, column_order
 from labutils.pruning.statistics import Statistics
 
 
-@pytest.fixture
-def tokens() -> torch.Tensor:
-    return torch.randint(0, 64, (8, 24), generator=torch.Generator().manual_seed(0))
-
-
 def literal_order(weight: torch.Tensor, norms: torch.Tensor, share: float, size: int) -> list[int]:
     losses, order = {}, []
     for start in range(0, weight.shape[1], size):

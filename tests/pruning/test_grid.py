@@ -18,11 +18,6 @@ METHODS = ["magnitude", "wanda", "ri", "ria", "sparsegpt", "ria+obs", "magnitude
 SPARSITIES = [0.3, 0.5, 0.7]
 
 
-@pytest.fixture
-def tokens() -> torch.Tensor:
-    return torch.randint(0, 64, (8, 24), generator=torch.Generator().manual_seed(0))
-
-
 def matrices(model: nn.Module) -> dict[str, torch.Tensor]:
     prefix, blocks = find_blocks(model)
     return {

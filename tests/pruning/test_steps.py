@@ -32,11 +32,6 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def tokens() -> torch.Tensor:
-    return torch.randint(0, 64, (8, 24), generator=torch.Generator().manual_seed(0))
-
-
 def statistics_of(inputs: torch.Tensor) -> Statistics:
     return Statistics(hessian_of(inputs), inputs.norm(dim=0), inputs[:8], len(inputs), inputs.sum(dim=0), 4)
 
