@@ -28,7 +28,7 @@ from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import check_causal, check_token_ids, find_blocks
 
 MEMORY = 2**30  # bytes
-KEPT = 24  # points of a passage's path whose states are held at once
+KEPT = 24  # points of a passage's path whose states are held at once, about, where no more fit
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Batch:
     targets: Bool[Tensor, "rows length"]
     content: Bool[Tensor, "rows length"]  # neither first, special nor padding
     rows_at_once: int  # points of the path, over all passages, that are computed together
-    points_at_once: int  # of which the states are held until their part adds up
+    points_at_once: int  # about so many have their states held until their part adds up
 
     def fixed(self, rows: Int64[Tensor, " some"] | slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
         """The arguments of the log-likelihood that no path leads through, of some rows or of all."""
@@ -148,7 +148,7 @@ def path_batches(
             )
     rows, device = [passage.ids for passage in passages], device_of(model)
     check_token_ids(model, rows)
-    size, rows_at_once = _fitting(model, passages, memory)
+    size, rows_at_once, points_at_once = _fitting(model, passages, memory)
     n_held = max(1, len(special_frame(tokenizer)[0]))
     embed = model.get_input_embeddings()
     neutral = embed(torch.tensor(tokenizer.eos_token_id, device=device)).detach()
@@ -160,15 +160,15 @@ def path_batches(
         first = torch.tensor([passages[index].first_target for index in chosen], device=device).unsqueeze(1)
         baseline = torch.where(content.unsqueeze(-1), neutral, embeddings)
         targets = mask.bool() & (positions >= first)
-        points_at_once = len(chosen) * KEPT
         yield Batch(chosen, embeddings, baseline, ids, mask, targets, content, rows_at_once, points_at_once)
 
 
-def _fitting(model: PreTrainedModel, passages: Sequence[Passage], memory: int | None) -> tuple[int, int]:
-    """How many passages go together, and how many points of their paths."""
+def _fitting(model: PreTrainedModel, passages: Sequence[Passage], memory: int | None) -> tuple[int, int, int]:
+    """How many passages go together, how many points of their paths are computed together, and how many are held."""
     longest = max(len(passage.ids) for passage in passages)
     n_targets = max(len(passage.ids) - passage.first_target for passage in passages)
-    row, kept = row_bytes(model, longest, n_targets), KEPT * point_bytes(model, longest)
+    row, point = row_bytes(model, longest, n_targets), point_bytes(model, longest)
+    kept = KEPT * point
     needed, free = row + kept, free_memory(device_of(model).type) or 0
     allowed = max(MEMORY, min(needed, free)) if memory is None else memory
     if needed > allowed:
@@ -178,4 +178,5 @@ def _fitting(model: PreTrainedModel, passages: Sequence[Passage], memory: int | 
             f"{allowed / 2**20:,.0f} MiB {limit}: give shorter passages (n_tokens), or raise memory"
         )
     size = min(len(passages), max(1, allowed // (kept + 2 * row)))
-    return size, (allowed - size * kept) // row
+    more = (allowed - size * kept - row) // (row + point)  # a point more is computed, and then held
+    return size, 1 + more, size * KEPT + more

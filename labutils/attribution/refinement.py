@@ -23,6 +23,7 @@ FLOOR = 0.1  # nats; errors are not measured against smaller differences
 PARTS = 4  # of the path at first
 NARROW = 1 / 256  # of the path: what a narrower part may miss, or rounding would have it halved for ever
 FIRST_POINTS = 2 * PARTS + 1
+LARGE = 2**17  # bytes; from there on glibc too takes memory of its own, until it has returned larger ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +120,9 @@ def refined_conductance(
     pending.reverse()  # from the baseline on, and to the bottom of a part before the next: few states are kept
     del points, own
     while pending:
-        # A part that is halved leaves two points more than it had. Parts share their ends, so about two points a part
-        # are held; where those that fit are, one part at a time is followed to its bottom, which adds few.
-        room = (batch.points_at_once - 2 * len(pending)) // 2
+        # A part that is halved leaves two points more than it had. Parts share their ends, so two points a part are
+        # held, and one a row; where those that fit are, one part at a time is followed to its bottom, which adds few.
+        room = (batch.points_at_once - 2 * len(pending) - len(rows)) // 2
         halved: list[Part] = []
         while pending and len(halved) < max(1, min(batch.rows_at_once // 2, room)):
             part = pending.pop()
@@ -153,8 +154,8 @@ def _points(
         for index, ((row, place), value) in enumerate(zip(chunk, values.tolist(), strict=True)):
             if not torch.isfinite(values[index]):
                 raise ValueError(f"log p of passage {batch.passages[row]} is {value} at {place:.3g} of its path")
-            own = [_joined([tensor[index, : lengths[row]] for tensor in tensors]) for tensors in (states, gradients)]
-            found.append(Point(place, value, *own))
+            own = _joined([tensor[index, : lengths[row]] for tensor in (*states, *gradients)])
+            found.append(Point(place, value, own[: len(states)], own[len(states) :]))
     return found
 
 
@@ -165,9 +166,10 @@ def _joined(tensors: list[Float[Tensor, "length _"]]) -> list[Float[Tensor, "len
     end: measured on a model of 135 M parameters, as much again as is held.
     """
     length, widths = len(tensors[0]), [tensor.shape[1] for tensor in tensors]
-    if tensors[0].device.type != "cpu":
+    n_bytes = length * sum(widths) * tensors[0].itemsize
+    if tensors[0].device.type != "cpu" or n_bytes < LARGE:
         return list(torch.cat(tensors, dim=1).split(widths, dim=1))
-    own = torch.frombuffer(mmap(-1, length * sum(widths) * tensors[0].itemsize), dtype=tensors[0].dtype)
+    own = torch.frombuffer(mmap(-1, n_bytes), dtype=tensors[0].dtype)
     return list(torch.cat(tensors, dim=1, out=own.view(length, -1)).split(widths, dim=1))
 
 

@@ -50,7 +50,7 @@ def relative_times(times: pd.DataFrame) -> pd.DataFrame:
         times: as `time_models` gives them, one of the models being "dense".
 
     Returns:
-        a row per phase, batch and other model, in the order of `times`: ratio, low, high (the quartiles).
+        a row per phase, batch and other model, the phases one after the other: ratio, low, high (the quartiles).
     """
     cell = ["batch", "phase", "repeat"]
     dense = times[times["model"] == "dense"].set_index(cell)["milliseconds"]

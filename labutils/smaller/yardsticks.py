@@ -144,8 +144,7 @@ def profile_correlations(profiles: pd.DataFrame, *, n_resamples: int = 2000, see
     measure agrees fully. Yardsticks that share items may exceed it, because their errors are not independent.
 
     Returns:
-        first, second, estimate, low, high, ceiling. NaN where a yardstick is the same for every block, in the items as
-        they are or in more than 2.5 % of the resamples: what it says of blocks then hangs on three items or fewer.
+        first, second, estimate, low, high, ceiling. NaN where a yardstick tells no blocks apart (`tells_blocks`).
     """
     generator = np.random.default_rng(seed)
     names = list(dict.fromkeys(profiles["yardstick"]))
@@ -157,30 +156,49 @@ def profile_correlations(profiles: pd.DataFrame, *, n_resamples: int = 2000, see
     sizes = {own: len(tables[name]) for name, own in sets.items()}
     chosen = {own: generator.integers(size, size=(n_resamples, size)) for own, size in sizes.items()}
     drawn = {name: np.stack([tables[name][rows].mean(axis=0) for rows in chosen[sets[name]]]) for name in names}
-    reliable = {name: _reliability(table, generator) for name, table in tables.items()}
+    telling = {name: _share_telling(means) >= TELLING for name, means in drawn.items()}
+    reliable = {name: _reliability(table, generator) if telling[name] else np.nan for name, table in tables.items()}
     rows = []
     for place, first in enumerate(names):
         rows.append((first, first, reliable[first], np.nan, np.nan, np.nan))
         for second in names[place + 1 :]:
-            samples = _rhos(drawn[first], drawn[second])
-            if np.isfinite(samples).mean() < TELLING:
+            if not (telling[first] and telling[second]):
                 rows.append((first, second, np.nan, np.nan, np.nan, np.nan))
                 continue
             estimate = _rhos(tables[first].mean(axis=0)[None], tables[second].mean(axis=0)[None])[0]
+            samples = _rhos(drawn[first], drawn[second])
             ends = np.nanpercentile(samples, [2.5, 97.5])
             rows.append((first, second, estimate, *ends, (reliable[first] * reliable[second]) ** 0.5))
     return pd.DataFrame(rows, columns=["first", "second", "estimate", "low", "high", "ceiling"])
 
 
 def worst_blocks(profiles: pd.DataFrame) -> dict[str, int]:
-    """By yardstick, the block without which most is lost; yardsticks by which no block's loss harms are left out.
+    """By yardstick, the block without which most is lost; left out are those that tell no blocks apart, or see no harm.
 
     >>> worst_blocks(importance_profiles(model, tokenizer, tokens, task))
     {'loss': 0, 'choices': 0, 'copying': 1}
     """
-    harm = profiles.groupby(["yardstick", "block"], sort=False)["value"].mean().unstack()
-    harmed = harm[harm.max(axis=1) > 0]
-    return {str(name): int(block) for name, block in harmed.idxmax(axis=1).items()}
+    worst = {}
+    for name, own in profiles.groupby("yardstick", sort=False):
+        harm = own.pivot(index="item", columns="block", values="value")
+        if tells_blocks(harm.to_numpy()) and harm.mean().max() > 0:
+            worst[str(name)] = int(harm.mean().idxmax())
+    return worst
+
+
+def tells_blocks(table: Float[np.ndarray, "items blocks"], *, n_resamples: int = 2000, seed: int = 0) -> bool:
+    """Whether the mean harm differs between blocks in nearly all resamples of the items.
+
+    >>> tells_blocks(harm)  # of 100 questions, where each of 30 blocks is skipped
+
+    Where it is the same for every block in more than 2.5 % of them, what it says hangs on three items or fewer.
+    """
+    rows = np.random.default_rng(seed).integers(len(table), size=(n_resamples, len(table)))
+    return _share_telling(np.stack([table[own].mean(axis=0) for own in rows])) >= TELLING
+
+
+def _share_telling(means: Float[np.ndarray, "n blocks"]) -> float:
+    return float((np.ptp(means, axis=1) > 0).mean())
 
 
 def _reliability(table: Float[np.ndarray, "items blocks"], generator: np.random.Generator) -> float:

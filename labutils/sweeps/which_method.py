@@ -10,7 +10,7 @@ from labutils.core import paths
 from labutils.core.files import write_atomically
 from labutils.data.sources import short_source
 from labutils.runner.notebooks import read_notebook
-from labutils.runner.real_manifest import made_earlier, read_manifest
+from labutils.runner.real_manifest import made_earlier, read_manifest, safe
 from labutils.runner.real_rows import load_real_rows
 from labutils.runner.stored_evidence import load_stored_rows
 from labutils.stats.bootstrap import Interval, crossed_bootstrap, write_interval
@@ -44,7 +44,7 @@ items and calibration draws, all texts of a study together). Cost is counted in 
 text, Wanda and relative importance read it, Hessian reconstruction also solves with it, and the choice by measurement
 probes every block and solves again and again. *Loses* is what the method adds to the loss of the dense model. A model
 that is unlike these may answer otherwise: run the notebook on it. This page is made from stored rows: those of a real
-model on real text first, then those of the lab models on the controlled language.
+model on real text first, where there are any, then those of the lab models on the controlled language.
 """
 
 
@@ -97,7 +97,8 @@ def find_stale_page() -> list[str]:
     >>> find_stale_page()
     """
     fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == _present_page()
-    return [] if fresh else [f"{PAGE.name} is not what the stored rows say: `labutils store` of a full run writes it"]
+    told = f"{PAGE.name} is not what the stored rows say: `labutils store` and `labutils record --pages` write it"
+    return [] if fresh else [told]
 
 
 def _present_page() -> str:
@@ -122,7 +123,7 @@ def real_sources() -> dict[str, Source]:
         if stem in manifest.get("notebooks", {}):
             earlier = made_earlier(stem, read_notebook(paths.NOTEBOOKS / f"{stem}.ipynb"), manifest)
             note = "Run with an earlier state of the notebook." if earlier else ""
-            found[f"{stem} on {manifest['name']}"] = Source(f"real/{stem}.md", load_real_rows(stem), note)
+            found[f"{stem} on {safe(manifest['name'])}"] = Source(f"real/{stem}.md", load_real_rows(stem), note)
     return found
 
 

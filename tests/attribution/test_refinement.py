@@ -76,9 +76,10 @@ class Wave(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.units = nn.Identity()
+        self.units, self.calls = nn.Identity(), 0
 
     def forward(self, embeddings: torch.Tensor, *fixed: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
         found = self.units(torch.stack([torch.sin(190 * embeddings[..., 0]), embeddings[..., 1]], dim=-1))
         return (found[..., 0] ** 4 + found[..., 1]).sum(1)
 
@@ -98,7 +99,16 @@ def test_no_more_points_are_held_than_fit(n_rows, monkeypatch):
     wave, allowed = Wave(), n_rows * KEPT
     batch = straight_batch(n_rows, rows_at_once=1000, points_at_once=allowed)
     sums = refined_conductance(wave, batch, [(wave.units, "output")], checked=[0], tolerance=0.02, n_points=4000)
-    assert min(path.points for path in sums) > 250 and max(most) <= allowed + KEPT
+    assert min(path.points for path in sums) > 250 and max(most) <= allowed + 12
+
+
+def test_where_more_points_fit_fewer_calls_find_them():
+    calls = []
+    for points_at_once in (KEPT, 10 * KEPT):
+        wave, batch = Wave(), straight_batch(rows_at_once=1000, points_at_once=points_at_once)
+        refined_conductance(wave, batch, [(wave.units, "output")], checked=[0], tolerance=0.02, n_points=4000)
+        calls.append(wave.calls)
+    assert calls[1] < calls[0] / 4
 
 
 def test_too_few_points_are_told():

@@ -123,13 +123,14 @@ def test_deep_minus_shallow_leaves_out_both_ends() -> None:
 def test_a_yardstick_that_hangs_on_a_few_items_has_no_correlation_and_no_worst_block() -> None:
     """One answer of 100 differs for one block: in a third of the resamples it is not there, and no other tells."""
     generator, frames = np.random.default_rng(0), []
-    for name, number in (("loss", None), ("answers", 1), ("more answers", 12)):
+    for name, number, harm in (("loss", None, 3), ("one answer", 1, 1), ("answers", 12, 1), ("helped", 12, -1)):
         values = generator.normal(size=(100, 5)) if number is None else np.zeros((100, 5))
-        values[:number, 2] = -1 if number is not None else 3
+        values[:number, 2] = harm
         table = pd.DataFrame(values).rename_axis("item").reset_index().melt("item", var_name="block")
         frames.append(table.assign(yardstick=name, items="windows" if number is None else "questions"))
     profiles = pd.concat(frames, ignore_index=True)
     found = profile_correlations(profiles, n_resamples=400).set_index(["first", "second"])
-    assert found.loc[("loss", "answers"), ["estimate", "low", "high"]].isna().all()
-    assert found.loc[("loss", "more answers"), ["estimate", "low", "high"]].notna().all()
-    assert worst_blocks(profiles) == {"loss": 2}
+    assert found.loc[("loss", "one answer"), ["estimate", "low", "high"]].isna().all()
+    assert np.isnan(found.loc[("one answer", "one answer"), "estimate"])
+    assert found.loc[("loss", "answers"), ["estimate", "low", "high"]].notna().all()
+    assert worst_blocks(profiles) == {"loss": 2, "answers": 2}
