@@ -162,7 +162,7 @@ def _points(
 def _joined(tensors: list[Float[Tensor, "length _"]]) -> list[Float[Tensor, "length _"]]:
     """Copies, for views would keep the whole chunk; each point's in memory of its own.
 
-    From the heap they would leave gaps between what passes through it meanwhile, which the process then goes on holding.
+    From the heap they would leave gaps between what passes through it meanwhile, which the process then still holds.
     """
     length, widths = len(tensors[0]), [tensor.shape[1] for tensor in tensors]
     n_bytes = length * sum(widths) * tensors[0].itemsize
