@@ -175,8 +175,9 @@ def profile_correlations(profiles: pd.DataFrame, *, n_resamples: int = 2000, see
 def worst_blocks(profiles: pd.DataFrame) -> dict[str, int]:
     """By yardstick, the block without which most is lost; left out are those that tell no blocks apart, or see no harm.
 
-    >>> worst_blocks(importance_profiles(model, tokenizer, tokens, task))
-    {'loss': 0, 'choices': 0, 'copying': 1}
+    >>> harm = {"item": [0, 1, 0, 1], "block": [0, 0, 1, 1], "value": [0.1, 0.2, 0.5, 0.4]}
+    >>> worst_blocks(pd.DataFrame({"yardstick": "loss", **harm}))
+    {'loss': 1}
     """
     worst = {}
     for name, own in profiles.groupby("yardstick", sort=False):
