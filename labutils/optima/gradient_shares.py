@@ -6,6 +6,7 @@ import pandas as pd
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from labutils.core.progress import progress
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.calibration import BlockWalk
 from labutils.pruning.gradient_passes import find_gradients, keep_gradients
@@ -46,7 +47,7 @@ def gradient_shares(
     walk, rows = BlockWalk(model, calibration), []
     methods = {name: ScoreMethod(name) for name in scores}
     keep_gradients(walk, methods.values())
-    for index in range(len(walk.blocks)):
+    for index in progress(range(len(walk.blocks)), description="shares of gradients", unit="block"):
         wanted = blocks is None or index in blocks
         gradients = {name: find_gradients(walk, index, each) for name, each in methods.items()} if wanted else {}
         statistics = walk.collect_and_advance(index, hessian=False)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
+from labutils.core.progress import progress
 from labutils.models.structure import prunable_layers, weight_matrix
 from labutils.pruning.best_masks import best_mask
 from labutils.pruning.calibration import BlockWalk
@@ -48,9 +49,10 @@ def small_optima(
         over_bound (the error over what every mask loses at least, see `error_bounds`).
     """
     walk, rows = BlockWalk(model, calibration), []
-    for index in range(len(walk.blocks)):
+    for index in progress(range(len(walk.blocks)), description="optima of parts", unit="block"):
         statistics = walk.collect_and_advance(index, hessian=True)
-        for name, layer in prunable_layers(walk.block(index)).items() if blocks is None or index in blocks else ():
+        layers = prunable_layers(walk.block(index)) if blocks is None or index in blocks else {}
+        for name, layer in progress(list(layers.items()), description="search", unit="matrix"):
             if not statistics[name].n_tokens:
                 continue
             weight, own = weight_matrix(layer).float(), statistics[name]
