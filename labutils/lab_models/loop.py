@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from labutils.core.paths import MODELS, expand
 from labutils.core.progress import progress
 from labutils.lab_models.corpus import SHARD_SEQUENCES, load_shard, train_tokenizer
 from labutils.lab_models.specs import SEQUENCE_LENGTH, SPECS, ModelSpec
-from labutils.models.loading import choose_device
+from labutils.models.loading import choose_device, parse_dtype
 from labutils.training.checkpoints import load_checkpoint, save_checkpoint
 from labutils.training.steps import decay_groups, guarded_step
 
@@ -42,6 +42,7 @@ class Options:
     checkpoint_steps: int = 200
     loss_steps: int = 50  # steps averaged into one point of the loss curve
     withheld: str = ""  # the register that the model never reads
+    products: str = "fast"  # dtype of matrix products: bfloat16 where the device multiplies in it, else float32
 
     @property
     def steps(self) -> int:
@@ -104,7 +105,8 @@ def train_lab_model(
 
     Raises:
         LookupError: an unknown name.
-        ValueError: a checkpoint made with other options, or a device that is not there.
+        ValueError: a checkpoint made with other options, a device that is not there, or a dtype of products other than
+            float32 and bfloat16.
     """
     spec = name if isinstance(name, ModelSpec) else find_spec(name)
     options = options or Options(
@@ -115,6 +117,7 @@ def train_lab_model(
     )
     folder = expand(out or MODELS / spec.name)
     place = torch.device(choose_device(device))
+    options = replace(options, products=_choose_products(options.products, place))
     tokenizer = train_tokenizer()
     special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     model = spec.build(vocabulary_size=len(tokenizer), special_ids=special, seed=options.seed).to(place).train()
@@ -141,6 +144,14 @@ def find_spec(name: str) -> ModelSpec:
     if name not in SPECS:
         raise LookupError(f"no lab model is called {name!r}; there are {', '.join(SPECS)}.")
     return SPECS[name]
+
+
+def _choose_products(asked: str, device: torch.device) -> str:
+    """What "fast" means on this device: where it is emulated, bfloat16 takes ten times as long as float32."""
+    dtype = parse_dtype(asked, device=device.type)
+    if dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(f'products={asked!r} must be "fast", "bfloat16" or "float32".')
+    return str(dtype).removeprefix("torch.")
 
 
 def _run(
@@ -189,9 +200,9 @@ def _step(
     """One step down the weighted loss, plus the routers' in a mixture; returns the plain mean loss (nats per token)."""
     for group in optimizer.param_groups:
         group["lr"] = options.rate(step)
-    # bfloat16 products save time; weights, gradients and the optimizer stay in float32
     balance = getattr(model.config, "router_aux_loss_coef", 0.0)  # of the loss that spreads tokens over experts
-    with torch.autocast(model.device.type, torch.bfloat16):
+    # weights, gradients and the optimizer are float32 whatever the products are
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=options.products == "bfloat16"):
         output = model(input_ids=batch, use_cache=False, **({"output_router_logits": True} if balance else {}))
         logits = output.logits[:, :-1]
     losses = F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none")

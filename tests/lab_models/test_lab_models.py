@@ -90,7 +90,7 @@ def test_a_mixture_is_trained_down_its_routers_loss_too(monkeypatch):
     monkeypatch.setattr(loop, "guarded_step", lambda optimizer, loss, **_: stepped.append(loss.item()))
     optimizer = torch.optim.AdamW(model.parameters())
     plain = loop._step(model, optimizer, tokens, torch.zeros_like(tokens, dtype=torch.bool), OPTIONS, 0)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad():
         balance = model(input_ids=tokens, output_router_logits=True, use_cache=False).aux_loss.item()
     assert balance > 1 and stepped == pytest.approx([plain + 0.5 * balance], rel=1e-4)
 
@@ -103,6 +103,32 @@ def test_resuming_with_other_options_is_refused(small_runs, tmp_path, monkeypatc
     other = loop.Options(**{**OPTIONS.__dict__, "seed": 7})
     with pytest.raises(ValueError, match="made with seed=0"):
         training.train_lab_model(MINUTE, out=tmp_path, device="cpu", resume=True, options=other)
+
+
+@pytest.mark.parametrize(("capability", "products"), [("amx_bf16", "bfloat16"), (None, "float32")])
+def test_products_are_in_the_dtype_that_the_processor_multiplies_in(
+    small_runs, tmp_path, monkeypatch, capability, products
+):
+    """Where a processor lacks the instructions torch emulates bfloat16, which takes ten times as long as float32."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
+    seen, build = set(), ModelSpec.build
+
+    def build_watched(self, **given):
+        model = build(self, **given)
+        model.get_output_embeddings().register_forward_hook(lambda *call: seen.add(call[2].dtype))
+        return model
+
+    monkeypatch.setattr(ModelSpec, "build", build_watched)
+    folder = training.train_lab_model(MINUTE, out=tmp_path, device="cpu", options=OPTIONS)
+    assert json.loads((folder / "training.json").read_text())["options"]["products"] == products
+    assert seen == {getattr(torch, products)}
+
+
+def test_products_in_another_dtype_are_refused(small_runs, tmp_path):
+    options = loop.Options(tokens=OPTIONS.tokens, products="float16")
+    with pytest.raises(ValueError, match="bfloat16"):
+        training.train_lab_model(MINUTE, out=tmp_path / "none", device="cpu", options=options)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_checkpoint_survives_a_kill_between_its_renames(tmp_path, tiny_llama):
