@@ -109,13 +109,14 @@ def count_zeros(weight: Tensor) -> int:
 def _row_mask(score: Float[Tensor, "out in"], count: int) -> Bool[Tensor, "out in"]:
     """Keep all but the `count` (≥ 1) lowest scores of every row."""
     cut = _kth_lowest_of_rows(score, count)
-    mask, ties = score > cut, score == cut
+    mask = score > cut
+    if int(mask.count_nonzero()) == score.numel() - count * len(score):
+        return mask  # no row has a tie that stays
+    ties = score == cut
     must_go = count - (score < cut).sum(dim=1, keepdim=True)  # ties, the first ones of their row
-    if (ties.sum(dim=1, keepdim=True) > must_go).any():
-        order = _sums(score, 0).argsort(stable=True, descending=True)
-        gone = ties[:, order].cumsum(dim=1) <= must_go
-        mask |= ties & ~gone[:, order.argsort()]
-    return mask
+    order = _sums(score, 0).argsort(stable=True, descending=True)
+    gone = ties[:, order].cumsum(dim=1) <= must_go
+    return mask | (ties & ~gone[:, order.argsort()])
 
 
 def _check_scores(score: Float[Tensor, "out in"]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from labutils.models.structure import all_finite
 from labutils.pruning.patterns import inside_mask, lowest_cuts, mask_above, n_of_m_mask
 from labutils.pruning.symmetric import quadratic_form
+from labutils.pruning.triangular import invert_lower
 
 DAMPING_ATTEMPTS = 4
 STRIP = 32  # columns that update each other one by one; the rest of their block gets one matrix product
@@ -60,14 +61,13 @@ def factor_hessian(hessian: Float[Tensor, "in in"], *, damping: float = 0.01, in
         used = damping * 10**attempt
         damped = damped_hessian(hessian, used)
         # Of the matrix with its axes reversed: H = R Rᵀ with R upper triangular, so that H⁻¹ = R⁻ᵀ R⁻¹ and U = R⁻¹.
-        # One factorisation and one triangular solve; H⁻¹ itself is never formed.
+        # One factorisation and one triangular inverse; H⁻¹ itself is never formed.
         lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
         if failed:
             continue
         if not inverse:
             return Factor(None, dead, used)
-        identity = torch.eye(len(damped), dtype=damped.dtype, device=damped.device)
-        upper = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
+        upper = invert_lower(lower).flip(0, 1)
         if all_finite(upper):
             return Factor(upper, dead, used)
     raise ValueError(
