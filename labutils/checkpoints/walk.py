@@ -81,13 +81,14 @@ class StreamedWalk(BlockWalk):
             super()._begin()
         self._prove = self._moved = False
 
-    def _check_replay(self) -> None:
+    def _check_replay(self) -> list[bool]:
         with ExitStack() as hooks:
             for index, block in enumerate(self.blocks):
                 visit = partial(_visit, self.source, index)
                 hooks.enter_context(block.register_forward_pre_hook(visit, prepend=True))
-            super()._check_replay()
+            called_once = super()._check_replay()
         self.source.visit(0)
+        return called_once
 
     def _empty_states(self) -> list[Tensor] | SpilledActivations:
         return [] if self.spill is None else SpilledActivations(self.spill)
