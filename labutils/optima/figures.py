@@ -120,7 +120,7 @@ def error_scatter(points: pd.DataFrame, *, unit: str, title: str) -> Figure:
 
 
 class _Marks:
-    """A colour for every mask and a shape for what follows it; other methods are black."""
+    """A colour for every mask and a shape for what follows it; other methods have both to themselves."""
 
     def __init__(self, methods: Iterable[str]):
         names = list(dict.fromkeys(methods))
@@ -137,7 +137,8 @@ class _Marks:
 
     def of(self, method: str) -> dict[str, object]:
         if method in self.others:
-            return {"color": "0.1", "marker": "*XPhd8"[self.others.index(method) % 6]}
+            place = self.others.index(method)
+            return {"color": OTHER_COLOURS[place % len(OTHER_COLOURS)], "marker": "*XPhd8H"[place % 7]}
         mask, step = self._split(method)
         return {"color": self._colour(mask), "marker": SHAPES[self.steps.index(step) % len(SHAPES)]}
 
@@ -164,13 +165,15 @@ def optimum_curves(rows: pd.DataFrame, *, title: str) -> Figure:
     """
     ways, methods = (list(dict.fromkeys(rows[name])) for name in ("chosen", "method"))
     figure, axes = plt.subplots(1, len(ways), figsize=(2.6 + 3.4 * len(ways), 4), sharey=True, squeeze=False)
-    masks = list(dict.fromkeys(name.partition("+")[0] for name in methods))
+    parts = {name: (*name.split("+"), "")[:3] for name in methods}  # mask, search and step, or mask and step
+    searches = list(dict.fromkeys(search if step else "" for _, search, step in parts.values()))
+    masks = list(dict.fromkeys(mask for mask, *_ in parts.values()))
     for axis, way in zip(axes.flat, ways, strict=True):
         groups = rows[rows["chosen"] == way].groupby(["method", "n_inputs"])["ratio"]
         middle, high = groups.median().unstack("method"), groups.quantile(0.95).unstack("method")
-        for method in methods:
-            colour, searched = _method_colour(method.partition("+")[0], masks), method.count("+") > 1
-            look = {"marker": "o" if searched else "x", "linestyle": "-" if searched else "--"}
+        for method, (mask, search, step) in parts.items():
+            colour, place = _method_colour(mask, masks), searches.index(search if step else "")
+            look = {"marker": "xosD^"[place % 5], "linestyle": ["--", "-", "-."][place % 3]}
             axis.plot(middle.index, middle[method], color=colour, label=method, **look)
             axis.plot(high.index, high[method], color=colour, linestyle=":", linewidth=1)
         axis.set_xticks(middle.index)
