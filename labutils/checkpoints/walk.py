@@ -81,14 +81,13 @@ class StreamedWalk(BlockWalk):
             super()._begin()
         self._prove = self._moved = False
 
-    def _check_replay(self) -> list[bool]:
+    def _check_replay(self) -> None:
         with ExitStack() as hooks:
             for index, block in enumerate(self.blocks):
                 visit = partial(_visit, self.source, index)
                 hooks.enter_context(block.register_forward_pre_hook(visit, prepend=True))
-            called_once = super()._check_replay()
+            super()._check_replay()
         self.source.visit(0)
-        return called_once
 
     def _empty_states(self) -> list[Tensor] | SpilledActivations:
         return [] if self.spill is None else SpilledActivations(self.spill)

@@ -75,7 +75,6 @@ class BlockWalk:
         self.n_sequences = len(self.inputs["input_ids"])
         self._block_calls = BlockCalls(model, self.prefix, self.blocks)
         self.batch_size, self._prove = batch_size, prove
-        self._called_once = [False] * len(self.blocks)  # each of its matrices, as far as is known beforehand
         self._begin()
 
     def _check_texts(self, calibration: CalibrationTexts) -> None:
@@ -93,15 +92,15 @@ class BlockWalk:
         self._masks: list[Tensor | None] = []
         with eval_mode(self.model):
             if self._prove:
-                self._called_once = self._check_replay()
+                self._check_replay()
             elif not self._block_calls.order:
                 self._block_calls.capture(self._one_sequence())
             for number in range(-(-self.n_sequences // self.batch_size)):
                 self._capture(self.batch_inputs(number))
 
-    def _check_replay(self) -> list[bool]:
+    def _check_replay(self) -> None:
         """Try out on one sequence that the replay of the blocks is what the model computes."""
-        return check_replay(self._block_calls, self._one_sequence())
+        check_replay(self._block_calls, self._one_sequence())
 
     def _empty_states(self) -> list[Tensor]:
         """What hidden states are kept in."""
@@ -143,14 +142,13 @@ class BlockWalk:
     def collect(self, index: int, *, hessian: bool) -> dict[str, Statistics]:
         """Run block `index` as it is and return the statistics of its matrices, by their name in the block.
 
-        Layers that read the same tensor (query, key and value; gate and up) share one `Statistics` object. A batch
-        stops at the block's last matrix, whose output nobody needs, where a pass is known to call each of them once.
+        Layers that read the same tensor (query, key and value; gate and up) share one `Statistics` object. After the
+        first batch has shown the order, a batch stops at the block's last matrix, whose output nobody needs.
 
         Raises:
             ValueError: the activations that enter a layer are not finite; the layer is named.
         """
-        layers, once = prunable_layers(self.block(index)), self._called_once[index]
-        with Collector(layers, hessian, stop_early=True, called_once=once) as collector:
+        with Collector(prunable_layers(self.block(index)), hessian, stop_early=True) as collector:
             for _ in self._outputs(index, collector):
                 pass
         return self._results(index, collector)

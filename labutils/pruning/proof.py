@@ -4,7 +4,6 @@ Papers prune block by block because a decoder is a stack of blocks and nothing e
 tried out, on one sequence of the calibration, before its first weight is touched.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -23,7 +22,7 @@ from labutils.pruning.statistics import StopForward
 PLAIN = Tensor | bool | int | float | str | torch.dtype | torch.device | None
 
 
-def check_replay(blocks: BlockCalls, sequence: Inputs) -> list[bool]:
+def check_replay(blocks: BlockCalls, sequence: Inputs) -> None:
     """Refuse a model whose blocks, run one after the other with what was captured, do not give its own hidden states.
 
     The states that leave the last block are compared, at the sequence's tokens, with what leaves it in the model's own
@@ -31,9 +30,6 @@ def check_replay(blocks: BlockCalls, sequence: Inputs) -> list[bool]:
 
     Args:
         sequence: one sequence of the calibration, [1, length].
-
-    Returns:
-        of every block, whether a pass calls it once, and each of its matrices once.
 
     Raises:
         LookupError: the states differ; the message tells by how much.
@@ -43,11 +39,9 @@ def check_replay(blocks: BlockCalls, sequence: Inputs) -> list[bool]:
         first, calls = blocks.capture(sequence)
         own, read = _observe(blocks, sequence)
         for index, (block, (layers, names)) in enumerate(zip(blocks.blocks, read, strict=True)):
-            check_read(block, f"{blocks.prefix}.{index}", layers, set(names))
+            check_read(block, f"{blocks.prefix}.{index}", layers, names)
         for replayed in _replays(blocks, first, calls):
             _check_equal(blocks, _tokens(replayed, sequence), _tokens(own, sequence))
-    once = [len(applied) == 1 for applied in calls]
-    return [own and names == Counter(layers) for own, (layers, names) in zip(once, read, strict=True)]
 
 
 def check_outputs(model: PreTrainedModel, replayed: Tensor, own: Tensor) -> None:
@@ -84,16 +78,16 @@ def tolerance(*dtypes: torch.dtype) -> float:
     return max(torch.finfo(dtype).eps for dtype in dtypes) ** 0.5
 
 
-def _observe(blocks: BlockCalls, sequence: Inputs) -> tuple[Tensor, list[tuple[list[str], Counter[str]]]]:
-    """The model's own forward pass: what leaves the last block; of each its matrices, and how often each is read."""
+def _observe(blocks: BlockCalls, sequence: Inputs) -> tuple[Tensor, list[tuple[list[str], set[str]]]]:
+    """The model's own forward pass: what leaves the last block; and of each block its matrices, and those read."""
     states: list[Tensor] = []
-    read: list[tuple[list[str], Counter[str]]] = []
+    read: list[tuple[list[str], set[str]]] = []
     others: set[str] = set()
     with ExitStack() as hooks:
         last = blocks.blocks[blocks.order[-1]]
         hooks.enter_context(last.register_forward_hook(lambda block, args, output: states.append(hidden_of(output))))
         for block in blocks.blocks:
-            readers, seen = _readers(block), Counter()
+            readers, seen = _readers(block), set()
             for module, names in readers.items():
                 hooks.enter_context(module.register_forward_pre_hook(_note(seen, names)))
             read.append(([name for names in readers.values() for name in names], seen))
@@ -123,7 +117,7 @@ def _readers(block: nn.Module) -> dict[nn.Module, list[str]]:
     return found
 
 
-def _note(seen: set[str] | Counter[str], names: list[str]):
+def _note(seen: set[str], names: list[str]):
     return lambda *_: seen.update(names)
 
 

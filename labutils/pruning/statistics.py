@@ -102,17 +102,17 @@ class _Accumulator:
 class Collector:
     """Hooks on what a block's matrices read, owned by a `with` statement.
 
-    Linear layers are watched one by one, a module of fused experts as a whole. Where a pass calls each of them once, as
-    is known beforehand or shown by the first batch, batches may stop at the last one, whose output nobody needs.
+    Linear layers are watched one by one, a module of fused experts as a whole. Where the first batch called each of
+    them once, later batches may stop at the last one, whose output nobody needs.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], hessian: bool, stop_early: bool, *, called_once: bool = False):
+    def __init__(self, layers: Mapping[str, Layer], hessian: bool, stop_early: bool):
         self.layers, self.hessian, self.stop_early = layers, hessian, stop_early
         self.sums: dict[str, _Accumulator] = {}
         self.again: dict[str, _Accumulator] = {}  # of layers called more than once in a pass: what they then read
         self.reads: dict[str, str] = {}  # layer → the layer that accumulates their common input
         self.reached: set[nn.Module] = set()
-        self.n_batches, self.may_stop, self.called_once = 0, False, called_once
+        self.n_batches, self.may_stop, self.called_once = 0, False, False
 
     def __enter__(self) -> "Collector":
         watched: dict[nn.Module, Callable] = {}

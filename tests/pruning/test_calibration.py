@@ -154,18 +154,3 @@ def test_a_block_that_returns_its_own_input_leaves_the_way_back(tiny_llama: nn.M
     assert not torch.equal(walk.hidden[0], first[0])
     walk.rewind()
     assert all(torch.equal(hidden, own) for hidden, own in zip(walk.hidden, first, strict=True))
-
-
-@pytest.mark.parametrize(("prove", "run"), [(True, 0), (False, 1)])
-def test_the_last_matrix_of_a_block_is_not_run_where_its_calls_are_known(
-    tiny_llama: nn.Module, prove: bool, run: int
-) -> None:
-    """The proof on one sequence has seen how often each matrix is called; without it the first batch must show it."""
-    tokens = torch.arange(48).reshape(6, 8)
-    walk = BlockWalk(tiny_llama, tokens, batch_size=2, prove=prove)
-    calls = []
-    walk.block(0).mlp.down_proj.register_forward_hook(lambda *_: calls.append(1))
-    found = walk.collect(0, hessian=True)["mlp.down_proj"]
-    assert len(calls) == run and found.n_tokens == tokens.numel()
-    whole = BlockWalk(tiny_llama, tokens, batch_size=2).collect_and_advance(0, hessian=True)["mlp.down_proj"]
-    assert torch.equal(found.hessian, whole.hessian) and torch.equal(found.norms, whole.norms)
