@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from labutils.core.code import hash_code
@@ -20,9 +21,9 @@ from labutils.core.files import write_atomically
 from labutils.core.progress import progress
 from labutils.core.provenance import find_versions, hash_tensors
 from labutils.lab_models.corpus import load_shard, train_tokenizer
-from labutils.lab_models.loop import CHECKPOINT_FOLDER, Options, find_spec, train_lab_model
+from labutils.lab_models.loop import CHECKPOINT_FOLDER, Options, choose_products, find_spec, train_lab_model
 from labutils.lab_models.specs import ModelSpec
-from labutils.models.loading import load_model
+from labutils.models.loading import choose_device, load_model
 from labutils.models.structure import find_blocks
 from labutils.recovery.readings import Reading, read_model
 from labutils.recovery.removal import choose_blocks
@@ -113,7 +114,9 @@ class _Chain:
         return rows.assign(seconds=rows["arm"].map({arm: sum(map(_seconds, each)) for arm, each in times.items()}))
 
     def _train(self, name: str, spec: ModelSpec, options: Options, start: dict[str, Tensor] | None = None) -> Path:
-        folder, options = self.folder / name, replace(options, seed=options.seed + self.seed)
+        # In the plan, so that no arm of a chain that goes on elsewhere is trained in another dtype than its rivals.
+        products = choose_products(options.products, torch.device(choose_device(self.device)))
+        folder, options = self.folder / name, replace(options, seed=options.seed + self.seed, products=products)
         plan = {
             "options": asdict(options), "shape": [spec.config_class.__name__, spec.config],
             "start": None if start is None else hash_tensors(start),

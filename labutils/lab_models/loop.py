@@ -18,7 +18,7 @@ from labutils.core.progress import progress
 from labutils.lab_models.corpus import SHARD_SEQUENCES, load_shard, train_tokenizer
 from labutils.lab_models.specs import SEQUENCE_LENGTH, SPECS, ModelSpec
 from labutils.models.loading import choose_device, parse_dtype
-from labutils.training.checkpoints import load_checkpoint, save_checkpoint
+from labutils.training.checkpoints import find_state, load_checkpoint, save_checkpoint
 from labutils.training.steps import decay_groups, guarded_step
 
 CHECKPOINT_FOLDER = "checkpoint"
@@ -96,7 +96,8 @@ def train_lab_model(
         tokens: training tokens (default: the spec's).
         device: as for `load_model`.
         out: folder to write (default: data/models/<name>).
-        resume: go on from the folder's checkpoint if it has one; otherwise training starts anew.
+        resume: go on from the folder's checkpoint if it has one, with products as it began; otherwise training starts
+            anew.
         options: all hyper-parameters, instead of `tokens` and `seed`.
         start: weights to begin from, instead of random ones.
 
@@ -117,7 +118,8 @@ def train_lab_model(
     )
     folder = expand(out or MODELS / spec.name)
     place = torch.device(choose_device(device))
-    options = replace(options, products=_choose_products(options.products, place))
+    begun = _begun_products(folder / CHECKPOINT_FOLDER) if resume and options.products == "fast" else None
+    options = replace(options, products=begun or choose_products(options.products, place))
     tokenizer = train_tokenizer()
     special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     model = spec.build(vocabulary_size=len(tokenizer), special_ids=special, seed=options.seed).to(place).train()
@@ -146,12 +148,24 @@ def find_spec(name: str) -> ModelSpec:
     return SPECS[name]
 
 
-def _choose_products(asked: str, device: torch.device) -> str:
-    """What "fast" means on this device: where it is emulated, bfloat16 takes ten times as long as float32."""
+def choose_products(asked: str, device: torch.device) -> str:
+    """What "fast" means on this device: where it is emulated, bfloat16 takes ten times as long as float32.
+
+    >>> choose_products("fast", torch.device("cpu"))
+
+    Raises:
+        ValueError: a dtype other than float32 and bfloat16.
+    """
     dtype = parse_dtype(asked, device=device.type)
     if dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f'products={asked!r} must be "fast", "bfloat16" or "float32".')
     return str(dtype).removeprefix("torch.")
+
+
+def _begun_products(checkpoint: Path) -> str | None:
+    """The dtype of products that a training was begun with; None where there is no checkpoint."""
+    state = find_state(checkpoint, {})
+    return None if state is None else state["options"].get("products")
 
 
 def _run(

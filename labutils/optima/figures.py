@@ -14,7 +14,7 @@ from labutils.core.figures import finish_figure
 from labutils.plots.figures import OTHER_COLOURS, PALETTE
 
 PARTS = {"mask": PALETTE["wanda"], "reconstruction": PALETTE["sparsegpt"], "both together": PALETTE["magnitude"]}
-SHAPES = [*"os^Dv<>Pph"]
+SHAPES, OTHER_SHAPES = [*"os^Dv<>p"], [*"*XPhd8H"]
 
 
 def ratio_bars(table: pd.DataFrame, *, title: str) -> Figure:
@@ -120,7 +120,7 @@ def error_scatter(points: pd.DataFrame, *, unit: str, title: str) -> Figure:
 
 
 class _Marks:
-    """A colour for every mask and a shape for what follows it; other methods have both to themselves."""
+    """A colour for every mask and a shape for what follows it; other methods have a colour and a shape of their own."""
 
     def __init__(self, methods: Iterable[str]):
         names = list(dict.fromkeys(methods))
@@ -138,7 +138,8 @@ class _Marks:
     def of(self, method: str) -> dict[str, object]:
         if method in self.others:
             place = self.others.index(method)
-            return {"color": OTHER_COLOURS[place % len(OTHER_COLOURS)], "marker": "*XPhd8H"[place % 7]}
+            colour = OTHER_COLOURS[(len(self.masks) + place) % len(OTHER_COLOURS)]  # those before are the masks'
+            return {"color": colour, "marker": OTHER_SHAPES[place % len(OTHER_SHAPES)]}
         mask, step = self._split(method)
         return {"color": self._colour(mask), "marker": SHAPES[self.steps.index(step) % len(SHAPES)]}
 

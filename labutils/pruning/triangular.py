@@ -1,7 +1,7 @@
-"""The inverse of a triangular matrix by halves: half of the work, and all of it in matrix products.
+"""The inverse of a triangular matrix by halves: two thirds of the work, and nearly all of it in matrix products.
 
-Solving L Y = I treats the identity as any matrix, in n³ operations; the inverse of L is triangular again, which takes a
-third of them.
+Solving L Y = I treats the identity as any matrix, in n³ operations. By halves, the products below come to two thirds of
+that; the third that is left counts the zeros of the halves. On one thread of a processor it took half of the time.
 """
 
 import torch
@@ -18,7 +18,7 @@ def invert_lower(lower: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     tensor([[ 0.5000,  0.0000],
             [-0.1250,  0.2500]])
 
-    A zero on the diagonal gives infinite or undefined values, no error.
+    In float32 and float64, without gradients. A zero on the diagonal gives infinite or undefined values, no error.
     """
     if len(lower) <= SMALL:
         identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -80,7 +81,8 @@ def test_a_killed_and_resumed_run_ends_in_the_same_weights(small_runs, tmp_path,
     assert curves[0] == curves[1]
 
 
-def test_a_mixture_is_trained_down_its_routers_loss_too(monkeypatch):
+@pytest.mark.parametrize("products", ["float32", "bfloat16"])
+def test_a_mixture_is_trained_down_its_routers_loss_too(monkeypatch, products):
     sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
              "num_key_value_heads": 2, "num_local_experts": 4, "router_aux_loss_coef": 0.5}  # fmt: skip
     spec = ModelSpec("mixture", MixtralConfig, sizes)
@@ -89,8 +91,9 @@ def test_a_mixture_is_trained_down_its_routers_loss_too(monkeypatch):
     tokens, stepped = torch.randint(3, 32, (2, 12), generator=torch.Generator().manual_seed(0)), []
     monkeypatch.setattr(loop, "guarded_step", lambda optimizer, loss, **_: stepped.append(loss.item()))
     optimizer = torch.optim.AdamW(model.parameters())
-    plain = loop._step(model, optimizer, tokens, torch.zeros_like(tokens, dtype=torch.bool), OPTIONS, 0)
-    with torch.no_grad():
+    options = replace(OPTIONS, products=products)
+    plain = loop._step(model, optimizer, tokens, torch.zeros_like(tokens, dtype=torch.bool), options, 0)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=products == "bfloat16"):
         balance = model(input_ids=tokens, output_router_logits=True, use_cache=False).aux_loss.item()
     assert balance > 1 and stepped == pytest.approx([plain + 0.5 * balance], rel=1e-4)
 
@@ -100,15 +103,12 @@ def test_resuming_with_other_options_is_refused(small_runs, tmp_path, monkeypatc
         stop_training_at(patch, 6)
         with pytest.raises(KeyboardInterrupt):
             training.train_lab_model(MINUTE, out=tmp_path, device="cpu", options=OPTIONS)
-    other = loop.Options(**{**OPTIONS.__dict__, "seed": 7})
     with pytest.raises(ValueError, match="made with seed=0"):
-        training.train_lab_model(MINUTE, out=tmp_path, device="cpu", resume=True, options=other)
+        training.train_lab_model(MINUTE, out=tmp_path, device="cpu", resume=True, options=replace(OPTIONS, seed=7))
 
 
 @pytest.mark.parametrize(("capability", "products"), [("amx_bf16", "bfloat16"), (None, "float32")])
-def test_products_are_in_the_dtype_that_the_processor_multiplies_in(
-    small_runs, tmp_path, monkeypatch, capability, products
-):
+def test_products_are_in_the_processors_dtype(small_runs, tmp_path, monkeypatch, capability, products):
     """Where a processor lacks the instructions torch emulates bfloat16, which takes ten times as long as float32."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
     seen, build = set(), ModelSpec.build
@@ -125,10 +125,22 @@ def test_products_are_in_the_dtype_that_the_processor_multiplies_in(
 
 
 def test_products_in_another_dtype_are_refused(small_runs, tmp_path):
-    options = loop.Options(tokens=OPTIONS.tokens, products="float16")
     with pytest.raises(ValueError, match="bfloat16"):
-        training.train_lab_model(MINUTE, out=tmp_path / "none", device="cpu", options=options)
+        training.train_lab_model(MINUTE, out=tmp_path / "none", options=replace(OPTIONS, products="float16"))
     assert not (tmp_path / "none").exists()
+
+
+def test_a_training_goes_on_in_the_dtype_that_it_began_in(small_runs, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+        stop_training_at(patch, 6)
+        with pytest.raises(KeyboardInterrupt):
+            training.train_lab_model(MINUTE, out=tmp_path, device="cpu", options=OPTIONS)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    with pytest.raises(ValueError, match="made with products=bfloat16"):
+        training.train_lab_model(MINUTE, out=tmp_path, resume=True, options=replace(OPTIONS, products="float32"))
+    training.train_lab_model(MINUTE, out=tmp_path, device="cpu", resume=True, options=OPTIONS)
+    assert json.loads((tmp_path / "training.json").read_text())["options"]["products"] == "bfloat16"
 
 
 def test_a_checkpoint_survives_a_kill_between_its_renames(tmp_path, tiny_llama):

@@ -154,3 +154,15 @@ def test_a_block_that_returns_its_own_input_leaves_the_way_back(tiny_llama: nn.M
     assert not torch.equal(walk.hidden[0], first[0])
     walk.rewind()
     assert all(torch.equal(hidden, own) for hidden, own in zip(walk.hidden, first, strict=True))
+
+
+def test_a_block_that_calls_its_matrices_once_for_each_row_loses_none(tiny_llama: nn.Module) -> None:
+    """One sequence alone calls each of them once: what it shows says nothing of batches."""
+    for block in tiny_llama.model.layers:
+        forward = block.mlp.forward
+        block.mlp.forward = lambda states, forward=forward: torch.cat([forward(row) for row in states.split(1)])
+    tokens = torch.arange(48).reshape(6, 8)
+    by_rows, alone = (BlockWalk(tiny_llama, tokens, batch_size=size).collect(0, hessian=True) for size in (3, 1))
+    for name, own in by_rows.items():
+        assert own.n_tokens == tokens.numel()
+        torch.testing.assert_close(own.hessian, alone[name].hessian)
