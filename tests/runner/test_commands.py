@@ -1,5 +1,6 @@
 """Commands end quietly where nobody reads on, and say what they refuse."""
 
+import itertools
 import os
 import runpy
 import subprocess
@@ -27,8 +28,12 @@ def unread(words: list[str], *, errors_too: bool = False, unbuffered: bool = Fal
         os.close(writing)
 
 
-@pytest.mark.parametrize("unbuffered", [False, True])
-@pytest.mark.parametrize("words", ["parameters 05_neuron_semantics", "ledger", "check", "run --help"])
+COMMANDS = ["parameters 05_neuron_semantics", "ledger", "run --help"]
+
+
+@pytest.mark.parametrize(
+    ("words", "unbuffered"), [*itertools.product(COMMANDS, [False, True]), ("check", False)]
+)  # the last takes long
 def test_a_command_whose_reader_has_left_ends_quietly(words: str, unbuffered: bool) -> None:
     given = words.split() + ([f"docs/ledgers/{LEDGER}"] if words == "ledger" else [])
     found = unread(["labutils", *given], unbuffered=unbuffered)
