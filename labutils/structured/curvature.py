@@ -10,10 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from labutils.core.progress import progress
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import all_finite, check_causal
 from labutils.pruning.gradients import gradients_of
 from labutils.pruning.inputs import Calibration, check_calibration
+from labutils.training.parts_of_batches import text_rows_that_fit
 
 Calls = list[tuple[int, str, Tensor, Tensor]]  # block, matrix, what it read and what it put out
 
@@ -40,6 +42,9 @@ def layer_factors(
 
     Gradients that parameters hold are left as they are.
 
+    Args:
+        batch_size: sequences that run together; fewer where what they keep for the way back would be too much.
+
     Raises:
         ValueError: a model that predicts no next token, a calibration that cannot be used, or factors that are not
             finite.
@@ -49,8 +54,9 @@ def layer_factors(
     ids, mask = inputs["input_ids"], inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
     found: list[dict[str, Factors]] = [{} for _ in layers]
     with eval_mode(model, gradients=True), gradients_of(model, [one for own in layers for one in own.values()]):
-        for start in range(0, len(ids), batch_size):
-            rows = slice(start, start + batch_size)
+        at_once = text_rows_that_fit(model, ids[:batch_size])
+        for start in progress(range(0, len(ids), at_once), description="curvature", unit="batch"):
+            rows = slice(start, start + at_once)
             batch = {name: value[rows].to(device_of(model)) for name, value in inputs.items()}
             with _noted(layers) as calls:
                 logits = model(**batch, use_cache=False).logits[:, :-1].float()

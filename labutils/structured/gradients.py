@@ -6,9 +6,11 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from labutils.core.progress import progress
 from labutils.models.modes import device_of, eval_mode
 from labutils.models.structure import all_finite, check_causal, find_blocks, prunable_layers
 from labutils.pruning.inputs import Calibration, check_calibration
+from labutils.training.parts_of_batches import text_rows_that_fit
 
 
 def matrix_gradients(
@@ -17,6 +19,9 @@ def matrix_gradients(
     """∂(mean next-token loss)/∂W of every linear layer, by block and name, as (out × in), float32 on the CPU.
 
     Gradients that parameters hold are left as they are.
+
+    Args:
+        batch_size: sequences that run together; fewer where what they keep for the way back would be too much.
 
     Raises:
         ValueError: a model that predicts no next token, a calibration that cannot be used, or gradients that are not
@@ -50,8 +55,9 @@ def _add_up(
 ) -> None:
     ids, mask = inputs["input_ids"], inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
     predicted = int((mask[:, 1:] * mask[:, :-1]).sum())
-    for start in range(0, len(ids), batch_size):
-        rows = slice(start, start + batch_size)
+    at_once = text_rows_that_fit(model, ids[:batch_size])
+    for start in progress(range(0, len(ids), at_once), description="gradients", unit="batch"):
+        rows = slice(start, start + at_once)
         batch = {name: value[rows].to(device_of(model)) for name, value in inputs.items()}
         logits = model(**batch, use_cache=False).logits[:, :-1].float()
         targets = ids[rows, 1:].masked_fill((mask[rows, 1:] * mask[rows, :-1]) == 0, -100).to(logits.device)

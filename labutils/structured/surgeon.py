@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from labutils.core.options import suggest
+from labutils.core.progress import progress
 from labutils.models.structure import check_finite, find_blocks, prunable_layers, weight_matrix
 from labutils.models.wrappers import bare_model
 from labutils.pruning.inputs import Calibration
@@ -71,7 +72,7 @@ def shrink_by_curvature(
     counts, budget = {key: anatomies[key[0]].mlp.width for key in surgeon.unit_costs}, share * count_blocks(model)
     check_budget(counts, surgeon.unit_costs, budget, share)
     removed: Removed = {key: [] for key in counts}
-    for shot in range(1, shots + 1):
+    for shot in progress(range(1, shots + 1), description="remove by curvature", unit="shot"):
         removed = surgeon.shoot(calibration, removed, budget * shot / shots, batch_size)
     check_any(removed, share, ["neurons"])
     removal = as_removal(removed)
@@ -131,13 +132,13 @@ class _Surgeon:
         """Read the curvature, choose what else goes until so many parameters are gone, and change what stays."""
         factors = layer_factors(self.model, calibration, self._layers, batch_size=batch_size)
         ranks = {}
-        for key, own in self.scores.items():
+        for key, own in progress(self.scores.items(), description="costs", unit="block"):
             alive = self._alive(key, removed)
             own[alive] = sum(_costs(self._part(key[0], name, alive, each)) for name, each in factors[key[0]].items())
             ranks[key] = own.clone()
             ranks[key][torch.tensor(removed[key], dtype=torch.int64)] = float("-inf")
         chosen = overall(ranks, self.unit_costs, budget)
-        for key in self.scores:
+        for key in progress(self.scores, description="updates", unit="block"):
             alive = self._alive(key, removed)
             going = torch.isin(alive, torch.tensor(chosen[key], dtype=torch.int64))
             for name, each in factors[key[0]].items() if going.any() else ():
