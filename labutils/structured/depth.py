@@ -112,9 +112,8 @@ def by_loss(walk: BlockWalk, n_blocks: int, options: DepthOptions) -> Choice:
     check_causal(walk.model, "a search by the loss")
     paths = Paths(walk, read_anatomies(walk.model))
     units = [(block, "block") for block in range(len(walk.blocks))]
-    search = greedy_search(
-        paths, units, lambda removed, unit: len(removed) < n_blocks, spare_ends=options.spare_ends, race=options.race
-    )
+    options_of_search = {"spare_ends": options.spare_ends, "race": options.race, "steps": n_blocks}
+    search = greedy_search(paths, units, lambda removed, unit: len(removed) < n_blocks, **options_of_search)
     return Choice(tuple(sorted(block for block, _ in search.removed)), search.history, search)
 
 

@@ -47,6 +47,7 @@ def greedy_search(
     *,
     spare_ends: bool = False,
     race: float | int = 5.0,
+    steps: int | None = None,
 ) -> Search:
     """Remove units as long as one may go, each time the one whose absence gives the lowest loss.
 
@@ -59,6 +60,7 @@ def greedy_search(
         race: a candidate is not read on when, after at least 16 sequences, its loss exceeds the leader's by more than
             so many standard errors of their paired difference, and the last one that is left is not either; 0 reads
             every candidate on every sequence.
+        steps: how many units will go, where that is known: progress then tells the time left.
 
     Raises:
         ValueError: units may go, and all that are left are spared; a race below zero; a calibration without a token to
@@ -68,8 +70,7 @@ def greedy_search(
     removed: tuple[Unit, ...] = ()
     rows, naive_blocks, naive_heads, n_blocks = [], 0, 0, len(paths.walk.blocks)
     before = paths.block_runs, paths.head_runs
-    bar = progress(range(len(units)), description="search", unit="unit")
-    for step in bar:
+    for step in progress(iter(range(len(units))), total=steps, description="search", unit="unit"):
         alive = [unit for unit in units if unit not in removed]
         wanted = [unit for unit in alive if may_go(removed, unit)]
         if not wanted:
@@ -126,7 +127,7 @@ def _read_batch(paths: Paths, batch: int, candidates: Sequence[Unit], removed: t
     off = {unit: (batch, frozenset((*removed, unit))) for unit in candidates}
     unread, hidden = [unit for unit in candidates if off[unit] not in paths.known], paths.walk.hidden[batch]
     last = max((block for block, _ in unread), default=-1)
-    for index in range(last + 1):
+    for index in progress(range(last + 1), description="candidates", unit="block"):
         for unit in [unit for unit in unread if unit[0] == index]:
             paths.known[off[unit]] = paths.losses(index, batch, hidden, (*removed, unit))
         if index < last:
