@@ -155,7 +155,9 @@ ARMS: dict[str, Arm] = {
     "Surgeon, independent": _by_curvature(update="independent"),
     "Surgeon, no update": _by_curvature(update="none"),
     "Surgeon, columns only": _by_curvature(matrices="columns"),
+    "Surgeon, one shot": _by_curvature(update="none", shots=1),
     "output": _neurons("output", repair="none"),
+    "output, global": _neurons("output", repair="none", allocation="global"),
     "output, least squares": _neurons("output"),
 }
 

@@ -5,17 +5,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from labutils.core.progress import progress
-from labutils.models.modes import device_of, eval_mode
+from labutils.models.modes import eval_mode
 from labutils.models.structure import all_finite, check_causal
 from labutils.pruning.gradients import gradients_of
 from labutils.pruning.inputs import Calibration, check_calibration
-from labutils.training.parts_of_batches import text_rows_that_fit
+from labutils.structured.summed_loss import batches_that_fit, mask_of, summed_loss
 
 Calls = list[tuple[int, str, Tensor, Tensor]]  # block, matrix, what it read and what it put out
 
@@ -46,26 +44,21 @@ def layer_factors(
         batch_size: sequences that run together; fewer where what they keep for the way back would be too much.
 
     Raises:
-        ValueError: a model that predicts no next token, a calibration that cannot be used, or factors that are not
-            finite.
+        ValueError: a model that predicts no next token, a calibration that cannot be used, no sequence at a time, or
+            factors that are not finite.
     """
     check_causal(model, "a curvature of the loss")
     inputs = check_calibration(calibration, model)
-    ids, mask = inputs["input_ids"], inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
     found: list[dict[str, Factors]] = [{} for _ in layers]
     with eval_mode(model, gradients=True), gradients_of(model, [one for own in layers for one in own.values()]):
-        at_once = text_rows_that_fit(model, ids[:batch_size])
-        for start in progress(range(0, len(ids), at_once), description="curvature", unit="batch"):
-            rows = slice(start, start + at_once)
-            batch = {name: value[rows].to(device_of(model)) for name, value in inputs.items()}
+        for batch in batches_that_fit(model, inputs, batch_size, "curvature"):
             with _noted(layers) as calls:
-                logits = model(**batch, use_cache=False).logits[:, :-1].float()
-            targets = ids[rows, 1:].masked_fill((mask[rows, 1:] * mask[rows, :-1]) == 0, -100).to(logits.device)
-            loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+                loss = summed_loss(model, batch)
             gradients = torch.autograd.grad(loss, [output for *_, output in calls])
+            mask = mask_of(batch).bool()
             for (block, name, read, _), gradient in zip(calls, gradients, strict=True):
-                _add(found[block], name, read, gradient, mask[rows].bool(), layers[block][name].bias is not None)
-    count = int(mask.sum())
+                _add(found[block], name, read, gradient, mask, layers[block][name].bias is not None)
+    count = int(mask_of(inputs).sum())
     for own in found:
         for name, factors in own.items():
             factors.inputs /= count

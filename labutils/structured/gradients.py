@@ -1,16 +1,14 @@
 """Gradients of the calibration's loss with respect to the blocks' matrices."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from labutils.core.progress import progress
-from labutils.models.modes import device_of, eval_mode
+from labutils.models.modes import eval_mode
 from labutils.models.structure import all_finite, check_causal, find_blocks, prunable_layers
 from labutils.pruning.inputs import Calibration, check_calibration
-from labutils.training.parts_of_batches import text_rows_that_fit
+from labutils.structured.summed_loss import batches_that_fit, mask_of, summed_loss
 
 
 def matrix_gradients(
@@ -24,8 +22,8 @@ def matrix_gradients(
         batch_size: sequences that run together; fewer where what they keep for the way back would be too much.
 
     Raises:
-        ValueError: a model that predicts no next token, a calibration that cannot be used, or gradients that are not
-            finite.
+        ValueError: a model that predicts no next token, a calibration that cannot be used, no sequence at a time, or
+            gradients that are not finite.
     """
     check_causal(model, "a gradient of the loss")
     inputs = check_calibration(calibration, model)
@@ -53,15 +51,10 @@ def matrix_gradients(
 def _add_up(
     model: PreTrainedModel, inputs: dict[str, Tensor], batch_size: int, weights: list[Tensor], sums: list[Tensor]
 ) -> None:
-    ids, mask = inputs["input_ids"], inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
+    mask = mask_of(inputs)
     predicted = int((mask[:, 1:] * mask[:, :-1]).sum())
-    at_once = text_rows_that_fit(model, ids[:batch_size])
-    for start in progress(range(0, len(ids), at_once), description="gradients", unit="batch"):
-        rows = slice(start, start + at_once)
-        batch = {name: value[rows].to(device_of(model)) for name, value in inputs.items()}
-        logits = model(**batch, use_cache=False).logits[:, :-1].float()
-        targets = ids[rows, 1:].masked_fill((mask[rows, 1:] * mask[rows, :-1]) == 0, -100).to(logits.device)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / predicted
+    for batch in batches_that_fit(model, inputs, batch_size, "gradients"):
+        loss = summed_loss(model, batch) / predicted
         for total, gradient in zip(sums, torch.autograd.grad(loss, weights), strict=True):
             total += gradient.float().cpu()
 

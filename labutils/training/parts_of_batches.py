@@ -12,9 +12,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from labutils.models.modes import device_of
-from labutils.training.text_loss import text_loss
-
 KEPT_AT_ONCE = 2**30  # bytes kept for the way back, beside the model; a batch is cut so that they are no more
 
 Loss = Callable[[Int64[Tensor, "rows seq_len"]], Float[Tensor, ""]]
@@ -27,14 +24,6 @@ def rows_that_fit(model: nn.Module, loss_of: Loss, batch: Int64[Tensor, "rows se
     """
     fixed, of_row = kept_by_rows(model, loss_of, batch[:1])
     return max(1, min(len(batch), (KEPT_AT_ONCE - fixed) // max(1, of_row)))
-
-
-def text_rows_that_fit(model: nn.Module, ids: Int64[Tensor, "rows seq_len"]) -> int:
-    """The same of the loss of text; the ids may lie on another device than the model.
-
-    >>> text_rows_that_fit(model, tokens[:8])
-    """
-    return rows_that_fit(model, lambda rows: text_loss(model, rows), ids.to(device_of(model)))
 
 
 def kept_by_rows(model: nn.Module, loss_of: Loss, row: Int64[Tensor, "1 seq_len"]) -> tuple[int, int]:

@@ -42,3 +42,18 @@ def test_parts_add_up_to_the_same(
     assert sizes[-5:] == [1] * 5
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("gather", [all_factors, all_gradients])
+def test_what_is_measured_gets_all_that_the_model_reads(tiny_llama: nn.Module, gather: Callable) -> None:
+    forward = tiny_llama.forward
+    tiny_llama.forward = lambda input_ids, *, attention_mask, **given: forward(
+        input_ids=input_ids, attention_mask=attention_mask, **given
+    )
+    assert gather(tiny_llama, PADDED)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_no_sequence_at_a_time_is_refused(tiny_llama: nn.Module, batch_size: int) -> None:
+    with pytest.raises(ValueError, match="batch_size"):
+        matrix_gradients(tiny_llama, TOKENS, batch_size=batch_size)
