@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from labutils.core.progress import progress
 from labutils.models.modes import device_of, eval_mode
 
 
@@ -28,9 +29,9 @@ def time_models(
     """
     generator, rows = torch.Generator().manual_seed(seed), []
     size = min(model.get_input_embeddings().weight.shape[0] for model in models.values())
-    for batch in batch_sizes:
+    for batch in progress(list(batch_sizes), description="time models", unit="batch size"):
         ids = torch.randint(size, (batch, prompt + new_tokens), generator=generator)
-        for repeat in range(-1, repeats):
+        for repeat in progress(range(-1, repeats), description="repeats", unit="round"):
             for place in torch.randperm(len(models), generator=generator).tolist():
                 name = list(models)[place]
                 for phase, milliseconds in _time_one(models[name], ids, prompt).items():
@@ -51,7 +52,12 @@ def relative_times(times: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         a row per phase, batch and other model, the phases one after the other: ratio, low, high (the quartiles).
+
+    Raises:
+        LookupError: there is no dense model among them, or no other one.
     """
+    if set(times["model"]) - {"dense"} in (set(), set(times["model"])):
+        raise LookupError(f'times of "dense" and of another model are needed; there are {sorted(set(times["model"]))}.')
     cell = ["batch", "phase", "repeat"]
     dense = times[times["model"] == "dense"].set_index(cell)["milliseconds"]
     others = times[times["model"] != "dense"]

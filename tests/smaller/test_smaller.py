@@ -77,6 +77,9 @@ def test_times_are_taken_in_turn_and_compared_repeat_by_repeat(loaded) -> None:
     times = time_models(models, batch_sizes=[2], prompt=8, new_tokens=3, repeats=2)
     assert len(times) == 3 * 2 * 2 and (times["milliseconds"] > 0).all()
     beside = relative_times(times).set_index(["phase", "model"])
+    for alone in (times[times["model"] == "dense"], times[times["model"] != "dense"]):
+        with pytest.raises(LookupError, match="dense"):
+            relative_times(alone)
     one = times[times["phase"] == "prefill"].pivot(index="repeat", columns="model", values="milliseconds")
     halves = (one["less depth"] / one["dense"]).quantile([0.5, 0.25, 0.75])
     assert beside.loc[("prefill", "less depth"), ["ratio", "low", "high"]].tolist() == pytest.approx(halves.tolist())
