@@ -68,3 +68,17 @@ def test_optima_over_the_size_of_parts() -> None:
     line = figure.axes[1].lines[0]
     assert line.get_xdata().tolist() == [8, 12] and line.get_ydata().tolist() == pytest.approx([1.18, 1.22])
     assert line.get_label() == "wanda+ls" and line.get_linestyle() == "--"
+
+
+def test_searches_and_other_methods_each_have_a_look_of_their_own() -> None:
+    methods = ["wanda+ls", "wanda+swaps+ls", "wanda+swaps-ls+ls"]
+    rows = [{"chosen": "spaced", "n_inputs": n, "method": method, "ratio": 1.0} for n in (8, 10) for method in methods]
+    axis = figures.optimum_curves(pd.DataFrame(rows), title="t").axes[0]
+    looks = {(line.get_marker(), line.get_linestyle()) for line in axis.lines if line.get_label() in methods}
+    assert len(looks) == len(methods)
+    others = ["magnitude", "ria", "gblm", "sparsegpt", "rose", "admm", "alps", "d-pruner"]
+    marks = figures._Marks([*others, "wanda", "wanda+ls", "new", "new+ls"])
+    of_others = [tuple(map(str, marks.of(name).values())) for name in others]
+    assert len(set(of_others)) == len(others)
+    assert not {shape for _, shape in of_others} & set(figures.SHAPES)
+    assert str(marks.of("new")["color"]) not in {colour for colour, _ in of_others}
