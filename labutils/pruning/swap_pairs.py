@@ -33,10 +33,18 @@ class Costs(NamedTuple):
     @classmethod
     def of(cls, weight: Tensor, mask: Tensor, pull: Tensor) -> "Costs":
         own, crossed = weight.square(), weight * pull * 2
-        return cls((own + crossed).masked_fill_(~mask, torch.inf), (own - crossed).masked_fill_(mask, torch.inf))
+        # 1 / m − 1 is nothing for one and infinite for zero, and several times as quick as to fill by a mask
+        left, gone = (each.to(weight.dtype).reciprocal_().sub_(1) for each in (mask, ~mask))
+        return cls(left.add_(own).add_(crossed), gone.add_(own).sub_(crossed))
 
     def only(self, chosen: Tensor) -> "Costs":
         return Costs(*(field[chosen] for field in self))
+
+
+def entries(matrix: Float[Tensor, "in in"], rows: Int[Tensor, "*many"], columns: Int[Tensor, "*same"]) -> Tensor:
+    """`matrix[rows, columns]`, in a third of the time on a processor."""
+    places = rows * matrix.shape[1] + columns
+    return matrix.reshape(-1).index_select(0, places.flatten()).view(places.shape)
 
 
 def cheapest_pairs(costs: Costs) -> Pairs:

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labutils.pruning.reconstruction import check_layer, damped_hessian
-from labutils.pruning.swap_pairs import Costs, Pairs, cheapest_pairs, helpful_pairs, pairs_in_groups  # noqa: F401
+from labutils.pruning.swap_pairs import Costs, Pairs, cheapest_pairs, entries, helpful_pairs, pairs_in_groups
 
 # The gain that an exchange must have, of Σ_j w_j² H_jj of its row: above what sums are rounded by, or the search might
 # go in a circle.
@@ -200,31 +200,40 @@ class _Search:
     ) -> Bool[Tensor, " rows"]:
         """Exchange inside the lists of the rows that are due, in place, the best pair first; tells which have moved.
 
-        A weight is exchanged once in a list. c rises by w_p H_p and falls by w_q H_q.
+        A weight is exchanged once in a list.
         """
-        own, moved = due.nonzero().flatten(), torch.zeros_like(due)
+        own, made = due.nonzero().flatten(), []
         change = _Changes.start(rows.weight[own], costs.only(own), pairs.only(own), self.hessian, self.group_m)
         for _ in range(MOST_EXCHANGES):
             gain, first, second = change.best()
             going = gain < -least[own]
             if self.max_swaps is not None:
                 going &= rows.swaps[own] < self.max_swaps
-            if not going.any():
-                break
-            if 2 * int(going.count_nonzero()) <= len(going):
-                own, first, second, change = own[going], first[going], second[going], change.only(going)
-                going = going[going]
             chosen = going.nonzero().flatten()
-            place, first, second = own[chosen], first[chosen], second[chosen]
-            dropped, restored = pairs.kept[place, first], pairs.dropped[place, second]
-            pulled = self.hessian[dropped].mul_(rows.weight[place, dropped, None])
-            pulled.addcmul_(self.hessian[restored], rows.weight[place, restored, None], value=-1)
-            rows.pull.index_add_(0, place, pulled)
-            change.exchange(chosen, first, second, pulled)
-            rows.mask[place, dropped], rows.mask[place, restored] = False, True
-            rows.swaps[place] += 1
-            moved[place] = True
-        return moved
+            if not len(chosen):
+                break
+            if 2 * len(chosen) <= len(going):
+                own, first, second, change = own[chosen], first[chosen], second[chosen], change.only(chosen)
+                chosen = torch.arange(len(own), device=own.device)
+            dropped, restored = change.exchange(chosen, first[chosen], second[chosen], self.hessian)
+            rows.mask[own[chosen], dropped], rows.mask[own[chosen], restored] = False, True
+            rows.swaps[own[chosen]] += 1
+            made.append((own[chosen], dropped, restored))
+        return self._follow(rows, *(torch.cat(each) for each in zip(*made, strict=True))) if made else due & False
+
+    def _follow(
+        self, rows: _Rows, place: Int[Tensor, " n"], dropped: Int[Tensor, " n"], restored: Int[Tensor, " n"]
+    ) -> Bool[Tensor, " rows"]:
+        """Bring c up to exchanges, in place: each adds w_p H_p and takes w_q H_q. Tells whose has changed."""
+        shares = torch.cat([rows.weight[place, dropped], -rows.weight[place, restored]])
+        inputs, order = torch.cat([dropped, restored]), place.repeat(2).argsort(stable=True)
+        counts = 2 * torch.bincount(place, minlength=len(rows.place))
+        rows.pull.add_(
+            torch.nn.functional.embedding_bag(
+                inputs[order], self.hessian, counts.cumsum(0) - counts, mode="sum", per_sample_weights=shares[order]
+            )
+        )
+        return counts > 0
 
 
 class _Changes(NamedTuple):
@@ -248,24 +257,36 @@ class _Changes(NamedTuple):
     def start(cls, weight: Tensor, costs: Costs, pairs: Pairs, hessian: Tensor, group_m: int | None) -> "_Changes":
         kept, dropped = pairs
         of_kept, of_dropped = weight.gather(1, kept), weight.gather(1, dropped)
-        crossed = hessian[kept[:, :, None], dropped[:, None, :]]
+        crossed = entries(hessian, kept[:, :, None], dropped[:, None, :])
         crossed.mul_(-2 * of_kept[:, :, None]).mul_(of_dropped[:, None, :])
         if group_m:
             crossed.masked_fill_(kept[:, :, None] // group_m != dropped[:, None, :] // group_m, torch.inf)
         drop, restore = costs.drop.gather(1, kept), costs.restore.gather(1, dropped)
         return cls(crossed, drop, restore, kept, dropped, of_kept, of_dropped)
 
-    def only(self, chosen: Tensor) -> "_Changes":
-        return _Changes(*(field[chosen] for field in self))
+    def only(self, chosen: Int[Tensor, " rows"]) -> "_Changes":
+        return _Changes(*(field.index_select(0, chosen) for field in self))
 
     def best(self) -> tuple[Tensor, Tensor, Tensor]:
         """The lowest Δ of every row, and the places of its pair."""
         changes = (self.crossed + self.drop[:, :, None]).add_(self.restore[:, None, :])
-        gain, place = changes.flatten(1).min(dim=1)
-        return gain, place // changes.shape[2], place % changes.shape[2]
+        of_kept = changes.amin(dim=2)  # two looks at few are much quicker than one for a place among all
+        gain, first = of_kept.min(dim=1)
+        return gain, first, changes[torch.arange(len(first), device=first.device), first].argmin(dim=1)
 
-    def exchange(self, rows: Int[Tensor, " rows"], first: Tensor, second: Tensor, pulled: Tensor) -> None:
-        """Of what c has changed by follow a and b; what was exchanged is not looked at again."""
-        self.drop[rows] += 2 * self.of_kept[rows] * pulled.gather(1, self.kept[rows])
-        self.restore[rows] -= 2 * self.of_dropped[rows] * pulled.gather(1, self.dropped[rows])
+    def exchange(self, rows: Int[Tensor, " rows"], first: Tensor, second: Tensor, hessian: Tensor) -> Pairs:
+        """Exchange a pair of some rows: of what c changes by follow a and b; the two are not looked at again.
+
+        Returns:
+            The inputs that were dropped and restored.
+        """
+        dropped, restored = self.kept[rows, first], self.dropped[rows, second]
+        dropping, restoring = self.of_kept[rows, first, None], self.of_dropped[rows, second, None]
+        sides = (2, self.drop, self.of_kept, self.kept), (-2, self.restore, self.of_dropped, self.dropped)
+        for sign, costs, *of_all in sides:
+            own, inputs = (field.index_select(0, rows) for field in of_all)
+            pulled = entries(hessian, dropped[:, None], inputs).mul_(dropping)
+            pulled.addcmul_(entries(hessian, restored[:, None], inputs), restoring, value=-1)
+            costs.index_add_(0, rows, pulled.mul_(own), alpha=sign)
         self.drop[rows, first], self.restore[rows, second] = torch.inf, torch.inf
+        return Pairs(dropped, restored)
