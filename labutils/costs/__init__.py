@@ -5,7 +5,7 @@
 
 Imports `core` for the clock, `pruning` for what is measured, `plots` and `stats` for figures. Measurements made in a
 notebook are in `prunings` and `sparse_products`; a new benchmark writes its file into `benchmarks/results`, and
-`results` gets a function that reads it as a table.
+`results` gets a function that reads it as a table, or `ratios` one that tells its ratios.
 """
 
 from labutils.core.lazy import attach
@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "figures": [
             "added_loss_strips",
+            "aim_points",
             "cost_curves",
             "forecast_points",
             "kernel_curves",
@@ -23,10 +24,10 @@ __getattr__, __dir__, __all__ = attach(
             "sparse_product_curves",
         ],
         "prunings": ["pruning_costs", "random_llama", "size_costs"],
+        "ratios": ["missed_aims", "ratio_results"],
         "results": [
             "forecast_results",
             "kernel_results",
-            "other_results",
             "peer_results",
             "read_benchmark",
             "streaming_results",

@@ -101,7 +101,7 @@ def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
     names = [f"{row.method}, {row.model}" for row in shown.itertuples()]
     figure, axes = plt.subplots(1, 2, figsize=(10.5, 1.4 + 0.5 * len(shown)), sharey=True)
     shares = (shown["ratio"], shown["ours_megabytes"] / shown["theirs_megabytes"])
-    aims = (shown["aim"], pd.Series(1.0, index=shown.index))
+    aims = (shown["aim"], shown["memory_aim"])
     labels = ("processor time, ours / llm-compressor", "peak memory, ours / llm-compressor")
     for axis, share, aim, label in zip(axes, shares, aims, labels, strict=True):
         axis.barh(names, share, color=[PALETTE[method] for method in shown["method"]], height=0.6)
@@ -112,6 +112,27 @@ def peer_bars(peers: pd.DataFrame, *, title: str) -> Figure:
         axis.set(xlabel=label, xlim=(0, max(1.25, share.max() + 0.2)))
         axis.grid(axis="y", visible=False)
     return finish_figure(figure, title, legend_of=axes[0])
+
+
+def aim_points(ratios: pd.DataFrame, *, title: str) -> Figure:
+    """Every ratio that has an aim, on a logarithmic axis, with the aim as a tick and the floor, where one was measured.
+
+    >>> aim_points(ratio_results(), title="What was aimed at, and what is reached")
+
+    Args:
+        ratios: rows of `ratio_results`, at least one of them with an aim.
+    """
+    shown = ratios[ratios["aim"].notna()].iloc[::-1].reset_index(drop=True)
+    figure, axis = plt.subplots(figsize=(10.5, 1.6 + 0.34 * len(shown)))
+    missed = shown["ratio"] > shown["aim"]
+    for kind, color, label in ((~missed, "#0072B2", "measured: aim reached"), (missed, "#D55E00", "measured: missed")):
+        axis.plot(shown.loc[kind, "ratio"], shown.index[kind], "o", color=color, label=label, zorder=3)
+    axis.plot(shown["aim"], shown.index, "|", color="0.1", markersize=15, markeredgewidth=2, label="aim")
+    axis.plot(shown["floor"], shown.index, "o", markerfacecolor="none", markeredgecolor="0.4", label="floor")
+    axis.set(xscale="log", xlabel="the first in units of the second (processor time where nothing else is said)")
+    axis.set_yticks(shown.index, shown["what"])
+    _plain_ticks(axis.xaxis)
+    return finish_figure(figure, title, legend_of=axis)
 
 
 def sparse_product_curves(times: pd.DataFrame, *, title: str) -> Figure:

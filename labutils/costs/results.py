@@ -8,9 +8,7 @@ from labutils.core import paths
 
 RESULTS = paths.REPOSITORY / "benchmarks" / "results"
 PEERS = "against_llm_compressor"
-NO_AIM = float("nan")
-CROSSED_AIM, CHOICE_AIM, LABELS_AIM, PERPLEXITY_AIM = 0.20, 0.60, 0.25, 0.90
-MANY_LABELS = ("ag_news", "trec")  # four and six
+NONE = float("nan")
 
 
 def read_benchmark(name: str) -> dict | None:
@@ -28,8 +26,9 @@ def peer_results() -> pd.DataFrame:
     >>> peer_results()[["model", "method", "ratio", "aim"]]
 
     Columns: `model` (size), `method`, `ratio` (processor time, ours / theirs), `ours_seconds`, `theirs_seconds`,
-    `ours_megabytes`, `theirs_megabytes` (peak of the whole process), `masks_equal` (share), `aim`, `repeats`, `date`,
-    `machine`.
+    `ours_megabytes`, `theirs_megabytes` (peak of the whole process), `floor_megabytes` (our packages and one copy of
+    the weights), `masks_equal` (share), `aim` and `memory_aim` (of the two ratios; NaN where none was set), `repeats`,
+    `date`, `machine`.
     """
     rows = []
     for entry in (read_benchmark(PEERS) or {}).values():
@@ -40,77 +39,13 @@ def peer_results() -> pd.DataFrame:
             {
                 "model": entry["size"], "method": entry["method"], "ratio": entry["processor_ratio"],
                 "ours_seconds": seconds["ours"], "theirs_seconds": seconds["theirs"], "ours_megabytes": memory["ours"],
-                "theirs_megabytes": memory["theirs"], "masks_equal": entry["masks_equal"], "aim": entry["aim"],
+                "theirs_megabytes": memory["theirs"], "floor_megabytes": entry.get("floor_megabytes", NONE),
+                "masks_equal": entry["masks_equal"], "aim": entry.get("aim", NONE),
+                "memory_aim": entry.get("memory_aim", NONE),
                 "repeats": entry["repeats"], "date": entry["date"], "machine": entry["processor"],
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def other_results() -> pd.DataFrame:
-    """The ratios of the other benchmarks: one row for each that was run.
-
-    >>> other_results()[["what", "ratio", "date"]]
-
-    Columns: `what` is compared with what, `ratio` (processor time), `aim` (NaN where none was set), `date`, `machine`.
-    """
-    rows = []
-
-    def add(name: str, what: str, ratio: float, aim: float = NO_AIM) -> None:
-        found = read_benchmark(name)
-        about = {"date": found["date"], "machine": found["processor"]}
-        rows.append({"what": what, "ratio": ratio, "aim": aim, **about})
-
-    if found := read_benchmark("prune_against_forward"):
-        for method, clocks in found["median_over_pairs"].items():
-            add("prune_against_forward", f"{method} / two bare forward passes", clocks["processor"]["ratio"])
-    for case in (read_benchmark("grid_against_calls") or {"cases": []})["cases"]:
-        way = case["allocation"] + (", in sequence" if case["sequential"] else ", by the dense model")
-        what = f"prune_grid / separate calls, {way}, {case['parameters'] / 1e6:.0f} M parameters"
-        add("grid_against_calls", what, case["ratio"]["processor"], 1 / 3)
-    if found := read_benchmark("neuron_words_against_forward"):
-        ratio = found["median_over_pairs"]["processor"]["ratio"]
-        add("neuron_words_against_forward", "all neurons × words / one forward pass", ratio, 1.5)
-    if found := read_benchmark("multilevel_against_statsmodels"):
-        ratio = found["median_over_pairs"]["processor"]["ratio"]
-        add("multilevel_against_statsmodels", "multilevel model / statsmodels", ratio)
-    if found := read_benchmark("multilevel_against_lme4"):
-        for model, case in found["median_over_pairs"].items():
-            what = f"multilevel model / lme4: {model}, {case['rows']:,} rows"
-            add("multilevel_against_lme4", what, case["ratio"], *([CROSSED_AIM] if "InstEval" in model else []))
-    if found := read_benchmark("multilevel_against_python"):
-        for model, case in found["median_over_pairs"].items():
-            for package, one in case["against"].items():
-                what = f"multilevel model / {package}: {model}, {case['rows']:,} rows"
-                add("multilevel_against_python", what, one["ratio"], one.get("aim", float("nan")))
-    if found := read_benchmark("task_scoring"):
-        for what, ratio, aim in _scoring_ratios(found):
-            add("task_scoring", what, ratio, aim)
-    for method, case in (read_benchmark("reconstruction_cost") or {"over_sparsegpt": {}})["over_sparsegpt"].items():
-        add("reconstruction_cost", f"{method} / sparsegpt, 110 M parameters", case["ratio"], case["limit"])
-    return pd.DataFrame(rows)
-
-
-def _scoring_ratios(found: dict) -> list[tuple[str, float, float]]:
-    """What scoring of tasks is compared with, the ratio, and the aim."""
-    tasks = found["tasks"]
-    labels = [
-        (f"task with many labels, {name} / the build before", tasks[name]["ratio_to_before"], LABELS_AIM)
-        for name in MANY_LABELS
-        if name in tasks
-    ]
-    peer = "lm-evaluation-harness"
-    floor = f"what no scoring with this model can do without / {peer}"
-    floors = [] if "floor_to_theirs" not in tasks["perplexity"] else [
-        (f"{floor}, choice tasks", found["geometric_mean_floor_to_theirs"], NO_AIM),
-        (f"{floor}, perplexity", tasks["perplexity"]["floor_to_theirs"], NO_AIM),
-    ]  # fmt: skip
-    return [
-        (f"choice tasks, geometric mean of four / {peer}", found["geometric_mean_ratio_to_theirs"], CHOICE_AIM),
-        (f"perplexity / {peer}", tasks["perplexity"]["ratio_to_theirs"], PERPLEXITY_AIM),
-        *floors,
-        *labels,
-    ]
 
 
 def forecast_results() -> pd.DataFrame:

@@ -29,9 +29,9 @@ from labutils.pruning.statistics import Statistics
 from labutils.pruning.swap_pairs import CHUNK_BYTES as SWAP_BYTES
 from labutils.pruning.swaps import swap_weights
 
-# Per row and squared width. Measured on correlated inputs, where large products ran at 138 billion operations a second:
-# 4.7 ms for a row of 2,048 inputs and 1.8 ms for one of 768, which is 150 and 420.
-SWAP_OPERATIONS = 250
+# Per row and squared width. Measured on correlated inputs, where large products ran at 70 billion operations a second:
+# 4.1 ms for a row of 2,048 inputs and 2.0 ms for one of 768, which is 70 and 240.
+SWAP_OPERATIONS = 130
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 LIST = 32  # kept, and as many dropped weights, of a row that are exchanged without a look at the others
-LEVELS = 6  # slopes at which a bound is computed
+LEVELS = 12  # slopes at which a bound is computed
 CHUNK_BYTES = 32 * 2**20  # of the pairs that are looked at together
 
 

@@ -29,7 +29,7 @@ LEAST_GAIN = {torch.float32: 1e-6, torch.float64: 1e-13}
 LEAST_SHARE = 1e-10  # of the row's error, in double precision
 MOST_EXCHANGES = 24  # before the list is made anew
 RENEWED_EVERY = 8  # lists, after which c is computed from scratch, as it is before all pairs are looked at
-ROWS = 256  # searched together
+ROWS = 768  # searched together
 
 
 class Swapped(NamedTuple):

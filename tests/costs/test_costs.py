@@ -18,7 +18,8 @@ from labutils.costs import results
 METHODS = ["magnitude", "sparsegpt"]
 PEER = {
     "size": "15M", "method": "wanda", "processor_ratio": 0.7, "seconds": {"processor": {"ours": 3.5, "theirs": 5.0}},
-    "peak_megabytes": {"ours": 600.0, "theirs": 800.0}, "masks_equal": 1.0, "aim": 0.6, "repeats": 3,
+    "peak_megabytes": {"ours": 600.0, "theirs": 800.0}, "floor_megabytes": 500.0, "masks_equal": 1.0, "aim": 0.6,
+    "memory_aim": 0.7, "repeats": 3,
     "date": "2030-01-02", "processor": "abacus", "pairs": [{}],
 }  # fmt: skip
 
@@ -89,7 +90,7 @@ def result_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_benchmarks_that_were_not_run(result_folder: Path) -> None:
     assert costs.read_benchmark("gpu_pruning") is None
     tables = (
-        costs.peer_results, costs.streaming_results, costs.kernel_results, costs.other_results, costs.forecast_results,
+        costs.peer_results, costs.streaming_results, costs.kernel_results, costs.ratio_results, costs.forecast_results,
     )  # fmt: skip
     assert [len(table()) for table in tables] == [0] * 5
 
@@ -101,19 +102,24 @@ def test_peers(result_folder: Path) -> None:
     (row,) = costs.peer_results().to_dict("records")
     assert row == {
         "model": "15M", "method": "wanda", "ratio": 0.7, "ours_seconds": 3.5, "theirs_seconds": 5.0,
-        "ours_megabytes": 600.0, "theirs_megabytes": 800.0, "masks_equal": 1.0, "aim": 0.6, "repeats": 3,
-        "date": "2030-01-02", "machine": "abacus",
+        "ours_megabytes": 600.0, "theirs_megabytes": 800.0, "floor_megabytes": 500.0, "masks_equal": 1.0,
+        "aim": 0.6, "memory_aim": 0.7, "repeats": 3, "date": "2030-01-02", "machine": "abacus",
     }  # fmt: skip
 
 
 def test_other_ratios(result_folder: Path) -> None:
     about = {"date": "2030-01-02", "processor": "abacus"}
     ratio = {"processor": {"ratio": 0.9}}
-    case = {"allocation": "owl", "sequential": True, "parameters": 2_000_000, "ratio": {"processor": 0.4, "wall": 0.5}}
+    case = {"allocation": "owl", "sequential": True, "parameters": 2_000_000, "floor": 0.3,
+            "ratio": {"processor": 0.4, "wall": 0.5}}  # fmt: skip
+    parallel = {**case, "sequential": False, "ratio": {"processor": 0.2}}
     files = {
         "prune_against_forward": {"median_over_pairs": {"wanda": ratio, "sparsegpt": ratio}},
-        "neuron_words_against_forward": {"median_over_pairs": ratio}, "grid_against_calls": {"cases": [case]},
-        "reconstruction_cost": {"over_sparsegpt": {"wanda+ls": {"ratio": 2.2, "limit": 2.5}}},
+        "neuron_words_against_forward": {"median_over_pairs": ratio}, "grid_against_calls": {"cases": [case, parallel]},
+        "reconstruction_cost": {
+            "over_sparsegpt": {"wanda+ls": {"ratio": 2.2, "limit": 2.5, "memory_ratio": 1.1, "memory_limit": 1.5}}
+        },
+        "depth_search": {"gone": 6, "blocks": 30, "share_of_runs": 0.4, "aim": 0.45},
         "multilevel_against_lme4": {"median_over_pairs": {"InstEval": {"rows": 73421, "ratio": 0.15}}},
         "multilevel_against_python": {
             "median_over_pairs": {
@@ -131,15 +137,26 @@ def test_other_ratios(result_folder: Path) -> None:
     }  # fmt: skip
     for name, content in files.items():
         (result_folder / f"{name}.json").write_text(json.dumps(about | content))
-    found = costs.other_results()
-    assert found["ratio"].tolist() == [0.9, 0.9, 0.4, 0.9, 0.15, 0.8, 3.0, 0.7, 1.1, 0.4, 1.0, 0.2, 2.2]
+    (result_folder / "against_llm_compressor.json").write_text(json.dumps({"15M wanda": PEER}))
+    found = costs.ratio_results().set_index("what")
     assert set(found["machine"]) == {"abacus"}
-    assert found["what"][2] == "prune_grid / separate calls, owl, in sequence, 2 M parameters"
-    assert found["what"][4] == "multilevel model / lme4: InstEval, 73,421 rows"
-    assert found["what"][5] == "multilevel model / mixedlm: cake, 270 rows"
-    assert found["aim"].tolist()[4:6] == [0.2, 1.0] and pd.isna(found["aim"][6])
-    assert found["aim"].tolist()[7:9] == [0.6, 0.9] and found["aim"][9:11].isna().all()
-    assert found["aim"].tolist()[11:] == [0.25, 2.5]
+    assert found[["ratio", "aim", "floor"]].fillna(-1).to_dict("tight")["data"] == [
+        [0.7, 0.6, -1], [0.75, 0.7, 0.625], [0.9, -1, -1], [0.9, -1, -1], [0.4, 0.45, 0.3], [0.2, 1 / 3, -1],
+        [2.2, 2.5, -1], [1.1, 1.5, -1], [0.4, 0.45, -1], [0.9, 0.8, -1], [0.7, 0.6, 0.4], [1.1, 0.9, 1.0],
+        [0.2, 0.25, -1], [0.15, 0.2, -1], [0.8, 1.0, -1], [3.0, -1, -1],
+    ]  # fmt: skip
+    assert [found.index[place] for place in (0, 1, 4, 5, 7, 13, 14)] == [
+        "wanda / llm-compressor, 15M", "peak memory of wanda / llm-compressor, 15M",
+        "prune_grid / separate calls, owl, in sequence, 2 M parameters",
+        "prune_grid / separate calls, owl, by the dense model, 2 M parameters",
+        "peak memory of wanda+ls / sparsegpt, 110M", "multilevel model / lme4: InstEval, 73,421 rows",
+        "multilevel model / mixedlm: cake, 270 rows",
+    ]  # fmt: skip
+    missed = costs.missed_aims(costs.ratio_results())
+    assert missed["ratio"].tolist() == [0.7, 0.75, 0.9, 0.7, 1.1]
+    axis = costs.aim_points(costs.ratio_results(), title="t").axes[0]
+    assert len(axis.get_yticks()) == 13 == sum(len(line.get_xdata()) for line in axis.lines[:2])
+    assert axis.lines[1].get_xdata().tolist() == missed["ratio"].tolist()[::-1]
 
 
 def test_forecasts(result_folder: Path) -> None:
@@ -183,7 +200,7 @@ def test_figures() -> None:
     assert [axis.get_xlabel() for axis in curves.axes] == ["sparsity (share of zeros)"] * 2
     assert costs.size_curves(rows, title="t").axes[0].get_xscale() == "log"
     peers = pd.DataFrame([{"model": "15M", "method": "wanda", "ratio": 0.7, "ours_megabytes": 1.0,
-                           "theirs_megabytes": 2.0, "aim": 0.6}])  # fmt: skip
+                           "theirs_megabytes": 2.0, "aim": 0.6, "memory_aim": 0.8}])  # fmt: skip
     bars = costs.peer_bars(peers, title="t").axes
     assert [axis.patches[0].get_width() for axis in bars] == [0.7, 0.5]
     times = costs.sparse_product_times([0.5], width=32, n_tokens=2, repeats=1)
