@@ -3,6 +3,7 @@
 All of this is in coordinates in which the Hessian has a unit diagonal, so that it holds correlations.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -59,14 +60,27 @@ def helpful_pairs(
 ) -> tuple[Pairs, Bool[Tensor, " rows"]]:  # fmt: skip
     """The weights with the best exchanges among all pairs of the rows, and whether a row has one that helps."""
     size, best = weight.abs(), Costs(torch.full_like(weight, torch.inf), torch.full_like(weight, torch.inf))
-    bounds = Costs(_bounds(size, largest, *costs), _bounds(size, largest, *costs[::-1]))
-    for row in range(len(weight)):  # of each a part of the Hessian of its own, which is fetched by whole rows
-        kept, dropped = ((bound[row] < -least[row]).nonzero().flatten() for bound in bounds)
-        if len(kept) and len(dropped):
-            change = hessian.index_select(0, kept).index_select(1, dropped).mul_(-2 * weight[row, dropped])
-            change.mul_(weight[row, kept, None]).add_(costs.drop[row, kept, None]).add_(costs.restore[row, dropped])
-            best.drop[row, kept], best.restore[row, dropped] = change.amin(dim=1), change.amin(dim=0)
+    masks = (_bounds(size, largest, *costs) < -least[:, None], _bounds(size, largest, *costs[::-1]) < -least[:, None])
+    masks = Costs(*(mask & other.any(dim=1, keepdim=True) for mask, other in zip(masks, masks[::-1], strict=True)))
+    kept, dropped = (_by_row(mask, weight, of) for mask, of in zip(masks, costs, strict=True))
+    found: list[tuple[Tensor, Tensor]] = []
+    # of each row a part of the Hessian of its own, which is fetched by whole rows of it
+    for (inputs, own, drop), (others, theirs, restore) in zip(kept, dropped, strict=True):
+        if len(inputs):
+            change = hessian.index_select(0, inputs).index_select(1, others).mul_(theirs.mul(-2))
+            change.mul_(own[:, None]).add_(drop[:, None]).add_(restore)
+            found.append((change.amin(dim=1), change.amin(dim=0)))
+    if found:
+        for mask, of, values in zip(masks, best, zip(*found, strict=True), strict=True):
+            of.masked_scatter_(mask, torch.cat(values))
     return cheapest_pairs(best), best.drop.amin(dim=1) < -least
+
+
+def _by_row(mask: Bool[Tensor, "rows in"], *of: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Of every row the inputs where the mask is true, and what some tensors hold there."""
+    counts = mask.count_nonzero(dim=1).tolist()
+    inputs = mask.nonzero()[:, 1]
+    return zip(inputs.split(counts), *(values[mask].split(counts) for values in of), strict=True)
 
 
 def pairs_in_groups(
