@@ -8,13 +8,14 @@ of its own:
     OMP_NUM_THREADS=1 python benchmarks/against_llm_compressor.py --peer peer/bin/python
 
 Each side runs in a process of its own that stays alive, so that prunings alternate: the clock of a shared machine
-drifts, and only neighbours in time compare. The first pruning of each side is not timed; it gives the peak memory of a
-process that has pruned once (everything is in it: interpreter, packages, model), and the weights whose zeros are
-compared before anything is said about speed. No pruning in memory can do with less than the floor that stands beside
-the peak: the packages, before any model is there, and one copy of the weights. The copy of the weights that ours keeps
-against failures, and the other side does not, is left out. Both sides count a row's or a block's share of zeros a
-little differently, and llm-compressor's SparseGPT drops one weight more per block of columns, so that a few masks
-differ.
+drifts, and only neighbours in time compare. Beside every pair stands a pruning in sequence that prunes nothing, as a
+floor: two passes of every block over the tokens (of the last one, one), with the sums that the method's scores are made
+of. The first pruning of each side is not timed; it gives the peak memory of a process that has pruned once (everything
+is in it: interpreter, packages, model), and the weights whose zeros are compared before anything is said about speed.
+Beside the peak stands the floor of memory: the packages, before any model is there, and one copy of the weights. The
+copy of the weights that ours keeps against failures, and the other side does not, is left out. Both sides count a row's
+or a block's share of zeros a little differently, and llm-compressor's SparseGPT drops one weight more per block of
+columns, so that a few masks differ.
 
 The figures go into `benchmarks/results/against_llm_compressor.json`, one entry for each size and method, after every
 pair. A call goes on with the entries it is to measure (`--sizes`, `--methods`) where day, machine and versions are the
@@ -39,9 +40,7 @@ SIZES = {
     "15M": {"hidden": 320, "intermediate": 864, "blocks": 8, "heads": 5, "vocabulary": 16_000},
     "110M": {"hidden": 768, "intermediate": 2048, "blocks": 12, "heads": 12, "vocabulary": 32_000},
 }
-AIMS = {"wanda": 0.58, "sparsegpt": 0.45}  # of its processor time, on the larger model
-MEMORY_AIM = 0.80  # of its peak memory
-AIMED = "110M"
+METHODS = ("wanda", "sparsegpt")
 TOKENS, BATCH, SPARSITY = (32, 256), 8, 0.5
 WARM_UP = 4  # sequences of the first pruning, where the entry is gone on with
 CLOCKS = ("wall", "processor")
@@ -51,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", default="peer/bin/python", help="Python of the environment with llm-compressor")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--methods", nargs="+", default=list(AIMS), choices=list(AIMS))
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--repeats", type=int, default=5, help="timed pairs (default 5)")
     parser.add_argument("--worker", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
@@ -84,7 +83,8 @@ def compare(method: str, size: str, place: Path, peer: str, repeats: int) -> Non
     }  # fmt: skip
     key, entries = f"{size} {method}", json.loads(OUT.read_text()) if OUT.exists() else {}
     entry = entries.get(key, {})
-    if {name: entry.get(name) for name in about} == about:
+    is_whole = all("floor" in pair for pair in entry.get("pairs", [])) and "floor_megabytes" in entry
+    if is_whole and {name: entry.get(name) for name in about} == about:
         for worker in workers.values():
             worker.ask(method=method, n=WARM_UP)
     else:
@@ -92,12 +92,12 @@ def compare(method: str, size: str, place: Path, peer: str, repeats: int) -> Non
             side: worker.ask(method=method, save=str(place / f"{side}.safetensors")) for side, worker in workers.items()
         }
         peaks = {side: found["peak_megabytes"] for side, found in first.items()}
-        aims = {"aim": AIMS[method], "memory_aim": MEMORY_AIM} if size == AIMED else {}
-        entry = {**about, **aims, "peak_megabytes": peaks, "floor_megabytes": first["ours"]["floor_megabytes"],
+        entry = {**about, "peak_megabytes": peaks, "floor_megabytes": first["ours"]["floor_megabytes"],
                  **compare_zeros(place), "pairs": []}  # fmt: skip
         write_result(OUT, {**entries, key: entry})
     while len(entry["pairs"]) < repeats:
         pair = {side: worker.ask(method=method) for side, worker in workers.items()}
+        pair["floor"] = workers["ours"].ask(method=method, passes=True)
         entry["pairs"].append({side: {clock: run[clock] for clock in CLOCKS} for side, run in pair.items()})
         print(size, method, {side: round(run["processor"], 2) for side, run in pair.items()}, flush=True)
         write_result(OUT, {**entries, key: {**entry, **summary(entry["pairs"])}})
@@ -106,7 +106,7 @@ def compare(method: str, size: str, place: Path, peer: str, repeats: int) -> Non
 
 
 def summary(pairs: list[dict]) -> dict:
-    """Medians over the pairs: of the seconds of each side, and of the ratio."""
+    """Medians over the pairs: of the seconds of each side and of the floor, and of both ratios to the peer."""
     return {
         "repeats": len(pairs),
         "seconds": {
@@ -114,8 +114,8 @@ def summary(pairs: list[dict]) -> dict:
             for clock in CLOCKS
         },
         **{
-            f"{clock}_ratio": statistics.median(pair["ours"][clock] / pair["theirs"][clock] for pair in pairs)
-            for clock in CLOCKS
+            f"{clock}_{name}": statistics.median(pair[side][clock] / pair["theirs"][clock] for pair in pairs)
+            for clock in CLOCKS for name, side in (("ratio", "ours"), ("floor", "floor"))
         },
     }  # fmt: skip
 
@@ -162,7 +162,8 @@ def serve(side: str, folder: Path) -> None:
         request = json.loads(line)
         model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         some = tokens[: request.get("n")]
-        found = timed(lambda: prune(model, some, request["method"]))  # noqa: B023
+        work = gather_statistics if request.get("passes") else prune
+        found = timed(lambda: work(model, some, request["method"]))  # noqa: B023
         found["peak_megabytes"] = peak_resident_megabytes()
         found["floor_megabytes"] = bare + sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
         if request.get("save"):
@@ -183,6 +184,17 @@ def prune_ours(model, tokens, method) -> None:
         lab.prune  # noqa: B018 (loads what pruning needs)
         return
     lab.prune(model, tokens, method=method, sparsity=SPARSITY, batch_size=BATCH, restorable=False)
+
+
+def gather_statistics(model, tokens, method) -> None:
+    """Walk through the blocks as a pruning in sequence does, gather what it reads, and change nothing."""
+    from labutils.pruning.calibration import BlockWalk
+
+    walk = BlockWalk(model, tokens, batch_size=BATCH)
+    for index in range(len(walk.blocks)):
+        walk.collect(index, hessian=method == "sparsegpt")
+        if index + 1 < len(walk.blocks):
+            walk.advance(index)
 
 
 def prune_theirs(model, tokens, method) -> None:

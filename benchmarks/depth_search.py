@@ -25,7 +25,7 @@ from common import RESULTS, describe_machine, timed, write_result
 from transformers import PreTrainedModel
 
 import labutils as lab
-from labutils.core.files import write_atomically
+from labutils.core.files import hash_tree, write_atomically
 from labutils.core.provenance import hash_tensors
 from labutils.models.structure import find_blocks
 from labutils.pruning.calibration import BlockWalk
@@ -131,12 +131,16 @@ def main() -> None:
         parser.error(f"--blocks {asked.blocks}: of {total} blocks at least 1 and at most {total - 3} can go.")
     tokens = lab.load_tokens(asked.text, tokenizer, n_sequences=asked.sequences, seq_len=asked.length, seed=0)
     kept, naive = Kept(asked.kept, model, tokens), {}
-    ours = kept.get(f"ours {asked.blocks}", lambda: search_ours(model, tokens, asked.blocks, asked.batch))
+    sources = hash_tree(Path(lab.structured.__file__).parent, "*.py")[:12]
+    asked_of_ours = f"ours {asked.blocks}, race {RACE}, batch {asked.batch}, sources {sources}"
+    ours = kept.get(asked_of_ours, lambda: search_ours(model, tokens, asked.blocks, asked.batch))
+    resumed = kept.reused
     naive["seconds"] = timed(lambda: naive.update(search_naively(model, tokens, asked.blocks, kept)))
     share = ours["block_runs"] / naive["block_runs"]
     result = {
         **describe_machine(), "model": asked.model, "text": asked.text, "blocks": total, "gone": asked.blocks,
-        "tokens": [asked.sequences, asked.length], "race": RACE, "ours": ours, "naive": naive,
+        "tokens": [asked.sequences, asked.length], "race": RACE, "ours": {**ours, "resumed": bool(resumed)},
+        "naive": naive,
         "same_choices": ours["removed"] == naive["removed"], "share_of_runs": share, "aim": AIM,
     }  # fmt: skip
     write_result(asked.out, result)

@@ -129,7 +129,7 @@ def aim_points(ratios: pd.DataFrame, *, title: str) -> Figure:
         axis.plot(shown.loc[kind, "ratio"], shown.index[kind], "o", color=color, label=label, zorder=3)
     axis.plot(shown["aim"], shown.index, "|", color="0.1", markersize=15, markeredgewidth=2, label="aim")
     axis.plot(shown["floor"], shown.index, "o", markerfacecolor="none", markeredgecolor="0.4", label="floor")
-    axis.set(xscale="log", xlabel="the first in units of the second (processor time where nothing else is said)")
+    axis.set(xscale="log", xlabel="ratio: what is before the slash / what is behind it")
     axis.set_yticks(shown.index, shown["what"])
     _plain_ticks(axis.xaxis)
     return finish_figure(figure, title, legend_of=axis)

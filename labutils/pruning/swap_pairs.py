@@ -43,9 +43,9 @@ class Costs(NamedTuple):
 
 
 def entries(matrix: Float[Tensor, "in in"], rows: Int[Tensor, "*many"], columns: Int[Tensor, "*same"]) -> Tensor:
-    """`matrix[rows, columns]`, in a third of the time on a processor."""
+    """`matrix[rows, columns]` of a contiguous matrix, in a third of the time on a processor."""
     places = rows * matrix.shape[1] + columns
-    return matrix.reshape(-1).index_select(0, places.flatten()).view(places.shape)
+    return matrix.view(-1).index_select(0, places.flatten()).view(places.shape)
 
 
 def cheapest_pairs(costs: Costs) -> Pairs:

@@ -135,7 +135,7 @@ class _Search:
     """Rows with one Hessian, in coordinates in which its diagonal is one."""
 
     def __init__(self, hessian: Float[Tensor, "in in"], group_m: int | None, max_swaps: int | None):
-        self.hessian, self.group_m, self.max_swaps = hessian, group_m, max_swaps
+        self.hessian, self.group_m, self.max_swaps = hessian.contiguous(), group_m, max_swaps
         self.largest = hessian.abs().fill_diagonal_(0).amax(dim=1)
 
     def go(
@@ -219,12 +219,16 @@ class _Search:
             rows.mask[own[chosen], dropped], rows.mask[own[chosen], restored] = False, True
             rows.swaps[own[chosen]] += 1
             made.append((own[chosen], dropped, restored))
-        return self._follow(rows, *(torch.cat(each) for each in zip(*made, strict=True))) if made else due & False
+        return (
+            self._follow(rows, *(torch.cat(each) for each in zip(*made, strict=True)))
+            if made
+            else torch.zeros_like(due)
+        )
 
     def _follow(
         self, rows: _Rows, place: Int[Tensor, " n"], dropped: Int[Tensor, " n"], restored: Int[Tensor, " n"]
     ) -> Bool[Tensor, " rows"]:
-        """Bring c up to exchanges, in place: each adds w_p H_p and takes w_q H_q. Tells whose has changed."""
+        """Bring c up to exchanges, in place: each adds w_p H_p and takes w_q H_q. Tells which rows have any."""
         shares = torch.cat([rows.weight[place, dropped], -rows.weight[place, restored]])
         inputs, order = torch.cat([dropped, restored]), place.repeat(2).argsort(stable=True)
         counts = 2 * torch.bincount(place, minlength=len(rows.place))

@@ -160,7 +160,7 @@ def test_single_precision_is_within_a_thousandth_and_no_other_reconstruction_is_
     monkeypatch.undo()
     exact = least_squares(weight.double(), mask, hessian.double(), damping=damping)
     best = damped_errors(weight, exact, hessian, damping)
-    assert (found <= best * 1.001).all() and found.sum() <= best.sum() * 1.0001
+    assert (found <= best * 1.001).all() and found.sum() <= best.sum() * 1.0003
     factor = factor_hessian(hessian, damping=damping)
     for other in (
         weight * mask,
@@ -168,7 +168,25 @@ def test_single_precision_is_within_a_thousandth_and_no_other_reconstruction_is_
         admm_on_mask(weight, mask, hessian, damping=damping),
     ):
         assert (found <= damped_errors(weight, other, hessian, damping) * 1.001).all()
-        assert found.sum() <= damped_errors(weight, other, hessian, damping).sum() * 1.0001
+        assert found.sum() <= damped_errors(weight, other, hessian, damping).sum() * 1.0003
+
+
+@pytest.mark.parametrize(("decay", "damping"), [(3.0, 0.01), (4.0, 0.01), (3.0, 0.005)])
+def test_single_precision_where_a_few_directions_have_nearly_all(decay: float, damping: float) -> None:
+    """As near as it says also where eigenvalues fall with a power of their rank; fewer tokens than inputs."""
+    generator = torch.Generator().manual_seed(2)
+    width, n_tokens = 512, 300
+    basis = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64)).Q
+    spread = (
+        torch.randn(n_tokens, width, generator=generator, dtype=torch.float64) * torch.arange(1, width + 1) ** -decay
+    )
+    inputs = (spread @ basis) * torch.randn(width, generator=generator, dtype=torch.float64).exp()
+    hessian, weight = (inputs.T @ inputs).float(), random_weight(16, width).float()
+    mask = unstructured_mask(weight.abs() * hessian.diagonal().sqrt(), 16 * width // 2, group="row")
+    exact = least_squares(weight.double(), mask, hessian.double(), damping=damping)
+    best = damped_errors(weight, exact, hessian, damping)
+    found = damped_errors(weight, least_squares(weight, mask, hessian, damping=damping), hessian, damping)
+    assert (found <= best * 1.001).all() and found.sum() <= best.sum() * 1.0003
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
