@@ -27,12 +27,10 @@ from labutils.pruning.registry import Registry
 from labutils.pruning.solved_swaps import solved_swaps_memory, solved_swaps_operations, swap_solved_weights
 from labutils.pruning.statistics import Statistics
 from labutils.pruning.swap_pairs import CHUNK_BYTES as SWAP_BYTES
-from labutils.pruning.swaps import ROWS as SWAP_ROWS
-from labutils.pruning.swaps import swap_weights
+from labutils.pruning.swaps import ROWS as SWAP_ROWS, swap_weights
 
-# Per row and squared width. Measured on correlated inputs, where large products ran at 70 billion operations a second:
-# 3.9 ms for a row of 2,048 inputs and 1.8 ms for one of 768, which is 68 and 215. Little of it is products: where these
-# ran at 138 billion, a build that took 1.7 times as long needed 150 and 420.
+# Per row and squared width: 68 for rows of 2,048 inputs (3.9 ms, where large products run at 70 billion operations a
+# second), 215 for 768. Where they run at 138 billion, a build that took 1.7 times as long needed 150 and 420.
 SWAP_OPERATIONS = 140
 
 
@@ -265,7 +263,7 @@ class SparseSwaps(MaskSearch):
         return SWAP_OPERATIONS * rows * columns**2
 
     def memory(self, rows: int, columns: int) -> int:
-        together = 6 * 4 * min(rows, SWAP_ROWS) * columns  # masks, costs and lists
+        together = 6 * 4 * min(rows, SWAP_ROWS) * columns
         return 3 * 8 * columns**2 + 2 * 8 * rows * columns + together + SWAP_BYTES
 
     def search(self, layer: MaskedLayer) -> Tensor:
