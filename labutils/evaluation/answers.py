@@ -2,15 +2,18 @@
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
 
 from labutils.core.progress import progress
 from labutils.data.tasks import Task
-from labutils.evaluation.batching import context_length
+from labutils.evaluation.batching import context_length, padded_batches
 from labutils.evaluation.choice_tokens import encode_choices
 from labutils.evaluation.readout import check_finite_values
 from labutils.models.modes import device_of, eval_mode
@@ -44,29 +47,9 @@ def generate_answers(
     Raises:
         ValueError: no prompts, an encoder, fewer than one new token, or a prompt that leaves no room for them.
     """
-    check_causal(model, "an answer")
-    if isinstance(prompts, str) or not prompts or max_new_tokens < 1 or batch_size < 1:
-        raise ValueError(
-            f"{len(prompts)} prompts ({type(prompts).__name__}), max_new_tokens={max_new_tokens}, "
-            f"batch_size={batch_size}: give a list of at least one prompt, and at least 1 of both"
-        )
-    rows = tokenizer(list(prompts), verbose=False)["input_ids"]
-    limit = context_length(model, tokenizer) - max_new_tokens
-    longest = max(range(len(rows)), key=lambda place: len(rows[place]))
-    if len(rows[longest]) > limit or not all(rows):
-        raise ValueError(
-            f"prompt {longest} has {len(rows[longest])} tokens, and {limit} fit beside {max_new_tokens} new ones; no "
-            "prompt may be empty"
-        )
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    found: dict[int, dict] = {}
-    with eval_mode(model):
-        for places in progress(batches, description="answer", unit="batch"):
-            said = _continue(model, tokenizer, [rows[place] for place in places], max_new_tokens)
-            for place, ids in zip(places, said, strict=True):
-                found[place] = _describe(tokenizer, ids, max_new_tokens, one_line)
-    return pd.DataFrame([found[place] for place in range(len(rows))])
+    rows = _encode_prompts(model, tokenizer, prompts, max_new_tokens, batch_size)
+    sizes = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    return pd.DataFrame(_answer(model, tokenizer, rows, {}, one_line=one_line, **sizes))
 
 
 def score_answers(
@@ -85,7 +68,8 @@ def score_answers(
         one row per item: the columns of `generate_answers`; ``exact`` (the answer is the right choice, letter by
         letter), ``normalised`` (`normalise_answer` of both agree); ``first_token`` (the likeliest first token is the
         right choice's), ``rank`` (of the right first token, from 1: how far the answer is demoted), ``log_likelihood``
-        (of the right first token, nats).
+        (of the right first token, nats). Prompts are read once; only a prompt whose tokens change when the right choice
+        follows it is read again with these.
 
     Raises:
         ValueError: a task without choices; otherwise as `generate_answers`.
@@ -94,16 +78,20 @@ def score_answers(
         raise ValueError(f"{task.name} is a {task.kind} task without a right answer; score it with score_similarity")
     records = task.items.to_dict("records")
     golds = [record["choices"][record["gold"]] for record in records]
-    prompts = [record["prompt"] for record in records]
-    frame = generate_answers(
-        model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size
-    )  # fmt: skip
+    rows = _encode_prompts(model, tokenizer, [record["prompt"] for record in records], max_new_tokens, batch_size)
+    first_tokens, apart = _gold_tokens(model, tokenizer, records, rows)
+    said = _answer(model, tokenizer, rows, first_tokens, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    for place, first in _read_apart(model, tokenizer, apart, batch_size).items():
+        said[place] |= first
+    frame = pd.DataFrame(said)
+    check_finite_values(frame["log_likelihood"].tolist(), [record["item"] for record in records], "item")
+    frame["first_token"] = frame["rank"] == 1
     frame.insert(0, "item", [record["item"] for record in records])
     frame["exact"] = [answer == gold.strip() for answer, gold in zip(frame["answer"], golds, strict=True)]
     frame["normalised"] = [
         normalise_answer(answer) == normalise_answer(gold) for answer, gold in zip(frame["answer"], golds, strict=True)
     ]
-    return frame.join(_first_tokens(model, tokenizer, records, batch_size))
+    return frame
 
 
 def normalise_answer(text: str) -> str:
@@ -116,10 +104,53 @@ def normalise_answer(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", plain).split())
 
 
+def _encode_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[list[int]]:
+    """Token ids of the prompts, which must leave room for the new tokens."""
+    check_causal(model, "an answer")
+    if isinstance(prompts, str) or not prompts or max_new_tokens < 1 or batch_size < 1:
+        raise ValueError(
+            f"{len(prompts)} prompts ({type(prompts).__name__}), max_new_tokens={max_new_tokens}, "
+            f"batch_size={batch_size}: give a list of at least one prompt, and at least 1 of both"
+        )
+    rows = tokenizer(list(prompts), verbose=False)["input_ids"]
+    limit = context_length(model, tokenizer) - max_new_tokens
+    longest = max(range(len(rows)), key=lambda place: len(rows[place]))
+    if len(rows[longest]) > limit or not all(rows):
+        raise ValueError(
+            f"prompt {longest} has {len(rows[longest])} tokens, and {limit} fit beside {max_new_tokens} new ones; no "
+            "prompt may be empty"
+        )
+    return rows
+
+
+def _answer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[list[int]], first_tokens: Mapping[int, int],
+    *, max_new_tokens: int, batch_size: int, one_line: bool = True,
+) -> list[dict]:  # fmt: skip
+    """What the model says after every row, and how it takes the token that `first_tokens` has for a row as the next."""
+    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    found: dict[int, dict] = {}
+    with eval_mode(model):
+        for places in progress(batches, description="answer", unit="batch"):
+            said, logits = _continue(model, tokenizer, [rows[place] for place in places], max_new_tokens)
+            for place, ids, own in zip(places, said, logits, strict=True):
+                found[place] = _describe(tokenizer, ids, max_new_tokens, one_line)
+                if place in first_tokens:
+                    found[place] |= _demotion(own, first_tokens[place])
+    return [found[place] for place in range(len(rows))]
+
+
 def _continue(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[list[int]], max_new_tokens: int
-) -> list[list[int]]:
-    """Greedy continuations of rows that are filled up on the left, as generation needs them."""
+) -> tuple[list[list[int]], Float[Tensor, "batch vocabulary"]]:
+    """Greedy continuations of rows, filled up on the left as generation needs them, and the logits behind the rows."""
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None
     ends = tokenizer.eos_token_id if ends is None else ends
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
@@ -129,9 +160,16 @@ def _continue(
     asked = GenerationConfig(
         do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, pad_token_id=padding, eos_token_id=ends
     )
-    said = model.generate(input_ids=ids, attention_mask=mask, generation_config=asked)[:, longest:].tolist()
+    behind: list[Tensor] = []
+
+    def keep_first(module: torch.nn.Module, args: tuple, output: ModelOutput) -> None:
+        if not behind:  # kept by `generate` they would be those of every new token
+            behind.append(output.logits[:, -1].clone())
+
+    with model.register_forward_hook(keep_first):
+        said = model.generate(input_ids=ids, attention_mask=mask, generation_config=asked)[:, longest:].tolist()
     stops = set(ends if isinstance(ends, list) else [ends])
-    return [_until(row, stops) for row in said]
+    return [_until(row, stops) for row in said], behind[0]
 
 
 def _until(ids: list[int], stops: set[int]) -> list[int]:
@@ -148,32 +186,43 @@ def _describe(tokenizer: PreTrainedTokenizerBase, ids: list[int], most: int, one
     return {"answer": text.strip(), "n_tokens": len(ids), "ended": ended, "repetition": repetition}
 
 
-def _first_tokens(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: list[dict], batch_size: int
-) -> pd.DataFrame:
-    """Of every item: rank and log-likelihood of the right choice's first token after the prompt."""
-    limit, device = context_length(model, tokenizer), device_of(model)
-    rows = []
-    for record in records:
+def _gold_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: list[dict], rows: list[list[int]]
+) -> tuple[dict[int, int], dict[int, tuple[list[int], int]]]:
+    """The first tokens of the right choices behind their rows, and what must be read apart with what stands before it.
+
+    Prompt and choice are one text for the tokenizer, so that the tokens before the choice need not be the prompt's.
+    """
+    limit = context_length(model, tokenizer)
+    first_tokens, apart = {}, {}
+    for place, record in enumerate(records):
         candidate = encode_choices(tokenizer, record, limit)[0][record["gold"]]
         border = len(candidate.ids) - candidate.n_choice
-        rows.append((candidate.ids[:border], candidate.ids[border]))
-    found: dict[int, tuple[int, float]] = {}
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place][0]))
+        before, token = candidate.ids[:border], candidate.ids[border]
+        if before == rows[place]:
+            first_tokens[place] = token
+        else:
+            apart[place] = (before, token)
+    return first_tokens, apart
+
+
+def _read_apart(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    apart: Mapping[int, tuple[list[int], int]],
+    batch_size: int,
+) -> dict[int, dict]:
+    """Rank and log-likelihood of tokens after what stands before them, by the place that each has in `apart`."""
+    places, texts = list(apart), [before for before, _ in apart.values()]
+    found: dict[int, dict] = {}
     with eval_mode(model):
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
-            longest = len(rows[places[0]][0])
-            ids = torch.tensor([rows[p][0] + [0] * (longest - len(rows[p][0])) for p in places], device=device)
-            mask = torch.tensor(
-                [[1] * len(rows[p][0]) + [0] * (longest - len(rows[p][0])) for p in places], device=device
-            )
+        for chosen, ids, mask in padded_batches(texts, batch_size, tokenizer, device_of(model)):
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            for row, place in enumerate(places):
-                context, token = rows[place]
-                own = logits[row, len(context) - 1].float().log_softmax(-1)
-                check_finite_values([own[token].item()], [records[place]["item"]], "item")
-                found[place] = (1 + int((own > own[token]).sum()), own[token].item())
-    ranks, likelihoods = zip(*(found[place] for place in range(len(rows))), strict=True)
-    first = [rank == 1 for rank in ranks]
-    return pd.DataFrame({"first_token": first, "rank": ranks, "log_likelihood": likelihoods})
+            for own, index in zip(logits, chosen, strict=True):
+                found[places[index]] = _demotion(own[len(texts[index]) - 1], apart[places[index]][1])
+    return found
+
+
+def _demotion(logits: Float[Tensor, " vocabulary"], token: int) -> dict:
+    own = logits.float().log_softmax(-1)
+    return {"rank": 1 + int((own > own[token]).sum()), "log_likelihood": own[token].item()}

@@ -9,8 +9,8 @@ from labutils.yardsticks.planting import BATCH
 
 ANSWER, CONTINUATION, OPENING = 8, 48, 12  # tokens at most: of an answer, of a continuation, and of its beginning
 PROMPT = 24  # about, of a planted fact and its choices
-# Choices once alone and once behind a context about as long; the beginnings of both again for answers and first tokens.
-TIMES = 7
+# Choices once alone and once behind a context about as long; the beginnings of both again for answers.
+TIMES = 5
 WINDOW = 64  # tokens of a window that plants
 
 

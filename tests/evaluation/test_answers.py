@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import word_tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from labutils.data.tasks import Task
 from labutils.evaluation import generate_answers, normalise_answer, score_answers
@@ -88,6 +89,47 @@ def test_ranks_and_likelihoods_of_the_first_token_are_those_of_the_logits(model)
         assert row["log_likelihood"] == pytest.approx(logits[token].item(), abs=1e-5)
         assert row["rank"] == 1 + (logits > logits[token]).sum().item()
         assert row["first_token"] == (row["rank"] == 1)
+
+
+def counted_tokens(model, call) -> int:
+    """Tokens that run through the model during a call."""
+    seen = []
+    with model.register_forward_pre_hook(
+        lambda _, args, more: seen.append(more["input_ids"].numel()), with_kwargs=True
+    ):
+        call()
+    return sum(seen)
+
+
+def test_prompts_are_read_once(model) -> None:
+    task = one_task(["w20", "w21", "w23", "w24"])
+    generated = counted_tokens(model, lambda: generate_answers(model, TOKENIZER, PROMPTS, max_new_tokens=2))
+    assert counted_tokens(model, lambda: score_answers(model, TOKENIZER, task, max_new_tokens=2)) == generated
+
+
+def test_a_prompt_that_changes_before_its_answer_is_read_with_it(model) -> None:
+    """Here the tokenizer closes a text with `</s>`: prompts alone end in it, and before an answer they do not."""
+    closing = word_tokenizer(
+        [f"w{number}" for number in range(60)], bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    closing.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", closing.eos_token_id)]
+    )
+    found = score_answers(model, closing, one_task(["w20", "w21 w22", "w23", "w24"]), max_new_tokens=2, batch_size=3)
+    for prompt, gold, row in zip(PROMPTS, ["w20", "w21", "w23", "w24"], found.to_dict("records"), strict=True):
+        before = closing(prompt, add_special_tokens=False)["input_ids"]
+        logits = model(torch.tensor([before])).logits[0, -1].log_softmax(-1)
+        token = closing.convert_tokens_to_ids(gold)
+        assert row["log_likelihood"] == pytest.approx(logits[token].item(), abs=1e-5)
+        assert row["rank"] == 1 + (logits > logits[token]).sum().item()
+        assert row["first_token"] == (row["rank"] == 1)
+
+
+def test_logits_that_are_no_numbers_name_their_item(tiny_llama) -> None:
+    with torch.no_grad():
+        tiny_llama.model.embed_tokens.weight[TOKENIZER.convert_tokens_to_ids("w4")] = float("nan")
+    with pytest.raises(ValueError, match="the logits of item "):
+        score_answers(tiny_llama, TOKENIZER, one_task(["w20", "w21", "w23", "w24"]), max_new_tokens=2)
 
 
 def test_an_answer_is_right_when_it_is_the_gold_and_nothing_else(model) -> None:
