@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 
 from labutils.core.progress import progress
 from labutils.data.tasks import Task
-from labutils.evaluation.batching import context_length, padded_batches
+from labutils.evaluation.batching import PROMPTS_AT_ONCE, batches_of, context_length, padded_batches
 from labutils.evaluation.choice_tokens import encode_choices
 from labutils.evaluation.readout import check_finite_values
 from labutils.models.modes import device_of, eval_mode
@@ -134,8 +134,7 @@ def _answer(
     *, max_new_tokens: int, batch_size: int, one_line: bool = True,
 ) -> list[dict]:  # fmt: skip
     """What the model says after every row, and how it takes the token that `first_tokens` has for a row as the next."""
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = list(batches_of([*map(len, rows)], batch_size, device_of(model), at_once=PROMPTS_AT_ONCE))
     found: dict[int, dict] = {}
     with eval_mode(model):
         for places in progress(batches, description="answer", unit="batch"):

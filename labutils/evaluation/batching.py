@@ -11,6 +11,7 @@ from labutils.models import positions
 
 LOGITS_AT_ONCE = 2**27  # half a GiB in float32; a batch is cut so that its logits are no more than this
 TOKENS_AT_ONCE = 512  # of a processor: more leave its caches between layers, and hold more padding
+PROMPTS_AT_ONCE = 2048  # the same where every batch then goes on token by token, which takes as long for few rows
 
 
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -29,14 +30,16 @@ def rows_at_once(model: PreTrainedModel, batch_size: int, length: int) -> int:
     return max(1, min(batch_size, LOGITS_AT_ONCE // (length * vocabulary)))
 
 
-def batches_of(lengths: list[int], rows_per_batch: int, device: torch.device) -> Iterator[list[int]]:
-    """Places of rows that run together, longest first: at most so many, and on a processor `TOKENS_AT_ONCE` tokens.
+def batches_of(
+    lengths: list[int], rows_per_batch: int, device: torch.device, *, at_once: int = TOKENS_AT_ONCE
+) -> Iterator[list[int]]:
+    """Places of rows that run together, longest first: at most so many, and on a processor `at_once` tokens.
 
     list(batches_of([3, 1, 2], 2, torch.device("cpu")))  # [[0, 2], [1]]
     """
     order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     while order:
-        fitting = TOKENS_AT_ONCE // lengths[order[0]] if device.type == "cpu" else rows_per_batch
+        fitting = at_once // lengths[order[0]] if device.type == "cpu" else rows_per_batch
         size = max(1, min(rows_per_batch, fitting))
         yield order[:size]
         order = order[size:]

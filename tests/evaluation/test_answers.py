@@ -7,7 +7,7 @@ from helpers import word_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from labutils.data.tasks import Task
-from labutils.evaluation import generate_answers, normalise_answer, score_answers
+from labutils.evaluation import answers, generate_answers, normalise_answer, score_answers
 
 TOKENIZER = word_tokenizer([f"w{number}" for number in range(60)], bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
@@ -52,6 +52,19 @@ def test_a_beginning_that_pads_is_read_where_it_is_no_padding(model) -> None:
     found = generate_answers(model, tokenizer, prompts, max_new_tokens=6, batch_size=4)
     said = [greedy(model, prompt, 6, tokenizer) for prompt in prompts]
     assert found["answer"].tolist() == [tokenizer.decode(row, skip_special_tokens=True) for row in said]
+
+
+def test_long_prompts_run_together_as_far_as_caches_hold_them(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, generate = [], model.generate
+    monkeypatch.setattr(answers, "PROMPTS_AT_ONCE", 8)
+    monkeypatch.setattr(
+        model, "generate", lambda **asked: together.append(tuple(asked["input_ids"].shape)) or generate(**asked)
+    )
+    found = generate_answers(model, TOKENIZER, PROMPTS, max_new_tokens=6)
+    assert together == [(1, 8), (2, 4), (1, 2)]  # of 8, 4, 3 and 2 tokens
+    assert found["answer"].tolist() == [
+        TOKENIZER.decode(greedy(model, prompt, 6), skip_special_tokens=True) for prompt in PROMPTS
+    ]
 
 
 def test_repetition_is_the_share_of_runs_said_before(tiny_llama) -> None:
