@@ -143,12 +143,11 @@ def test_the_mask_of_a_packed_row():
     ]
 
 
-def test_batches_hold_at_most_so_many_rows_and_tokens(monkeypatch):
-    monkeypatch.setattr(batching, "TOKENS_AT_ONCE", 10)
+def test_batches_hold_at_most_so_many_rows_and_tokens():
     lengths = [3, 12, 4, 5, 5, 1]
-    found = list(batching.batches_of(lengths, 2, torch.device("cpu")))
+    found = list(batching.batches_of(lengths, 2, torch.device("cpu"), at_once=10))
     assert found == [[1], [3, 4], [2, 0], [5]]
-    assert list(batching.batches_of(lengths, 4, torch.device("meta"))) == [[1, 3, 4, 2], [0, 5]]
+    assert list(batching.batches_of(lengths, 4, torch.device("meta"), at_once=10)) == [[1, 3, 4, 2], [0, 5]]
     assert list(batching.batches_of([], 4, torch.device("cpu"))) == []
 
 
