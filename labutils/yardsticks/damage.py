@@ -13,14 +13,17 @@ from types import MappingProxyType
 import pandas as pd
 import torch
 from jaxtyping import Int64
+from joblib import delayed
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from labutils.core.progress import progress
 from labutils.core.provenance import hash_tensors
+from labutils.core.separate_tasks import separate_tasks
 from labutils.models.structure import find_blocks, prunable_layers, weight_matrix
 from labutils.pruning.patterns import parse_pattern
 from labutils.pruning.pipeline import prune
+from labutils.pruning.requests import with_registrations
 from labutils.quantisation.orders import prune_and_quantise
 from labutils.quantisation.quantise import check_fits, list_kinds, quantise
 from labutils.runner.finished_runs import FinishedRuns
@@ -96,6 +99,8 @@ def read_damaged(
 ) -> dict[str, pd.DataFrame]:
     """Read a model as it is, then damaged by every arm with every calibration draw; it is dense again at the end.
 
+    Arms are tasks of joblib: `with joblib.parallel_config(n_jobs=2)` reads two at a time.
+
     >>> read_damaged(model, [tokens], ["wanda@0.5", "rtn4"], Reader(tokenizer, questions))["questions"]
 
     Args:
@@ -120,20 +125,44 @@ def read_damaged(
     jobs = [
         (arm, draw) for arm, steps in plans.items() for draw in range(len(calibrations) if needs_draws(steps) else 1)
     ]
-    for arm, draw in progress(jobs, total=len(jobs), description="damage and read", unit="arm"):
-        drawn = needs_draws(plans[arm])
-        own = {**key, "arm": arm, "texts only": arm in otherwise}
-        own["calibration"] = hash_tensors({"input_ids": calibrations[draw]}) if drawn else None
-        if not kept.has_frames(own):
-            with undone(model):
-                _apply(model, calibrations[draw], plans[arm])
-                found = add_arm(otherwise.get(arm, read)(model), arm=arm, zeros=share_of_zeros(model))
-            kept.write_frames(own, found)
-        else:
-            found = kept.read_frames(own)
-        parts += [add_arm(found, draw=each) for each in ([draw] if drawn else range(len(calibrations)))]
+    keys = [_arm_key(arm, calibrations[draw], key, texts_only=arm in otherwise) for arm, draw in jobs]
+    run_arm = with_registrations(_read_arm)
+    run = separate_tasks()(
+        # what is kept already is not sent to where the others run
+        delayed(kept.read_frames)(own) if kept.has_frames(own)
+        else delayed(run_arm)(model, arm, calibrations[draw], otherwise.get(arm, read), kept, own)
+        for (arm, draw), own in zip(jobs, keys, strict=True)
+    )  # fmt: skip
+    told = progress(run, total=len(jobs), description="damage and read", unit="arm")
+    for (arm, draw), found in zip(jobs, told, strict=True):
+        stands_for = [draw] if needs_draws(plans[arm]) else range(len(calibrations))
+        parts += [add_arm(found, draw=each) for each in stands_for]
     names = dict.fromkeys(chain.from_iterable(parts))
     return {name: pd.concat([part[name] for part in parts if name in part], ignore_index=True) for name in names}
+
+
+def _arm_key(
+    arm: str, tokens: Int64[Tensor, "n seq_len"], key: Mapping[str, object], *, texts_only: bool
+) -> dict[str, object]:
+    """What the frames of an arm depend on."""
+    drawn = hash_tensors({"input_ids": tokens}) if needs_draws(parse_arm(arm)) else None
+    return {**key, "arm": arm, "texts only": texts_only, "calibration": drawn}
+
+
+def _read_arm(
+    model: PreTrainedModel,
+    arm: str,
+    tokens: Int64[Tensor, "n seq_len"],
+    read: Read,
+    kept: FinishedRuns,
+    own: dict[str, object],
+) -> dict[str, pd.DataFrame]:
+    """The frames of one arm, kept; the model is what it was at the end."""
+    with undone(model):
+        _apply(model, tokens, parse_arm(arm))
+        found = add_arm(read(model), arm=arm, zeros=share_of_zeros(model))
+    kept.write_frames(own, found)
+    return found
 
 
 def check_arms(model: PreTrainedModel, plans: Mapping[str, Sequence[Step]]) -> None:

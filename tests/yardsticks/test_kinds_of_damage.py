@@ -1,5 +1,6 @@
 """Arms: how they are written, what they do to a model, and that nothing of it is left."""
 
+import joblib
 import pandas as pd
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from labutils.models.structure import find_blocks
+from labutils.runner.finished_runs import FinishedRuns
 from labutils.structured import silence_blocks
 from labutils.yardsticks.damage import Step, parse_arm, read_damaged, share_of_zeros, silence_deepest, undone
 from labutils.yardsticks.divergence import divergence, keep_likeliest
@@ -65,6 +67,16 @@ def test_every_arm_is_read_in_every_draw_and_undone(tiny_llama) -> None:
     assert zeros["wanda@0.5"] == pytest.approx(0.5) and zeros["magnitude@0.75"] == pytest.approx(0.75)
     assert zeros["blocks@1"] == pytest.approx(1 / 3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_llama.state_dict().items())
+
+
+def test_arms_read_in_several_processes_are_those_of_one(tiny_llama, tmp_path, monkeypatch) -> None:
+    draws, arms, kept = [TOKENS[:2], TOKENS[2:]], ["wanda@0.5", "magnitude@0.75"], FinishedRuns(tmp_path, 1)
+    alone = read_damaged(tiny_llama, draws, arms, losses)["texts"]
+    with joblib.parallel_config(n_jobs=2):
+        together = read_damaged(tiny_llama, draws, arms, losses, kept=kept)["texts"]
+    pd.testing.assert_frame_equal(together, alone)
+    monkeypatch.setattr("labutils.yardsticks.damage._apply", lambda *_: pytest.fail("damaged again"))
+    pd.testing.assert_frame_equal(read_damaged(tiny_llama, draws, arms, losses, kept=kept)["texts"], alone)
 
 
 def test_an_error_leaves_the_model_as_it_was(tiny_llama) -> None:
