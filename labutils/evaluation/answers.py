@@ -9,11 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import ModelOutput
 
 from labutils.core.progress import progress
 from labutils.data.tasks import Task
-from labutils.evaluation.batching import PROMPTS_AT_ONCE, batches_of, context_length, padded_batches
+from labutils.evaluation.batching import (
+    PROMPTS_AT_ONCE,
+    batches_of,
+    context_length,
+    padded_batches,
+    rows_at_once,
+)
 from labutils.evaluation.choice_tokens import encode_choices
 from labutils.evaluation.readout import check_finite_values
 from labutils.models.modes import device_of, eval_mode
@@ -64,12 +69,14 @@ def score_answers(
 
         score_answers(model, tokenizer, lab.load_task("lab:qa/birthplaces"))["normalised"].mean()
 
+    Prompts are read once. Only one whose tokens change when the choices follow it, or that must be shortened for them,
+    is read again, as it stands before the right choice.
+
     Returns:
         one row per item: the columns of `generate_answers`; ``exact`` (the answer is the right choice, letter by
         letter), ``normalised`` (`normalise_answer` of both agree); ``first_token`` (the likeliest first token is the
         right choice's), ``rank`` (of the right first token, from 1: how far the answer is demoted), ``log_likelihood``
-        (of the right first token, nats). Prompts are read once; only a prompt whose tokens change when the right choice
-        follows it is read again with these.
+        (of the right first token, nats).
 
     Raises:
         ValueError: a task without choices; otherwise as `generate_answers`.
@@ -85,13 +92,14 @@ def score_answers(
         said[place] |= first
     frame = pd.DataFrame(said)
     check_finite_values(frame["log_likelihood"].tolist(), [record["item"] for record in records], "item")
-    frame["first_token"] = frame["rank"] == 1
     frame.insert(0, "item", [record["item"] for record in records])
     frame["exact"] = [answer == gold.strip() for answer, gold in zip(frame["answer"], golds, strict=True)]
     frame["normalised"] = [
         normalise_answer(answer) == normalise_answer(gold) for answer, gold in zip(frame["answer"], golds, strict=True)
     ]
-    return frame
+    frame["first_token"] = frame["rank"] == 1
+    last = ["first_token", "rank", "log_likelihood"]
+    return frame[[*frame.columns.difference(last, sort=False), *last]]
 
 
 def normalise_answer(text: str) -> str:
@@ -138,17 +146,24 @@ def _answer(
     found: dict[int, dict] = {}
     with eval_mode(model):
         for places in progress(batches, description="answer", unit="batch"):
-            said, logits = _continue(model, tokenizer, [rows[place] for place in places], max_new_tokens)
-            for place, ids, own in zip(places, said, logits, strict=True):
-                found[place] = _describe(tokenizer, ids, max_new_tokens, one_line)
-                if place in first_tokens:
-                    found[place] |= _demotion(own, first_tokens[place])
+            wanted = [place in first_tokens for place in places]
+            batch = [rows[place] for place in places]
+            said, logits = _continue(model, tokenizer, batch, max_new_tokens, with_logits=any(wanted))
+            for number, place in enumerate(places):
+                found[place] = _describe(tokenizer, said[number], max_new_tokens, one_line)
+                if wanted[number]:
+                    found[place] |= _demotion(logits[number], first_tokens[place])
     return [found[place] for place in range(len(rows))]
 
 
 def _continue(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[list[int]], max_new_tokens: int
-) -> tuple[list[list[int]], Float[Tensor, "batch vocabulary"]]:
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[list[int]],
+    max_new_tokens: int,
+    *,
+    with_logits: bool,
+) -> tuple[list[list[int]], Float[Tensor, "batch vocabulary"] | None]:
     """Greedy continuations of rows, filled up on the left as generation needs them, and the logits behind the rows."""
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None
     ends = tokenizer.eos_token_id if ends is None else ends
@@ -159,16 +174,11 @@ def _continue(
     asked = GenerationConfig(
         do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, pad_token_id=padding, eos_token_id=ends
     )
-    behind: list[Tensor] = []
-
-    def keep_first(module: torch.nn.Module, args: tuple, output: ModelOutput) -> None:
-        if not behind:  # kept by `generate` they would be those of every new token
-            behind.append(output.logits[:, -1].clone())
-
-    with model.register_forward_hook(keep_first):
-        said = model.generate(input_ids=ids, attention_mask=mask, generation_config=asked)[:, longest:].tolist()
+    given = {"input_ids": ids, "attention_mask": mask, "generation_config": asked}
+    found = model.generate(**given, output_logits=with_logits, return_dict_in_generate=True)
     stops = set(ends if isinstance(ends, list) else [ends])
-    return [_until(row, stops) for row in said], behind[0]
+    said = [_until(row, stops) for row in found.sequences[:, longest:].tolist()]
+    return said, found.logits[0] if with_logits else None
 
 
 def _until(ids: list[int], stops: set[int]) -> list[int]:
@@ -188,9 +198,9 @@ def _describe(tokenizer: PreTrainedTokenizerBase, ids: list[int], most: int, one
 def _gold_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: list[dict], rows: list[list[int]]
 ) -> tuple[dict[int, int], dict[int, tuple[list[int], int]]]:
-    """The first tokens of the right choices behind their rows, and what must be read apart with what stands before it.
+    """First tokens of right choices, by place; and apart, tokens before and token, where those are not the prompt's.
 
-    Prompt and choice are one text for the tokenizer, so that the tokens before the choice need not be the prompt's.
+    Prompt and choice are one text for the tokenizer, which may cut it otherwise than the prompt alone.
     """
     limit = context_length(model, tokenizer)
     first_tokens, apart = {}, {}
@@ -213,9 +223,10 @@ def _read_apart(
 ) -> dict[int, dict]:
     """Rank and log-likelihood of tokens after what stands before them, by the place that each has in `apart`."""
     places, texts = list(apart), [before for before, _ in apart.values()]
+    size = rows_at_once(model, batch_size, max(map(len, texts), default=1))
     found: dict[int, dict] = {}
     with eval_mode(model):
-        for chosen, ids, mask in padded_batches(texts, batch_size, tokenizer, device_of(model)):
+        for chosen, ids, mask in padded_batches(texts, size, tokenizer, device_of(model)):
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             for own, index in zip(logits, chosen, strict=True):
                 found[places[index]] = _demotion(own[len(texts[index]) - 1], apart[places[index]][1])

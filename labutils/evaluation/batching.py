@@ -11,7 +11,7 @@ from labutils.models import positions
 
 LOGITS_AT_ONCE = 2**27  # half a GiB in float32; a batch is cut so that its logits are no more than this
 TOKENS_AT_ONCE = 512  # of a processor: more leave its caches between layers, and hold more padding
-PROMPTS_AT_ONCE = 2048  # the same where every batch then goes on token by token, which takes as long for few rows
+PROMPTS_AT_ONCE = 2048  # the same of prompts to answer: to write a token takes few rows about as long as many
 
 
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

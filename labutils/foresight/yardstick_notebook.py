@@ -37,7 +37,7 @@ def plan_yardsticks(parameters: Parameters) -> StudyWork:
             taught = (_taught(p, p["seed"] + 100 * number + copy),) if p["n_copies"] else ()
             about = {"copies": others + 1, "kept_places": places, "files": n_read - 1 + n_texts_only}
             works.append(Work(model_of(p, name), (), singles, passes, trainings=taught, **about))
-    return StudyWork(tuple(works), "answers as long as they may be; rounding is not in it")
+    return StudyWork(tuple(works), "answers as long as they may be, in full batches; rounding is not in it")
 
 
 def _n_runs(arm: str, n_draws: int) -> int:

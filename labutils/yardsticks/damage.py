@@ -99,7 +99,8 @@ def read_damaged(
 ) -> dict[str, pd.DataFrame]:
     """Read a model as it is, then damaged by every arm with every calibration draw; it is dense again at the end.
 
-    Arms are tasks of joblib: `with joblib.parallel_config(n_jobs=2)` reads two at a time.
+    Arms are tasks of joblib: `with joblib.parallel_config(n_jobs=2)` reads two at a time, and holds a copy of the model
+    for each task that runs or waits. Processes may compute with fewer threads than this one, and so round otherwise.
 
     >>> read_damaged(model, [tokens], ["wanda@0.5", "rtn4"], Reader(tokenizer, questions))["questions"]
 
@@ -115,26 +116,31 @@ def read_damaged(
         draw −1. What no calibration changes is read once, and stands there for every draw.
 
     Raises:
-        ValueError: an unknown arm, no draw, or as `prune` and `quantise`.
+        ValueError: an unknown arm, no draw, joblib set to threads, or as `prune` and `quantise`.
     """
     plans = {arm: parse_arm(arm) for arm in arms}
     if not len(calibrations):
         raise ValueError("at least one calibration draw is needed")
     check_arms(model, plans)
+    parallel = separate_tasks()
     parts = [add_arm(read(model), arm=DENSE, draw=-1, zeros=share_of_zeros(model))]
     jobs = [
         (arm, draw) for arm, steps in plans.items() for draw in range(len(calibrations) if needs_draws(steps) else 1)
     ]
-    keys = [_arm_key(arm, calibrations[draw], key, texts_only=arm in otherwise) for arm, draw in jobs]
+    keys = [_arm_key(arm, calibrations[draw], key, otherwise_read=arm in otherwise) for arm, draw in jobs]
+    finished = [kept.has_frames(own) for own in keys]
     run_arm = with_registrations(_read_arm)
-    run = separate_tasks()(
-        # what is kept already is not sent to where the others run
-        delayed(kept.read_frames)(own) if kept.has_frames(own)
-        else delayed(run_arm)(model, arm, calibrations[draw], otherwise.get(arm, read), kept, own)
-        for (arm, draw), own in zip(jobs, keys, strict=True)
-    )  # fmt: skip
-    told = progress(run, total=len(jobs), description="damage and read", unit="arm")
-    for (arm, draw), found in zip(jobs, told, strict=True):
+    run = parallel(
+        delayed(run_arm)(model, arm, calibrations[draw], otherwise.get(arm, read))
+        for (arm, draw), known in zip(jobs, finished, strict=True)
+        if not known
+    )
+    told = progress(list(zip(jobs, keys, finished, strict=True)), description="damage and read", unit="arm")
+    for (arm, draw), own, known in told:
+        # read and kept here: where the others run there need not be the same disk
+        found = kept.read_frames(own) if known else next(run)
+        if not known:
+            kept.write_frames(own, found)
         stands_for = [draw] if needs_draws(plans[arm]) else range(len(calibrations))
         parts += [add_arm(found, draw=each) for each in stands_for]
     names = dict.fromkeys(chain.from_iterable(parts))
@@ -142,27 +148,20 @@ def read_damaged(
 
 
 def _arm_key(
-    arm: str, tokens: Int64[Tensor, "n seq_len"], key: Mapping[str, object], *, texts_only: bool
+    arm: str, tokens: Int64[Tensor, "n seq_len"], key: Mapping[str, object], *, otherwise_read: bool
 ) -> dict[str, object]:
     """What the frames of an arm depend on."""
     drawn = hash_tensors({"input_ids": tokens}) if needs_draws(parse_arm(arm)) else None
-    return {**key, "arm": arm, "texts only": texts_only, "calibration": drawn}
+    return {**key, "arm": arm, "texts only": otherwise_read, "calibration": drawn}
 
 
 def _read_arm(
-    model: PreTrainedModel,
-    arm: str,
-    tokens: Int64[Tensor, "n seq_len"],
-    read: Read,
-    kept: FinishedRuns,
-    own: dict[str, object],
+    model: PreTrainedModel, arm: str, tokens: Int64[Tensor, "n seq_len"], read: Read
 ) -> dict[str, pd.DataFrame]:
-    """The frames of one arm, kept; the model is what it was at the end."""
+    """The frames of one arm; the model is what it was at the end."""
     with undone(model):
         _apply(model, tokens, parse_arm(arm))
-        found = add_arm(read(model), arm=arm, zeros=share_of_zeros(model))
-    kept.write_frames(own, found)
-    return found
+        return add_arm(read(model), arm=arm, zeros=share_of_zeros(model))
 
 
 def check_arms(model: PreTrainedModel, plans: Mapping[str, Sequence[Step]]) -> None:

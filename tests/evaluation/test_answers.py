@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 import torch
-from helpers import word_tokenizer
+from helpers import poison, word_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from labutils.data.tasks import Task
@@ -138,10 +138,39 @@ def test_a_prompt_that_changes_before_its_answer_is_read_with_it(model) -> None:
         assert row["first_token"] == (row["rank"] == 1)
 
 
+def test_a_prompt_that_is_shortened_for_its_choices_is_read_as_they_follow_it(model) -> None:
+    """Beside prompts that are not, so that what is read apart must come back to its own item."""
+    long = " ".join(f"w{number}" for number in range(1, 56))
+    choice = " ".join(f"w{number}" for number in range(40, 52))
+    items = [
+        {"item": 0, "prompt": "w1 w2", "choices": ["w20", "w59"], "gold": 0},
+        {"item": 1, "prompt": long, "choices": [choice, "w59"], "gold": 0},
+        {"item": 2, "prompt": "w5", "choices": ["w59", "w21"], "gold": 1},
+    ]
+    found = score_answers(model, TOKENIZER, Task("say", "qa", "choice", pd.DataFrame(items)), max_new_tokens=4)
+    begin = TOKENIZER("w1")["input_ids"][:-1]
+    texts = [TOKENIZER(one["prompt"])["input_ids"] for one in items]
+    texts[1] = begin + texts[1][len(begin) :][-(64 - len(begin) - 12) :]
+    for ids, gold, row in zip(texts, ["w20", "w40", "w21"], found.to_dict("records"), strict=True):
+        logits = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+        assert row["log_likelihood"] == pytest.approx(logits[TOKENIZER.convert_tokens_to_ids(gold)].item(), abs=1e-5)
+    assert list(found)[-3:] == ["first_token", "rank", "log_likelihood"]
+
+
+@pytest.mark.parametrize("own", [{"prefill_chunk_size": 3}, {"prompt_lookup_num_tokens": 3}])
+def test_ways_of_generating_change_no_rank(tiny_llama, own: dict) -> None:
+    """A model's own configuration may read a prompt in parts, or guess tokens ahead."""
+    task = one_task(["w20", "w21 w22", "w23", "w24"])
+    plain = score_answers(tiny_llama, TOKENIZER, task, max_new_tokens=2, batch_size=1)
+    for name, value in own.items():
+        setattr(tiny_llama.generation_config, name, value)
+    found = score_answers(tiny_llama, TOKENIZER, task, max_new_tokens=2, batch_size=1)
+    pd.testing.assert_frame_equal(found, plain, rtol=1e-4)
+
+
 def test_logits_that_are_no_numbers_name_their_item(tiny_llama) -> None:
-    with torch.no_grad():
-        tiny_llama.model.embed_tokens.weight[TOKENIZER.convert_tokens_to_ids("w4")] = float("nan")
-    with pytest.raises(ValueError, match="the logits of item "):
+    poison(tiny_llama, TOKENIZER.convert_tokens_to_ids("w4"), float("nan"))
+    with pytest.raises(ValueError, match="the logits of item 1 are"):
         score_answers(tiny_llama, TOKENIZER, one_task(["w20", "w21", "w23", "w24"]), max_new_tokens=2)
 
 

@@ -148,6 +148,7 @@ def test_batches_hold_at_most_so_many_rows_and_tokens():
     found = list(batching.batches_of(lengths, 2, torch.device("cpu"), at_once=10))
     assert found == [[1], [3, 4], [2, 0], [5]]
     assert list(batching.batches_of(lengths, 4, torch.device("meta"), at_once=10)) == [[1, 3, 4, 2], [0, 5]]
+    assert list(batching.batches_of([256, 256, 2], 4, torch.device("cpu"))) == [[0, 1], [2]]
     assert list(batching.batches_of([], 4, torch.device("cpu"))) == []
 
 

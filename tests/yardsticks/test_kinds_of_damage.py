@@ -1,5 +1,7 @@
 """Arms: how they are written, what they do to a model, and that nothing of it is left."""
 
+import os
+
 import joblib
 import pandas as pd
 import pytest
@@ -69,14 +71,41 @@ def test_every_arm_is_read_in_every_draw_and_undone(tiny_llama) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_llama.state_dict().items())
 
 
+def losses_and_process(model) -> dict[str, pd.DataFrame]:
+    return {"texts": losses(model)["texts"].assign(process=os.getpid())}
+
+
 def test_arms_read_in_several_processes_are_those_of_one(tiny_llama, tmp_path, monkeypatch) -> None:
     draws, arms, kept = [TOKENS[:2], TOKENS[2:]], ["wanda@0.5", "magnitude@0.75"], FinishedRuns(tmp_path, 1)
-    alone = read_damaged(tiny_llama, draws, arms, losses)["texts"]
+    alone = read_damaged(tiny_llama, draws, arms, losses_and_process)["texts"]
     with joblib.parallel_config(n_jobs=2):
-        together = read_damaged(tiny_llama, draws, arms, losses, kept=kept)["texts"]
-    pd.testing.assert_frame_equal(together, alone)
+        together = read_damaged(tiny_llama, draws, arms, losses_and_process, kept=kept)["texts"]
+    assert set(alone["process"]) == {os.getpid()}
+    assert set(together["process"][together["arm"] == "dense"]) == {os.getpid()}
+    assert os.getpid() not in set(together["process"][together["arm"] != "dense"])
+    pd.testing.assert_frame_equal(together.drop(columns="process"), alone.drop(columns="process"))
     monkeypatch.setattr("labutils.yardsticks.damage._apply", lambda *_: pytest.fail("damaged again"))
-    pd.testing.assert_frame_equal(read_damaged(tiny_llama, draws, arms, losses, kept=kept)["texts"], alone)
+    again = read_damaged(tiny_llama, draws, arms, losses_and_process, kept=kept)["texts"]
+    pd.testing.assert_frame_equal(again, together)
+
+
+def test_a_reader_that_knows_the_dense_model_reads_in_several_processes(tiny_llama) -> None:
+    frames = []
+    for n_jobs in (1, 2):
+        reader = Reader(TOKENIZER, questions(), tokens=TOKENS, max_new_tokens=2)
+        otherwise = {"magnitude@0.5": reader.read_texts}
+        with joblib.parallel_config(n_jobs=n_jobs):
+            frames.append(
+                read_damaged(tiny_llama, [TOKENS], ["wanda@0.5", "magnitude@0.5"], reader, otherwise=otherwise)
+            )
+    assert set(frames[0]) == {"questions", "texts"} and (frames[0]["texts"]["kl"] > 0).any()
+    for name, frame in frames[0].items():
+        pd.testing.assert_frame_equal(frames[1][name], frame, rtol=1e-4)
+
+
+def test_threads_are_refused_before_anything_is_read(tiny_llama) -> None:
+    with joblib.parallel_config("threading", n_jobs=2), pytest.raises(ValueError, match="use processes"):
+        read_damaged(tiny_llama, [TOKENS], ["wanda@0.5"], lambda _: pytest.fail("read"))
 
 
 def test_an_error_leaves_the_model_as_it_was(tiny_llama) -> None:
