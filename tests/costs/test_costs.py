@@ -138,7 +138,7 @@ def test_ratios(result_folder: Path) -> None:
         "reconstruction_cost": {
             "over_sparsegpt": {"wanda+ls": {"ratio": 2.2, "limit": 2.5, "memory_ratio": 1.1, "memory_limit": 1.5}}
         },
-        "depth_search": {"gone": 6, "blocks": 30, "share_of_runs": 0.4, "aim": 0.45},
+        "depth_search": {"gone": 6, "blocks": 30, "share_of_runs": 0.4},
         "multilevel_against_lme4": {"median_over_pairs": {"InstEval": {"rows": 73421, "ratio": 0.15}}},
         "multilevel_against_python": {
             "median_over_pairs": {
