@@ -172,10 +172,10 @@ def _continue(
     ids = torch.tensor([[padding] * (longest - len(row)) + row for row in rows], device=device_of(model))
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device_of(model))
     asked = GenerationConfig(
-        do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, pad_token_id=padding, eos_token_id=ends
-    )
-    given = {"input_ids": ids, "attention_mask": mask, "generation_config": asked}
-    found = model.generate(**given, output_logits=with_logits, return_dict_in_generate=True)
+        do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, pad_token_id=padding, eos_token_id=ends,
+        output_logits=with_logits, return_dict_in_generate=True,
+    )  # fmt: skip
+    found = model.generate(input_ids=ids, attention_mask=mask, generation_config=asked)
     stops = set(ends if isinstance(ends, list) else [ends])
     said = [_until(row, stops) for row in found.sequences[:, longest:].tolist()]
     return said, found.logits[0] if with_logits else None

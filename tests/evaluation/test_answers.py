@@ -114,6 +114,14 @@ def counted_tokens(model, call) -> int:
     return sum(seen)
 
 
+def test_all_that_is_asked_of_generation_stands_in_its_configuration(tiny_llama, monkeypatch) -> None:
+    """transformers 5.23.0 warns where further arguments stand beside one."""
+    asked, generate = [], tiny_llama.generate
+    monkeypatch.setattr(tiny_llama, "generate", lambda **given: asked.append(set(given)) or generate(**given))
+    score_answers(tiny_llama, TOKENIZER, one_task(["w20", "w21", "w23", "w24"]), max_new_tokens=2)
+    assert asked == [{"input_ids", "attention_mask", "generation_config"}]
+
+
 def test_prompts_are_read_once(model) -> None:
     task = one_task(["w20", "w21", "w23", "w24"])
     generated = counted_tokens(model, lambda: generate_answers(model, TOKENIZER, PROMPTS, max_new_tokens=2))
