@@ -41,39 +41,47 @@ def kept_curves(shares: pd.DataFrame, amounts: Mapping[str, float], *, title: st
 
 
 def frequency_panels(facts: pd.DataFrame, words: pd.DataFrame, *, title: str) -> Figure:
-    """Left: nats lost by facts against how often they were told. Right: added loss of tokens, the rarest first.
+    """Nats lost by facts against how often they were told, and added loss of tokens, the rarest first.
 
     >>> frequency_panels(facts_of_arms, word_losses(frames["words"], arms), title="The rare or the frequent?")
 
     Args:
-        facts: rows of `fact_losses` with ``arm``; empty where none were planted.
+        facts: rows of `fact_losses` with ``arm``; empty where none were planted, and then without a panel.
         words: of `word_losses`.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10.4, 3.8))
+    n_panels = 2 if len(facts) else 1
+    figure, axes = plt.subplots(1, n_panels, figsize=(2.4 + 4 * n_panels, 3.8), squeeze=False)
     arms = list(dict.fromkeys(words["arm"]))
-    for number, arm in enumerate(arms):
-        own = facts[facts["arm"] == arm] if len(facts) else facts
-        if len(own):
-            rows = own.assign(value=own["lost_nats"], draw=0)
-            levels = rows.groupby("occurrences")["item"].transform("size") > 1
-            told = interval_table(rows[levels], ["occurrences"]).sort_values("occurrences")
-            _curve(axes[0], told["occurrences"] * 1.04**number, told, arm, number)
-        pooled = words[words["arm"] == arm].groupby("bin", as_index=False)[["estimate", "low", "high"]].mean()
-        _curve(axes[1], pooled["bin"] + 1 + 0.06 * number, pooled, arm, number)
-    axes[0].set_xscale("log", base=2)
+    bars = "bars: 95% intervals over windows"
     if len(facts):
-        levels_told = sorted(facts["occurrences"].unique())
-        axes[0].set_xticks(levels_told, list(map(str, levels_told)))
-    axes[0].set(xlabel="times the fact was told", ylabel="nats lost by the answer's\nfirst token", title="facts")
-    bins = sorted(words["bin"].unique())
-    axes[1].set_xticks([each + 1 for each in bins])
-    axes[1].set(
-        xlabel="frequency of the token (1: rarest)", ylabel="added loss (nats per token)", title="words of texts"
-    )
-    for axis in axes:
+        _draw_facts(axes[0, 0], facts, arms)
+        bars = "facts: those that the dense model says; bars: 95% intervals over facts, and over windows"
+    _draw_words(axes[0, -1], words, arms)
+    for axis in axes.flat:
         axis.axhline(0, color="0.3", linewidth=1)
-    note = "facts: those that the dense model says; bars: 95% intervals over facts, and over windows"
-    return finish_figure(figure, title, note, legend_of=axes[1])
+    return finish_figure(figure, title, bars, legend_of=axes[0, -1])
+
+
+def _draw_facts(axis: Axes, facts: pd.DataFrame, arms: list[str]) -> None:
+    for number, arm in enumerate(arms):
+        rows = facts[facts["arm"] == arm].assign(value=lambda own: own["lost_nats"], draw=0)
+        if rows.empty:
+            continue
+        levels = rows.groupby("occurrences")["item"].transform("size") > 1
+        told = interval_table(rows[levels], ["occurrences"]).sort_values("occurrences")
+        _curve(axis, told["occurrences"] * 1.04**number, told, arm, number)
+    axis.set_xscale("log", base=2)
+    levels_told = sorted(facts["occurrences"].unique())
+    axis.set_xticks(levels_told, list(map(str, levels_told)))
+    axis.set(xlabel="times the fact was told", ylabel="nats lost by the answer's\nfirst token", title="facts")
+
+
+def _draw_words(axis: Axes, words: pd.DataFrame, arms: list[str]) -> None:
+    for number, arm in enumerate(arms):
+        pooled = words[words["arm"] == arm].groupby("bin", as_index=False)[["estimate", "low", "high"]].mean()
+        _curve(axis, pooled["bin"] + 1 + 0.06 * number, pooled, arm, number)
+    axis.set_xticks([each + 1 for each in sorted(words["bin"].unique())])
+    axis.set(xlabel="frequency of the token (1: rarest)", ylabel="added loss (nats per token)", title="words of texts")
 
 
 def bits_curves(points: pd.DataFrame, *, title: str) -> Figure:

@@ -14,6 +14,7 @@ from labutils.yardsticks import (
     largest_excess,
     word_losses,
 )
+from labutils.yardsticks.figures import frequency_panels
 
 
 def frequency_rows(slope: float, n: int = 60, model: str = "made") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -133,3 +134,17 @@ def test_one_group_or_losses_that_are_not_finite_are_told() -> None:
     assert not largest_excess(losses, "group").defined
     with pytest.raises(ValueError, match="1 losses are not finite"):
         largest_excess(losses.assign(group=list("aabb"), value=[0.0, np.nan, 1.0, 1.0]), "group")
+
+
+@pytest.mark.parametrize("planted", [True, False])
+def test_where_no_fact_was_planted_no_panel_stands_empty(planted: bool) -> None:
+    rows, questions = frequency_rows(1.0)
+    facts = fact_losses(rows, questions, ["a@0.5"]).assign(arm="a@0.5") if planted else pd.DataFrame()
+    words = pd.DataFrame({"arm": "a@0.5", "bin": [0, 1, 2], "estimate": [3.0, 2.0, 1.0], "low": 0.5, "high": 3.5})
+    axes = frequency_panels(facts, words, title="t").axes
+    assert [axis.get_title() for axis in axes] == ["facts", "words of texts"][0 if planted else 1 :]
+    assert all(axis.containers for axis in axes)
+    assert list(axes[-1].containers[0].lines[0].get_ydata()) == [3.0, 2.0, 1.0]
+    if planted:
+        means = facts.groupby("occurrences")["lost_nats"].mean()
+        assert axes[0].containers[0].lines[0].get_ydata() == pytest.approx(list(means))
