@@ -45,6 +45,10 @@ class LadderPlan(LongStudy):
             tokens=self.tokens, folder=None if folder is None else paths.expand(folder), n_jobs=n_jobs,
         )  # fmt: skip
 
+    def count_runs(self) -> int:
+        """A run for every rung."""
+        return len(read_rungs(self.models))
+
     def hash_model(self) -> str:
         """SHA-256 over the weights of those rungs that come with the collection; the recipe makes the others."""
         shipped = shipped_models(read_rungs(self.models))
