@@ -15,6 +15,7 @@ from labutils.stats.tables import interval_table
 
 CLAIMS = ("C01", "C02", "C03", "C04", "C05", "C16", "C17")
 HALF = 0.5  # the share of zeros of C16 and C17
+ABOUT = ["recipe", "seed", "shipped", "architecture", "parameters"]
 PAIRED_ON = ("model", "sparsity", "draw", "item")
 
 
@@ -59,9 +60,9 @@ def rung_effects(rows: LadderRows, *, low: float, high: float) -> pd.DataFrame:
     >>> rung_effects(rows, low=0.4, high=0.6).query("claim == 'C05'")
 
     Returns:
-        ``claim, model, recipe, seed, architecture, parameters, dense, estimate, low, high``: the last three in nats per
-        token (C03 in nats per unit of sparsity); and ``share``, the estimate in per cent of the model's dense loss, in
-        which models of different ability can be compared and margins of one per cent are 1.
+        ``claim, model, recipe, seed, shipped, architecture, parameters, dense, estimate, low, high``: the last four in
+        nats per token (C03 in nats per unit of sparsity); and ``share``, the estimate in per cent of the model's dense
+        loss, in which models of different ability can be compared and margins of one per cent are 1.
     """
     dense = rows.losses[rows.losses["arm"] == "dense"].groupby("model")["loss"].mean().rename("dense")
     frames = []
@@ -78,10 +79,10 @@ def rung_effects(rows: LadderRows, *, low: float, high: float) -> pd.DataFrame:
             **options,
         )
         frames.append(table.assign(claim=name))
-    about = rows.runs.set_index("model")[["recipe", "seed", "architecture", "parameters"]]
+    about = rows.runs.set_index("model")[ABOUT]
     effects = pd.concat(frames, ignore_index=True).join(about, on="model").join(dense, on="model")
     effects["share"] = 100 * effects["estimate"] / effects["dense"]
-    return effects[["claim", "model", *about, "dense", "estimate", "low", "high", "share"]]
+    return effects[["claim", "model", *ABOUT, "dense", "estimate", "low", "high", "share"]]
 
 
 def effects_over_seeds(effects: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +91,7 @@ def effects_over_seeds(effects: pd.DataFrame) -> pd.DataFrame:
     >>> effects_over_seeds(rung_effects(rows, low=0.4, high=0.6))
 
     The seed is the unit: Student's t over the seeds' estimates (`interval_over_units`). The outcome is that of
-    `lab.judge` for this interval with the mean dense loss of the seeds.
+    `lab.judge` for this interval with the mean dense loss of the seeds. Shipped models, which read more, do not count.
 
     Returns:
         one row per claim and recipe of at least two seeds: ``claim, recipe, parameters, seeds, estimate, low, high``
@@ -98,7 +99,7 @@ def effects_over_seeds(effects: pd.DataFrame) -> pd.DataFrame:
         lies where the claim holds) and ``outcome``.
     """
     found = []
-    for (name, recipe), part in effects.groupby(["claim", "recipe"], sort=False):
+    for (name, recipe), part in trained(effects).groupby(["claim", "recipe"], sort=False):
         if len(part) < 2:
             continue
         interval, shares = (interval_over_units(part, unit="model", value=value) for value in ("estimate", "share"))
@@ -127,7 +128,7 @@ def size_trends(effects: pd.DataFrame, recipes: Sequence[str], *, level: float =
     Raises:
         ValueError: fewer than two sizes, or than three rungs.
     """
-    part = effects[effects["recipe"].isin(recipes)]
+    part = trained(effects[effects["recipe"].isin(recipes)])
     found = []
     for name, own in part.groupby("claim", sort=False):
         if own["parameters"].nunique() < 2 or len(own) < 3:
@@ -144,6 +145,35 @@ def size_trends(effects: pd.DataFrame, recipes: Sequence[str], *, level: float =
             }
         )
     return pd.DataFrame(found)
+
+
+def shipped_beside_seeds(effects: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+    """Whether a shipped model, which read more, does what one more seed of the shorter training would do.
+
+    >>> shipped_beside_seeds(rung_effects(rows, low=0.4, high=0.6)).query("~inside")
+
+    The interval is that in which Student's t expects the effect of a further seed, mean ± t · s · √(1 + 1/n) with n − 1
+    degrees of freedom.
+
+    Returns:
+        a row per claim and recipe that has a shipped model and at least two seeds: ``claim, recipe, shipped, low,
+        high``, in per cent of each model's dense loss, and ``inside``.
+    """
+    found = []
+    for (name, recipe), part in effects.groupby(["claim", "recipe"], sort=False):
+        seeds, shipped = trained(part)["share"], part.loc[part["shipped"], "share"]
+        if len(seeds) < 2 or shipped.empty:
+            continue
+        reach = t.ppf((1 + level) / 2, len(seeds) - 1) * seeds.std() * np.sqrt(1 + 1 / len(seeds))
+        low, high, its = seeds.mean() - reach, seeds.mean() + reach, shipped.iloc[0]
+        inside = bool(low <= its <= high)
+        found.append({"claim": name, "recipe": recipe, "shipped": its, "low": low, "high": high, "inside": inside})
+    return pd.DataFrame(found)
+
+
+def trained(rungs: pd.DataFrame) -> pd.DataFrame:
+    """The rungs that were trained for the ladder, without the models that came with the collection."""
+    return rungs[~rungs["shipped"].astype(bool)]
 
 
 def _gain(losses: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:

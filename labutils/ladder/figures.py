@@ -24,7 +24,9 @@ def effects_by_size(effects: pd.DataFrame, over_seeds: pd.DataFrame, *, claims: 
         own, means = (frame[frame["claim"] == name] for frame in (effects, over_seeds))
         for architecture, part in own.groupby("architecture", sort=False):
             colour, mark = MARKS.get(architecture, OTHER)
-            axis.plot(part["parameters"] / 1e6, part["share"], mark, color=colour, alpha=0.45, ms=4, label=architecture)
+            for shipped, rungs in part.groupby("shipped"):
+                look = {"mfc": "none", "ms": 7} if shipped else {"alpha": 0.45, "ms": 4, "label": architecture}
+                axis.plot(rungs["parameters"] / 1e6, rungs["share"], mark, color=colour, **look)
             mine = means[means["recipe"].isin(part["recipe"])].sort_values("parameters")
             reach = [mine["share"] - mine["share_low"], mine["share_high"] - mine["share"]]
             axis.errorbar(
@@ -41,5 +43,8 @@ def effects_by_size(effects: pd.DataFrame, over_seeds: pd.DataFrame, *, claims: 
     for axis in axes[:, 0]:
         axis.set_ylabel("↑ as claimed\n(% of the dense loss)")
     figure.supxlabel("million parameters", fontsize="medium")
-    note = "Pale: single seeds. Full, a little to the right: mean over seeds, 95 % t interval. Band: ±1 % of the loss."
+    note = (
+        "Pale: single seeds. Full, a little to the right: mean over seeds, 95 % t interval. "
+        "Hollow: shipped models, which read more. Band: ±1 % of the loss."
+    )
     return finish_figure(figure, title, note, legend_of=axes.flat[0])

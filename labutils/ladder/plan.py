@@ -8,7 +8,7 @@ from labutils.core import paths
 from labutils.core.files import hash_json
 from labutils.core.provenance import hash_weights
 from labutils.ladder.rungs import read_rungs
-from labutils.ladder.study import LadderRows, run_ladder, shipped_models
+from labutils.ladder.study import LadderRows, run_ladder
 from labutils.models.loading import load_model
 from labutils.runner.long_study import LongStudy
 from labutils.runner.stored_rows import Tables
@@ -51,7 +51,7 @@ class LadderPlan(LongStudy):
 
     def hash_model(self) -> str:
         """SHA-256 over the weights of those rungs that come with the collection; the recipe makes the others."""
-        shipped = shipped_models(read_rungs(self.models))
+        shipped = [rung.recipe for rung in read_rungs(self.models) if rung.seed is None]
         return hash_json({name: hash_weights(load_model(name, device="cpu")[0]) for name in shipped})
 
     def to_tables(self, rows: LadderRows) -> Tables:

@@ -14,8 +14,7 @@ from labutils.core.progress import progress
 from labutils.core.provenance import hash_weights
 from labutils.core.separate_tasks import separate_tasks
 from labutils.lab_models.loop import find_spec, train_lab_model
-from labutils.lab_models.specs import SPECS
-from labutils.ladder.rungs import Rung
+from labutils.ladder.rungs import Rung, shipped_folder
 from labutils.models.loading import load_model
 from labutils.runner.finished_runs import FinishedRuns
 from labutils.sweeps.losses import SweepSizes, sweep
@@ -45,14 +44,15 @@ def run_ladder(
 
     Args:
         text: what is calibrated and evaluated on, as for `sweep`.
-        tokens: of training; None takes the recipe's, and for seed 0 the model that comes with the collection.
+        tokens: of training, of the rungs that are trained; None takes the recipe's.
         folder: where models in training and finished rungs are kept; a study that finds them there goes on from them.
             None keeps nothing.
         n_jobs: parallel processes; None leaves it to `joblib.parallel_config`.
 
     Returns:
-        `runs`: ``model`` ("lab-llama@3"), ``recipe, seed, architecture, parameters, blocks, training_tokens,
-        training_seconds, seconds`` (of the sweep) and ``weights_sha256``. `losses`: ``model, arm, sparsity, draw, item,
+        `runs`: ``model`` ("lab-llama@3"), ``recipe, seed, shipped, architecture, parameters, blocks,
+        training_tokens, training_seconds, seconds`` (of the sweep) and ``weights_sha256``; a shipped model has the seed
+        it was trained from. `losses`: ``model, arm, sparsity, draw, item,
         loss``, the dense model being the arm "dense" with sparsity 0 and draw −1.
 
     Raises:
@@ -87,7 +87,8 @@ def _climb(
     about = {
         "model": rung.name,
         "recipe": rung.recipe,
-        "seed": rung.seed,
+        "seed": options["seed"],
+        "shipped": rung.seed is None,
         "architecture": model.config.model_type,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "blocks": model.config.num_hidden_layers,
@@ -104,18 +105,11 @@ def train_rung(rung: Rung, *, folder: Path, tokens: int | None = None) -> Path:
 
     >>> train_rung(Rung("lab-opt", 2), folder=Path("results/ladder/models"))
 
-    Seed 0 at the recipe's own number of tokens is the model that comes with the collection, where one does.
+    A shipped model is where it comes with the collection, and is not trained.
     """
-    shipped = paths.MODELS / rung.recipe
-    if rung.seed == 0 and tokens is None and (shipped / "training.json").exists():
-        return shipped
+    if rung.seed is None:
+        return shipped_folder(rung.recipe)
     home = folder / rung.name
     if not (home / "training.json").exists():
         train_lab_model(find_spec(rung.recipe), tokens=tokens, seed=rung.seed, out=home, resume=True)
     return home
-
-
-def shipped_models(rungs: Sequence[Rung]) -> list[str]:
-    """The recipes among the rungs whose seed 0 comes with the collection."""
-    zero = {rung.recipe for rung in rungs if rung.seed == 0}
-    return [recipe for recipe in SPECS if recipe in zero and (paths.MODELS / recipe / "training.json").exists()]

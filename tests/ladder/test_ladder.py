@@ -5,12 +5,21 @@ import pandas as pd
 import pytest
 from transformers import LlamaConfig, PreTrainedTokenizerBase
 
+from labutils.core.paths import MODELS
 from labutils.lab_models import loop
 from labutils.lab_models.specs import SPECS, ModelSpec
-from labutils.ladder import LadderPlan, LadderRows, effects_over_seeds, read_rungs, rung_effects, size_trends
+from labutils.ladder import (
+    LadderPlan,
+    LadderRows,
+    effects_over_seeds,
+    read_rungs,
+    rung_effects,
+    shipped_beside_seeds,
+    size_trends,
+)  # fmt: skip
 from labutils.ladder.effects import CLAIMS, claim_differences
 from labutils.ladder.figures import effects_by_size
-from labutils.ladder.study import ARMS, shipped_models
+from labutils.ladder.study import ARMS, train_rung
 from labutils.sweeps.losses import SweepSizes
 
 GRID = [0.3, 0.5, 0.7]
@@ -32,7 +41,8 @@ def planted(effect_of: dict[str, float], *, noise: float = 0.0, n_items: int = 1
     runs, losses = [], []
     for name, factor in effect_of.items():
         recipe, _, seed = name.partition("@")
-        runs.append({"model": name, "recipe": recipe, "seed": int(seed), "architecture": "llama",
+        runs.append({"model": name, "recipe": recipe, "seed": int(seed) if seed != "shipped" else 0,
+                     "shipped": seed == "shipped", "architecture": "llama",
                      "parameters": {"small": 250_000, "middle": 1_000_000, "large": 4_000_000}[recipe]})  # fmt: skip
         items = DENSE + generator.normal(0, 0.5, n_items)
         items += DENSE - items.mean()
@@ -49,8 +59,8 @@ def planted(effect_of: dict[str, float], *, noise: float = 0.0, n_items: int = 1
 
 
 def test_rungs_are_recipes_and_seeds() -> None:
-    names = [rung.name for rung in read_rungs(["lab-llama@0-2", "lab-opt@4", "lab-llama-4m@1-1"])]
-    assert names == ["lab-llama@0", "lab-llama@1", "lab-llama@2", "lab-opt@4", "lab-llama-4m@1"]
+    names = [rung.name for rung in read_rungs(["lab-llama@0-2", "lab-opt@4", "lab-llama-4m@1-1", "lab-opt@shipped"])]
+    assert names == ["lab-llama@0", "lab-llama@1", "lab-llama@2", "lab-opt@4", "lab-llama-4m@1", "lab-opt@shipped"]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +73,7 @@ def test_rungs_are_recipes_and_seeds() -> None:
         (["lab-llama@-1"], ValueError, "is not a recipe and its seeds"),
         (["lab-llama@0-2", "lab-llama@2"], ValueError, "lab-llama@2 stands twice"),
         (["lab-lama@0"], LookupError, "lab-lama"),
+        (["lab-llama-4m@shipped"], ValueError, "no model of lab-llama-4m comes with the collection"),
     ],
 )
 def test_a_ladder_that_cannot_be_is_refused(lines: list[str], error: type, told: str) -> None:
@@ -70,10 +81,9 @@ def test_a_ladder_that_cannot_be_is_refused(lines: list[str], error: type, told:
         read_rungs(lines)
 
 
-def test_seed_zero_of_what_is_shipped_is_what_is_shipped() -> None:
-    assert shipped_models(read_rungs(["lab-opt@0-1", "lab-llama@0", "lab-gpt2@1", "lab-llama-4m@0"])) == [
-        "lab-llama", "lab-opt",
-    ]  # fmt: skip
+def test_a_shipped_model_is_not_trained(tmp_path) -> None:
+    (rung,) = read_rungs(["lab-opt@shipped"])
+    assert train_rung(rung, folder=tmp_path) == MODELS / "lab-opt" and not list(tmp_path.iterdir())
 
 
 def test_differences_are_signed_as_the_claims_are() -> None:
@@ -109,6 +119,22 @@ def test_over_seeds_the_seed_is_the_unit() -> None:
     assert (five["estimate"], five["low"], five["high"]) == pytest.approx((0.3, 0.3 - half, 0.3 + half), abs=1e-3)
     assert five["holds"] == 3 and five["outcome"] == "inconclusive"
     assert found.loc["C17", "holds"] == 0  # -0.05 is below minus the margin of 0.02 on each seed
+
+
+def test_a_shipped_model_stands_beside_the_seeds_and_not_among_them() -> None:
+    seeds = {"middle@0": 1.0, "middle@1": 0.5, "middle@2": 1.5, "small@0": 1.0, "small@shipped": 1.0}
+    alone, beside = (rung_effects(planted(seeds | more), low=0.3, high=0.7) for more in ({}, {"middle@shipped": 3.0}))
+    pd.testing.assert_frame_equal(effects_over_seeds(alone), effects_over_seeds(beside))
+    recipes = ["small", "middle"]
+    pd.testing.assert_frame_equal(size_trends(alone, recipes), size_trends(beside, recipes))
+    found = shipped_beside_seeds(beside).set_index("claim")
+    assert set(found["recipe"]) == {"middle"}  # one seed of "small" says nothing of the next
+    five = found.loc["C05"]
+    reach = 4.302653 * np.std([7.5, 15, 22.5], ddof=1) * np.sqrt(4 / 3)  # 100 × 0.15 / 2, and so on
+    assert (five["shipped"], five["low"], five["high"]) == pytest.approx((45, 15 - reach, 15 + reach), abs=1e-3)
+    assert five["inside"]  # 45 < 15 + 37
+    far = shipped_beside_seeds(rung_effects(planted(seeds | {"middle@shipped": 5.0}), low=0.3, high=0.7))
+    assert not far.set_index("claim").loc["C05", "inside"]
 
 
 def test_a_trend_is_per_doubling_of_the_parameters() -> None:
