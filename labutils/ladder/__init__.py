@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = attach(
         "rungs": ["Rung", "read_rungs"],
         "plan": ["LadderPlan"],
         "study": ["LadderRows", "run_ladder"],
-        "effects": ["rung_effects", "effects_over_seeds", "shipped_beside_seeds", "size_trends"],
+        "effects": ["rung_effects", "effects_over_seeds", "shipped_beside_seeds", "size_trends", "trained"],
         "figures": ["effects_by_size"],
     },
 )
