@@ -54,7 +54,7 @@ _HOMES = {
 _ROOMS = [
     "core", "stats", "world", "models", "multilevel", "claims", "runner", "data", "pruning", "quantisation", "training",
     "evaluation", "checkpoints", "structured", "plots", "logs", "recovery", "sweeps", "attribution", "adaptation",
-    "distillation", "yardsticks", "smaller", "costs", "optima", "lab_models", "ladder", "foresight",
+    "distillation", "yardsticks", "smaller", "costs", "optima", "lab_models", "foresight",
 ]  # fmt: skip
 
 # Names that stood at the top once, by the room that has them now; "old:new" where the name has changed too.

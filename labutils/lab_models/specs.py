@@ -121,8 +121,8 @@ SPECS = {
             tokens=3_000_000,
             fit=False,
         ),
-        # The ladder of sizes (notebook 15): lab-llama narrower and wider, all else equal. Larger models would learn
-        # better at lower rates; one rate for all leaves size as the only difference.
+        # A ladder of sizes, for whoever trains one: lab-llama narrower and wider, all else equal. Larger models would
+        # learn better at lower rates; one rate for all leaves size as the only difference.
         _llama("lab-llama-0.25m", width=36, inner=96, heads=2, shipped=False),
         _llama("lab-llama-4m", width=208, inner=555, heads=8, shipped=False),
         _llama("lab-llama-16m", width=448, inner=1195, heads=8, shipped=False),
