@@ -155,7 +155,9 @@ def test_peak_memory_does_not_grow_with_the_number_of_blocks(tmp_path: Path) -> 
     assert peaks[1] - peaks[0] < 2.5 * block
 
 
-def test_spilled_hidden_states_are_in_memory_a_batch_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spilled_hidden_states_are_in_memory_a_batch_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """From the first batch that is embedded on: what was put into the file is not kept beside it."""
     source, store_batch = store(untied_llama(), tmp_path / "dense"), SpilledActivations.__setitem__
     stored: list[weakref.ref] = []
@@ -167,8 +169,10 @@ def test_spilled_hidden_states_are_in_memory_a_batch_at_a_time(tmp_path: Path, m
         assert sum(reference() is not None for reference in stored) <= 2  # this batch, and the block's input
 
     monkeypatch.setattr(SpilledActivations, "__setitem__", watched)
-    request = {"method": "wanda", "sparsity": 0.5, "batch_size": 1}
-    prune_checkpoint(source, tmp_path / "pruned", TOKENS, spill=True, **request)
+    gc.freeze()  # so that the many collections look at what is made from here on
+    request.addfinalizer(gc.unfreeze)
+    wanted = {"method": "wanda", "sparsity": 0.5, "batch_size": 1}
+    prune_checkpoint(source, tmp_path / "pruned", TOKENS, spill=True, **wanted)
     assert len(stored) == 6 * 4  # embedded once, then moved past three of four blocks
 
 

@@ -7,6 +7,7 @@ import pytest
 from labutils.__main__ import main
 from labutils.core import paths
 from labutils.foresight import command
+from labutils.foresight.foreseeing import foresee
 from labutils.foresight.outlooks import Outlook
 from labutils.runner.planning import plan_studies
 
@@ -95,7 +96,8 @@ def test_what_a_run_would_refuse_the_forecast_refuses(given, told, capsys):
     assert told in capsys.readouterr().err
 
 
-def test_a_study_of_nothing_has_no_forecast(tmp_path):
+def test_a_study_of_nothing_has_no_forecast(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_ask", lambda studies, threads: foresee(studies))  # its process takes long to start
     nothing = [{"n_items": 0}, {"n_draws": 0}, {"n_calibration": 0}, {"seq_len": 1}]
     studies = [study for empty in nothing for study in plan("01_layerwise_sparsity", **empty)]
     lines = command.tell_run(studies, tmp_path, always=True)[1:]

@@ -139,7 +139,7 @@ def registered_here(tmp_path_factory: pytest.TempPathFactory) -> list[pd.DataFra
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("kind", ["processes:2", "slurm://local:2", "dask"])
+@pytest.mark.parametrize("kind", ["processes:2", "dask"])  # Slurm's jobs are Dask workers too
 def test_a_score_that_a_notebook_registers_is_found_on_every_engine(
     tmp_path: Path, registered_here: list[pd.DataFrame], kind: str, request: pytest.FixtureRequest
 ) -> None:
