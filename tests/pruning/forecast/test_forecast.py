@@ -1,10 +1,8 @@
 """The forecast: its arithmetic against real tensors and runs, its order, its errors, and what `prune` says of it."""
 
-import inspect
 import subprocess
 import sys
 from importlib import import_module
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +16,6 @@ from labutils.pruning.forecast import advice
 from labutils.pruning.forecast.probe import PruningSpeed, Speed, clocked
 from labutils.pruning.forecast.request import build_on_meta
 from labutils.pruning.forecast.trace import trace_block
-from labutils.pruning.matrices import SparseGPT
 from labutils.pruning.statistics import Collector
 
 MODELS = ["tiny_llama", "tiny_gpt2", "tiny_opt", "tiny_bert"]
@@ -203,26 +200,6 @@ def test_the_probe_measures_rates() -> None:
     speed = measure_speed(torch.device("cpu"), torch.float32)
     assert all(rate > 0 for rate in vars(speed).values())
     assert measure_speed(torch.device("cpu"), torch.float32) is speed
-
-
-def test_a_planted_clock_is_told_apart_into_columns_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real clock, disturbed by other work, may leave nothing for one of the two."""
-    from labutils.pruning.forecast import probe
-
-    rows, plain = [], probe.prune_matrix
-
-    def seconds(work, device) -> float:
-        work()
-        return probe.WIDTH * (2e-6 + 1e-9 * rows[-1])
-
-    monkeypatch.setattr(
-        probe, "prune_matrix", lambda weight, *a, **k: rows.append(len(weight)) or plain(weight, *a, **k)
-    )
-    monkeypatch.setattr(probe, "measure_speed", lambda device, dtype: SimpleNamespace(product=0.0))
-    monkeypatch.setattr(probe, "_seconds", seconds)
-    pruning = inspect.unwrap(probe.measure_pruning)(SparseGPT(), torch.device("cpu"), None)
-    assert len(set(rows)) == 2
-    assert (pruning.column, pruning.weight) == pytest.approx((2e-6, 1e-9))
 
 
 # ---- what prune says ---------------------------------------------------------------------------------------------
